@@ -1,0 +1,146 @@
+"""N-dimensional building blocks; the one place where networks depend on the number of axes.
+
+A convolution is chosen by `axes` (1, 2 or 3); everything else is written for (B, C, *S).
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = [
+    "Attention",
+    "Residual",
+    "conv",
+    "depth_to_space",
+    "downsample",
+    "space_to_depth",
+    "upsample",
+    "zeroed",
+]
+
+_CONVOLUTIONS: dict[int, Callable[..., nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_POOLS: dict[int, Callable[..., Tensor]] = {
+    1: F.avg_pool1d,
+    2: F.avg_pool2d,
+    3: F.avg_pool3d,
+}
+
+
+def conv(axes: int, into: int, out: int, size: int = 3, stride: int = 1) -> nn.Module:
+    """A convolution over `axes` axes that keeps the spatial size (before striding)."""
+    return _CONVOLUTIONS[axes](into, out, size, stride=stride, padding=size // 2)
+
+
+def zeroed(module: nn.Module) -> nn.Module:
+    """Set the parameters to 0, so that a residual branch begins as the identity."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
+def downsample(x: Tensor, factor: int = 2) -> Tensor:
+    """Mean over blocks of `factor` along every spatial axis."""
+    return _POOLS[x.ndim - 2](x, factor)
+
+
+def upsample(x: Tensor, factor: int = 2) -> Tensor:
+    """Repeat every voxel `factor` times along every spatial axis."""
+    return F.interpolate(x, scale_factor=float(factor), mode="nearest")
+
+
+def space_to_depth(x: Tensor, block: int) -> Tensor:
+    """(B, C, *S) -> (B, C block^n, *(S / block)); lossless. `depth_to_space` undoes it."""
+    if block == 1:
+        return x
+    batch, channels, *size = x.shape
+    axes = len(size)
+    split = [n for side in size for n in (side // block, block)]
+    x = x.reshape(batch, channels, *split)
+    inner, outer = [3 + 2 * i for i in range(axes)], [2 + 2 * i for i in range(axes)]
+    x = x.permute(0, 1, *inner, *outer)
+    return x.reshape(batch, channels * block**axes, *[side // block for side in size])
+
+
+def depth_to_space(x: Tensor, block: int) -> Tensor:
+    """The inverse of `space_to_depth`."""
+    if block == 1:
+        return x
+    batch, channels, *size = x.shape
+    axes = len(size)
+    x = x.reshape(batch, channels // block**axes, *[block] * axes, *size)
+    order = [i for axis in range(axes) for i in (2 + axes + axis, 2 + axis)]
+    return x.permute(0, 1, *order).reshape(
+        batch, channels // block**axes, *[side * block for side in size]
+    )
+
+
+def _groups(channels: int) -> int:
+    return math.gcd(min(32, max(1, channels // 8)), channels)
+
+
+class Residual(nn.Module):
+    """Residual block of ADM (Dhariwal & Nichol 2021): two convolutions, adaptive group norm.
+
+    Args:
+        axes: number of spatial axes.
+        into, out: channels.
+        embedding: length of the time-and-condition embedding; it scales and shifts the second norm.
+        resample: +1 doubles, -1 halves the resolution inside the block, 0 keeps it.
+        dropout: before the second convolution.
+    """
+
+    def __init__(
+        self,
+        axes: int,
+        into: int,
+        out: int,
+        embedding: int,
+        resample: int = 0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.resample = resample
+        self.norm_1 = nn.GroupNorm(_groups(into), into)
+        self.conv_1 = conv(axes, into, out)
+        self.modulate = nn.Linear(embedding, 2 * out)
+        self.norm_2 = nn.GroupNorm(_groups(out), out)
+        self.dropout = nn.Dropout(dropout)
+        self.conv_2 = zeroed(conv(axes, out, out))
+        self.skip = conv(axes, into, out, size=1) if into != out else nn.Identity()
+
+    def _resampled(self, x: Tensor) -> Tensor:
+        if self.resample == 0:
+            return x
+        return upsample(x) if self.resample > 0 else downsample(x)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        h = self.conv_1(self._resampled(F.silu(self.norm_1(x))))
+        scale, shift = self.modulate(embedding).chunk(2, dim=1)
+        shape = (*scale.shape, *[1] * (h.ndim - 2))
+        h = torch.addcmul(shift.reshape(shape), self.norm_2(h), 1 + scale.reshape(shape))
+        h = self.conv_2(self.dropout(F.silu(h)))
+        # the 1x1 skip commutes with pooling and repeating; it runs where the image is smaller
+        if self.resample > 0:
+            return upsample(self.skip(x)) + h
+        return self.skip(self._resampled(x)) + h
+
+
+class Attention(nn.Module):
+    """Self-attention over all voxels, heads of `head` channels, zero-initialised output."""
+
+    def __init__(self, axes: int, channels: int, head: int = 64) -> None:
+        super().__init__()
+        self.heads = max(1, channels // head)
+        self.norm = nn.GroupNorm(_groups(channels), channels)
+        self.qkv = conv(axes, channels, 3 * channels, size=1)
+        self.out = zeroed(conv(axes, channels, channels, size=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels, *size = x.shape
+        qkv = self.qkv(self.norm(x)).reshape(batch, 3, self.heads, channels // self.heads, -1)
+        q, k, v = qkv.transpose(-1, -2).unbind(1)
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2)
+        return x + self.out(mixed.reshape(batch, channels, *size))

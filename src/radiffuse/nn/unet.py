@@ -1,0 +1,128 @@
+"""The U-Net: one network for 1-D, 2-D and 3-D images."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .blocks import Attention, Residual, conv, depth_to_space, space_to_depth, zeroed
+from .embed import Conditioning
+
+__all__ = ["UNet"]
+
+
+class UNet(nn.Module):
+    """U-Net as in ADM (Dhariwal & Nichol 2021): residual up and down blocks, adaptive group norm.
+
+    Args:
+        axes: number of spatial axes, 1 to 3.
+        channels: channels of the image (in and out).
+        width: channels of the first level.
+        multiples: width of each level over `width`; each level halves the resolution.
+        blocks: residual blocks a level (one more on the way up).
+        attention: levels (0 = finest) that attend.
+        patch: fold blocks of this side into channels before the first level (less arithmetic).
+        condition: channels of an image condition, concatenated at the input.
+        classes: number of classes, 0 for none (label = classes means "no label").
+        vector: length of a vector condition, 0 for none.
+        twice: output twice the channels (learned variance).
+        dropout: in every residual block.
+        recompute: gradient checkpointing: less memory, one more forward pass.
+
+    The spatial size must be divisible by `UNet.stride`.
+    """
+
+    def __init__(
+        self,
+        axes: int,
+        channels: int,
+        width: int = 64,
+        multiples: Sequence[int] = (1, 2, 4),
+        blocks: int = 2,
+        attention: Sequence[int] = (2,),
+        patch: int = 1,
+        condition: int = 0,
+        classes: int = 0,
+        vector: int = 0,
+        twice: bool = False,
+        dropout: float = 0.0,
+        recompute: bool = False,
+    ) -> None:
+        super().__init__()
+        self.patch, self.recompute = patch, recompute
+        self.stride = patch * 2 ** (len(multiples) - 1)
+        length = 4 * width
+        self.conditioning = Conditioning(length, classes, vector)
+        folded = patch**axes
+        self.enter = conv(axes, (channels + condition) * folded, width)
+
+        def block(into: int, out: int, resample: int, attends: bool) -> nn.ModuleList:
+            residual = Residual(axes, into, out, length, resample, dropout)
+            return nn.ModuleList([residual, Attention(axes, out)] if attends else [residual])
+
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        skips, now = [width], width
+        for level, multiple in enumerate(multiples):
+            if level > 0:
+                self.down.append(block(now, now, -1, False))
+                skips.append(now)
+            for _ in range(blocks):
+                self.down.append(block(now, multiple * width, 0, level in attention))
+                now = multiple * width
+                skips.append(now)
+        self.middle = nn.ModuleList(
+            [block(now, now, 0, len(multiples) - 1 in attention), block(now, now, 0, False)]
+        )
+        for level, multiple in reversed(list(enumerate(multiples))):
+            for _ in range(blocks + 1):
+                self.up.append(block(now + skips.pop(), multiple * width, 0, level in attention))
+                now = multiple * width
+            if level > 0:
+                self.up.append(block(now, now, 1, False))
+        self.leave_norm = nn.GroupNorm(min(32, now // 8) or 1, now)
+        self.leave = zeroed(conv(axes, now, channels * folded * (2 if twice else 1)))
+
+    def forward(
+        self,
+        x: Tensor,
+        clock: Tensor,
+        label: Tensor | None = None,
+        vector: Tensor | None = None,
+        image: Tensor | None = None,
+    ) -> Tensor:
+        """x (B, C, *S), clock (B,), label (B,) int64, vector (B, V), image (B, C_c, *S).
+
+        Raises:
+            ValueError: the spatial size is not divisible by `stride`.
+        """
+        if any(side % self.stride for side in x.shape[2:]):
+            size = " x ".join(str(side) for side in x.shape[2:])
+            raise ValueError(f"images of {size} do not divide by the network's stride {self.stride}")
+        embedding = self.conditioning(clock, label, vector)
+        if image is not None:
+            x = torch.cat([x, image], dim=1)
+        h = self.enter(space_to_depth(x, self.patch))
+        skips = [h]
+        for block in self.down:
+            h = self._run(block, h, embedding)
+            skips.append(h)
+        for block in self.middle:
+            h = self._run(block, h, embedding)
+        for block in self.up:
+            if block[0].resample == 0:
+                h = torch.cat([h, skips.pop()], dim=1)
+            h = self._run(block, h, embedding)
+        h = self.leave(nn.functional.silu(self.leave_norm(h)))
+        return depth_to_space(h, self.patch)
+
+    def _run(self, block: nn.Module, h: Tensor, embedding: Tensor) -> Tensor:
+        def run(h: Tensor, embedding: Tensor) -> Tensor:
+            h = block[0](h, embedding)  # type: ignore[index]
+            for attention in block[1:]:  # type: ignore[index]
+                h = attention(h)
+            return h
+
+        if self.recompute and self.training:
+            return checkpoint(run, h, embedding, use_reentrant=False)
+        return run(h, embedding)

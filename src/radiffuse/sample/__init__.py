@@ -1,0 +1,27 @@
+"""Samplers: one loop (`base`), grids of times (`grids`), and one step each."""
+
+from . import grids
+from .base import Sampler, Then, prior
+from .langevin import Langevin, annealed, signal_to_noise
+from .multistep import DPMSolver, DPMSolverSDE, UniPC
+from .ode import FlowODE, flow
+from .onestep import DDIM, DDPM, EulerMaruyama, Heun
+
+__all__ = [
+    "DDIM",
+    "DDPM",
+    "DPMSolver",
+    "DPMSolverSDE",
+    "EulerMaruyama",
+    "FlowODE",
+    "Heun",
+    "Langevin",
+    "Sampler",
+    "Then",
+    "UniPC",
+    "annealed",
+    "flow",
+    "grids",
+    "prior",
+    "signal_to_noise",
+]
