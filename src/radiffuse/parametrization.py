@@ -14,6 +14,7 @@ So the parametrisations of the field are rows of a table, and each converts exac
 | VELOCITY | $-\sigma$ | $\alpha$ | Salimans & Ho 2022 |
 | FLOW | -1 | 1 | Liu et al. 2023 |
 | SCORE | 0 | $-1/\sigma$ | Song & Ermon 2019 |
+| SCALED_SCORE | 0 | -1 | $\sigma$ times the score (Song & Ermon 2020, technique 3) |
 | EDM(s) | $\sigma/(s r)$ | $-\alpha s/r$, $r=\sqrt{\alpha^2 s^2+\sigma^2}$ | Karras et al. 2022, eq. 7-8, any alpha |
 """
 
@@ -23,7 +24,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["CLEAN", "FLOW", "NOISE", "SCORE", "VELOCITY", "Predicts", "convert", "edm"]
+__all__ = [
+    "CLEAN",
+    "FLOW",
+    "NOISE",
+    "SCALED_SCORE",
+    "SCORE",
+    "VELOCITY",
+    "Predicts",
+    "convert",
+    "edm",
+]
 
 
 class Predicts(NamedTuple):
@@ -61,6 +72,8 @@ CLEAN = Predicts("clean", lambda alpha, sigma: (_one(alpha), _zero(alpha)))
 VELOCITY = Predicts("velocity", lambda alpha, sigma: (-sigma, alpha))
 FLOW = Predicts("flow", lambda alpha, sigma: (-_one(alpha), _one(alpha)))
 SCORE = Predicts("score", lambda alpha, sigma: (_zero(alpha), -1 / sigma))
+
+SCALED_SCORE = Predicts("scaled-score", lambda alpha, sigma: (_zero(alpha), -_one(alpha)))
 
 
 def edm(data_std: float = 0.5) -> Predicts:

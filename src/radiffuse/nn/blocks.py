@@ -84,6 +84,9 @@ def _groups(channels: int) -> int:
 class Residual(nn.Module):
     """Residual block of ADM (Dhariwal & Nichol 2021): two convolutions, adaptive group norm.
 
+    A block that resamples runs its first convolution and its skip at the lower of the two
+    resolutions, where they cost 2^n times less.
+
     Args:
         axes: number of spatial axes.
         into, out: channels.
@@ -111,21 +114,17 @@ class Residual(nn.Module):
         self.conv_2 = zeroed(conv(axes, out, out))
         self.skip = conv(axes, into, out, size=1) if into != out else nn.Identity()
 
-    def _resampled(self, x: Tensor) -> Tensor:
-        if self.resample == 0:
-            return x
-        return upsample(x) if self.resample > 0 else downsample(x)
-
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        h = self.conv_1(self._resampled(F.silu(self.norm_1(x))))
+        h = F.silu(self.norm_1(x))
+        if self.resample < 0:
+            h, x = downsample(h), downsample(x)
+        h, x = self.conv_1(h), self.skip(x)
+        if self.resample > 0:
+            h, x = upsample(h), upsample(x)
         scale, shift = self.modulate(embedding).chunk(2, dim=1)
         shape = (*scale.shape, *[1] * (h.ndim - 2))
         h = torch.addcmul(shift.reshape(shape), self.norm_2(h), 1 + scale.reshape(shape))
-        h = self.conv_2(self.dropout(F.silu(h)))
-        # the 1x1 skip commutes with pooling and repeating; it runs where the image is smaller
-        if self.resample > 0:
-            return upsample(self.skip(x)) + h
-        return self.skip(self._resampled(x)) + h
+        return x + self.conv_2(self.dropout(F.silu(h)))
 
 
 class Attention(nn.Module):

@@ -95,7 +95,9 @@ class DiT(nn.Module):
         """As `UNet.forward`."""
         if any(side % self.stride for side in x.shape[2:]):
             size = " x ".join(str(side) for side in x.shape[2:])
-            raise ValueError(f"images of {size} do not divide by the network's stride {self.stride}")
+            raise ValueError(
+                f"images of {size} do not divide by the network's stride {self.stride}"
+            )
         embedding = self.conditioning(clock, label, vector)
         if image is not None:
             x = torch.cat([x, image], dim=1)

@@ -15,12 +15,15 @@ __all__ = ["UNet"]
 class UNet(nn.Module):
     """U-Net as in ADM (Dhariwal & Nichol 2021): residual up and down blocks, adaptive group norm.
 
+    Leaner than ADM where that costs nothing: the change of width happens inside the resampling
+    blocks, at the lower resolution, and each level's blocks are matched one to one by skips.
+
     Args:
         axes: number of spatial axes, 1 to 3.
         channels: channels of the image (in and out).
         width: channels of the first level.
         multiples: width of each level over `width`; each level halves the resolution.
-        blocks: residual blocks a level (one more on the way up).
+        blocks: residual blocks a level, on the way down and on the way up.
         attention: levels (0 = finest) that attend.
         patch: fold blocks of this side into channels before the first level (less arithmetic).
         condition: channels of an image condition, concatenated at the input.
@@ -61,25 +64,26 @@ class UNet(nn.Module):
             residual = Residual(axes, into, out, length, resample, dropout)
             return nn.ModuleList([residual, Attention(axes, out)] if attends else [residual])
 
+        widths = [multiple * width for multiple in multiples]
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        skips, now = [width], width
-        for level, multiple in enumerate(multiples):
+        now = width
+        for level, wide in enumerate(widths):
             if level > 0:
-                self.down.append(block(now, now, -1, False))
-                skips.append(now)
+                self.down.append(block(now, wide, -1, False))
+                now = wide
             for _ in range(blocks):
-                self.down.append(block(now, multiple * width, 0, level in attention))
-                now = multiple * width
-                skips.append(now)
+                self.down.append(block(now, wide, 0, level in attention))
+                now = wide
+        deepest = len(widths) - 1
         self.middle = nn.ModuleList(
-            [block(now, now, 0, len(multiples) - 1 in attention), block(now, now, 0, False)]
+            [block(now, now, 0, deepest in attention), block(now, now, 0, False)]
         )
-        for level, multiple in reversed(list(enumerate(multiples))):
-            for _ in range(blocks + 1):
-                self.up.append(block(now + skips.pop(), multiple * width, 0, level in attention))
-                now = multiple * width
+        for level, wide in reversed(list(enumerate(widths))):
+            for _ in range(blocks):
+                self.up.append(block(2 * wide, wide, 0, level in attention))
             if level > 0:
-                self.up.append(block(now, now, 1, False))
+                self.up.append(block(wide, widths[level - 1], 1, False))
+        now = widths[0]
         self.leave_norm = nn.GroupNorm(min(32, now // 8) or 1, now)
         self.leave = zeroed(conv(axes, now, channels * folded * (2 if twice else 1)))
 
@@ -98,15 +102,18 @@ class UNet(nn.Module):
         """
         if any(side % self.stride for side in x.shape[2:]):
             size = " x ".join(str(side) for side in x.shape[2:])
-            raise ValueError(f"images of {size} do not divide by the network's stride {self.stride}")
+            raise ValueError(
+                f"images of {size} do not divide by the network's stride {self.stride}"
+            )
         embedding = self.conditioning(clock, label, vector)
         if image is not None:
             x = torch.cat([x, image], dim=1)
         h = self.enter(space_to_depth(x, self.patch))
-        skips = [h]
+        skips: list[Tensor] = []
         for block in self.down:
             h = self._run(block, h, embedding)
-            skips.append(h)
+            if block[0].resample == 0:
+                skips.append(h)
         for block in self.middle:
             h = self._run(block, h, embedding)
         for block in self.up:

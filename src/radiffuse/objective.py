@@ -1,0 +1,178 @@
+"""What a training loop optimises: players (networks with an optimiser each) and their losses."""
+
+import math
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .denoise import Network
+from .kernels import diffuse, posterior
+from .losses import Times, Weight, simple
+from .noise import gaussian
+from .schedule import expand
+
+__all__ = ["Classifying", "Denoising", "Hybrid", "Objective", "normal_kl"]
+
+Batch = dict[str, Tensor]
+_CONDITIONS = ("label", "vector")
+
+
+class Objective(Protocol):
+    """One training loop serves one network and a GAN.
+
+    `losses` yields (player, scalar loss); the loop zeroes, backpropagates and steps that player at
+    every yield. Randomness comes from torch's global generator, which the loop seeds.
+    """
+
+    players: dict[str, nn.Module]
+
+    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]: ...
+
+
+class Denoising:
+    """Denoising score matching of batch["image"], whatever the schedule, prediction and weight.
+
+    Conditions the batch holds and the network takes ("label", "vector") are handed to it; "source"
+    is a concatenated image condition. Labels are dropped (set to "no label") with probability
+    `drop`, for classifier-free guidance (Ho & Salimans 2022).
+
+    Args:
+        network: the denoiser to train; its backbone is the player "network".
+        times: the law of t.
+        weight: factor of the squared output error.
+        drop: probability of dropping the label.
+    """
+
+    def __init__(
+        self, network: Network, times: Times, weight: Weight = simple, drop: float = 0.1
+    ) -> None:
+        self.players: dict[str, nn.Module] = {"network": network.backbone}
+        self.network, self.times, self.weight, self.drop = network, times, weight, drop
+
+    def condition(self, batch: Batch) -> Batch:
+        """The network's conditions in `batch`, labels dropped at random."""
+        found = {key: batch[key] for key in _CONDITIONS if key in batch}
+        if "source" in batch:
+            found["image"] = batch["source"]
+        conditioning = getattr(self.network.backbone, "conditioning", None)
+        if "label" in found:
+            if getattr(conditioning, "label", None) is None:
+                del found["label"]
+            else:
+                dropped = torch.rand(len(found["label"])) < self.drop
+                none = torch.full_like(found["label"], conditioning.classes)
+                found["label"] = torch.where(dropped.to(none.device), none, found["label"])
+        return found
+
+    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+        x_0 = batch["image"]
+        t = self.times(len(x_0))
+        z = gaussian(x_0)
+        network = self._playing()
+        x_t = diffuse(network.schedule, x_0, t, z)
+        out = network.raw(x_t, t, **self.condition(batch)).float()
+        target = network.predicts.target(x_0, z, *network.schedule(t, x_0))
+        weight = expand(self.weight(network.schedule, t, network.predicts).to(target), target)
+        yield "network", (weight * (out - target) ** 2).mean()
+
+    def _playing(self) -> Network:
+        """The network around the player as the loop has it (wrapped for many processes)."""
+        n = self.network
+        return Network(self.players["network"], n.schedule, n.predicts, n.scale, n.clock)
+
+
+class Hybrid(Denoising):
+    r"""Learned-range variance (Nichol & Dhariwal 2021): $L_{simple} + \lambda L_{vlb}$.
+
+    The network's second half of channels places log variance between log beta~ and log beta; it is
+    trained by the variational bound with the mean detached. Uses steps of 1 / T of a `Discrete`
+    schedule; a batch item's bound term is scaled by T, so lambda = 0.001 is the paper's.
+    """
+
+    vlb = 0.001
+
+    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+        x_0 = batch["image"]
+        t = self.times(len(x_0))
+        z = gaussian(x_0)
+        network = self._playing()
+        x_t = diffuse(network.schedule, x_0, t, z)
+        out = network.raw(x_t, t, **self.condition(batch)).float()
+        mean_out, v = out[:, : x_0.shape[1]], out[:, x_0.shape[1] :]
+        target = network.predicts.target(x_0, z, *network.schedule(t, x_0))
+        weight = expand(self.weight(network.schedule, t, network.predicts).to(target), target)
+        first = (weight * (mean_out - target) ** 2).mean()
+        estimate = network.predicts.clean(mean_out.detach(), x_t, *network.schedule(t, x_0))
+        yield "network", first + self.vlb * self._bound(x_0, x_t, estimate, v, t)
+
+    def _bound(self, x_0: Tensor, x_t: Tensor, estimate: Tensor, v: Tensor, t: Tensor) -> Tensor:
+        """Mean over the batch of the bound's terms, bits a dimension, times T."""
+        schedule = self.network.schedule
+        steps = getattr(schedule, "steps", 1000)
+        s = t - 1 / steps
+        s = torch.where(s < 0.5 / steps, torch.zeros_like(s), s)
+        true, small, large = posterior(schedule, x_t, x_0, t, s)
+        mean, _, _ = posterior(schedule, x_t, estimate, t, s)
+        tiny = torch.tensor(1e-20).to(small)
+        floor = posterior(schedule, x_t, x_0, torch.tensor(2 / steps), torch.tensor(1 / steps))[1]
+        small = torch.where(small > 0, small, floor).maximum(tiny)
+        w = (v + 1) / 2
+        log_variance = w * large.log() + (1 - w) * small.log()
+        kl = normal_kl(true, small.log(), mean, log_variance)
+        decoder = discretised_nll(x_0, mean, log_variance / 2)
+        last = expand((s == 0).to(x_0.device), x_0)
+        return steps * torch.where(last, decoder, kl).mean() / math.log(2)
+
+
+class Classifying:
+    """Cross-entropy of a classifier of noisy images, for classifier guidance.
+
+    Args:
+        classifier: module (x_t, clock) -> logits; the player "classifier".
+        network: the denoiser whose schedule, input scale and clock the classifier shares.
+        times: the law of t.
+    """
+
+    def __init__(self, classifier: nn.Module, network: Network, times: Times) -> None:
+        self.players: dict[str, nn.Module] = {"classifier": classifier}
+        self.network, self.times = network, times
+
+    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+        x_0 = batch["image"]
+        t = self.times(len(x_0))
+        x_t = diffuse(self.network.schedule, x_0, t, gaussian(x_0))
+        yield "classifier", F.cross_entropy(self.logits(x_t, t), batch["label"])
+
+    def logits(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """Logits (B, classes) of x_t (B, C, *S) at t () or (B,)."""
+        n = self.network
+        reader = Network(self.players["classifier"], n.schedule, n.predicts, n.scale, n.clock)
+        return reader.raw(x_t, t).float()
+
+
+def normal_kl(mean_p: Tensor, log_p: Tensor, mean_q: Tensor, log_q: Tensor) -> Tensor:
+    """KL(N(mean_p, exp log_p) || N(mean_q, exp log_q)) of scalars, in nats; log variances."""
+    return 0.5 * (
+        log_q - log_p + torch.exp(log_p - log_q) + (mean_p - mean_q) ** 2 * torch.exp(-log_q) - 1
+    )
+
+
+def discretised_nll(x: Tensor, mean: Tensor, log_std: Tensor, levels: int = 256) -> Tensor:
+    """-log of the mass that N(mean, std^2) gives to the bin of x, in nats a value.
+
+    x on a grid of `levels` values from -1 to 1; the end bins reach to infinity (Ho et al. 2020,
+    eq. 13). Computed from log-cdf differences, so no clamp saturates it far from the mean.
+    """
+    half = 1 / (levels - 1)
+    low, high = (x - half - mean) * torch.exp(-log_std), (x + half - mean) * torch.exp(-log_std)
+    low = torch.where(x < -1 + half, torch.full_like(low, -math.inf), low)
+    high = torch.where(x > 1 - half, torch.full_like(high, math.inf), high)
+    # mirror to the left tail, where log_ndtr keeps its precision
+    flip = low + high > 0
+    low, high = torch.where(flip, -high, low), torch.where(flip, -low, high)
+    log_low, log_high = torch.special.log_ndtr(low), torch.special.log_ndtr(high)
+    gap = torch.where(torch.isinf(low), torch.full_like(low, -math.inf), log_low - log_high)
+    return -(log_high + torch.log(-torch.expm1(gap.clamp(max=-1e-7))))

@@ -1,0 +1,1 @@
+"""One file a method: its objective and its prediction, said with the parts of the library."""

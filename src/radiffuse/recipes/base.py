@@ -1,0 +1,373 @@
+"""What a recipe is, and the part the three generic formulations share: image generation.
+
+A recipe is a frozen dataclass. Its fields are the configuration, plain values that a TOML file can
+hold; its defaults are the paper. Names in a field are looked up here, once, in a table of objects.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
+
+import torch
+from torch import Tensor, nn
+
+from ..denoise import Denoiser, Given, Guided, Network, Steered
+from ..errors import UserError
+from ..losses import Times, Weight, karras, likelihood, min_snr, output, p2, simple
+from ..nn import Classifier, DiT, UNet
+from ..noise import Noise, Seeded
+from ..objective import Classifying, Denoising, Objective
+from ..papers import Paper
+from ..parametrization import CLEAN, FLOW, NOISE, SCORE, VELOCITY, Predicts, edm
+from ..sample import (
+    DDIM,
+    DDPM,
+    DPMSolver,
+    DPMSolverSDE,
+    EulerMaruyama,
+    FlowODE,
+    Heun,
+    Langevin,
+    Sampler,
+    Then,
+    UniPC,
+    grids,
+    prior,
+    signal_to_noise,
+)
+from ..schedule import Schedule
+from ..tasks.base import Task
+from ..tasks.generation import GENERATION
+
+if TYPE_CHECKING:
+    from ..data.dataset import Facts
+
+__all__ = ["Batch", "Generative", "Recipe"]
+
+Batch = dict[str, Tensor]
+
+
+class Recipe(Protocol):
+    """A method of the survey: what to optimise, and what to predict."""
+
+    paper: ClassVar[Paper]
+    task: ClassVar[Task]
+
+    def fitted(self, facts: "Facts") -> Self: ...
+    def objective(self) -> Objective: ...
+    def predict(self, objective: Any, batch: Batch) -> Batch: ...
+    @classmethod
+    def small(cls) -> Self: ...
+    @classmethod
+    def tiny(cls) -> Self: ...
+
+
+SamplerName = Literal[
+    "ddpm",
+    "ddpm-large",
+    "ddpm-learned",
+    "ddim",
+    "euler-maruyama",
+    "predictor-corrector",
+    "heun",
+    "dpm-solver",
+    "dpm-solver-sde",
+    "unipc",
+    "ode",
+    "langevin",
+]
+SAMPLERS: dict[str, Callable[[Denoiser, Noise], Sampler]] = {
+    "ddpm": DDPM,
+    "ddpm-large": lambda denoiser, noise: DDPM(denoiser, noise, w=1.0),
+    "ddpm-learned": lambda denoiser, noise: DDPM(denoiser, noise, w=None),
+    "ddim": DDIM,
+    "euler-maruyama": EulerMaruyama,
+    "predictor-corrector": lambda denoiser, noise: Then(
+        EulerMaruyama(denoiser, noise), Langevin(denoiser, noise, signal_to_noise(0.16))
+    ),
+    "heun": Heun,
+    "dpm-solver": DPMSolver,
+    "dpm-solver-sde": DPMSolverSDE,
+    "unipc": UniPC,
+    "ode": FlowODE,
+}
+
+GridName = Literal["uniform", "quadratic", "karras", "log-snr"]
+GRIDS: dict[str, Callable[[Schedule, int, float, float], Tensor]] = {
+    "uniform": lambda schedule, steps, start, stop: grids.uniform(steps, start, stop),
+    "quadratic": lambda schedule, steps, start, stop: grids.quadratic(steps, start, stop),
+    "karras": lambda schedule, steps, start, stop: grids.karras(schedule, steps, 7.0, start, stop),
+    "log-snr": grids.log_ratio,
+}
+
+PredictsName = Literal["noise", "clean", "velocity", "flow", "score", "edm"]
+PREDICTS: dict[str, Predicts] = {p.name: p for p in (NOISE, CLEAN, VELOCITY, FLOW, SCORE)}
+
+WeightName = Literal["simple", "likelihood", "p2", "min-snr", "karras", "output"]
+
+
+def weight_named(name: str, data_std: float) -> Weight:
+    """The loss weight of a name (see `losses`)."""
+    table: dict[str, Weight] = {
+        "simple": simple,
+        "likelihood": likelihood,
+        "p2": p2(),
+        "min-snr": min_snr(),
+        "karras": karras(data_std),
+        "output": output,
+    }
+    return table[name]
+
+
+def predicts_named(name: str, data_std: float) -> Predicts:
+    """The parametrisation of a name (see `parametrization`)."""
+    return edm(data_std) if name == "edm" else PREDICTS[name]
+
+
+SMALL: dict[str, Any] = {
+    "width": 32,
+    "multiples": (1, 2, 4, 6),
+    "blocks": 1,
+    "attention": (2, 3),
+    "patch": 2,
+    "dropout": 0.0,
+}
+"""The network of the small presets: useful after half an hour on two CPU cores."""
+
+TINY: dict[str, Any] = {
+    "width": 16,
+    "multiples": (1, 2),
+    "blocks": 1,
+    "attention": (),
+    "patch": 2,
+    "dropout": 0.0,
+}
+"""The network of the tiny presets: trains and predicts in seconds, for tests."""
+
+
+class Both:
+    """Two objectives trained side by side: a denoiser and the classifier that will guide it."""
+
+    def __init__(self, first: Objective, second: Objective) -> None:
+        self.first, self.second = first, second
+        self.players = {**first.players, **second.players}
+
+    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+        for part in (self.first, self.second):
+            part.players = {name: self.players[name] for name in part.players}
+            yield from part.losses(batch)
+
+
+@dataclass(frozen=True)
+class Generative:
+    """Image generation by a diffusion: the fields that DDPM, NCSN and SDE share.
+
+    A subclass says the schedule, the times of training and the defaults; it never asks which
+    formulation it is in.
+    """
+
+    task: ClassVar[Task] = GENERATION
+
+    channels: int = 0
+    """Channels of the image; 0 = from the data."""
+    size: tuple[int, ...] = ()
+    """Spatial size of the image; empty = from the data."""
+    classes: int = 0
+    """Classes to condition on; 0 = unconditional, or from the data if `conditional`."""
+    data_std: float = 0.0
+    """Standard deviation of the images in [-1, 1]; 0 = from the data."""
+    conditional: bool = False
+    """Train on labels too (class-conditional, with classifier-free guidance)."""
+    label_drop: float = 0.1
+    """Share of cases trained without their label, for classifier-free guidance."""
+    guidance: float = 1.0
+    """Guidance weight; 1 = the conditional model alone, more = closer to the class."""
+    classifier: bool = False
+    """Train a classifier of noisy images beside the network and guide by its gradient."""
+    backbone: Literal["unet", "dit"] = "unet"
+    """The network."""
+    width: int = 128
+    """Channels of the first level (U-Net) or of a token (DiT)."""
+    multiples: tuple[int, ...] = (1, 2, 2, 2)
+    """Width of each level over `width`; each level halves the resolution."""
+    blocks: int = 2
+    """Residual blocks a level (U-Net), or blocks in all (DiT)."""
+    attention: tuple[int, ...] = (2,)
+    """Levels that attend, 0 = finest."""
+    patch: int = 1
+    """Side of the blocks folded into channels at the input."""
+    dropout: float = 0.1
+    """Dropout in residual blocks."""
+    recompute: bool = False
+    """Gradient checkpointing: less memory, one more forward pass."""
+    sampler: SamplerName = "ddpm"
+    """The sampler."""
+    steps: int = 1000
+    """Sampling steps."""
+    grid: GridName = "uniform"
+    """How the steps are spaced."""
+    start: float = 1.0
+    """Time at which sampling starts."""
+    stop: float = 0.0
+    """Time at which sampling stops; above zero noise the result is denoised once more."""
+
+    def schedule(self) -> Schedule:
+        """The noise schedule."""
+        raise NotImplementedError
+
+    def network(self) -> Network:
+        """The denoiser around a new backbone."""
+        raise NotImplementedError
+
+    def times(self, schedule: Schedule) -> Times:
+        """The law of t in training."""
+        raise NotImplementedError
+
+    def weight(self) -> Weight:
+        """The loss weight."""
+        raise NotImplementedError
+
+    def fitted(self, facts: "Facts") -> Self:
+        """Fill what comes from the data.
+
+        Raises:
+            UserError: the data have no labels to condition on, or a size the network cannot halve.
+        """
+        key = "image" if "image" in facts.channels else next(iter(facts.channels), None)
+        if key is None:
+            raise UserError("the data hold no image; name the column with --map image=COLUMN")
+        wants = self.conditional or self.classifier
+        if wants and not facts.classes:
+            raise UserError("--conditional and --classifier need labels, and the data have none")
+        filled = dataclasses.replace(
+            self,
+            channels=self.channels or facts.channels[key],
+            size=self.size or tuple(facts.size[key]),
+            classes=self.classes or (facts.classes if wants else 0),
+            data_std=self.data_std or round(float(facts.std), 4) or 0.5,
+        )
+        stride = filled.patch * 2 ** (len(filled.multiples) - 1)
+        stride = filled.patch if filled.backbone == "dit" else stride
+        if any(side % stride for side in filled.size):
+            sides = " x ".join(str(side) for side in filled.size)
+            fits = " ".join(str(max(stride, round(side / stride) * stride)) for side in filled.size)
+            raise UserError(
+                f"images of {sides} do not divide by this network's stride {stride}; "
+                f"resize with --size {fits}, or change --multiples or --patch"
+            )
+        return filled
+
+    def body(self, twice: bool = False) -> nn.Module:
+        """A new backbone for the fields at hand.
+
+        Raises:
+            UserError: the recipe has not been fitted to data.
+        """
+        if not self.channels or not self.size:
+            raise UserError("channels and size are not set; fit the recipe to data first")
+        axes, classes = len(self.size), self.classes if self.conditional else 0
+        if self.backbone == "dit":
+            return DiT(
+                axes,
+                self.channels,
+                self.width,
+                self.blocks,
+                heads=max(1, self.width // 64),
+                patch=self.patch,
+                classes=classes,
+                twice=twice,
+            )
+        return UNet(
+            axes,
+            self.channels,
+            self.width,
+            self.multiples,
+            self.blocks,
+            self.attention,
+            self.patch,
+            classes=classes,
+            twice=twice,
+            dropout=self.dropout,
+            recompute=self.recompute,
+        )
+
+    def denoising(self, network: Network) -> Denoising:
+        """The objective of the network alone."""
+        return Denoising(network, self.times(network.schedule), self.weight(), self.label_drop)
+
+    def objective(self) -> Objective:
+        """The network's objective, and the classifier's if one is to guide."""
+        network = self.network()
+        denoising = self.denoising(network)
+        if not self.classifier:
+            return denoising
+        classifier = Classifier(
+            len(self.size), self.channels, self.classes, max(16, self.width // 2), patch=self.patch
+        )
+        return Both(denoising, Classifying(classifier, network, self.times(network.schedule)))
+
+    def denoiser(self, objective: Any, label: Tensor | None = None) -> Denoiser:
+        """E[x_0 given x_t], with the label and the guidance bound where there are any."""
+        classifying = objective.second if isinstance(objective, Both) else None
+        network: Network = (objective.first if classifying else objective).network
+        denoiser: Denoiser = network
+        if label is not None and self.conditional:
+            none = torch.full_like(label, self.classes)
+            given = Given(network, label=label)
+            denoiser = Guided(given, Given(network, label=none), self.guidance)
+        if label is not None and classifying is not None:
+
+            def log_probability(x_t: Tensor, t: Tensor) -> Tensor:
+                logits = classifying.logits(x_t, t)
+                return logits.log_softmax(1).gather(1, label[:, None])[:, 0]
+
+            denoiser = Steered(denoiser, log_probability, self.guidance)
+        return denoiser
+
+    def make_sampler(self, denoiser: Denoiser, noise: Noise) -> Sampler:
+        """The sampler the fields name."""
+        return SAMPLERS[self.sampler](denoiser, noise)
+
+    def make_grid(self, schedule: Schedule) -> Tensor:
+        """The grid of times the fields name."""
+        return GRIDS[self.grid](schedule, self.steps, self.start, self.stop)
+
+    def trajectory(self, objective: Any, batch: Batch) -> Iterator[Tensor]:
+        """The states of the chain, the last one the result; batch as in `predict`."""
+        seeds = batch["seed"]
+        label = batch.get("label")
+        device = next(objective.players["network"].parameters()).device
+        if label is not None:
+            self._check_labels(label)
+            label = label.to(device)
+        noise = Seeded(int(seed) for seed in seeds)
+        denoiser = self.denoiser(objective, label).eval()
+        times = self.make_grid(denoiser.schedule)
+        like = torch.zeros(len(seeds), self.channels, *self.size, device=device)
+        x = prior(denoiser.schedule, like, noise, float(times[0]))
+        yield from self.make_sampler(denoiser, noise).trajectory(x, times)
+
+    def _check_labels(self, label: Tensor) -> None:
+        if not self.classes:
+            raise UserError("this model was trained without labels; leave the label out")
+        if bool((label < 0).any()) or bool((label >= self.classes).any()):
+            raise UserError(f"labels run from 0 to {self.classes - 1}, not {label.tolist()}")
+
+    def predict(self, objective: Any, batch: Batch) -> Batch:
+        """Images from seeds.
+
+        Args:
+            batch: "seed" int64 (B,) and optionally "label" int64 (B,).
+
+        Returns:
+            {"image": (B, C, *S) in [-1, 1]}.
+
+        Raises:
+            UserError: labels out of range, or given to an unconditional model.
+        """
+        result = None
+        for result in self.trajectory(objective, batch):  # noqa: B007
+            pass
+        assert result is not None
+        return {"image": result.clamp(-1, 1)}

@@ -1,0 +1,101 @@
+"""DDPM (Ho et al. 2020) with the options of Improved DDPM (2021) and ADM (2021)."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self, cast
+
+from ..denoise import Network, elapsed, log_noise, unit_variance, unscaled
+from ..losses import Times, Weight, discrete_times
+from ..objective import Denoising, Hybrid
+from ..papers import Paper, by_id
+from ..schedule import Discrete, Schedule
+from .base import (
+    SMALL,
+    TINY,
+    Generative,
+    PredictsName,
+    WeightName,
+    predicts_named,
+    weight_named,
+)
+
+__all__ = ["DDPM"]
+
+SCHEDULES = {
+    "linear": Discrete.linear,
+    "scaled-linear": Discrete.scaled_linear,
+    "cosine": Discrete.cosine,
+    "sigmoid": Discrete.sigmoid,
+}
+
+
+@dataclass(frozen=True)
+class DDPM(Generative):
+    """Denoising diffusion probabilistic model; the defaults are Ho et al. 2020 on CIFAR-10."""
+
+    paper: ClassVar[Paper] = by_id("ddpm")
+
+    betas: Literal["linear", "scaled-linear", "cosine", "sigmoid"] = "linear"
+    """The list of betas."""
+    timesteps: int = 1000
+    """Number of betas, T."""
+    zero_terminal: bool = False
+    """Rescale the betas so that the last step has no signal (predict velocity or clean then)."""
+    predicts: PredictsName = "noise"
+    """What the network outputs."""
+    loss: WeightName = "simple"
+    """The loss weight."""
+    learned_variance: bool = False
+    """Learn the variance between its bounds with the hybrid loss (Nichol & Dhariwal 2021)."""
+    preconditioned: bool = False
+    """Scale the input to unit variance and tell the network log(sigma / alpha) / 4."""
+
+    def schedule(self) -> Discrete:
+        discrete = SCHEDULES[self.betas](self.timesteps)
+        return discrete.zero_terminal() if self.zero_terminal else discrete
+
+    def network(self) -> Network:
+        return Network(
+            self.body(twice=self.learned_variance),
+            self.schedule(),
+            predicts_named(self.predicts, self.data_std),
+            scale=unit_variance(self.data_std) if self.preconditioned else unscaled,
+            clock=log_noise if self.preconditioned else elapsed,
+        )
+
+    def times(self, schedule: Schedule) -> Times:
+        return discrete_times(cast(Discrete, schedule))
+
+    def weight(self) -> Weight:
+        return weight_named(self.loss, self.data_std)
+
+    def denoising(self, network: Network) -> Denoising:
+        kind = Hybrid if self.learned_variance else Denoising
+        return kind(network, self.times(network.schedule), self.weight(), self.label_drop)
+
+    @classmethod
+    def small(cls) -> Self:
+        return cls(
+            **SMALL,
+            betas="cosine",
+            predicts="edm",
+            preconditioned=True,
+            loss="min-snr",
+            sampler="dpm-solver",
+            grid="karras",
+            start=0.998,
+            stop=0.003,
+            steps=20,
+        )
+
+    @classmethod
+    def tiny(cls) -> Self:
+        return cls(
+            **TINY,
+            betas="cosine",
+            predicts="edm",
+            preconditioned=True,
+            loss="min-snr",
+            sampler="ddim",
+            start=0.998,
+            steps=5,
+        )

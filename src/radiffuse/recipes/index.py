@@ -1,0 +1,24 @@
+"""Which methods have a recipe, and where. Imports a recipe (and torch) only when it is asked for."""
+
+import importlib
+from typing import Any
+
+__all__ = ["IMPLEMENTED", "find"]
+
+RECIPES: tuple[tuple[str, str], ...] = (
+    ("ddpm", "radiffuse.recipes.ddpm:DDPM"),
+    ("ncsn", "radiffuse.recipes.ncsn:NCSN"),
+    ("sde", "radiffuse.recipes.sde:SDE"),
+)
+
+IMPLEMENTED: tuple[str, ...] = tuple(name for name, _ in RECIPES)
+
+
+def find(method: str) -> type[Any]:
+    """The recipe class of a method.
+
+    Raises:
+        KeyError: the method has no recipe.
+    """
+    module, _, name = dict(RECIPES)[method].partition(":")
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,1 @@
+"""The applications: which keys go in and which come out."""

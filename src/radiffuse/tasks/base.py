@@ -1,0 +1,22 @@
+"""What a task is: the keys of a batch it reads and of a prediction it writes."""
+
+from dataclasses import dataclass
+
+__all__ = ["Task"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """An application of the survey.
+
+    Attributes:
+        name: as in the survey ("generation", "translation", ...).
+        reads: keys a training batch must hold.
+        optional: keys it uses where they are there.
+        writes: keys of a prediction.
+    """
+
+    name: str
+    reads: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
