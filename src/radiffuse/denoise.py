@@ -132,7 +132,9 @@ class Network(Denoiser):
         if out.shape[1] != 2 * channels:
             return super().with_variance(x_t, t)
         alpha, sigma = self.schedule(t, x_t)
-        return self.predicts.clean(out[:, :channels], x_t, alpha, sigma), (out[:, channels:] + 1) / 2
+        return self.predicts.clean(out[:, :channels], x_t, alpha, sigma), (
+            out[:, channels:] + 1
+        ) / 2
 
 
 class Given(Denoiser):

@@ -82,7 +82,11 @@ def dormand_prince(
         error = _combine(tuple(torch.zeros_like(x) for x in state), slopes, _ERROR, h)
         norm = _error_norm(state, new, error, rtol, atol)
         accepted = (norm <= 1) & active
-        state = tuple(torch.where(_rows(accepted, x).bool(), y, x) for x, y in zip(state, new, strict=True))
+        state = tuple(
+            torch.where(_rows(accepted, x).bool(), y, x) for x, y in zip(state, new, strict=True)
+        )
         t = torch.where(accepted, t + h, t)
         h = h * (0.9 * norm.clamp(min=1e-10) ** -0.2).clamp(0.2, 10.0)
-    raise ArithmeticError(f"the integrator needs more than {most_steps} steps; loosen rtol and atol")
+    raise ArithmeticError(
+        f"the integrator needs more than {most_steps} steps; loosen rtol and atol"
+    )

@@ -6,6 +6,7 @@ eq. 39), with the divergence by Hutchinson's estimator or exactly.
 
 import math
 from collections.abc import Iterable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -117,7 +118,7 @@ def variational_bound(
     zero = torch.zeros_like(x)
     total = normal_kl(alpha * x, 2 * torch.log(sigma).expand_as(x), zero, zero).flatten(1).sum(1)
     floor = posterior(schedule, x, x, times[-3], times[-2])[1]
-    for t, s in zip(times[:-1], times[1:], strict=True):
+    for t, s in pairwise(times):
         x_t = diffuse(schedule, x, t, noise(x))
         place: float | Tensor
         estimate, place = (denoiser(x_t, t), w) if w is not None else denoiser.with_variance(x_t, t)

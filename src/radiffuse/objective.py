@@ -57,14 +57,12 @@ class Denoising:
         found = {key: batch[key] for key in _CONDITIONS if key in batch}
         if "source" in batch:
             found["image"] = batch["source"]
-        conditioning = getattr(self.network.backbone, "conditioning", None)
-        if "label" in found:
-            if getattr(conditioning, "label", None) is None:
-                del found["label"]
-            else:
-                dropped = torch.rand(len(found["label"])) < self.drop
-                none = torch.full_like(found["label"], conditioning.classes)
-                found["label"] = torch.where(dropped.to(none.device), none, found["label"])
+        classes = int(getattr(self.network.backbone, "classes", 0))
+        label = found.pop("label", None)
+        if classes and label is not None:
+            dropped = torch.rand(len(label)) < self.drop
+            none = torch.full_like(label, classes)
+            found["label"] = torch.where(dropped.to(none.device), none, label)
         return found
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
@@ -175,4 +173,4 @@ def discretised_nll(x: Tensor, mean: Tensor, log_std: Tensor, levels: int = 256)
     low, high = torch.where(flip, -high, low), torch.where(flip, -low, high)
     log_low, log_high = torch.special.log_ndtr(low), torch.special.log_ndtr(high)
     gap = torch.where(torch.isinf(low), torch.full_like(low, -math.inf), log_low - log_high)
-    return -(log_high + torch.log(-torch.expm1(gap.clamp(max=-1e-7))))
+    return -(log_high + torch.log(-torch.expm1(gap.clamp(max=-torch.finfo(gap.dtype).eps))))

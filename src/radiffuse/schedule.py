@@ -66,8 +66,9 @@ class Schedule(ABC):
     def __call__(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return (alpha, sigma) broadcast over `like` (B, *), in its real dtype and on its device."""
         t64 = torch.as_tensor(t, dtype=torch.float64, device="cpu")
-        to = {"dtype": _real(like.dtype), "device": like.device}
-        return (expand(self.alpha(t64).to(**to), like), expand(self.sigma(t64).to(**to), like))
+        device, dtype = like.device, _real(like.dtype)
+        alpha, sigma = self.alpha(t64).to(device, dtype), self.sigma(t64).to(device, dtype)
+        return expand(alpha, like), expand(sigma, like)
 
     def log_ratio(self, t: Tensor) -> Tensor:
         r"""$\lambda_t = \log(\alpha_t / \sigma_t)$, half the log signal-to-noise ratio."""
@@ -92,23 +93,29 @@ class Schedule(ABC):
         return torch.where(target <= noisiest, torch.ones_like(low), t)
 
     def drift(self, t: Tensor) -> Tensor:
-        r"""$f(t) = d \log \alpha / dt$ by forward-mode autodiff."""
+        r"""$f(t) = d \log \alpha / dt$ by autodiff."""
         alpha, slope = self._slope(self.alpha, t)
         return slope / alpha
 
     def diffusion(self, t: Tensor) -> Tensor:
-        r"""$g(t) = \sqrt{d\sigma^2/dt - 2 f \sigma^2}$ by forward-mode autodiff; t > 0."""
+        r"""$g(t) = \sqrt{d\sigma^2/dt - 2 f \sigma^2}$ by autodiff; t > 0."""
         sigma, slope = self._slope(self.sigma, t)
         return (2 * sigma * slope - 2 * self.drift(t) * sigma**2).clamp(min=0).sqrt()
 
     def slopes(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        r"""$(d\alpha/dt, d\sigma/dt)$ by forward-mode autodiff."""
+        r"""$(d\alpha/dt, d\sigma/dt)$ by autodiff."""
         return self._slope(self.alpha, t)[1], self._slope(self.sigma, t)[1]
 
     @staticmethod
     def _slope(function: Callable[[Tensor], Tensor], t: Tensor) -> tuple[Tensor, Tensor]:
-        t = t.double()
-        return torch.func.jvp(function, (t,), (torch.ones_like(t),))
+        # elementwise, so reverse mode gives each slope; torch.func.jvp would script decompositions
+        with torch.enable_grad():
+            t = t.detach().double().requires_grad_()
+            value = function(t)
+            if not value.requires_grad:
+                return value, torch.zeros_like(value)
+            (slope,) = torch.autograd.grad(value.sum(), t)
+        return value.detach(), slope
 
 
 @dataclass(frozen=True)
@@ -188,7 +195,8 @@ class EDM(Schedule):
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    r"""Cosine (Nichol & Dhariwal 2021, eq. 17): $\alpha=\cos(\tfrac{t+s}{1+s}\tfrac\pi2)/\cos(\tfrac{s}{1+s}\tfrac\pi2)$.
+    r"""Cosine (Nichol & Dhariwal 2021, eq. 17): $\alpha=\cos a(t)/\cos a(0)$,
+    $a(t)=\tfrac{t+s}{1+s}\tfrac\pi2$.
 
     alpha(1) = 0 exactly: start a noise-predicting network at t < 1, or predict velocity.
     """

@@ -70,6 +70,7 @@ class DiT(nn.Module):
     ) -> None:
         super().__init__()
         self.axes, self.patch, self.stride = axes, patch, patch
+        self.classes = classes
         self.conditioning = Conditioning(width, classes, vector)
         self.enter = nn.Linear((channels + condition) * patch**axes, width)
         self.position = nn.Linear(axes * 64, width)

@@ -12,6 +12,19 @@ from .embed import Conditioning
 __all__ = ["UNet"]
 
 
+class _Stage(nn.Module):
+    """A residual block, and attention behind it where the level attends."""
+
+    def __init__(self, residual: Residual, attention: Attention | None) -> None:
+        super().__init__()
+        self.residual, self.attention = residual, attention
+        self.keeps_size = residual.resample == 0
+
+    def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
+        h = self.residual(h, embedding)
+        return h if self.attention is None else self.attention(h)
+
+
 class UNet(nn.Module):
     """U-Net as in ADM (Dhariwal & Nichol 2021): residual up and down blocks, adaptive group norm.
 
@@ -56,13 +69,14 @@ class UNet(nn.Module):
         self.patch, self.recompute = patch, recompute
         self.stride = patch * 2 ** (len(multiples) - 1)
         length = 4 * width
+        self.classes = classes
         self.conditioning = Conditioning(length, classes, vector)
         folded = patch**axes
         self.enter = conv(axes, (channels + condition) * folded, width)
 
-        def block(into: int, out: int, resample: int, attends: bool) -> nn.ModuleList:
+        def block(into: int, out: int, resample: int, attends: bool) -> _Stage:
             residual = Residual(axes, into, out, length, resample, dropout)
-            return nn.ModuleList([residual, Attention(axes, out)] if attends else [residual])
+            return _Stage(residual, Attention(axes, out) if attends else None)
 
         widths = [multiple * width for multiple in multiples]
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
@@ -110,26 +124,20 @@ class UNet(nn.Module):
             x = torch.cat([x, image], dim=1)
         h = self.enter(space_to_depth(x, self.patch))
         skips: list[Tensor] = []
-        for block in self.down:
-            h = self._run(block, h, embedding)
-            if block[0].resample == 0:
+        for stage in self.down:
+            h = self._run(stage, h, embedding)
+            if stage.keeps_size:
                 skips.append(h)
-        for block in self.middle:
-            h = self._run(block, h, embedding)
-        for block in self.up:
-            if block[0].resample == 0:
+        for stage in self.middle:
+            h = self._run(stage, h, embedding)
+        for stage in self.up:
+            if stage.keeps_size:
                 h = torch.cat([h, skips.pop()], dim=1)
-            h = self._run(block, h, embedding)
+            h = self._run(stage, h, embedding)
         h = self.leave(nn.functional.silu(self.leave_norm(h)))
         return depth_to_space(h, self.patch)
 
-    def _run(self, block: nn.Module, h: Tensor, embedding: Tensor) -> Tensor:
-        def run(h: Tensor, embedding: Tensor) -> Tensor:
-            h = block[0](h, embedding)  # type: ignore[index]
-            for attention in block[1:]:  # type: ignore[index]
-                h = attention(h)
-            return h
-
+    def _run(self, stage: nn.Module, h: Tensor, embedding: Tensor) -> Tensor:
         if self.recompute and self.training:
-            return checkpoint(run, h, embedding, use_reentrant=False)
-        return run(h, embedding)
+            return checkpoint(stage, h, embedding, use_reentrant=False)
+        return stage(h, embedding)

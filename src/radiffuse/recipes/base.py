@@ -149,12 +149,13 @@ TINY: dict[str, Any] = {
 class Both:
     """Two objectives trained side by side: a denoiser and the classifier that will guide it."""
 
-    def __init__(self, first: Objective, second: Objective) -> None:
+    def __init__(self, first: Denoising, second: Classifying) -> None:
         self.first, self.second = first, second
         self.players = {**first.players, **second.players}
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
-        for part in (self.first, self.second):
+        parts: tuple[Objective, ...] = (self.first, self.second)
+        for part in parts:
             part.players = {name: self.players[name] for name in part.players}
             yield from part.losses(batch)
 

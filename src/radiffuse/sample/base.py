@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -63,7 +64,7 @@ class Sampler(ABC):
         """
         times = times.double()
         state = self.init(x, times[0])
-        for t, s in zip(times[:-1], times[1:], strict=True):
+        for t, s in pairwise(times):
             x, state = self.step(x, t, s, state)
             yield x
         yield self.finish(x, times[-1], state)

@@ -1,6 +1,7 @@
 """Samplers that need no history: DDIM, DDPM, Euler-Maruyama, Heun with churn."""
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -30,7 +31,7 @@ class DDIM(Sampler):
     @torch.no_grad()
     def encode(self, x: Tensor, times: Tensor) -> Tensor:
         """Walk x (B, *), at times[0], up an increasing grid with eta = 0; returns x at times[-1]."""
-        for t, s in zip(times[:-1].double(), times[1:].double(), strict=True):
+        for t, s in pairwise(times.double()):
             x = reverse(self.schedule, x, self.denoiser(x, t), t, s)
         return x
 
@@ -42,9 +43,7 @@ class DDPM(Sampler):
         w: 0 the posterior's variance ("small"), 1 the chain's ("large"), None the learned one.
     """
 
-    def __init__(
-        self, denoiser: Denoiser, noise: Noise = gaussian, w: float | None = 0.0
-    ) -> None:
+    def __init__(self, denoiser: Denoiser, noise: Noise = gaussian, w: float | None = 0.0) -> None:
         super().__init__(denoiser, noise)
         self.w = w
 
@@ -65,8 +64,11 @@ class EulerMaruyama(Sampler):
     """
 
     def step(self, x_t: Tensor, t: Tensor, s: Tensor, state: State) -> tuple[Tensor, State]:
-        to = {"device": x_t.device, "dtype": x_t.real.dtype}
-        f, g, h = self.schedule.drift(t).to(**to), self.schedule.diffusion(t).to(**to), (s - t).to(**to)
+        device, dtype = x_t.device, x_t.real.dtype
+        f, g = (
+            rate(t).to(device, dtype) for rate in (self.schedule.drift, self.schedule.diffusion)
+        )
+        h = (s - t).to(device, dtype)
         slope = f * x_t - g**2 * score_of(self.denoiser, x_t, t)
         return x_t + h * slope + g * torch.sqrt(-h) * self.noise(x_t), state
 

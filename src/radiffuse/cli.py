@@ -1,0 +1,88 @@
+"""The command line: `radiffuse COMMAND ...`.
+
+Exit codes: 0 done, 1 failed (one line says why and what to do), 2 wrong usage. Neither torch nor
+tyro is imported here; a command imports what it needs when it is named.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from .errors import UsageError, UserError
+from .names import did_you_mean
+
+COMMANDS: dict[str, str] = {
+    "methods": "the survey's papers by task, modality, organ and formulation",
+    "show": "one method: paper, configuration, keys in and out, reproduced numbers",
+    "train": "train a method on your data",
+    "predict": "apply a trained run to cases",
+    "sample": "draw new images from a trained generative run",
+    "evaluate": "measure a run and its honest baseline, per patient",
+    "report": "one self-contained HTML page about a run",
+    "demo": "train, sample, measure and report on embedded data, no network",
+    "bench": "one side-by-side benchmark",
+}
+
+USAGE = """usage: radiffuse COMMAND ...
+
+Diffusion models for medical images.
+
+commands:
+{commands}
+
+radiffuse COMMAND --help says what a command takes; radiffuse --version says the version.
+A first run: radiffuse train ddpm --data brains --preset tiny --out runs/first
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; errors are one line on stderr."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        _dispatch(arguments)
+        sys.stdout.flush()
+        return 0
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0
+    except UserError as error:
+        return _fail(" ".join(str(error).split()), error.exit_code)
+    except KeyboardInterrupt as error:
+        return _fail(str(error) or "interrupted; nothing written so far is lost", 1)
+    except BrokenPipeError:
+        # The reader of our output (`| head`) has gone: leave quietly, also at interpreter exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if os.environ.get("RADIFFUSE_DEBUG"):
+            raise
+        message = " ".join(str(error).split())
+        return _fail(
+            f"internal error: {type(error).__name__}: {message}; "
+            "rerun with RADIFFUSE_DEBUG=1 for the traceback",
+            1,
+        )
+
+
+def _dispatch(arguments: list[str]) -> None:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        width = max(map(len, COMMANDS))
+        lines = "\n".join(f"  {name:<{width}}  {what}" for name, what in COMMANDS.items())
+        print(USAGE.format(commands=lines), end="")
+        return
+    name, *rest = arguments
+    if name == "--version":
+        from . import __version__
+
+        print(f"radiffuse {__version__}")
+        return
+    if name not in COMMANDS:
+        hint = did_you_mean(name, COMMANDS, "`radiffuse --help` lists them")
+        raise UsageError(f"there is no command '{name}'; {hint}")
+    importlib.import_module(f".commands.{name}", __package__).run(rest)
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stdout.flush()
+    print(f"radiffuse: error: {message}", file=sys.stderr)
+    return code

@@ -1,0 +1,1 @@
+"""Medical images as data: opening, checking, splitting, reading and writing."""

@@ -1,0 +1,298 @@
+"""Cases: what training, prediction and evaluation read, whatever the files look like."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from .columns import Column
+from .image import Image
+from .scan import differing, spread
+from .table import SPLITS
+from .transforms import to_unit
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a recipe needs to know of its data; plain values.
+
+    Attributes:
+        keys: data keys, for example ("image", "label").
+        channels: number of channels by image key.
+        size: spatial size by image key.
+        classes: number of classes of "label" (largest label + 1); 0 if there is none.
+        class_names: a name for each class, or ().
+        std, mean: over the training images of the first image key, scaled to [-1, 1].
+        diameter: largest L2 distance between two of (up to 512) training images, scaled so
+            (Song & Ermon 2020, technique 1).
+        cases: number of cases, all splits together.
+        mask_classes: number of labels (largest + 1) by mask key, over training cases.
+    """
+
+    keys: tuple[str, ...]
+    channels: dict[str, int]
+    size: dict[str, tuple[int, ...]]
+    classes: int
+    class_names: tuple[str, ...]
+    std: float
+    mean: float
+    diameter: float
+    cases: int
+    mask_classes: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Cases in memory or on disk.
+
+    Attributes:
+        source: path or name that was opened.
+        columns: data by key, over all cases of the source.
+        rows: which of these are here (a split has some of them).
+        all_ids, all_patients, all_splits: one for each case of the source.
+        ranges: range of stored values that becomes [-1, 1], by image key. Hand it to `open_cases`
+            for prediction, so that it reads with the range of training.
+        class_names: a name for each class, or ().
+        all_texts: plain text by name (no tensors): `texts` gives the rows here.
+        shapes: `(C, *S)` by key, of every case where they differ; () where they are all alike.
+        lines: notices so far.
+        known: fingerprint where it is known without reading.
+    """
+
+    source: str
+    columns: Mapping[str, Column]
+    rows: tuple[int, ...]
+    all_ids: tuple[str, ...]
+    all_patients: tuple[str, ...]
+    all_splits: tuple[str, ...]
+    ranges: Mapping[str, Range]
+    class_names: tuple[str, ...] = ()
+    all_texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    shapes: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+    known: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Name of each case, unique."""
+        return tuple(self.all_ids[row] for row in self.rows)
+
+    @property
+    def patients(self) -> tuple[str, ...]:
+        """Patient of each case; the case itself where unknown."""
+        return tuple(self.all_patients[row] for row in self.rows)
+
+    @property
+    def split_of(self) -> tuple[str, ...]:
+        """ "train", "val" or "test" of each case."""
+        return tuple(self.all_splits[row] for row in self.rows)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Keys of a batch; image keys first."""
+        return tuple(self.columns)
+
+    @property
+    def image_keys(self) -> tuple[str, ...]:
+        """Keys whose tensors are images in [-1, 1]."""
+        return tuple(key for key, column in self.columns.items() if column.kind == "image")
+
+    @property
+    def mask_keys(self) -> tuple[str, ...]:
+        """Keys whose tensors are labels per voxel."""
+        return tuple(key for key, column in self.columns.items() if column.kind == "mask")
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What a user should know, one line each; the same remark on several files is one line."""
+        groups: dict[str, list[str]] = {}
+        for line in self.lines:
+            groups.setdefault(line.partition(": ")[2] or line, []).append(line)
+        return tuple(
+            lines[0] + (f" (and {len(lines) - 1} more files)" if len(lines) > 1 else "")
+            for lines in groups.values()
+        )
+
+    @property
+    def texts(self) -> dict[str, tuple[str, ...]]:
+        """Text columns (sequence, sex ...) of the cases here."""
+        return {
+            key: tuple(cells[row] for row in self.rows) for key, cells in self.all_texts.items()
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over ids, splits and stored bytes of every key, the same on every machine."""
+        digest = hashlib.sha256((self.known or "").encode())
+        for row in self.rows:
+            digest.update(f"\0{self.all_ids[row]}\0{self.all_splits[row]}".encode())
+            if self.known is None:
+                for key, column in sorted(self.columns.items()):
+                    digest.update(f"\0{key}\0{column.hashed(row)}".encode())
+        return digest.hexdigest()
+
+    def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """Tensors of some cases.
+
+        Returns:
+            By key: images float32 `(B, C, *S)` in [-1, 1]; masks int64 `(B, 1, *S)`; "label" int64
+            `(B,)`; other numbers float32 `(B,)`; coordinates and k-space as stored, `(B, ...)`.
+
+        Raises:
+            UserError: a file cannot be read, or its voxels are NaN or infinite.
+        """
+        rows = [self.rows[index] for index in indices]
+        return {key: self._tensor(key, column, rows) for key, column in self.columns.items()}
+
+    def _tensor(self, key: str, column: Column, rows: Sequence[int]) -> Tensor:
+        stored = column.stack(rows)
+        if column.kind == "image":
+            return to_unit(stored, self.ranges[key])
+        return stored.long() if column.kind == "mask" else stored
+
+    def split(self, name: str) -> "Cases":
+        """The cases of one split.
+
+        Raises:
+            UserError: no case belongs to it; names the splits there are.
+        """
+        rows = tuple(row for row in self.rows if self.all_splits[row] == name)
+        if not rows:
+            here = ", ".join(split for split in SPLITS if split in self.split_of)
+            raise UserError(f"{self.source}: has no split {name!r}; it has {here}")
+        return replace(self, rows=rows)
+
+    def held_out(self) -> "Cases":
+        """The test split, or val where there is no test.
+
+        Raises:
+            UserError: all cases are training cases.
+        """
+        return self.split("test" if "test" in self.split_of else "val")
+
+    def take(self, indices: Sequence[int]) -> "Cases":
+        """Some of the cases, in that order."""
+        return replace(self, rows=tuple(self.rows[index] for index in indices))
+
+    def image(self, index: int, key: str) -> Image:
+        """One image in stored units with its geometry (on the grid of `size` where one was asked).
+
+        Its `range` is the one that `batch` scaled by, so `save_like` gives predictions back in the
+        values of the input.
+        """
+        if key not in self.columns or self.columns[key].kind not in ("image", "mask"):
+            raise UserError(f"{self.source}: {key!r} is no image; there are {', '.join(self.keys)}")
+        image = self.columns[key].image(self.rows[index])
+        return replace(image, range=self.ranges.get(key, image.range))
+
+    def where(self, index: int, key: str) -> str:
+        """Where one case of a key lies: its file, or the array."""
+        return self.columns[key].source(self.rows[index])
+
+    def check_shapes(self) -> None:
+        """Refuse images of different size, which cannot make a batch.
+
+        Raises:
+            UserError: says which case has which shape.
+        """
+        for key, shapes in self.shapes.items():
+            here = [shapes[row] for row in self.rows]
+            if len(set(here)) > 1:
+                told = differing(here, key, self.source, self.ids)
+                raise UserError(f"{told}; --size resizes all to one size")
+
+    def facts(self) -> Facts:
+        """Measure the data; see `Facts`.
+
+        Raises:
+            UserError: images differ in size.
+        """
+        self.check_shapes()
+        training = tuple(row for row in self.rows if self.all_splits[row] == "train") or self.rows
+        train = replace(self, rows=training)
+        shapes = {key: train.image(0, key).data.shape for key in self.image_keys}
+        mean, std, diameter = 0.0, 0.0, 0.0
+        if self.image_keys:
+            mean, std, diameter = _measure(train, self.image_keys[0])
+        classes = 0
+        if "label" in self.columns:
+            labels = self.columns["label"].stack(self.rows)
+            classes = max(int(labels.max()) + 1, len(self.class_names))
+        return Facts(
+            keys=self.keys,
+            channels={key: shape[0] for key, shape in shapes.items()},
+            size={key: tuple(shape[1:]) for key, shape in shapes.items()},
+            classes=classes,
+            class_names=self.class_names,
+            std=std,
+            mean=mean,
+            diameter=diameter,
+            cases=len(self),
+            mask_classes={key: _labels_of(train, key) for key in self.mask_keys},
+        )
+
+
+def _measure(cases: Cases, key: str) -> tuple[float, float, float]:
+    """Mean and deviation (of a sample of a very large set), diameter (of up to 512 images)."""
+    column, limits = cases.columns[key], cases.ranges[key]
+    total = square = 0.0
+    count = 0
+    voxels = column.image(cases.rows[0]).data.numel()
+    few = [cases.rows[i] for i in spread(len(cases), max(2, (1 << 26) // voxels))]
+    for start in range(0, len(few), 64):
+        x = to_unit(column.stack(few[start : start + 64]), limits)
+        total += float(x.sum(dtype=torch.float64))
+        square += float(x.square().sum(dtype=torch.float64))
+        count += x.numel()
+    mean = total / count
+    some = [cases.rows[i] for i in spread(len(cases), max(2, min(512, (1 << 25) // voxels)))]
+    flat = to_unit(column.stack(some), limits).flatten(1)
+    diameter = float(torch.cdist(flat, flat).max())
+    return mean, max(square / count - mean**2, 0.0) ** 0.5, diameter
+
+
+def _labels_of(cases: Cases, key: str) -> int:
+    some = [cases.rows[i] for i in spread(len(cases), 256)]
+    return max(int(cases.columns[key].image(row).data.max()) for row in some) + 1
+
+
+def check_trainable(cases: Cases) -> None:
+    """Refuse a data set that cannot be trained on.
+
+    Raises:
+        UserError: fewer than two training cases, or images of different size.
+    """
+    cases.check_shapes()
+    training = cases.split_of.count("train")
+    if training == 0:
+        here = ", ".join(split for split in SPLITS if split in cases.split_of)
+        raise UserError(f"{cases.source}: has no training cases, only {here}")
+    if training < 2:
+        raise UserError(f"{cases.source}: has one training case; training needs two or more")
+
+
+def check_labels(cases: Cases, classes: int) -> None:
+    """Refuse labels that a model of `classes` classes does not know.
+
+    Raises:
+        UserError: names the first such case.
+    """
+    if "label" not in cases.columns:
+        return
+    labels = cases.columns["label"].stack(cases.rows)
+    bad = (labels >= classes).nonzero()
+    if len(bad):
+        index = int(bad[0])
+        raise UserError(
+            f"{cases.source}: case {cases.ids[index]} has label {int(labels[index])}, but the "
+            f"model knows the {classes} classes 0 to {classes - 1}"
+        )

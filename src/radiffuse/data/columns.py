@@ -1,0 +1,258 @@
+"""Columns: one key of a data set, for all its cases, in memory or on disk."""
+
+import hashlib
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from .formats import read_image
+from .image import Image
+from .transforms import resize, resized
+
+Kind = Literal["image", "mask", "label", "scalar", "raw"]
+"""image: scaled to [-1, 1]. mask: labels per voxel. label: class of the case. scalar: one number.
+raw: numbers passed on as they are (coordinates, k-space)."""
+
+CACHE_BYTES = 1 << 30
+"""Decoded images of one file column are kept in memory up to this many bytes."""
+
+_MASKS = {"mask", "masks", "seg", "segmentation", "vessel", "tissue", "lesion"}
+_RAW = {"coords", "points", "kspace"}
+
+
+def names_mask(name: str) -> bool:
+    """Whether a column of this name holds labels per voxel."""
+    return name.lower() in _MASKS or name.lower().endswith(("_mask", "_seg"))
+
+
+def names_raw(name: str) -> bool:
+    """Whether a column of this name is passed on unscaled."""
+    return name.lower() in _RAW or name.lower().endswith(("_coords", "_points"))
+
+
+class Column(Protocol):
+    """One key of all cases."""
+
+    @property
+    def kind(self) -> Kind: ...
+
+    def __len__(self) -> int: ...
+
+    def image(self, row: int) -> Image:
+        """One case in stored units, with its geometry."""
+
+    def stack(self, rows: Sequence[int]) -> Tensor:
+        """Several cases in stored units, `(B, C, *S)`, or `(B, ...)` for what is no image."""
+
+    def to_size(self, size: tuple[int, ...]) -> "Column":
+        """The same images on a grid of `size`."""
+
+    def as_kind(self, kind: Kind) -> "Column":
+        """The same numbers read as another kind."""
+
+    def hashed(self, row: int) -> str:
+        """sha256 of what is stored (array or file), the same on every machine."""
+
+    def source(self, row: int) -> str:
+        """Where the case lies, for messages."""
+
+
+@dataclass(frozen=True)
+class ArrayColumn:
+    """Cases in memory.
+
+    Attributes:
+        data: `(N, C, *S)` for images and masks, `(N, ...)` for all else.
+        kind: see `Kind`.
+        name: where it comes from, for messages.
+        affines: `(N, 4, 4)` or None.
+        modality, range: as in `Image`.
+    """
+
+    data: Tensor
+    kind: Kind
+    name: str = "array"
+    affines: Tensor | None = None
+    modality: str | None = None
+    range: tuple[float, float] | None = None
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def image(self, row: int) -> Image:
+        affine = None if self.affines is None else self.affines[row]
+        return Image(self.data[row], affine, self.modality, self.range)
+
+    def stack(self, rows: Sequence[int]) -> Tensor:
+        return self.data[torch.as_tensor(rows, dtype=torch.long)]
+
+    def to_size(self, size: tuple[int, ...]) -> "ArrayColumn":
+        old = tuple(self.data.shape[2:])
+        if self.kind not in ("image", "mask") or old == size:
+            return self
+        if len(old) != len(size):
+            raise UserError(
+                f"{self.name}: images have {len(old)} axes {old}, but the size asked for is {size}"
+            )
+        nearest = self.kind == "mask"
+        parts = [resize(part, size, nearest) for part in self.data.split(256)]
+        affines = self.affines
+        if affines is not None:
+            first = Image(self.data[0], torch.eye(4, dtype=torch.float64))
+            step = resized(first, size, nearest).affine
+            assert step is not None
+            affines = affines @ step
+        return replace(self, data=torch.cat(parts), affines=affines)
+
+    def as_kind(self, kind: Kind) -> "ArrayColumn":
+        return replace(self, kind=kind)
+
+    def hashed(self, row: int) -> str:
+        return content_hash(self.data[row])
+
+    def source(self, row: int) -> str:
+        return self.name
+
+
+@dataclass
+class _Cache:
+    """Decoded images of a file column, up to a number of bytes."""
+
+    images: dict[int, Image] = field(default_factory=dict)
+    used: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def keep(self, row: int, image: Image) -> None:
+        size = image.data.numel() * image.data.element_size()
+        with self.lock:
+            if row not in self.images and self.used + size <= CACHE_BYTES:
+                self.images[row] = image
+                self.used += size
+
+
+@dataclass(frozen=True)
+class FileColumn:
+    """Cases on disk, one path each (a file, or the folder of a DICOM series).
+
+    Decoding runs in threads; decoded images are kept in memory as far as `CACHE_BYTES` reaches.
+
+    Attributes:
+        paths: one for each case, also for messages.
+        kind: see `Kind`.
+        notice: is told what readers had to decide.
+        size: grid to resize to.
+        members: the files of each case where these are several (DICOM series), else ().
+    """
+
+    paths: tuple[Path, ...]
+    kind: Kind
+    notice: Callable[[str], None] = lambda line: None
+    size: tuple[int, ...] | None = None
+    members: tuple[tuple[Path, ...], ...] = ()
+    cache: _Cache = field(default_factory=_Cache, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def image(self, row: int) -> Image:
+        kept = self.cache.images.get(row)
+        if kept is not None:
+            return kept
+        image = self._read(row)
+        broken = int((~torch.isfinite(image.data)).sum()) if image.data.is_floating_point() else 0
+        if broken:
+            raise UserError(
+                f"{self.paths[row]}: holds {broken} NaN or infinite voxels; mend or remove it"
+            )
+        if self.kind == "mask":
+            image = _as_labels(image, self.paths[row])
+        if self.size is not None:
+            if len(image.size) != len(self.size):
+                raise UserError(
+                    f"{self.paths[row]}: has {len(image.size)} axes {image.size}, "
+                    f"but the size asked for is {self.size}"
+                )
+            image = resized(image, self.size, nearest=self.kind == "mask")
+        self.cache.keep(row, image)
+        return image
+
+    def _read(self, row: int) -> Image:
+        if self.members:
+            from .dicom import read_files
+
+            return read_files(self.members[row], self.notice)
+        return read_image(self.paths[row], notice=self.notice)
+
+    def stack(self, rows: Sequence[int]) -> Tensor:
+        kept = all(row in self.cache.images for row in rows)
+        images = [self.image(row) for row in rows] if kept else in_threads(self.image, rows)
+        for row, image in zip(rows, images, strict=True):
+            if image.data.shape != images[0].data.shape:
+                raise UserError(
+                    f"{self.paths[row]}: shape {tuple(image.data.shape)} differs from "
+                    f"{tuple(images[0].data.shape)} of {self.paths[rows[0]]}; --size resizes"
+                )
+        return torch.stack([image.data for image in images])
+
+    def to_size(self, size: tuple[int, ...]) -> "FileColumn":
+        return replace(self, size=size, cache=_Cache())
+
+    def as_kind(self, kind: Kind) -> "FileColumn":
+        return replace(self, kind=kind, cache=_Cache())
+
+    def hashed(self, row: int) -> str:
+        path = self.paths[row]
+        if self.members:
+            files = sorted(self.members[row])
+        elif path.is_dir():
+            files = sorted(p for p in path.rglob("*") if p.is_file())
+        else:
+            files = [path]
+        digest = hashlib.sha256()
+        for file in files:
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+        return digest.hexdigest()
+
+    def source(self, row: int) -> str:
+        return str(self.paths[row])
+
+
+def in_threads(work: Callable[[int], Image], rows: Sequence[int]) -> list[Image]:
+    """`work` of every row, in order, on a few threads where there is more than one row."""
+    if len(rows) < 2:
+        return [work(row) for row in rows]
+    with ThreadPoolExecutor(max_workers=min(8, len(rows))) as pool:
+        return list(pool.map(work, rows))
+
+
+def _as_labels(image: Image, path: Path) -> Image:
+    """Labels per voxel: whole numbers; a picture that says 255 for "yes" says 1 from now on."""
+    data = image.data
+    if data.is_floating_point():
+        if not bool((data == data.round()).all()):
+            raise UserError(f"{path}: a mask must hold whole numbers, found fractions")
+        data = data.long()
+    if data.dtype == torch.uint8 and len(data) == 1:
+        values = torch.unique(data).tolist()
+        if values in ([0, 255], [255]):
+            data = data // 255
+    if len(data) != 1:
+        raise UserError(f"{path}: a mask has one channel, found {len(data)}")
+    return replace(image, data=data, range=None)
+
+
+def content_hash(data: Tensor) -> str:
+    """sha256 over type, shape and bytes of a tensor."""
+    array = np.ascontiguousarray(data.numpy())
+    digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
+    digest.update(array.tobytes())
+    return digest.hexdigest()

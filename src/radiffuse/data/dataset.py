@@ -1,0 +1,251 @@
+"""Opening a data set: layout, roles, sizes, splits, ranges, and a check of every case."""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from .cases import Cases, Facts, Range, check_labels, check_trainable
+from .columns import Column, names_mask
+from .scan import Seen, check_scalars, scan, value_range
+from .splits import OnLeak, assign, guard
+from .table import Table, labels_from, labels_from_text
+
+__all__ = [
+    "Cases",
+    "Facts",
+    "Range",
+    "cases_from",
+    "check_labels",
+    "check_trainable",
+    "from_iterable",
+    "open_cases",
+]
+
+
+def open_cases(
+    path: str | Path,
+    *,
+    mapping: Mapping[str, str] = {},
+    range: Range | Mapping[str, Range] | None = None,
+    size: tuple[int, ...] | None = None,
+    seed: int = 0,
+    on_leak: OnLeak = "auto",
+) -> Cases:
+    """Open a data set.
+
+    Args:
+        path: NAME.npz (one case per row, or MedMNIST), a folder with cases.csv, a Decathlon
+            dataset.json, a folder of images (sub-folders are classes, or train / val / test), a
+            DICOM folder, one image file, a fastMRI .h5, or "brains" / "brains3d" for embedded
+            brains, with options as in "brains:count=200,size=96".
+        mapping: key -> column. Only these keys, and "label", remain.
+        range: stored values that become [-1, 1], for every image key or by key. Without it the
+            range that files declare (8 bit: 0 to 255), else one from training cases, with a notice.
+        size: resize every image; masks take the nearest label.
+        seed: of the split by patient (80/10/10) where the data give none, and of embedded brains.
+        on_leak: what to do about patients or byte-identical images in train and a held-out split;
+            see `OnLeak`.
+
+    Raises:
+        UserError: anything wrong with the data, in one line.
+    """
+    table = _table(str(path), seed)
+    return cases_from(table, mapping=mapping, range=range, size=size, seed=seed, on_leak=on_leak)
+
+
+def _table(path: str, seed: int) -> Table:
+    if path.partition(":")[0] in ("brains", "brains3d"):
+        from .brains import open_brains
+
+        return open_brains(path, seed)
+    from .layouts import open_table
+
+    return open_table(Path(path))
+
+
+def cases_from(
+    table: Table,
+    *,
+    mapping: Mapping[str, str] = {},
+    range: Range | Mapping[str, Range] | None = None,
+    size: tuple[int, ...] | None = None,
+    seed: int = 0,
+    on_leak: OnLeak = "auto",
+) -> Cases:
+    """Decide what a table leaves open: roles, sizes, splits, ranges; and check every case."""
+    if not table.ids:
+        raise UserError(f"{table.source}: holds no case")
+    table = _mapped(table, mapping or table.default)
+    columns = {
+        key: column.to_size(size) if size and column.kind in ("image", "mask") else column
+        for key, column in _ordered(table.columns).items()
+    }
+    seen = {
+        key: scan(column, key, table.source, table.ids)
+        for key, column in columns.items()
+        if column.kind in ("image", "mask")
+    }
+    check_scalars(columns, table.source, table.ids)
+    table.notices.extend(line for look in seen.values() for line in look.notices)
+    patients, split_of, rows = _split(table, _pictures(columns, seen), seed, on_leak)
+    training = [row for row in rows if split_of[row] == "train"] or rows
+    ranges = _ranges(table, columns, seen, training, range)
+    shapes = {
+        key: look.shapes
+        for key, look in seen.items()
+        if len(look.shapes) == len(table.ids) and len(set(look.shapes)) > 1
+    }
+    return Cases(
+        source=table.source,
+        columns=columns,
+        rows=tuple(rows),
+        all_ids=table.ids,
+        all_patients=patients,
+        all_splits=split_of,
+        ranges=ranges,
+        class_names=_class_names(table, columns),
+        all_texts=table.texts,
+        shapes=shapes,
+        lines=table.notices,
+        known=table.fingerprint,
+    )
+
+
+def _pictures(columns: Mapping[str, Column], seen: Mapping[str, Seen]) -> list[frozenset[str]]:
+    """Hashes of the images of each case, constant ones left out."""
+    images = [look.digests for key, look in seen.items() if columns[key].kind == "image"]
+    count = len(next(iter(columns.values()), ()))
+    found: list[frozenset[str]] = []
+    for row in range(count):
+        digests = (digest[row] for digest in images)
+        found.append(frozenset(digest for digest in digests if digest is not None))
+    return found
+
+
+def _split(
+    table: Table, images: list[frozenset[str]], seed: int, on_leak: OnLeak
+) -> tuple[tuple[str, ...], tuple[str, ...], list[int]]:
+    """Patient and split of every case, and the rows that stay."""
+    patients = table.patients or table.ids
+    if table.split_of is None:
+        split_of = assign(patients, images, seed)
+        return patients, split_of, list(range(len(table.ids)))
+    drop, notices = guard(table.source, table.ids, patients, table.split_of, images, on_leak)
+    table.notices.extend(notices)
+    return patients, table.split_of, [row for row in range(len(table.ids)) if row not in drop]
+
+
+def _mapped(table: Table, mapping: Mapping[str, str]) -> Table:
+    """Give columns the names of their roles; a lone image column is "image"."""
+    if not mapping:
+        images = [key for key, column in table.columns.items() if column.kind == "image"]
+        if len(images) != 1 or images == ["image"]:
+            return table
+        renamed = {"image" if k == images[0] else k: c for k, c in table.columns.items()}
+        return replace(table, columns=renamed)
+    columns: dict[str, Column] = {}
+    label_names = table.label_names
+    for key, name in mapping.items():
+        if name in table.columns:
+            columns[key] = _as_role(table.columns[name], key, table)
+        elif name in table.texts:
+            where = f"{table.source}: {name}"
+            columns[key], names = labels_from_text(table.texts[name], where, table.ids)
+            label_names = names if key == "label" else label_names
+        else:
+            raise UserError(_no_column(table, key, name))
+    if "label" in table.columns and "label" not in columns:
+        columns["label"] = table.columns["label"]
+    return replace(table, columns=columns, label_names=label_names)
+
+
+def _as_role(column: Column, key: str, table: Table) -> Column:
+    if names_mask(key) and column.kind == "image":
+        return column.as_kind("mask")
+    if key == "label" and column.kind == "scalar":
+        return labels_from(column.stack(range(len(table.ids))), table.source, table.ids)
+    return column
+
+
+def _no_column(table: Table, key: str, name: str) -> str:
+    there = [*table.columns, *table.texts]
+    near = difflib.get_close_matches(name, there, n=1, cutoff=0.0)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{table.source}: has no column {name!r} for {key!r}; {hint}It has {', '.join(there)}"
+
+
+def _ordered(columns: Mapping[str, Column]) -> dict[str, Column]:
+    """Images first, then masks, then the rest, each in the order of the file."""
+    order = {"image": 0, "mask": 1}
+    return dict(sorted(columns.items(), key=lambda item: order.get(item[1].kind, 2)))
+
+
+def _ranges(
+    table: Table,
+    columns: Mapping[str, Column],
+    seen: Mapping[str, Seen],
+    training: Sequence[int],
+    asked: Range | Mapping[str, Range] | None,
+) -> dict[str, Range]:
+    ranges: dict[str, Range] = {}
+    for key, column in columns.items():
+        if column.kind != "image":
+            continue
+        given = asked.get(key) if isinstance(asked, Mapping) else asked
+        if given is not None:
+            low, high = float(given[0]), float(given[1])
+            if not low < high:
+                raise UserError(f"--range {low:g} {high:g}: LOW must be less than HIGH")
+            ranges[key] = (low, high)
+            continue
+        ranges[key], notice = value_range(column, seen[key].ranges, training, key, table.source)
+        if notice:
+            table.notices.append(notice)
+    return ranges
+
+
+def _class_names(table: Table, columns: Mapping[str, Column]) -> tuple[str, ...]:
+    if "label" not in columns:
+        return ()
+    labels = [int(label) for label in columns["label"].stack(range(len(table.ids)))]
+    if table.label_names is None:
+        return ()
+    names: dict[int, str] = {}
+    for row, (label, name) in enumerate(zip(labels, table.label_names, strict=True)):
+        if names.setdefault(label, name) != name:
+            raise UserError(
+                f"{table.source}: label {label} is called {names[label]!r} and, in case "
+                f"{table.ids[row]}, {name!r}"
+            )
+    return tuple(names.get(label, str(label)) for label in range(max(labels) + 1))
+
+
+def from_iterable(
+    items: Iterable[Mapping[str, Any]],
+    *,
+    mapping: Mapping[str, str] = {},
+    range: Range | Mapping[str, Range] | None = None,
+    size: tuple[int, ...] | None = None,
+    seed: int = 0,
+    on_leak: OnLeak = "auto",
+) -> Cases:
+    """Cases from any iterable of dicts of tensors, such as a MONAI or TorchIO data set.
+
+    Values may be tensors, arrays, MONAI MetaTensors or TorchIO images `(C, *S)`; numbers; and text.
+    Keys `case`, `patient`, `split`, `label` and names of masks mean what they mean in a file.
+    An `affine` that a value carries is kept. Everything is held in memory.
+
+    Args:
+        items: one dict for each case.
+        mapping, range, size, seed, on_leak: as in `open_cases`.
+
+    Raises:
+        UserError: as in `open_cases`, and where dicts differ in their keys.
+    """
+    from .memory import table_from
+
+    table = table_from(items)
+    return cases_from(table, mapping=mapping, range=range, size=size, seed=seed, on_leak=on_leak)

@@ -1,0 +1,98 @@
+"""One image as stored: numbers, geometry, modality and value range together."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image, volume or series in its stored units.
+
+    Attributes:
+        data: `(C, *S)` with one to three spatial axes S. The type is the stored one where torch
+            can hold it (uint8, int16, float32 ...; uint16 becomes int32). A picture's axes are
+            (rows, columns); a volume's are its file's index axes. The fourth axis of a 4-D NIfTI
+            is the channel axis.
+        affine: `(4, 4)` float64, index (i, j, k, 1) -> (x, y, z, 1) in mm, RAS+ (x grows to the
+            patient's right, y to the front, z to the head). None where no geometry is known.
+        modality: "MR", "CT", ... where the file says so.
+        range: value range that the encoding declares (uint8 -> (0, 255)); None where it does not.
+        format: ending of the file it came from (".nii.gz", ".png", ".dcm" ...); None if none.
+    """
+
+    data: Tensor
+    affine: Tensor | None = None
+    modality: str | None = None
+    range: tuple[float, float] | None = None
+    format: str | None = None
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Spatial size S."""
+        return tuple(self.data.shape[1:])
+
+    @property
+    def spacing_mm(self) -> tuple[float, ...] | None:
+        """Distance in mm between neighbours along each spatial axis: lengths of affine columns.
+
+        The diagonal of an oblique affine says something else and is never used.
+        """
+        if self.affine is None:
+            return None
+        lengths = self.affine[:3, :3].norm(dim=0)
+        return tuple(float(length) for length in lengths[: len(self.size)])
+
+
+def axis_codes(affine: Tensor, axes: int = 3) -> str:
+    """Where each index axis points, nearest of R L A P S I, for example "RAS" or "LPS".
+
+    The assignment of index axes to world axes maximises the total absolute cosine, one to one.
+    """
+    order, signs = _orientation(affine)
+    names = ("LR", "PA", "IS")
+    return "".join(names[order[i]][int(signs[i] > 0)] for i in range(axes))
+
+
+def _orientation(affine: Tensor) -> tuple[list[int], list[int]]:
+    """World axis and sign of each index axis."""
+    cosines = affine[:3, :3] / affine[:3, :3].norm(dim=0).clamp_min(1e-12)
+    permutations = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
+
+    def agreement(order: tuple[int, ...]) -> float:
+        return sum(abs(float(cosines[world, i])) for i, world in enumerate(order))
+
+    order = max(permutations, key=agreement)
+    return list(order), [1 if cosines[world, i] >= 0 else -1 for i, world in enumerate(order)]
+
+
+def oriented(image: Image, codes: str = "RAS") -> Image:
+    """Flip and permute the axes of a volume so that they point along `codes`; no resampling.
+
+    World coordinates of every voxel stay what they were.
+
+    Raises:
+        ValueError: the image has no affine, is not a volume, or `codes` is no orientation.
+    """
+    if image.affine is None or len(image.size) != 3:
+        raise ValueError("only a volume with an affine can be reoriented")
+    world = ["RLAPSI".find(code) // 2 for code in codes]
+    if sorted(world) != [0, 1, 2]:
+        raise ValueError(f"{codes!r} is no orientation such as 'RAS'")
+    order, signs = _orientation(image.affine)
+    source = [order.index(axis) for axis in world]
+    data = image.data.permute(0, *(axis + 1 for axis in source))
+    move = torch.zeros(4, 4, dtype=torch.float64)
+    move[3, 3] = 1
+    flips = []
+    for target, axis in enumerate(source):
+        wanted = 1 if codes[target] in "RAS" else -1
+        if signs[axis] == wanted:
+            move[axis, target] = 1
+        else:
+            move[axis, target] = -1
+            move[axis, 3] = image.size[axis] - 1
+            flips.append(target + 1)
+    data = data.flip(flips) if flips else data
+    return replace(image, data=data.contiguous(), affine=image.affine @ move)

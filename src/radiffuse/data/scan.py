@@ -1,0 +1,226 @@
+"""Looking once at every case: shapes, broken voxels, constant images, byte-identical images."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from .columns import ArrayColumn, Column, FileColumn, content_hash, in_threads
+from .image import Image
+
+SCAN_BYTES = 2 << 30
+"""Files of a column are all decoded at opening up to this total size; beyond it only a few are."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a look at the images of one column found.
+
+    Attributes:
+        shapes: `(C, *S)` of each image (of the few looked at in a large set).
+        digests: hash of each image; None for constant images, which are alike without being copies.
+        constant: rows of constant images.
+        ranges: the value ranges that images declare; None among them where one declares none.
+        notices: one line each.
+    """
+
+    shapes: tuple[tuple[int, ...], ...]
+    digests: tuple[str | None, ...]
+    constant: tuple[int, ...]
+    ranges: frozenset[tuple[float, float] | None]
+    notices: tuple[str, ...] = ()
+
+
+def scan(column: Column, key: str, source: str, ids: Sequence[str]) -> Seen:
+    """Look at every image or mask of a column.
+
+    Raises:
+        UserError: shapes that do not mix, NaN or infinite voxels, or every image is constant.
+    """
+    if isinstance(column, FileColumn) and _too_large(column):
+        return _scan_few(column, key, source, ids)
+    looks = _look_array(column) if isinstance(column, ArrayColumn) else _look_files(column)
+    shapes = [look.shape for look in looks]
+    notices = _same_shapes(shapes, key, source, ids)
+    _finite(looks, key, source, ids)
+    constant = tuple(row for row, look in enumerate(looks) if look.constant)
+    if column.kind == "image" and constant:
+        if len(constant) == len(looks):
+            raise UserError(
+                f"{source}: every image of {key!r} is constant (one grey value); nothing to learn"
+            )
+        notices += (f"{source}: {key} is constant (one grey value) in {_named(constant, ids)}",)
+    ranges = frozenset(look.range for look in looks)
+    digests: tuple[str | None, ...]
+    digests = tuple(None if look.constant else look.digest for look in looks)
+    return Seen(tuple(shapes), digests, constant, ranges, notices)
+
+
+def _scan_few(column: FileColumn, key: str, source: str, ids: Sequence[str]) -> Seen:
+    """Decode a few files of a large column; compare all by the bytes of their files."""
+    few = spread(len(column), 8)
+    images = [column.image(row) for row in few]
+    shapes = tuple(tuple(image.data.shape) for image in images)
+    notices = _same_shapes(shapes, key, source, [ids[row] for row in few])
+    line = f"{source}: {key} is large; {len(few)} of {len(column)} files were checked on opening"
+    return Seen(
+        shapes=shapes,
+        digests=tuple(column.hashed(row) for row in range(len(column))),
+        constant=(),
+        ranges=frozenset(image.range for image in images),
+        notices=(*notices, line),
+    )
+
+
+@dataclass(frozen=True)
+class _Look:
+    shape: tuple[int, ...]
+    broken: int
+    constant: bool
+    digest: str
+    range: tuple[float, float] | None
+
+
+def _look(image: Image) -> _Look:
+    data = image.data
+    broken = 0
+    if data.is_floating_point():
+        broken = int((~torch.isfinite(data)).sum())
+    constant = not broken and bool((data == data.flatten()[0]).all())
+    return _Look(tuple(data.shape), broken, constant, content_hash(data), image.range)
+
+
+def _look_array(column: ArrayColumn) -> list[_Look]:
+    return [_look(column.image(row)) for row in range(len(column))]
+
+
+def _look_files(column: Column) -> list[_Look]:
+    """Decoded in threads, a few at a time, so that a large set never lies in memory whole."""
+    looks: list[_Look] = []
+    for start in range(0, len(column), 64):
+        rows = range(start, min(start + 64, len(column)))
+        looks += [_look(image) for image in in_threads(column.image, rows)]
+    return looks
+
+
+def _too_large(column: FileColumn) -> bool:
+    return sum(path.stat().st_size for path in column.paths if path.is_file()) > SCAN_BYTES
+
+
+def _same_shapes(
+    shapes: Sequence[tuple[int, ...]], key: str, source: str, ids: Sequence[str]
+) -> tuple[str, ...]:
+    """A notice where sizes differ (one by one they can still be used).
+
+    Raises:
+        UserError: some are volumes and some pictures, or some grey and some in colour.
+    """
+    if len(set(shapes)) == 1:
+        return ()
+    told = differing(shapes, key, source, ids)
+    if len({len(shape) for shape in shapes}) > 1:
+        raise UserError(f"{told}; pictures and volumes do not mix: give them apart")
+    if len({shape[0] for shape in shapes}) > 1:
+        raise UserError(f"{told}; grey and colour images do not mix: convert them to one kind")
+    return (f"{told}; --size resizes all to one size",)
+
+
+def differing(shapes: Sequence[tuple[int, ...]], key: str, source: str, ids: Sequence[str]) -> str:
+    """Which shapes there are, how often, with a case of each."""
+    common = Counter(shapes).most_common(3)
+    told = ", ".join(
+        f"{_shape(shape)} in {count} case{'s' if count > 1 else ''} ({ids[shapes.index(shape)]})"
+        for shape, count in common
+    )
+    more = len(set(shapes)) - len(common)
+    rest = f" and {more} other shapes" if more else ""
+    return f"{source}: images of {key!r} differ in shape: {told}{rest}"
+
+
+def _shape(shape: Sequence[int]) -> str:
+    size = "x".join(str(n) for n in shape[1:])
+    return size if shape[0] == 1 else f"{size} with {shape[0]} channels"
+
+
+def _finite(looks: Sequence[_Look], key: str, source: str, ids: Sequence[str]) -> None:
+    bad = [row for row, look in enumerate(looks) if look.broken]
+    if bad:
+        first = looks[bad[0]]
+        more = f" ({len(bad)} such cases)" if len(bad) > 1 else ""
+        raise UserError(
+            f"{source}: {key!r} of case {ids[bad[0]]} holds {first.broken} NaN or infinite "
+            f"voxels{more}; mend or remove it"
+        )
+
+
+def _named(rows: Sequence[int], ids: Sequence[str]) -> str:
+    names = ", ".join(ids[row] for row in rows[:3])
+    more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
+    return f"case{'s' if len(rows) > 1 else ''} {names}{more}"
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Up to `most` row numbers, evenly over `count`."""
+    if count <= most:
+        return list(range(count))
+    return [round(i * (count - 1) / (most - 1)) for i in range(most)]
+
+
+def value_range(
+    column: Column,
+    declared: frozenset[tuple[float, float] | None],
+    rows: Sequence[int],
+    key: str,
+    source: str,
+) -> tuple[tuple[float, float], str | None]:
+    """Range of stored values that becomes [-1, 1], and a notice where it had to be derived.
+
+    8-bit images declare 0 to 255. 16-bit pictures declare 0 to 65535, which is taken where the
+    data fill at least half of it (a 12-bit detector in a 16-bit file does not). Otherwise, and
+    where images declare different ranges, it is the 0.1 % and 99.9 % quantiles over up to 64
+    training cases, spread evenly.
+    """
+    said = next(iter(declared)) if len(declared) == 1 else None
+    if said is not None and said[1] < 65535:
+        return said, None
+    sample = [rows[i] for i in spread(len(rows), 64)]
+    parts = [_thinned(column.image(row).data, 1 << 16) for row in sample]
+    values = torch.cat(parts).sort().values
+    if said is not None and float(values[-1]) >= said[1] / 2:
+        return said, None
+    last = len(values) - 1
+    low, high = float(values[round(0.001 * last)]), float(values[round(0.999 * last)])
+    if low == high:
+        low, high = float(values[0]), float(values[-1])
+    low, high = float(f"{low:.6g}"), float(f"{high:.6g}")
+    if low == high:
+        high = low + 1
+    why = "declares no value range"
+    if len(declared) > 1:
+        why = "declares different value ranges in different files"
+    elif said is not None:
+        why = f"fills little of the 16 bits it is stored in (up to {float(values[-1]):g})"
+    count = f"{len(sample)} training case{'s' if len(sample) > 1 else ''}"
+    return (low, high), (
+        f"{source}: {key} {why}; {low:g} to {high:g} (0.1 % and 99.9 % quantiles of {count}) "
+        "becomes [-1, 1], values outside are clipped; --range LOW HIGH fixes it"
+    )
+
+
+def _thinned(data: Tensor, most: int) -> Tensor:
+    """All values, or every n-th so that at most `most` are left."""
+    flat = data.flatten()
+    step = -(-flat.numel() // most)
+    return flat[::step].double()
+
+
+def check_scalars(columns: Mapping[str, Column], source: str, ids: Sequence[str]) -> None:
+    """Refuse infinite numbers in columns of one number per case (NaN means missing)."""
+    for key, column in columns.items():
+        if column.kind == "scalar":
+            bad = column.stack(range(len(column))).isinf().nonzero()
+            if len(bad):
+                raise UserError(f"{source}: {key!r} of case {ids[int(bad[0])]} is infinite")

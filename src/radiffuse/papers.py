@@ -1,0 +1,572 @@
+"""The survey's taxonomy as data: one row a paper, 31 of the survey and three generic formulations.
+
+The survey is A. Kazerouni et al., "Diffusion models in medical imaging: A comprehensive survey",
+Medical Image Analysis 88 (2023) 102846. This module imports no torch, so that `radiffuse methods`
+answers at once. A recipe names its row: `paper = papers.by_id("ddpm")`.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .errors import UsageError
+from .names import did_you_mean
+
+_ALIASES = {"mri": "mr", "xray": "x-ray", "histology": "histopathology", "mr imaging": "mr"}
+
+
+@dataclass(frozen=True)
+class Paper:
+    """One row of the taxonomy.
+
+    Attributes:
+        id: the method's name on the command line.
+        number: 1 to 31 in the survey's order; None for the generic formulations.
+        title: title of the paper.
+        authors: all authors, family names first.
+        venue: where it appeared, with pages or arXiv number.
+        year: year of the version the survey cites.
+        application: one of the nine applications, with its speciality in brackets.
+        modality: modalities of the paper's own experiments, separated by commas.
+        organ: organs of the paper's own experiments, separated by commas.
+        formulation: DDPM, NCSN or SDE, with what is special about it.
+        url: where to read it.
+    """
+
+    id: str
+    number: int | None
+    title: str
+    authors: str
+    venue: str
+    year: int
+    application: str
+    modality: str
+    organ: str
+    formulation: str
+    url: str
+
+    @property
+    def citation(self) -> str:
+        """The full citation in one line."""
+        return f"{self.authors}. {self.title}. {self.venue}."
+
+
+def _arxiv(number: str) -> str:
+    return f"https://arxiv.org/abs/{number}"
+
+
+PAPERS: tuple[Paper, ...] = (
+    Paper(
+        "ddpm-conversion",
+        1,
+        "Conversion Between CT and MRI Images Using Diffusion and Score-Matching Models",
+        "Lyu Q, Wang G",
+        "arXiv:2209.12104, 2022",
+        2022,
+        "translation",
+        "MR to CT",
+        "pelvis",
+        "DDPM, SDE",
+        _arxiv("2209.12104"),
+    ),
+    Paper(
+        "umm-csgm",
+        2,
+        "A Novel Unified Conditional Score-based Generative Framework for Multi-modal Medical "
+        "Image Completion",
+        "Meng X, Gu Y, Pan Y, Wang N, Xue P, Lu M, He X, Zhan Y, Shen D",
+        "arXiv:2207.03430, 2022",
+        2022,
+        "translation (any missing contrast)",
+        "MR T1, T1ce, T2, FLAIR",
+        "brain",
+        "SDE (score)",
+        _arxiv("2207.03430"),
+    ),
+    Paper(
+        "syndiff",
+        3,
+        "Unsupervised Medical Image Translation with Adversarial Diffusion Models",
+        "Özbey M, Dalmaz O, Dar SUH, Bedel HA, Özturk Ş, Güngör A, Çukur T",
+        "IEEE Transactions on Medical Imaging 42(12):3524-3539, 2023 (arXiv:2207.08208)",
+        2022,
+        "translation (unpaired)",
+        "MR contrasts, MR-CT",
+        "brain, pelvis",
+        "DDPM, adversarial",
+        _arxiv("2207.08208"),
+    ),
+    Paper(
+        "score-inverse",
+        4,
+        "Solving Inverse Problems in Medical Imaging with Score-Based Generative Models",
+        "Song Y, Shen L, Xing L, Ermon S",
+        "International Conference on Learning Representations (ICLR), 2022 (arXiv:2111.08005)",
+        2022,
+        "reconstruction",
+        "CT, MR",
+        "lung, abdomen, brain",
+        "SDE (VE)",
+        _arxiv("2111.08005"),
+    ),
+    Paper(
+        "mc-ddpm",
+        5,
+        "Measurement-conditioned Denoising Diffusion Probabilistic Model for Under-sampled "
+        "Medical Image Reconstruction",
+        "Xie Y, Li Q",
+        "Medical Image Computing and Computer Assisted Intervention (MICCAI), LNCS 13436, "
+        "655-664, 2022 (arXiv:2203.03623)",
+        2022,
+        "reconstruction",
+        "MR",
+        "knee",
+        "DDPM in k-space",
+        _arxiv("2203.03623"),
+    ),
+    Paper(
+        "score-mri",
+        6,
+        "Score-based diffusion models for accelerated MRI",
+        "Chung H, Ye JC",
+        "Medical Image Analysis 80:102479, 2022 (arXiv:2110.05243)",
+        2022,
+        "reconstruction",
+        "MR",
+        "knee",
+        "SDE (VE)",
+        _arxiv("2110.05243"),
+    ),
+    Paper(
+        "diffuse-recon",
+        7,
+        "Towards Performant and Reliable Undersampled MR Reconstruction via Diffusion Model "
+        "Sampling",
+        "Peng C, Guo P, Zhou SK, Patel VM, Chellappa R",
+        "Medical Image Computing and Computer Assisted Intervention (MICCAI), 2022 "
+        "(arXiv:2203.04292)",
+        2022,
+        "reconstruction",
+        "MR",
+        "knee",
+        "DDPM",
+        _arxiv("2203.04292"),
+    ),
+    Paper(
+        "adadiff",
+        8,
+        "Adaptive Diffusion Priors for Accelerated MRI Reconstruction",
+        "Dar SUH, Öztürk Ş, Korkmaz Y, Elmas G, Özbey M, Güngör A, Çukur T",
+        "arXiv:2207.05876, 2022 (Medical Image Analysis 88:102872, 2023)",
+        2022,
+        "reconstruction",
+        "MR",
+        "brain",
+        "DDPM, adversarial",
+        _arxiv("2207.05876"),
+    ),
+    Paper(
+        "bayes-mri",
+        9,
+        "Bayesian MRI reconstruction with joint uncertainty estimation using diffusion models",
+        "Luo G, Blumenthal M, Heide M, Uecker M",
+        "Magnetic Resonance in Medicine 90(1):295-311, 2023 (arXiv:2202.01479)",
+        2022,
+        "reconstruction with uncertainty",
+        "MR",
+        "brain",
+        "NCSN, SDE (VE)",
+        _arxiv("2202.01479"),
+    ),
+    Paper(
+        "self-score",
+        10,
+        "Self-Score: Self-Supervised Learning on Score-Based Models for MRI Reconstruction",
+        "Cui Z-X, Cao C, Liu S, Zhu Q, Cheng J, Wang H, Zhu Y, Liang D",
+        "arXiv:2209.00835, 2022",
+        2022,
+        "reconstruction, self-supervised",
+        "MR",
+        "knee, brain",
+        "NCSN",
+        _arxiv("2209.00835"),
+    ),
+    Paper(
+        "mcg",
+        11,
+        "Improving Diffusion Models for Inverse Problems using Manifold Constraints",
+        "Chung H, Sim B, Ryu D, Ye JC",
+        "Advances in Neural Information Processing Systems (NeurIPS) 35, 2022 (arXiv:2206.00941)",
+        2022,
+        "reconstruction",
+        "CT (also inpainting)",
+        "abdomen",
+        "SDE (VE), DDPM",
+        _arxiv("2206.00941"),
+    ),
+    Paper(
+        "diffusemorph",
+        12,
+        "DiffuseMorph: Unsupervised Deformable Image Registration Using Diffusion Model",
+        "Kim B, Han I, Ye JC",
+        "European Conference on Computer Vision (ECCV), 2022 (arXiv:2112.05149)",
+        2022,
+        "registration",
+        "MR (also photographs)",
+        "heart, brain, face",
+        "DDPM",
+        _arxiv("2112.05149"),
+    ),
+    Paper(
+        "diffmic",
+        13,
+        "DiffMIC: Dual-Guidance Diffusion Network for Medical Image Classification",
+        "Yang Y, Fu H, Aviles-Rivero AI, Schönlieb C-B, Zhu L",
+        "Medical Image Computing and Computer Assisted Intervention (MICCAI), 2023 "
+        "(arXiv:2303.10610)",
+        2023,
+        "classification",
+        "ultrasound, dermoscopy, fundus",
+        "placenta, skin, eye",
+        "DDPM on labels",
+        _arxiv("2303.10610"),
+    ),
+    Paper(
+        "brainspade",
+        14,
+        "Can segmentation models be trained with fully synthetically generated data?",
+        "Fernandez V, Pinaya WHL, Borges P, Tudosiu P-D, Graham MS, Vercauteren T, Cardoso MJ",
+        "Simulation and Synthesis in Medical Imaging (SASHIMI, MICCAI workshop), 2022 "
+        "(arXiv:2209.08256)",
+        2022,
+        "segmentation (synthetic training data)",
+        "MR T1, FLAIR",
+        "brain",
+        "latent DDPM, SPADE",
+        _arxiv("2209.08256"),
+    ),
+    Paper(
+        "darl",
+        15,
+        "Diffusion Adversarial Representation Learning for Self-supervised Vessel Segmentation",
+        "Kim B, Oh Y, Ye JC",
+        "International Conference on Learning Representations (ICLR), 2023 (arXiv:2209.14566)",
+        2022,
+        "segmentation, self-supervised",
+        "X-ray angiography (also fundus)",
+        "vessels",
+        "DDPM, adversarial",
+        _arxiv("2209.14566"),
+    ),
+    Paper(
+        "segmentation-ensembles",
+        16,
+        "Diffusion Models for Implicit Image Segmentation Ensembles",
+        "Wolleb J, Sandkühler R, Bieder F, Valmaggia P, Cattin PC",
+        "Medical Imaging with Deep Learning (MIDL), PMLR 172:1336-1348, 2022 (arXiv:2112.03145)",
+        2022,
+        "segmentation",
+        "MR, four contrasts",
+        "brain",
+        "DDPM",
+        _arxiv("2112.03145"),
+    ),
+    Paper(
+        "pet-ddpm",
+        17,
+        "PET image denoising based on denoising diffusion probabilistic model",
+        "Gong K, Johnson KA, El Fakhri G, Li Q, Pan T",
+        "European Journal of Nuclear Medicine and Molecular Imaging 51(2):358-368, 2024 "
+        "(arXiv:2209.06167)",
+        2022,
+        "denoising",
+        "PET with MR",
+        "brain",
+        "DDPM",
+        _arxiv("2209.06167"),
+    ),
+    Paper(
+        "oct-ddpm",
+        18,
+        "Unsupervised denoising of retinal OCT with diffusion probabilistic model",
+        "Hu D, Tao YK, Oguz I",
+        "SPIE Medical Imaging: Image Processing 12032:25-34, 2022 (arXiv:2201.11760)",
+        2022,
+        "denoising, unsupervised",
+        "OCT",
+        "retina",
+        "DDPM, short chain",
+        _arxiv("2201.11760"),
+    ),
+    Paper(
+        "brain-ldm",
+        19,
+        "Brain Imaging Generation with Latent Diffusion Models",
+        "Pinaya WHL, Tudosiu P-D, Dafflon J, Da Costa PF, Fernandez V, Nachev P, Ourselin S, "
+        "Cardoso MJ",
+        "Deep Generative Models (DGM4MICCAI, MICCAI workshop), 117-126, 2022 (arXiv:2209.07162)",
+        2022,
+        "generation",
+        "MR T1, 3-D",
+        "brain",
+        "latent DDPM",
+        _arxiv("2209.07162"),
+    ),
+    Paper(
+        "mfdpm",
+        20,
+        "A Morphology Focused Diffusion Probabilistic Model for Synthesis of Histopathology Images",
+        "Moghadam PA, Van Dalen S, Martin KC, Lennerz J, Yip S, Farahani H, Bashashati A",
+        "IEEE/CVF Winter Conference on Applications of Computer Vision (WACV), 1999-2008, 2023 "
+        "(arXiv:2209.13167)",
+        2023,
+        "generation",
+        "H&E histopathology",
+        "brain (glioma)",
+        "DDPM, P2 weighting",
+        _arxiv("2209.13167"),
+    ),
+    Paper(
+        "dispr",
+        21,
+        "A Diffusion Model Predicts 3D Shapes from 2D Microscopy Images",
+        "Waibel DJE, Röell E, Rieck B, Giryes R, Marr C",
+        "IEEE International Symposium on Biomedical Imaging (ISBI), 2023 (arXiv:2208.14125)",
+        2022,
+        "generation (2-D to 3-D)",
+        "microscopy",
+        "cells",
+        "DDPM, 3-D",
+        _arxiv("2208.14125"),
+    ),
+    Paper(
+        "ddpm-3d",
+        22,
+        "Three-Dimensional Medical Image Synthesis with Denoising Diffusion Probabilistic Models",
+        "Dorjsembe Z, Odonchimed S, Xiao F",
+        "Medical Imaging with Deep Learning (MIDL), short paper, 2022",
+        2022,
+        "generation",
+        "MR T1, 3-D",
+        "brain",
+        "DDPM",
+        "https://openreview.net/group?id=MIDL.io/2022/Short_Papers",
+    ),
+    Paper(
+        "ddm",
+        23,
+        "Diffusion Deformable Model for 4D Temporal Medical Image Generation",
+        "Kim B, Ye JC",
+        "Medical Image Computing and Computer Assisted Intervention (MICCAI), 2022 "
+        "(arXiv:2206.13295)",
+        2022,
+        "generation (4-D)",
+        "cine MR",
+        "heart",
+        "DDPM",
+        _arxiv("2206.13295"),
+    ),
+    Paper(
+        "anoddpm",
+        24,
+        "AnoDDPM: Anomaly Detection with Denoising Diffusion Probabilistic Models using Simplex "
+        "Noise",
+        "Wyatt J, Leach A, Schmon SM, Willcocks CG",
+        "IEEE/CVF Conference on Computer Vision and Pattern Recognition Workshops (NTIRE), "
+        "650-656, 2022",
+        2022,
+        "anomaly detection",
+        "MR T1",
+        "brain",
+        "DDPM, simplex noise",
+        "https://julianwyatt.co.uk/anoddpm",
+    ),
+    Paper(
+        "diff-scm",
+        25,
+        "What is Healthy? Generative Counterfactual Diffusion for Lesion Localization",
+        "Sanchez P, Kascenas A, Liu X, O'Neil AQ, Tsaftaris SA",
+        "Deep Generative Models (DGM4MICCAI, MICCAI workshop), 2022 (arXiv:2207.12268)",
+        2022,
+        "anomaly detection",
+        "MR",
+        "brain",
+        "DDPM, DDIM",
+        _arxiv("2207.12268"),
+    ),
+    Paper(
+        "swiss-army",
+        26,
+        "The Swiss Army Knife for Image-to-Image Translation: Multi-Task Diffusion Models",
+        "Wolleb J, Sandkühler R, Bieder F, Cattin PC",
+        "arXiv:2204.02641, 2022",
+        2022,
+        "anomaly detection, translation",
+        "MR",
+        "brain",
+        "DDPM, DDIM",
+        _arxiv("2204.02641"),
+    ),
+    Paper(
+        "diffusion-anomaly",
+        27,
+        "Diffusion Models for Medical Anomaly Detection",
+        "Wolleb J, Bieder F, Sandkühler R, Cattin PC",
+        "Medical Image Computing and Computer Assisted Intervention (MICCAI), 2022 "
+        "(arXiv:2203.04306)",
+        2022,
+        "anomaly detection",
+        "MR, chest X-ray",
+        "brain, chest",
+        "DDPM, DDIM",
+        _arxiv("2203.04306"),
+    ),
+    Paper(
+        "fast-anomaly",
+        28,
+        "Fast Unsupervised Brain Anomaly Detection and Segmentation with Diffusion Models",
+        "Pinaya WHL, Graham MS, Gray R, Da Costa PF, Tudosiu P-D, Wright P, Mah YH, "
+        "MacKinnon AD, Teo JT, Jager R, Werring D, Rees G, Nachev P, Ourselin S, Cardoso MJ",
+        "Medical Image Computing and Computer Assisted Intervention (MICCAI), 2022 "
+        "(arXiv:2206.03461)",
+        2022,
+        "anomaly detection",
+        "CT, MR FLAIR",
+        "brain",
+        "latent DDPM (VQ)",
+        _arxiv("2206.03461"),
+    ),
+    Paper(
+        "mdda",
+        29,
+        "Reversing skin cancer adversarial examples by multiscale diffusive and denoising "
+        "aggregation mechanism",
+        "Wang Y, Li Y, Shen Z, Qiao Y",
+        "Computers in Biology and Medicine 164:107310, 2023 (arXiv:2208.10373)",
+        2022,
+        "other: adversarial purification",
+        "dermoscopy",
+        "skin",
+        "diffusion and denoising, no network",
+        _arxiv("2208.10373"),
+    ),
+    Paper(
+        "smcdiff",
+        30,
+        "Diffusion probabilistic modeling of protein backbones in 3D for the motif-scaffolding "
+        "problem",
+        "Trippe BL, Yim J, Tischer D, Baker D, Broderick T, Barzilay R, Jaakkola TS",
+        "International Conference on Learning Representations (ICLR), 2023 (arXiv:2206.04119)",
+        2023,
+        "other: protein backbones",
+        "C-alpha coordinates",
+        "proteins",
+        "DDPM, particle filter",
+        _arxiv("2206.04119"),
+    ),
+    Paper(
+        "r2d2",
+        31,
+        "MR Image Denoising and Super-Resolution Using Regularized Reverse Diffusion",
+        "Chung H, Lee ES, Ye JC",
+        "IEEE Transactions on Medical Imaging 42(4):922-934, 2023 (arXiv:2203.12621)",
+        2022,
+        "other: denoising, super-resolution",
+        "MR",
+        "knee, liver",
+        "SDE (VE)",
+        _arxiv("2203.12621"),
+    ),
+    Paper(
+        "ddpm",
+        None,
+        "Denoising Diffusion Probabilistic Models",
+        "Ho J, Jain A, Abbeel P",
+        "Advances in Neural Information Processing Systems (NeurIPS) 33, 2020 (arXiv:2006.11239)",
+        2020,
+        "generation",
+        "any",
+        "any",
+        "DDPM",
+        _arxiv("2006.11239"),
+    ),
+    Paper(
+        "ncsn",
+        None,
+        "Improved Techniques for Training Score-Based Generative Models",
+        "Song Y, Ermon S",
+        "Advances in Neural Information Processing Systems (NeurIPS) 33, 2020 (arXiv:2006.09011)",
+        2020,
+        "generation",
+        "any",
+        "any",
+        "NCSN",
+        _arxiv("2006.09011"),
+    ),
+    Paper(
+        "sde",
+        None,
+        "Score-Based Generative Modeling through Stochastic Differential Equations",
+        "Song Y, Sohl-Dickstein J, Kingma DP, Kumar A, Ermon S, Poole B",
+        "International Conference on Learning Representations (ICLR), 2021 (arXiv:2011.13456)",
+        2021,
+        "generation",
+        "any",
+        "any",
+        "SDE",
+        _arxiv("2011.13456"),
+    ),
+)
+
+IDS: tuple[str, ...] = tuple(paper.id for paper in PAPERS)
+
+
+def by_id(id: str) -> Paper:
+    """The row of a method.
+
+    Raises:
+        UsageError: there is no such method; names the nearest ids.
+    """
+    for paper in PAPERS:
+        if paper.id == id:
+            return paper
+    hint = did_you_mean(id, IDS, "`radiffuse methods` lists them")
+    raise UsageError(f"no method is called '{id}'; {hint}")
+
+
+def matches(text: str, wanted: str) -> bool:
+    """Whether a field says `wanted`: case-insensitive, from a word's start ("CT" is not "OCT")."""
+    wanted = _ALIASES.get(wanted.strip().lower(), wanted.strip().lower())
+    return re.search(rf"(?<!\w){re.escape(wanted)}", text.lower()) is not None
+
+
+def select(
+    *, task: str = "", modality: str = "", organ: str = "", formulation: str = ""
+) -> tuple[Paper, ...]:
+    """The papers that match every filter given (see `matches`); empty filters match all.
+
+    Raises:
+        UsageError: a filter that no paper matches; names the values there are.
+    """
+    found: tuple[Paper, ...] = PAPERS
+    filters = {
+        "task": ("application", task),
+        "modality": ("modality", modality),
+        "organ": ("organ", organ),
+        "formulation": ("formulation", formulation),
+    }
+    for flag, (field, wanted) in filters.items():
+        if not wanted:
+            continue
+        texts = [getattr(paper, field) for paper in PAPERS]
+        if not any(matches(text, wanted) for text in texts):
+            there = ", ".join(_values(texts))
+            raise UsageError(f"--{flag} {wanted}: no paper has it; there are {there}")
+        found = tuple(paper for paper in found if matches(getattr(paper, field), wanted))
+    return found
+
+
+def _values(texts: Iterable[str]) -> list[str]:
+    """The single values of comma-separated texts, without what stands in brackets."""
+    parts = (re.sub(r"\s*\(.*?\)", "", part).strip() for text in texts for part in text.split(","))
+    return sorted({part for part in parts if part != "any"}, key=str.lower)

@@ -1,0 +1,254 @@
+"""Every format keeps numbers, bit depth, value range and geometry, or refuses in one line."""
+
+import nibabel
+import numpy as np
+import PIL.Image
+import pytest
+import SimpleITK as sitk
+import torch
+
+from radiffuse.data.formats import read_image, save_image, save_like
+from radiffuse.data.image import Image
+from radiffuse.data.transforms import to_unit
+from radiffuse.errors import UserError
+
+
+def hearing():
+    lines = []
+    return lines, lines.append
+
+
+# --- pictures -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+@pytest.mark.parametrize(("dtype", "top"), [(np.uint8, 255), (np.uint16, 65535)])
+def test_grey_pictures_keep_their_depth_there_and_back(tmp_path, ending, dtype, top):
+    array = np.random.default_rng(0).integers(0, top + 1, (5, 7)).astype(dtype)
+    PIL.Image.fromarray(array).save(tmp_path / f"in{ending}")
+    image = read_image(tmp_path / f"in{ending}")
+    assert image.data.shape == (1, 5, 7)
+    assert image.range == (0, top)
+    np.testing.assert_array_equal(image.data[0].numpy(), array)
+    path = save_like(image, to_unit(image.data, image.range), tmp_path / "out")
+    assert path.name == f"out{ending}"
+    with PIL.Image.open(path) as again:
+        written = np.asarray(again)
+    assert written.dtype == dtype
+    np.testing.assert_array_equal(written, array)
+
+
+def test_colour_is_three_channels_and_comes_back(tmp_path):
+    array = np.random.default_rng(0).integers(0, 256, (4, 6, 3)).astype(np.uint8)
+    PIL.Image.fromarray(array).save(tmp_path / "in.png")
+    image = read_image(tmp_path / "in.png")
+    assert image.data.shape == (3, 4, 6)
+    path = save_like(image, to_unit(image.data, image.range), tmp_path / "out.png")
+    with PIL.Image.open(path) as again:
+        np.testing.assert_array_equal(np.asarray(again), array)
+
+
+def test_alpha_is_dropped_and_said(tmp_path):
+    array = np.full((4, 6, 4), 9, dtype=np.uint8)
+    PIL.Image.fromarray(array).save(tmp_path / "in.png")
+    lines, hear = hearing()
+    assert read_image(tmp_path / "in.png", notice=hear).data.shape == (3, 4, 6)
+    assert "alpha" in lines[0] and "in.png" in lines[0]
+
+
+def test_a_black_and_white_picture_declares_0_to_1(tmp_path):
+    PIL.Image.fromarray(np.eye(4, dtype=bool)).save(tmp_path / "in.png")
+    image = read_image(tmp_path / "in.png")
+    assert image.range == (0, 1)
+    assert torch.equal(image.data[0], torch.eye(4, dtype=torch.uint8))
+
+
+def test_jpeg_predictions_are_stored_without_loss(tmp_path):
+    PIL.Image.fromarray(np.zeros((4, 6), dtype=np.uint8)).save(tmp_path / "in.jpg")
+    image = read_image(tmp_path / "in.jpg")
+    assert save_like(image, torch.zeros(1, 4, 6), tmp_path / "out").name == "out.png"
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.nii.gz", "a.nii", "a.mha", "a.dcm", "a.tif"])
+def test_garbage_is_refused_in_one_line(tmp_path, name):
+    (tmp_path / name).write_bytes(b"this is no image at all" * 30)
+    with pytest.raises(UserError, match=name) as caught:
+        read_image(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.nii.gz", "a.nii", "a.mha", "a.tif"])
+def test_truncated_files_are_refused(tmp_path, name):
+    rng = np.random.default_rng(0)
+    if name.endswith((".png", ".jpg", ".tif")):
+        PIL.Image.fromarray(rng.integers(0, 256, (64, 64)).astype(np.uint8)).save(tmp_path / name)
+    else:
+        save_image(Image(torch.rand(1, 16, 16, 16)), tmp_path / name)
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=name):
+        read_image(tmp_path / name)
+
+
+def test_unknown_and_missing_files(tmp_path):
+    (tmp_path / "a.docx").write_bytes(b"x" * 200)
+    with pytest.raises(UserError, match="not an image format"):
+        read_image(tmp_path / "a.docx")
+    with pytest.raises(UserError, match="no such file"):
+        read_image(tmp_path / "b.png")
+
+
+def test_a_picture_cannot_hold_a_volume(tmp_path):
+    with pytest.raises(UserError, match=r"nii\.gz"):
+        save_image(Image(torch.zeros(1, 2, 2, 2)), tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())
+
+
+# --- NIfTI ----------------------------------------------------------------------------------------
+
+
+def nifti(path, array, affine=None, slope=None, **forms):
+    file = nibabel.Nifti1Image(array, np.eye(4) if affine is None else affine)
+    if slope is not None:
+        file.header.set_slope_inter(*slope)
+    for name, (form, code) in forms.items():
+        getattr(file, f"set_{name}")(form, code)
+    nibabel.save(file, path)
+    return path
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.float32, np.float64])
+def test_nifti_keeps_the_stored_type(tmp_path, dtype):
+    array = np.arange(24, dtype=dtype).reshape(2, 3, 4)
+    image = read_image(nifti(tmp_path / "a.nii.gz", array))
+    assert image.data.numpy().dtype == dtype
+    np.testing.assert_array_equal(image.data[0].numpy(), array)
+    assert image.range == ((0, 255) if dtype == np.uint8 else None)
+
+
+def test_uint16_and_big_endian_lose_nothing(tmp_path):
+    array = np.array([[[0, 40000, 65535]]], dtype=np.uint16).repeat(2, 0).repeat(2, 1)
+    np.testing.assert_array_equal(read_image(nifti(tmp_path / "a.nii", array)).data[0], array)
+    big = np.arange(8, dtype=">i2").reshape(2, 2, 2)
+    nibabel.save(
+        nibabel.Nifti1Image(big, np.eye(4), nibabel.Nifti1Header(endianness=">")),
+        tmp_path / "b.nii",
+    )
+    np.testing.assert_array_equal(read_image(tmp_path / "b.nii").data[0], big)
+
+
+def test_declared_scaling_is_applied(tmp_path):
+    """scl_slope 0.5, scl_inter -10 on stored 0..23."""
+    header = nibabel.Nifti1Header()
+    header.set_data_dtype(np.int16)
+    file = nibabel.Nifti1Image(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.eye(4), header)
+    nibabel.save(file, tmp_path / "a.nii")
+    raw = bytearray((tmp_path / "a.nii").read_bytes())
+    raw[112:120] = np.array([0.5, -10], dtype="<f4").tobytes()
+    (tmp_path / "a.nii").write_bytes(raw)
+    image = read_image(tmp_path / "a.nii")
+    assert image.data.dtype == torch.float32
+    np.testing.assert_allclose(image.data.flatten().numpy(), np.arange(24) * 0.5 - 10)
+
+
+def test_a_series_is_channels_and_comes_back(tmp_path):
+    array = np.random.default_rng(0).integers(-100, 100, (3, 4, 5, 6)).astype(np.int16)
+    affine = np.diag([2.0, 3.0, -4.0, 1.0])
+    image = read_image(nifti(tmp_path / "a.nii.gz", array, affine))
+    assert image.data.shape == (6, 3, 4, 5)
+    assert image.spacing_mm == (2.0, 3.0, 4.0)
+    path = save_like(image, to_unit(image.data, (-100, 100)), tmp_path / "out", (-100, 100))
+    again = nibabel.load(path)
+    assert again.get_data_dtype() == np.int16
+    np.testing.assert_array_equal(np.asarray(again.dataobj), array)
+    np.testing.assert_allclose(again.affine, affine)
+
+
+def test_vectors_and_colours_are_channels(tmp_path):
+    field = np.random.default_rng(0).normal(size=(3, 4, 5, 1, 3)).astype(np.float32)
+    image = read_image(nifti(tmp_path / "field.nii", field))
+    np.testing.assert_array_equal(image.data.numpy(), np.moveaxis(field[:, :, :, 0], -1, 0))
+    colours = np.random.default_rng(0).integers(0, 256, (3, 4, 5, 3)).astype(np.uint8)
+    packed = colours.view([("R", "u1"), ("G", "u1"), ("B", "u1")])[..., 0]
+    image = read_image(nifti(tmp_path / "rgb.nii", packed))
+    np.testing.assert_array_equal(image.data.numpy(), np.moveaxis(colours, -1, 0))
+    with pytest.raises(UserError, match="not understood"):
+        read_image(nifti(tmp_path / "five.nii", np.zeros((2, 2, 2, 3, 3), np.float32)))
+
+
+def test_a_flat_volume_is_a_picture_with_geometry(tmp_path):
+    image = read_image(nifti(tmp_path / "a.nii.gz", np.zeros((4, 5, 1), np.float32)))
+    assert image.size == (4, 5)
+    path = save_like(image, torch.zeros(1, 4, 5), tmp_path / "out", (0, 1))
+    assert nibabel.load(path).shape == (4, 5, 1)
+
+
+def test_sform_and_qform_that_disagree_are_noticed(tmp_path):
+    other = np.diag([1.0, 1.0, 1.0, 1.0])
+    other[0, 3] = 7
+    array = np.zeros((3, 3, 3), np.float32)
+    path = nifti(tmp_path / "a.nii", array, sform=(np.eye(4), 1), qform=(other, 1))
+    lines, hear = hearing()
+    image = read_image(path, notice=hear)
+    assert torch.equal(image.affine, torch.eye(4, dtype=torch.float64))
+    assert "disagree by 7 mm" in lines[0]
+
+
+def test_the_qform_counts_where_there_is_no_sform(tmp_path):
+    other = np.diag([2.0, 2.0, 2.0, 1.0])
+    array = np.zeros((3, 3, 3), np.float32)
+    path = nifti(tmp_path / "a.nii", array, qform=(other, 1), sform=(None, 0))
+    lines, hear = hearing()
+    assert read_image(path, notice=hear).spacing_mm == (2.0, 2.0, 2.0)
+    assert not lines
+
+
+def test_no_geometry_is_said(tmp_path):
+    array = np.zeros((3, 3, 3), np.float32)
+    path = nifti(tmp_path / "a.nii", array, qform=(None, 0), sform=(None, 0))
+    lines, hear = hearing()
+    read_image(path, notice=hear)
+    assert "no place in space" in lines[0]
+
+
+def test_a_flat_affine_is_refused(tmp_path):
+    flat = np.diag([1.0, 1.0, 0.0, 1.0])
+    path = nifti(
+        tmp_path / "a.nii", np.zeros((3, 3, 3), np.float32), qform=(None, 0), sform=(flat, 1)
+    )
+    with pytest.raises(UserError, match="plane"):
+        read_image(path)
+
+
+# --- MetaImage ------------------------------------------------------------------------------------
+
+
+def test_mha_agrees_with_nifti_of_the_same_image(tmp_path):
+    """SimpleITK writes both; its conversion LPS <-> RAS is the truth."""
+    image = sitk.GetImageFromArray(np.random.default_rng(0).normal(size=(4, 5, 6)).astype("f4"))
+    image.SetSpacing((1.0, 2.0, 3.0))
+    image.SetOrigin((10.0, 20.0, 30.0))
+    image.SetDirection((0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0))
+    for name in ("a.mha", "a.nii.gz"):
+        sitk.WriteImage(image, str(tmp_path / name))
+    first, second = read_image(tmp_path / "a.mha"), read_image(tmp_path / "a.nii.gz")
+    torch.testing.assert_close(first.data, second.data)
+    torch.testing.assert_close(first.affine, second.affine, atol=1e-5, rtol=1e-5)
+    save_image(first, tmp_path / "b.mha")
+    again = sitk.ReadImage(str(tmp_path / "b.mha"))
+    assert again.GetSpacing() == pytest.approx(image.GetSpacing())
+    assert again.GetOrigin() == pytest.approx(image.GetOrigin())
+    assert again.GetDirection() == pytest.approx(image.GetDirection())
+
+
+def test_a_flat_mha_is_rows_by_columns(tmp_path):
+    image = sitk.GetImageFromArray(np.arange(6, dtype=np.uint8).reshape(2, 3))
+    image.SetSpacing((0.5, 2.0))
+    sitk.WriteImage(image, str(tmp_path / "a.mha"))
+    loaded = read_image(tmp_path / "a.mha")
+    assert loaded.data[0].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert loaded.spacing_mm == (2.0, 0.5)
+    save_image(loaded, tmp_path / "b.mha")
+    again = sitk.ReadImage(str(tmp_path / "b.mha"))
+    assert again.GetSpacing() == (0.5, 2.0)
+    assert sitk.GetArrayFromImage(again).tolist() == [[0, 1, 2], [3, 4, 5]]

@@ -1,0 +1,124 @@
+"""Likelihoods against closed form."""
+
+import math
+
+import pytest
+import torch
+from scipy.stats import norm
+
+from radiffuse.integrate import dormand_prince
+from radiffuse.likelihood import bits_per_dimension, log_likelihood, variational_bound
+from radiffuse.noise import Seeded
+from radiffuse.objective import discretised_nll, normal_kl
+from radiffuse.schedule import EDM, VE, VP, Discrete, SubVP
+from radiffuse.testing import GaussianDenoiser, MixtureDenoiser
+
+
+def gaussian_log_density(x, mean, std):
+    return torch.distributions.Normal(mean, std).log_prob(x).flatten(1).sum(1)
+
+
+@pytest.mark.parametrize(
+    "schedule", [VP(), SubVP(), VE(0.001, 50), EDM()], ids=lambda s: type(s).__name__
+)
+def test_flow_likelihood_of_gaussian_data(schedule):
+    x = torch.tensor([[-0.2, 0.1], [0.0, -0.4], [0.7, 0.0]]).double()
+    exact = gaussian_log_density(x, 0.0, 0.2)
+    got = log_likelihood(GaussianDenoiser(schedule, 0.0), x, None, rtol=1e-7, atol=1e-7)
+    assert torch.allclose(got, exact, atol=0.01)
+
+
+def test_flow_likelihood_of_a_mixture():
+    schedule = VP()
+    denoiser = MixtureDenoiser(
+        schedule,
+        torch.tensor([0.3, 0.7]).double(),
+        torch.tensor([[-0.6, 0.2], [0.5, 0.0]]).double(),
+        torch.tensor([0.15, 0.3]).double(),
+    )
+    x = torch.tensor([[-0.5, 0.1], [0.4, -0.2], [0.0, 0.0]]).double()
+    exact = denoiser.log_density(x, torch.tensor(1e-5).double())
+    got = log_likelihood(denoiser, x, None, rtol=1e-6, atol=1e-6)
+    assert torch.allclose(got, exact, atol=0.01)
+
+
+def test_hutchinson_is_unbiased_and_exact_for_isotropic_data():
+    """For isotropic Gaussians the Jacobian is a multiple of 1: every probe gives the trace."""
+    x = torch.tensor([[0.3, 0.6, 0.4]]).double()
+    probed = log_likelihood(GaussianDenoiser(VP()), x, Seeded([3]), rtol=1e-7, atol=1e-7)
+    assert torch.allclose(probed, gaussian_log_density(x, 0.5, 0.2), atol=0.01)
+
+
+def test_a_wrong_flow_is_found_out():
+    """The classic mistake, g^2 where the flow has g^2 / 2, is far off."""
+    x = torch.tensor([[0.3, 0.6]]).double()
+
+    class Doubled(GaussianDenoiser):
+        def forward(self, x_t, t):
+            alpha, _ = self.schedule(t, x_t)
+            return 2 * super().forward(x_t, t) - x_t / alpha
+
+    got = log_likelihood(Doubled(VP()), x, None, smallest=1e-3)
+    assert abs(float(got - gaussian_log_density(x, 0.5, 0.2))) > 0.5
+
+
+def test_bits_per_dimension_of_eight_bit_data():
+    """8-bit N(0, 0.3^2): the discretised code length, to which dequantisation adds little."""
+    torch.manual_seed(0)
+    grid = torch.linspace(-1, 1, 256, dtype=torch.float64)
+    x = grid[((0.3 * torch.randn(64, 1, 8, 8).double() + 1) * 127.5).round().clamp(0, 255).long()]
+    exact = -norm.logpdf(x.numpy(), 0, 0.3).mean() / math.log(2) - math.log2(2 / 255)
+    got = bits_per_dimension(GaussianDenoiser(VP(), 0.0, 0.3), x, rtol=1e-5, atol=1e-5)
+    assert float(got.mean()) == pytest.approx(exact, abs=0.02)
+
+
+def test_variational_bound_where_a_peer_reads_five_times_too_much():
+    """8-bit N(0, 0.3^2), exact denoiser: a bound above the exact code length, nearer for longer chains.
+
+    Clamping the last variance, a peer's mistake, gives 23.8 nats (34 bits) instead of 5.1 (7.3).
+    """
+    torch.manual_seed(0)
+    grid = torch.linspace(-1, 1, 256, dtype=torch.float64)
+    x = grid[((0.3 * torch.randn(16, 1, 8, 8).double() + 1) * 127.5).round().clamp(0, 255).long()]
+    edges = (x.numpy() - 1 / 255, x.numpy() + 1 / 255)
+    exact = -math.log2(math.e) * float(
+        torch.tensor(norm.cdf(edges[1], 0, 0.3) - norm.cdf(edges[0], 0, 0.3)).log().mean()
+    )
+    bounds = []
+    for steps in (100, 1000):
+        schedule = Discrete.linear(steps)
+        noise = Seeded(range(16))
+        denoiser = GaussianDenoiser(schedule, 0.0, 0.3)
+        bounds.append(float(variational_bound(denoiser, x, schedule, noise).mean()))
+    assert exact < bounds[1] < bounds[0]
+    assert bounds[1] < exact + 0.8
+
+
+def test_discretised_decoder_sums_to_one_and_keeps_its_tails():
+    grid = torch.linspace(-1, 1, 256, dtype=torch.float64)
+    mean, log_std = torch.tensor(0.2).double(), torch.tensor(-2.0).double()
+    total = torch.exp(-discretised_nll(grid, mean, log_std)).sum()
+    assert float(total) == pytest.approx(1, abs=1e-9)
+    far = discretised_nll(grid[:2], torch.tensor(0.9).double(), torch.tensor(-4.0).double())
+    z = (0.9 + 1 - 1 / 255) / math.exp(-4)
+    assert float(far[0]) == pytest.approx(-norm.logcdf(-z), rel=1e-6)
+
+
+def test_gaussian_kl():
+    p, q = torch.distributions.Normal(0.3, 0.5), torch.distributions.Normal(-0.1, 0.8)
+    want = torch.distributions.kl_divergence(p, q)
+    got = normal_kl(p.mean, 2 * p.stddev.log(), q.mean, 2 * q.stddev.log())
+    assert torch.allclose(got, want)
+
+
+def test_integrator_has_order_five_and_reports_stiffness():
+    def spin(state, t):
+        return (torch.stack([state[0][:, 1], -state[0][:, 0]], dim=1),)
+
+    start = torch.tensor([[1.0, 0.0]]).double()
+    for tolerance in (1e-4, 1e-8):
+        (end,) = dormand_prince(spin, (start,), 0.0, 2.0, tolerance, tolerance)
+        exact = torch.tensor([[math.cos(2), -math.sin(2)]]).double()
+        assert (end - exact).abs().max() < 10 * tolerance
+    with pytest.raises(ArithmeticError, match="more than 5"):
+        dormand_prince(spin, (start,), 0.0, 2.0, 1e-8, 1e-8, most_steps=5)

@@ -1,0 +1,138 @@
+"""Networks: any number of axes, exact folding, conditions that matter, clear refusals."""
+
+import pytest
+import torch
+
+from radiffuse.nn import Classifier, DiT, UNet
+from radiffuse.nn.blocks import Attention, Residual, depth_to_space, space_to_depth
+
+SIZES = {1: (16,), 2: (16, 8), 3: (8, 8, 16)}
+
+
+def small(kind, axes, **more):
+    torch.manual_seed(0)
+    if kind is UNet:
+        more = {"width": 16, "multiples": (1, 2), "blocks": 1, "attention": (1,), **more}
+    else:
+        more = {"width": 48, "depth": 2, "heads": 3, "patch": 4, **more}
+    return kind(axes, 2, **more)
+
+
+def awake(network):
+    """Zero-initialised outputs hide what a network sees: give every parameter a value."""
+    torch.manual_seed(1)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return network.eval()
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("block", [1, 2, 4])
+def test_space_to_depth_is_a_lossless_fold(axes, block):
+    x = torch.randn(2, 3, *SIZES[axes])
+    folded = space_to_depth(x, block)
+    assert folded.shape == (2, 3 * block**axes, *(n // block for n in SIZES[axes]))
+    assert torch.equal(depth_to_space(folded, block), x)
+    if axes == 2:
+        assert torch.equal(folded, torch.nn.functional.pixel_unshuffle(x, block))
+
+
+@pytest.mark.parametrize("kind", [UNet, DiT])
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_shapes_and_zero_output_at_the_start(kind, axes):
+    x = torch.randn(2, 2, *SIZES[axes])
+    out = small(kind, axes)(x, torch.zeros(2))
+    assert out.shape == x.shape
+    assert not out.any(), "a new network predicts zero"
+    assert small(kind, axes, twice=True)(x, torch.zeros(2)).shape[1] == 4
+
+
+@pytest.mark.parametrize("kind", [UNet, DiT])
+def test_every_condition_changes_the_output(kind):
+    network = awake(small(kind, 2, classes=3, vector=5, condition=1))
+    x, clock = torch.randn(2, 2, 16, 8), torch.zeros(2)
+    given = {
+        "label": torch.tensor([0, 1]),
+        "vector": torch.zeros(2, 5),
+        "image": torch.zeros(2, 1, 16, 8),
+    }
+    base = network(x, clock, **given)
+    changed = {
+        "label": torch.tensor([2, 1]),
+        "vector": torch.tensor([[1.0] * 5, [0.0] * 5]),
+        "image": torch.stack([torch.ones(1, 16, 8), torch.zeros(1, 16, 8)]),
+    }
+    for key, value in changed.items():
+        out = network(x, clock, **{**given, key: value})
+        assert not torch.allclose(out[0], base[0], atol=1e-4), key
+        assert torch.allclose(out[1], base[1], atol=1e-5), f"{key} leaks to another case"
+    assert not torch.allclose(network(x, clock + 0.3, **given), base, atol=1e-4)
+
+
+def test_no_label_is_the_last_class():
+    network = awake(small(UNet, 2, classes=3))
+    x = torch.randn(2, 2, 16, 8)
+    none = network(x, torch.zeros(2), label=torch.full((2,), 3))
+    assert torch.equal(network(x, torch.zeros(2)), none)
+
+
+@pytest.mark.parametrize("kind", [UNet, DiT])
+def test_a_size_that_does_not_divide_is_refused(kind):
+    with pytest.raises(ValueError, match="18 x 8 do not divide by the network's stride"):
+        small(kind, 2, patch=4)(torch.randn(1, 2, 18, 8), torch.zeros(1))
+
+
+def test_checkpointing_changes_memory_not_results():
+    x, clock = torch.randn(2, 2, 16, 8), torch.zeros(2)
+    gradients = []
+    for recompute in (False, True):
+        network = awake(small(UNet, 2, recompute=recompute)).train()
+        network(x, clock).square().mean().backward()
+        gradients.append([p.grad for p in network.parameters()])
+    for plain, saved in zip(*gradients, strict=True):
+        assert torch.allclose(plain, saved, atol=1e-6)
+
+
+@pytest.mark.parametrize("resample", [-1, 0, 1])
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_a_new_residual_block_is_its_skip(axes, resample):
+    block = Residual(axes, 8, 8, 4, resample)
+    x = torch.randn(1, 8, *SIZES[axes])
+    out = block(x, torch.zeros(1, 4))
+    assert out.shape[2:] == tuple(int(n * 2.0**resample) for n in SIZES[axes])
+    if resample == 0:
+        assert torch.equal(out, x)
+
+
+def test_attention_is_softmax_attention():
+    torch.manual_seed(0)
+    layer = awake(Attention(1, 8, head=4))
+    x = torch.randn(2, 8, 5)
+    qkv = layer.qkv(layer.norm(x)).reshape(2, 3, 2, 4, 5)
+    q, k, v = qkv.unbind(1)
+    weights = torch.softmax(torch.einsum("bhci,bhcj->bhij", q, k) / 2, dim=-1)
+    mixed = torch.einsum("bhij,bhcj->bhci", weights, v).reshape(2, 8, 5)
+    assert torch.allclose(layer(x), x + layer.out(mixed), atol=1e-5)
+
+
+def test_dit_takes_another_size_than_it_was_made_for():
+    network = awake(small(DiT, 2))
+    assert network(torch.randn(1, 2, 24, 32), torch.zeros(1)).shape == (1, 2, 24, 32)
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_classifier_reads_the_image_and_the_clock(axes):
+    network = awake(Classifier(axes, 1, classes=4, width=16))
+    x = torch.randn(3, 1, *[16] * axes)
+    logits = network(x, torch.zeros(3))
+    assert logits.shape == (3, 4)
+    assert not torch.allclose(logits, network(x, torch.ones(3)))
+
+
+def test_bf16_autocast_stays_close():
+    network = awake(small(UNet, 2))
+    x = torch.randn(2, 2, 16, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        fast = network(x, torch.zeros(2)).float()
+    exact = network(x, torch.zeros(2))
+    assert (fast - exact).norm() < 0.05 * exact.norm()

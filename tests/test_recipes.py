@@ -1,0 +1,140 @@
+"""Every recipe in the index passes the public suite on embedded data, in 2-D and 3-D."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from radiffuse.data.dataset import open_cases
+from radiffuse.errors import UserError
+from radiffuse.noise import derive
+from radiffuse.recipes import index
+from radiffuse.recipes.ncsn import ladder_ratio, langevin_step
+from radiffuse.recipes.sde import SDE
+from radiffuse.testing import check_recipe
+
+GENERIC = ("ddpm", "ncsn", "sde")
+
+
+@pytest.fixture(scope="module")
+def slices():
+    return open_cases("brains:count=24,size=32")
+
+
+@pytest.fixture(scope="module")
+def volumes():
+    return open_cases("brains3d:count=4,size=16")
+
+
+@pytest.mark.parametrize("method", index.IMPLEMENTED)
+def test_conformance_2d(method, slices):
+    check_recipe(index.find(method), slices.facts(), slices.batch(range(8)))
+
+
+@pytest.mark.parametrize("method", GENERIC)
+def test_conformance_3d(method, volumes):
+    check_recipe(index.find(method), volumes.facts(), volumes.batch(range(3)))
+
+
+@pytest.mark.parametrize("method", GENERIC)
+def test_a_sample_does_not_depend_on_its_batch(method, slices):
+    recipe = index.find(method).tiny().fitted(slices.facts())
+    torch.manual_seed(0)
+    objective = recipe.objective()
+    for parameter in objective.players["network"].parameters():
+        torch.nn.init.normal_(parameter, std=0.02)
+    seeds = torch.tensor([derive(1, k) for k in range(5)])
+    together = recipe.predict(objective, {"seed": seeds})["image"]
+    alone = recipe.predict(objective, {"seed": seeds[3:4]})["image"]
+    assert torch.allclose(together[3:4], alone, atol=2e-4)
+    assert not torch.allclose(together[0], together[1], atol=0.1)
+
+
+@pytest.mark.parametrize("process", ["vp", "sub-vp", "ve", "sigma-power", "edm", "flow"])
+def test_every_process_of_the_sde(process, slices):
+    tiny = dataclasses.replace(SDE.tiny(), process=process, stop=1e-3, start=0.99)
+    recipe = tiny.fitted(slices.facts())
+    objective = recipe.objective()
+    ((_, loss),) = objective.losses(slices.batch(range(4)))
+    assert torch.isfinite(loss)
+    image = recipe.predict(objective, {"seed": torch.arange(2)})["image"]
+    assert image.shape == (2, 1, 32, 32)
+
+
+SAMPLERS = (
+    "ddpm",
+    "ddpm-large",
+    "ddim",
+    "euler-maruyama",
+    "predictor-corrector",
+    "heun",
+    "dpm-solver",
+    "dpm-solver-sde",
+    "unipc",
+)
+
+
+@pytest.mark.parametrize("grid", ["uniform", "quadratic", "karras", "log-snr"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_on_every_grid(sampler, grid, slices):
+    tiny = index.find("ddpm").tiny()
+    recipe = dataclasses.replace(
+        tiny, sampler=sampler, grid=grid, start=0.99, stop=1e-3, steps=3
+    ).fitted(slices.facts())
+    image = recipe.predict(recipe.objective(), {"seed": torch.arange(2)})["image"]
+    assert torch.isfinite(image).all()
+
+
+def test_class_conditions_and_both_guidances(slices):
+    tiny = dataclasses.replace(index.find("ddpm").tiny(), conditional=True, classifier=True)
+    recipe = dataclasses.replace(tiny, guidance=2.0).fitted(slices.facts())
+    assert recipe.classes == slices.facts().classes
+    torch.manual_seed(0)
+    objective = recipe.objective()
+    assert set(objective.players) == {"network", "classifier"}
+    for player in objective.players.values():
+        for parameter in player.parameters():
+            torch.nn.init.normal_(parameter, std=0.05)
+    seeds = torch.tensor([5, 5])
+    asked = {"seed": seeds, "label": torch.tensor([0, 1])}
+    first, second = recipe.predict(objective, asked)["image"]
+    assert not torch.allclose(first, second, atol=1e-4), "the label must matter"
+    with pytest.raises(UserError, match="labels run from 0 to"):
+        recipe.predict(objective, {"seed": seeds, "label": torch.tensor([0, 9])})
+
+
+def test_a_label_for_an_unconditional_model_is_refused(slices):
+    recipe = index.find("sde").tiny().fitted(slices.facts())
+    with pytest.raises(UserError, match="without labels"):
+        recipe.predict(recipe.objective(), {"seed": torch.zeros(1).long(), "label": torch.ones(1)})
+
+
+def test_a_size_that_does_not_fit_says_which_would(slices):
+    facts = dataclasses.replace(slices.facts(), size={"image": (30, 33)})
+    with pytest.raises(UserError, match="--size 32 32"):
+        index.find("ddpm").small().fitted(facts)
+
+
+def test_learned_variance_end_to_end(slices):
+    tiny = index.find("ddpm").tiny()
+    recipe = dataclasses.replace(tiny, learned_variance=True, sampler="ddpm-learned")
+    recipe = recipe.fitted(slices.facts())
+    objective = recipe.objective()
+    ((_, loss),) = objective.losses(slices.batch(range(4)))
+    loss.backward()
+    image = recipe.predict(objective, {"seed": torch.arange(2)})["image"]
+    assert torch.isfinite(image).all()
+
+
+def test_ncsnv2_constants_of_the_paper():
+    """CIFAR-10's ladder, 232 levels of ratio 1.03756 with overlap 0.567; its step 6.2e-6 for T = 5."""
+    assert ladder_ratio(3072, overlap=0.567) == pytest.approx(1.03756, abs=2e-4)
+    assert langevin_step(1.03756, 5, 0.01) == pytest.approx(6.2e-6, rel=0.15)
+
+
+def test_ncsn_derives_its_ladder_from_the_data(slices):
+    facts = slices.facts()
+    recipe = index.find("ncsn")().fitted(facts)
+    assert recipe.sigma_max == pytest.approx(facts.diameter, abs=0.01)
+    sigma = recipe.schedule().sigma(torch.linspace(1, 0, recipe.levels).double())
+    assert float(sigma[0] / sigma[1]) <= ladder_ratio(32 * 32) + 1e-6
