@@ -288,8 +288,8 @@ def check_recipe(kind: Any, facts: Any, batch: dict[str, Tensor], steps: int = 8
         facts: what `fitted` needs of the data.
         batch: a training batch.
     """
-    recipe = kind.tiny().fitted(facts)
-    assert dataclasses.is_dataclass(recipe), "a recipe is a frozen dataclass"
+    recipe: Any = kind.tiny().fitted(facts)
+    assert dataclasses.is_dataclass(type(recipe)), "a recipe is a frozen dataclass"
     assert recipe == recipe.fitted(facts), "fitted twice is fitted once"
     torch.manual_seed(0)
     objective = recipe.objective()

@@ -146,6 +146,23 @@ TINY: dict[str, Any] = {
 """The network of the tiny presets: trains and predicts in seconds, for tests."""
 
 
+TRAINING: dict[str, dict[str, Any]] = {
+    # Ho et al. 2020, appendix B
+    "paper": {"batch": 128, "learning_rate": 2e-4, "warmup": 5000, "betas": (0.9, 0.999)},
+    # few steps: a high rate that ends at zero, and bf16, which halves their cost
+    "small": {
+        "batch": 32,
+        "learning_rate": 1e-3,
+        "warmup": 200,
+        "cooldown": 0.3,
+        "precision": "bf16",
+        "ema": (0.05,),
+        "minutes": 30.0,
+    },
+    "tiny": {"batch": 8, "learning_rate": 2e-3, "warmup": 10, "steps": 100},
+}
+
+
 class Both:
     """Two objectives trained side by side: a denoiser and the classifier that will guide it."""
 
@@ -212,6 +229,11 @@ class Generative:
     """Time at which sampling starts."""
     stop: float = 0.0
     """Time at which sampling stops; above zero noise the result is denoised once more."""
+
+    @classmethod
+    def training(cls, preset: str) -> dict[str, Any]:
+        """Options of the training loop that go with a preset, where they are not its defaults."""
+        return dict(TRAINING.get(preset, {}))
 
     def schedule(self) -> Schedule:
         """The noise schedule."""

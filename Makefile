@@ -1,0 +1,46 @@
+# The first two work on a fresh machine that has make and Python 3.11 or later:
+#   make demo     train, sample, measure and report on embedded brains (about 3 minutes)
+#   make test     lint, types and tests
+.PHONY: demo test lint docs bench clean
+.DELETE_ON_ERROR:
+
+BIN := .venv/bin
+READY := .venv/.ready-for-development
+
+demo: $(READY)
+	$(BIN)/radiffuse demo --out demo-out
+
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Every code block of the documentation and every table made from numbers is checked by its tests.
+docs: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/test_docs.py
+
+# make bench NAME=speed
+bench: $(READY)
+	$(BIN)/radiffuse bench $(NAME)
+
+clean:
+	rm -rf .venv build demo-out .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# Made once, and again when what is to be installed has changed.
+$(READY): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || { \
+	  for python in python3.13 python3.12 python3.11 python3; do \
+	    if command -v $$python >/dev/null 2>&1 && \
+	       $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	    then found=$$python; break; fi; \
+	  done; \
+	  if test -z "$$found"; then \
+	    echo "make: no Python 3.11 or later with venv was found (Debian: apt install python3-venv)" >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "making .venv with $$found"; $$found -m venv .venv; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""The sub-commands of `radiffuse`: one module each, with `run(arguments) -> None`."""

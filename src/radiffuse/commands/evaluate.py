@@ -1,0 +1,113 @@
+"""`radiffuse evaluate RUN`: the method and its honest baseline, per patient, as JSON."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from .. import __version__, processes
+from ..evaluate import evaluate
+from ..files import write_json
+from ..run import command_line, environment, open_run
+from . import parsing
+from .source import check_keys, open_source, source_of
+
+PICTURES = "pictures"
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What to measure.
+
+    Attributes:
+        run: run folder of a finished training.
+        data: file or folder of the data; those of the training where left out.
+        map: key=column words; those of the training where left out.
+        split: train, val or test.
+        out: JSON file to write; RUN/metrics.json where left out. Pictures go to a folder beside it.
+        count: generated images to measure (generative methods).
+        steps: network evaluations of the sampler; the recipe's own number where left out.
+        seed: sample k depends on this and on k alone.
+        batch: cases at once; changes nothing but speed and memory.
+        weights: a feature network of your own for FID and KID, as safetensors.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    data: str | None = None
+    map: tuple[str, ...] = ()
+    split: str = "test"
+    out: Path | None = None
+    count: int | None = None
+    steps: int | None = None
+    seed: int = 0
+    batch: int = 16
+    weights: Path | None = None
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Measure, and write `metrics.json`."""
+    flags = parsing.parse(Flags, arguments, "radiffuse evaluate")
+    parsing.positive({"--count": flags.count, "--steps": flags.steps, "--batch": flags.batch})
+    processes.start()
+    opened = open_run(flags.run).with_steps(flags.steps)
+    source = source_of(opened.config, flags.data, flags.map)
+    cases = open_source(source)
+    check_keys(opened.config.method, opened.recipe, cases.keys, source)
+    out = flags.out or flags.run / "metrics.json"
+    command = command_line(["evaluate", *arguments])
+    record = evaluate(
+        opened.recipe,
+        opened.objective,
+        cases.split("train"),
+        cases.split(flags.split),
+        count=flags.count,
+        seed=flags.seed,
+        batch=flags.batch,
+        folder_for_pictures=out.parent / PICTURES,
+        command=command,
+        cache=flags.run / "features",
+        weights=flags.weights,
+    )
+    if not processes.is_main():
+        return
+    made_by = {
+        "run": str(flags.run),
+        "id": opened.config.method,
+        "model_sha256": opened.model_sha256,
+        "split": flags.split,
+        "version": __version__,
+        "environment": environment(),
+    }
+    write_json(out, {**record, **made_by})
+    print(_table(record))
+    print(f"metrics: {out}")
+
+
+def _table(record: dict[str, Any]) -> str:
+    """Method, baseline and reference side by side, and why a number is missing."""
+    who = [name for name in ("method", "baseline", "reference") if name in record]
+    metrics = list(dict.fromkeys(metric for name in who for metric in record[name]))
+    rows = [["", *who]]
+    rows += [[metric, *(_cell(record[name].get(metric, {})) for name in who)] for metric in metrics]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    reasons: dict[str, list[str]] = {}
+    for metric in metrics:
+        for value in (record[name].get(metric, {}) for name in who):
+            if "refused" in value and metric not in reasons.setdefault(value["refused"], []):
+                reasons[value["refused"]].append(metric)
+    lines += [f"no {', '.join(names)}: {reason}" for reason, names in reasons.items()]
+    return "\n".join(lines)
+
+
+def _cell(value: dict[str, Any]) -> str:
+    if "mean" not in value:
+        return "-"
+    interval = value.get("ci95")
+    spread = "" if interval is None else f" [{interval[0]:.4g}, {interval[1]:.4g}]"
+    return f"{value['mean']:.4g}{spread}"

@@ -1,0 +1,74 @@
+"""`radiffuse methods`: the survey's taxonomy, live. Neither torch nor a recipe is imported."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .. import papers
+from ..papers import Paper
+from ..recipes.index import IMPLEMENTED
+from .parsing import parse
+
+FIELDS = ("id", "number", "title", "citation", "application", "modality", "organ", "formulation")
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Which methods to list.
+
+    Attributes:
+        task: an application: translation, reconstruction, registration, ...
+        modality: an imaging modality: MR, CT, PET, X-ray, ...
+        organ: an organ: brain, knee, heart, ...
+        formulation: DDPM, NCSN or SDE.
+        json: print a list of objects instead of a table.
+    """
+
+    task: str = ""
+    modality: str = ""
+    organ: str = ""
+    formulation: str = ""
+    json: bool = False
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Print the methods that match every filter."""
+    flags = parse(Flags, arguments, "radiffuse methods")
+    found = papers.select(
+        task=flags.task,
+        modality=flags.modality,
+        organ=flags.organ,
+        formulation=flags.formulation,
+    )
+    if flags.json:
+        print(json.dumps([_entry(paper) for paper in found], indent=2, ensure_ascii=False))
+    else:
+        print(_table(found))
+
+
+def _entry(paper: Paper) -> dict[str, object]:
+    entry: dict[str, object] = {name: getattr(paper, name) for name in FIELDS}
+    return {**entry, "implemented": paper.id in IMPLEMENTED}
+
+
+def _table(found: Sequence[Paper]) -> str:
+    head = ("#", "id", "ready", "application", "modality", "organ", "formulation")
+    rows = [head] + [
+        (
+            str(paper.number or "-"),
+            paper.id,
+            "yes" if paper.id in IMPLEMENTED else "-",
+            paper.application,
+            paper.modality,
+            paper.organ,
+            paper.formulation,
+        )
+        for paper in found
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    ready = sum(paper.id in IMPLEMENTED for paper in found)
+    return "\n".join([*lines, "", f"{len(found)} methods, {ready} ready to train"])

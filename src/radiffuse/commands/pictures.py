@@ -1,0 +1,87 @@
+"""Writing what a command made: samples, outputs in the format of their inputs, a sheet."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..data.formats import read_image, save_image, save_like
+from ..data.image import Image
+from ..data.transforms import resize, to_unit
+from ..run import Run
+
+SHEET = "sheet.png"
+
+
+def template(run: Run) -> Image:
+    """An empty image stored as the training images are: type, range and geometry.
+
+    Grey or colour images become .png, all else .nii.gz. A picture cannot hold fractions or values
+    below zero: for such data its values are 0 to 65535 (colour: 0 to 255) over their range.
+    """
+    data = run.manifest.get("data", {})
+    stored, facts = data.get("stored", {}), data.get("facts", {})
+    key = next(iter(facts.get("channels", {})), None)
+    size = tuple(facts["size"][key]) if key else ()
+    channels = facts["channels"][key] if key else 1
+    affine = stored.get("affine")
+    limits = tuple(stored.get("range") or (0.0, 255.0))
+    picture = len(size) == 2 and channels in (1, 3)
+    image = Image(
+        torch.zeros(channels, *size, dtype=getattr(torch, stored.get("dtype", "uint8"))),
+        None if affine is None else torch.tensor(affine, dtype=torch.float64),
+        range=(limits[0], limits[1]),
+        format=".png" if picture else ".nii.gz",
+    )
+    if not picture or _fits_a_picture(image):
+        return image
+    top, kind = (255, torch.uint8) if channels == 3 else (65535, torch.int32)
+    return replace(image, data=image.data.to(kind), range=(0.0, float(top)))
+
+
+def _fits_a_picture(image: Image) -> bool:
+    low, high = image.range or (0.0, 255.0)
+    deepest = 255 if len(image.data) == 3 else 65535
+    return not image.data.is_floating_point() and low >= 0 and high <= deepest
+
+
+def write_output(value: Tensor, like: Image, name: Path) -> str | float | list[float]:
+    """Write an image or a label map like its input, and return the file's name.
+
+    Anything else (a class probability, a vector) comes back as plain numbers for the JSON file.
+    """
+    if value.dim() == len(like.size) + 1:
+        labels = not value.is_floating_point()
+        return save_like(like, value, name, labels=labels).name
+    numbers: float | list[float] = value.tolist()
+    return numbers
+
+
+def write_sheet(folder: Path, files: Sequence[Path], most: int = 64, side: int = 128) -> None:
+    """Write `sheet.png`: the first images side by side; volumes by their middle slice."""
+    tiles = [_tile(read_image(file), side) for file in files[:most]]
+    channels = max(len(tile) for tile in tiles)
+    height, width = (max(tile.shape[axis] for tile in tiles) for axis in (1, 2))
+    across = next(n for n in range(1, most + 1) if n * n >= len(tiles))
+    down = -(-len(tiles) // across)
+    sheet = torch.zeros(channels, down * height, across * width)
+    for number, tile in enumerate(tiles):
+        top, left = number // across * height, number % across * width
+        sheet[:, top : top + tile.shape[1], left : left + tile.shape[2]] = tile
+    save_image(Image((sheet * 255).round().to(torch.uint8), range=(0, 255)), folder / SHEET)
+
+
+def _tile(image: Image, side: int) -> Tensor:
+    """`(1 or 3, rows, columns)` in [0, 1], at most `side` long; a volume's slice stands upright."""
+    data = image.data
+    low, high = image.range or (float(data.min()), float(data.max()))
+    x = (to_unit(data, (low, max(high, low + 1e-6))) + 1) / 2
+    if len(image.size) == 1:
+        x = x[:, None]
+    elif len(image.size) > 2:
+        x = x[..., x.shape[-1] // 2].mT.flip(1)
+    shrink = max(1.0, max(x.shape[1:]) / side)
+    x = resize(x, [max(1, round(length / shrink)) for length in x.shape[1:]])
+    return x if len(x) == 3 else x[:1]

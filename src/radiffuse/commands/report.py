@@ -1,0 +1,35 @@
+"""`radiffuse report DIR`: one self-contained HTML page. No torch is imported."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ..errors import UserError
+from ..report import write_report
+from .parsing import parse
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What to report on.
+
+    Attributes:
+        folder: run folder, or a folder of predictions.
+        out: HTML file to write; DIR/report.html where left out.
+    """
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    out: Path | None = None
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Write the page."""
+    flags = parse(Flags, arguments, "radiffuse report")
+    if not flags.folder.is_dir():
+        raise UserError(f"{flags.folder}: there is no such folder")
+    page = flags.out or flags.folder / "report.html"
+    write_report(flags.folder, page)
+    print(f"report: {page}")

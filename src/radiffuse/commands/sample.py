@@ -1,0 +1,129 @@
+"""`radiffuse sample RUN`: draw new images, each from its own seed.
+
+Sample k with --seed s starts from `derive(s, k)` alone: it comes out the same by itself, in a
+batch of any size and on any number of processes. A sample that lies in --out already is kept, so
+that the same command goes on after an interruption.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+
+from .. import processes
+from ..data.formats import natural_ending, save_like
+from ..data.image import Image
+from ..errors import UsageError, UserError
+from ..names import did_you_mean
+from ..noise import derive
+from ..run import Run, open_run
+from . import parsing
+from .pictures import SHEET, template, write_sheet
+from .predictions import Folder
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What to draw.
+
+    Attributes:
+        run: run folder of a trained generative method.
+        count: number of samples.
+        out: folder to write.
+        steps: network evaluations of the sampler; the recipe's own number where left out.
+        seed: sample k depends on this and on k alone.
+        batch: samples drawn at once; changes nothing but speed and memory.
+        labels: class of each sample, number or name, used in turn (class-conditional runs).
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    count: int
+    out: Path
+    steps: int | None = None
+    seed: int = 0
+    batch: int = 16
+    labels: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--label"])] = ()
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Draw the samples that are not there yet, then write `predictions.json` and `sheet.png`."""
+    flags = parsing.parse(Flags, arguments, "radiffuse sample")
+    parsing.positive({"--count": flags.count, "--steps": flags.steps, "--batch": flags.batch})
+    processes.start()
+    opened = open_run(flags.run)
+    if not opened.generative:
+        raise UserError(
+            f"{flags.run}: {opened.config.method} predicts from cases; "
+            f"use `radiffuse predict {flags.run} --data PATH --out DIR`"
+        )
+    opened = opened.with_steps(flags.steps)
+    labels = _labels(opened, flags.labels)
+    settings = {
+        "method": opened.config.method,
+        "model_sha256": opened.model_sha256,
+        "steps": opened.recipe.steps,
+        "seed": flags.seed,
+        "labels": labels,
+    }
+    like = template(opened)
+    ending = natural_ending(like)
+    entries: list[dict[str, Any]] = [
+        {
+            "case": f"sample-{k:05d}",
+            "files": {"image": f"sample-{k:05d}{ending}"},
+            "seed": derive(flags.seed, k),
+            **({"label": labels[k % len(labels)]} if labels else {}),
+        }
+        for k in range(flags.count)
+    ]
+    folder = Folder(flags.out, flags.run, settings, ["sample", *arguments])
+    folder.begin()
+    with folder.going_on():
+        _draw(opened, entries, like, flags)
+    processes.barrier()
+    if processes.is_main():
+        folder.finish(entries)
+        write_sheet(flags.out, [flags.out / entry["files"]["image"] for entry in entries])
+        print(f"{flags.count} samples in {flags.out}; {flags.out / SHEET} shows them")
+
+
+def _draw(opened: Run, entries: Sequence[dict[str, Any]], like: Image, flags: Flags) -> None:
+    """Draw this process's share of the missing samples, batch by batch."""
+    share = processes.share(len(entries), processes.rank(), processes.world())
+    mine = [entries[k] for k in share]
+    missing = [entry for entry in mine if not (flags.out / entry["files"]["image"]).exists()]
+    for first in range(0, len(missing), flags.batch):
+        part = missing[first : first + flags.batch]
+        batch = {"seed": torch.tensor([entry["seed"] for entry in part])}
+        if "label" in part[0]:
+            batch["label"] = torch.tensor([entry["label"] for entry in part])
+        images = opened.recipe.predict(opened.objective, batch)["image"]
+        for entry, image in zip(part, images, strict=True):
+            save_like(like, image, flags.out / entry["files"]["image"])
+
+
+def _labels(opened: Run, words: Sequence[str]) -> list[int]:
+    """Class numbers of `--labels`; every class in turn where a conditional run gets none.
+
+    Raises:
+        UsageError: the run has no classes, or not that one.
+    """
+    classes = getattr(opened.recipe, "classes", 0)
+    if not words:
+        return list(range(classes))
+    if not classes:
+        raise UsageError(f"--labels: {opened.path} was trained without classes")
+    names = opened.manifest.get("data", {}).get("facts", {}).get("class_names", [])
+    return [_label(word, classes, names) for word in words]
+
+
+def _label(word: str, classes: int, names: Sequence[str]) -> int:
+    if word in names:
+        return list(names).index(word)
+    if word.isdecimal() and int(word) < classes:
+        return int(word)
+    hint = did_you_mean(word, names, f"there are 0 to {classes - 1} {', '.join(names)}".rstrip())
+    raise UsageError(f"--labels {word}: the run has no such class; {hint}")

@@ -1,0 +1,74 @@
+"""`radiffuse show METHOD`: paper, configuration, keys in and out, reproduced numbers."""
+
+import importlib.resources
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import tyro
+
+from .. import config, papers
+from ..recipes import index
+from .parsing import parse
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Which method to show.
+
+    Attributes:
+        method: method id, as `radiffuse methods` lists them.
+    """
+
+    method: Annotated[str, tyro.conf.Positional]
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Print what is known of one method."""
+    flags = parse(Flags, arguments, "radiffuse show")
+    paper = papers.by_id(flags.method)
+    number = "generic formulation" if paper.number is None else f"{paper.number} of 31"
+    print(f"{paper.id} ({number})\n{paper.citation}\n{paper.url}\n")
+    for name in ("application", "modality", "organ", "formulation"):
+        print(f"{name:<12} {getattr(paper, name)}")
+    if paper.id not in index.IMPLEMENTED:
+        print(f"\nnot implemented yet; implemented so far: {', '.join(index.IMPLEMENTED)}")
+        return
+    recipe = index.find(paper.id)
+    task = recipe.task
+    print(f"\nreads        {', '.join(task.reads)}")
+    if task.optional:
+        print(f"may read     {', '.join(task.optional)}")
+    print(f"writes       {', '.join(task.writes)}")
+    print("\n" + "\n".join(_presets(recipe)))
+    print("\n".join(_ledger(paper.id)))
+
+
+def _presets(recipe: type[Any]) -> Iterator[str]:
+    """Each preset as TOML: the paper's in full, the others where they differ."""
+    paper = config.plain(config.preset(recipe, "paper"))
+    yield "# configuration (0 and [] are filled from the data)\n# --preset paper"
+    yield config.toml({"recipe": paper})
+    for name in config.PRESETS[1:]:
+        values = config.plain(config.preset(recipe, name))
+        changed = {key: value for key, value in values.items() if paper.get(key) != value}
+        yield f"# --preset {name}, where it differs\n" + config.toml({"recipe": changed})
+
+
+def _ledger(method: str) -> Iterator[str]:
+    """Reproduced numbers, from the results that are packaged with the library."""
+    file = importlib.resources.files("radiffuse") / "results" / f"{method}.json"
+    if not file.is_file():
+        yield "reproduced numbers: none recorded yet"
+        return
+    yield "reproduced numbers (mean, 95 % confidence interval, n; method, then baseline)"
+    for entry in json.loads(file.read_text(encoding="utf-8")):
+        yield f"  {entry['name']}: {entry['command']}"
+        for who in ("method", "baseline"):
+            for metric, value in entry.get(who, {}).items():
+                low, high = value["ci95"]
+                yield (
+                    f"    {who:<9} {metric:<20} {value['mean']:.4g} "
+                    f"[{low:.4g}, {high:.4g}] n={value['n']}"
+                )

@@ -1,0 +1,57 @@
+"""The data a command works on: named by flags, or those the run was trained on."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..config import Config, DataSource
+from ..data.dataset import Cases, open_cases
+from ..errors import UserError
+from .parsing import pairs
+
+
+def open_source(source: DataSource) -> Cases:
+    """Open the cases that a configuration names."""
+    return open_cases(
+        source.path,
+        mapping=source.map,
+        range=_range(source),
+        size=source.size or None,
+        seed=source.seed,
+    )
+
+
+def source_of(made_with: Config, data: str | None, words: Sequence[str]) -> DataSource:
+    """The training's data, with what the flags say instead; range and size stay the training's.
+
+    Raises:
+        UserError: the training's data are not where they were and no others are named.
+    """
+    source = made_with.data
+    if words:
+        source = replace(source, map=pairs(words))
+    if data is not None:
+        return replace(source, path=data)
+    if ("/" in source.path or "." in source.path) and not Path(source.path).exists():
+        raise UserError(f"{source.path}: the training data are gone; name data with --data PATH")
+    return source
+
+
+def check_keys(method: str, recipe: Any, keys: Sequence[str], source: DataSource) -> None:
+    """Refuse data that lack a key which the recipe's task reads.
+
+    Raises:
+        UserError: names the key, the keys there are, and how to map one.
+    """
+    for key in recipe.task.reads:
+        if key not in keys:
+            raise UserError(
+                f"{source.path}: {method} reads the key '{key}', which the data do not have "
+                f"(they have: {', '.join(keys) or 'none'}); name one with --map {key}=COLUMN"
+            )
+
+
+def _range(source: DataSource) -> Any:
+    """One range for every key (written under the empty key by a flag), or one by key."""
+    return source.range.get("", source.range or None)

@@ -1,0 +1,100 @@
+"""`radiffuse train METHOD`: train a recipe on data, or go on with an interrupted training."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import checkpoint, config, processes
+from ..config import Config
+from ..data.dataset import check_trainable
+from ..errors import UserError
+from ..noise import derive
+from ..options import TrainOptions
+from ..run import CONFIG, about, command_line, read_run_config, write_manifest
+from ..train import train
+from .source import check_keys, open_source
+from .train_flags import Order, order
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Open the data, fit the recipe to them, write what the run is made with, and train."""
+    asked = order(arguments)
+    cases = open_source(asked.data)
+    check_trainable(cases)
+    check_keys(asked.method, asked.recipe, cases.keys, asked.data)
+    if processes.is_main():
+        for line in cases.notices:
+            print(f"note: {line}", file=sys.stderr)
+    facts = cases.facts()
+    recipe = asked.recipe.fitted(facts)
+    made_with = Config(
+        method=asked.method,
+        preset=asked.preset,
+        recipe=config.plain(recipe),
+        train=config.plain(asked.train),
+        data=dataclasses.replace(asked.data, range=dict(cases.ranges)),
+        fitted=_changed(asked.recipe, recipe),
+        command=command_line(["train", *arguments]),
+    )
+    _check_folder(asked, made_with)
+    manifest = about(cases, facts, made_with)
+    if processes.is_main():
+        config.write_config(asked.out / CONFIG, made_with)
+        write_manifest(asked.out, manifest)
+    training = cases.split("train")
+    torch.manual_seed(derive(asked.train.seed, "weights"))
+    objective = recipe.objective()
+    try:
+        train(
+            objective,
+            training,
+            asked.train,
+            asked.out,
+            resume=asked.resume,
+            about=manifest,
+        )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"interrupted; nothing is lost: the same command with --resume goes on in {asked.out}"
+        ) from None
+
+
+def _changed(before: Any, after: Any) -> tuple[str, ...]:
+    names = [f.name for f in dataclasses.fields(before)]
+    return tuple(name for name in names if getattr(before, name) != getattr(after, name))
+
+
+def _check_folder(asked: Order, made_with: Config) -> None:
+    """Refuse to overwrite a run, or to resume one of another configuration.
+
+    Raises:
+        UserError: says which field differs, or how to go on.
+    """
+    out = asked.out
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file; --out takes a folder")
+    if not checkpoint.started(out):
+        return
+    if not asked.resume:
+        checkpoint.refuse_started(out)
+    earlier = read_run_config(out)
+    if earlier.method != asked.method:
+        raise UserError(f"{out}: is a run of {earlier.method}, not of {asked.method}")
+    where = f"{out / CONFIG}: [train]"
+    options = config.build(TrainOptions, earlier.train, where=where)
+    _compare(out, "recipe", earlier.recipe, made_with.recipe)
+    _compare(out, "train", options.fixed(), asked.train.fixed())
+    _compare(out, "data", config.plain(earlier.data), config.plain(made_with.data))
+
+
+def _compare(out: Path, table: str, old: Any, new: Any) -> None:
+    for name in sorted(set(old) | set(new)):
+        if old.get(name) != new.get(name):
+            raise UserError(
+                f"{out}: was made with {table}.{name} = {old.get(name)!r}, now it is "
+                f"{new.get(name)!r}; resume with the same settings, or take another --out"
+            )

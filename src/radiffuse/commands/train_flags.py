@@ -1,0 +1,165 @@
+"""The flags of `radiffuse train METHOD`: the data's, the recipe's own fields, and the loop's."""
+
+import dataclasses
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, field, make_dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from .. import config
+from ..config import DataSource
+from ..errors import UsageError
+from ..options import TrainOptions
+from ..run import recipe_class
+from . import parsing
+
+PROG = "radiffuse train"
+OWN = ("data", "out", "preset", "config", "map", "range", "size", "resume", "train", "recipe")
+"""Names of the command's own flags. A recipe's field of such a name is filled from the data."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What the flags begin from: a preset, or the configuration of an earlier run."""
+
+    method: str
+    kind: type[Any]
+    preset: str
+    recipe: Any
+    train: TrainOptions
+    data: DataSource | None
+
+
+@dataclass(frozen=True)
+class Order:
+    """A `train` command, understood.
+
+    Attributes:
+        method, preset: as named.
+        recipe: the recipe, not yet fitted to the data.
+        train: options of the loop.
+        data: where the data come from.
+        out: run folder.
+        resume: go on where an earlier training stopped.
+    """
+
+    method: str
+    preset: str
+    recipe: Any
+    train: TrainOptions
+    data: DataSource
+    out: Path
+    resume: bool
+
+
+def order(arguments: Sequence[str]) -> Order:
+    """Understand the words after `radiffuse train`.
+
+    Raises:
+        UserError: an unknown method or preset, an unknown flag, a wrong value.
+    """
+    start = _start(arguments)
+    words = list(arguments[1:]) if arguments[0] == start.method else list(arguments)
+    flags = parsing.parse(_flags_of(start), words, f"{PROG} {start.method}")
+    data = DataSource(
+        path=flags.data,
+        map=parsing.pairs(flags.map),
+        size=flags.size,
+        seed=start.data.seed if start.data else 0,
+    )
+    if flags.range:
+        data = dataclasses.replace(data, range={"": _pair(flags.range)})
+    elif start.data:
+        data = dataclasses.replace(data, range=start.data.range)
+    recipe = start.kind(
+        **{f.name: getattr(flags.recipe, f.name) for f in dataclasses.fields(start.kind)}
+    )
+    return Order(start.method, start.preset, recipe, flags.train, data, flags.out, flags.resume)
+
+
+def _pair(values: tuple[float, ...]) -> tuple[float, float]:
+    if len(values) != 2:
+        raise UsageError("--range takes two numbers, LOW HIGH")
+    return values[0], values[1]
+
+
+def _start(arguments: Sequence[str]) -> Start:
+    """The method and the defaults of all flags, from METHOD and --preset, or from --config."""
+    method = arguments[0] if arguments and not arguments[0].startswith("-") else None
+    file = parsing.option(arguments, "--config")
+    preset = parsing.option(arguments, "--preset")
+    if file is not None:
+        return _from_config(Path(file), method, preset)
+    if method is None:
+        if {"-h", "--help"} & set(arguments):
+            print(f"usage: {PROG} METHOD --data PATH --out RUN ...; {PROG} METHOD --help says more")
+            raise SystemExit(0)
+        raise UsageError(f"name a method first, as in `{PROG} ddpm --data PATH --out RUN`")
+    kind = recipe_class(method)
+    preset = preset or "paper"
+    recipe = config.preset(kind, preset)
+    return Start(method, kind, preset, recipe, _training(kind, preset, arguments), None)
+
+
+def _training(kind: type[Any], preset: str, arguments: Sequence[str]) -> TrainOptions:
+    """The loop's options that go with a preset; a budget on the command line replaces its own."""
+    options: dict[str, Any] = getattr(kind, "training", lambda preset: {})(preset)
+    if any(word.startswith(("--train.steps", "--train.minutes")) for word in arguments):
+        options = {key: value for key, value in options.items() if key not in ("steps", "minutes")}
+    return TrainOptions(**options)
+
+
+def _from_config(file: Path, method: str | None, preset: str | None) -> Start:
+    """What an earlier run began from; fields that its data had filled are open again."""
+    earlier = config.read_config(file)
+    if method not in (None, earlier.method):
+        raise UsageError(f"{file}: is a configuration of {earlier.method}, not of {method}")
+    if preset not in (None, earlier.preset):
+        raise UsageError(f"--preset {preset}: {file} already says {earlier.preset}; leave it out")
+    kind = recipe_class(earlier.method)
+    default = config.preset(kind, earlier.preset)
+    given = {name: value for name, value in earlier.recipe.items() if name not in earlier.fitted}
+    recipe = config.build(kind, given, where=f"{file}: [recipe]", default=default)
+    options = config.build(TrainOptions, earlier.train, where=f"{file}: [train]")
+    return Start(earlier.method, kind, earlier.preset, recipe, options, earlier.data)
+
+
+def _flags_of(start: Start) -> type[Any]:
+    """The dataclass of all flags of one method, with their defaults."""
+    data = start.data or DataSource("")
+    words = tuple(f"{key}={column}" for key, column in data.map.items())
+    shown = _recipe_flags(start.kind)
+    values = {f.name: getattr(start.recipe, f.name) for f in dataclasses.fields(start.recipe)}
+    path = {"default": start.data.path} if start.data else {}
+    own = [
+        _flag("data", str, "file or folder of the data, or brains for embedded ones", **path),
+        _flag("out", Path, "run folder to write"),
+        _flag("preset", str, "paper, small or tiny", default=start.preset),
+        _flag("config", Path | None, "replay this config.toml; flags go before it", default=None),
+        _flag("map", tuple[str, ...], "which column is which, key=column words", default=words),
+        _flag("range", tuple[float, ...], "LOW HIGH: stored values that become -1, 1", default=()),
+        _flag("size", tuple[int, ...], "bring every image to this size", default=data.size),
+        _flag("resume", bool, "go on with the run in --out, if there is one", default=False),
+        ("train", TrainOptions, field(default=start.train)),
+        ("recipe", Annotated[shown, tyro.conf.arg(name="")], field(default=shown(**values))),
+    ]
+    return make_dataclass("TrainFlags", own, kw_only=True, frozen=True)
+
+
+def _flag(name: str, hint: Any, help: str, **default: Any) -> tuple[str, Any, Any]:
+    return name, Annotated[hint, tyro.conf.arg(help=help)], field(**default)
+
+
+def _recipe_flags(kind: type[Any]) -> type[Any]:
+    """The recipe as flags, without the fields that have the name of one of the command's own."""
+    hints = typing.get_type_hints(kind)
+    hidden = [
+        (f.name, Annotated[hints[f.name], tyro.conf.Fixed, tyro.conf.Suppress], f.default)
+        for f in dataclasses.fields(kind)
+        if f.name in OWN
+    ]
+    fields = [(name, hint, field(default=default)) for name, hint, default in hidden]
+    return make_dataclass(kind.__name__, fields, bases=(kind,), frozen=True)

@@ -1,0 +1,44 @@
+"""Measure a trained method beside its honest baseline: what `radiffuse evaluate` writes.
+
+One form for every application, JSON-able as it is:
+
+    {"method": {metric: {"mean", "ci95": [low, high], "n", "per_patient": {id: value}}},
+     "baseline": {...}, "reference": {...}, "data": {...}, "command": ..., ...}
+
+A metric that cannot be given is {"refused": reason, "n": n}.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from ..data.dataset import Cases
+from ..errors import UserError
+from .generation import evaluate_generation
+from .judge import Judge, judge
+from .quality import quality_against_steps
+
+__all__ = [
+    "EVALUATIONS",
+    "Judge",
+    "evaluate",
+    "evaluate_generation",
+    "judge",
+    "quality_against_steps",
+]
+
+EVALUATIONS: dict[str, Callable[..., dict[str, Any]]] = {"generation": evaluate_generation}
+"""The evaluation of each task by its name."""
+
+
+def evaluate(
+    recipe: Any, objective: Any, train: Cases, held_out: Cases, **options: Any
+) -> dict[str, Any]:
+    """Measure a recipe by the function of its task; `options` are that function's.
+
+    Raises:
+        UserError: this task has no evaluation yet.
+    """
+    name = recipe.task.name
+    if name not in EVALUATIONS:
+        raise UserError(f"evaluation of {name} is not there yet; there is {', '.join(EVALUATIONS)}")
+    return EVALUATIONS[name](recipe, objective, train, held_out, **options)

@@ -1,0 +1,218 @@
+"""Evaluation of generated images: against held-out ones, a Gaussian baseline and real images."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import processes
+from ..baselines import Mixture, fit_generation
+from ..data.dataset import Cases
+from ..errors import UserError
+from ..likelihood import bits_per_dimension
+from ..metrics.distribution import distances_between_sets
+from ..metrics.diversity import Copies, copy_metrics, find_copies, pair_similarity
+from ..metrics.estimate import Metric, average, average_per_patient, proportion, refused
+from ..metrics.features import extract
+from ..noise import derive
+from . import panels
+from .judge import Judge, judge
+from .progress import progress_bar
+from .sampling import chain, drawn_labels, generate
+
+COUNT = 1000
+LIKELIHOOD_CASES = 16
+LEVELS = 256
+
+
+def evaluate_generation(
+    recipe: Any,
+    objective: Any,
+    train: Cases,
+    held_out: Cases,
+    *,
+    count: int | None = None,
+    seed: int = 0,
+    batch: int = 16,
+    folder_for_pictures: Path | None = None,
+    command: str = "",
+    samples: Tensor | None = None,
+    bits: int = LIKELIHOOD_CASES,
+    cache: Path | None = None,
+    weights: Path | None = None,
+) -> dict[str, Any]:
+    """Generated images against held-out ones, beside the Gaussian baseline and real images.
+
+    "method": generated, "baseline": as many from `baselines.fit_generation`, "reference": as many
+    training images, the best that can be reached; each against the held-out images. Under
+    "reference", `nearest_*` and `copies_*` are those of the held-out images themselves.
+
+    Args:
+        recipe, objective: a trained generative method.
+        train, held_out: its data.
+        count: images to generate; None: 1000, or the training cases where these are fewer.
+        seed: sample k depends on this and k alone (`derive(seed, k)`, as `radiffuse sample`).
+        batch: images at once.
+        folder_for_pictures: gets real, generated, baseline, trajectory and copies .png.
+        command: what the user typed, for the record.
+        samples: images `(n, C, *S)` in [-1, 1] drawn before; None draws them here.
+        bits: held-out images whose bits per dimension are computed; 0 for none.
+        cache: folder that keeps the feature network.
+        weights: see `judge`.
+
+    Returns:
+        The record; empty on all but the main of several processes.
+
+    Raises:
+        UserError: the data hold no images or too few, or a sample is not finite.
+    """
+    count = count or min(COUNT, len(train))
+    labels = drawn_labels(recipe, train, count, seed)
+    if samples is None:
+        samples = generate(recipe, objective, count, labels, seed=seed, batch=batch)
+    if not processes.is_main():
+        return {}
+    real = judge(train, held_out, cache=cache, weights=weights)
+    samples = _checked(samples, real.train)
+    model = fit_generation(real.train, real.labels, train.patients)
+    seeds = [derive(seed, k) for k in range(len(samples))]
+    simple = model.sample(seeds)
+    method, copies = _metrics(real, samples)
+    baseline, _ = _metrics(real, simple)
+    record = {
+        "method": {**method, **_bits(recipe, objective, real, held_out, bits)},
+        "baseline": {**baseline, **_bits_of_baseline(model, real, held_out, bits)},
+        "reference": _reference(real, len(samples), copies, seed),
+    }
+    if folder_for_pictures is not None:
+        panels.write_sets(folder_for_pictures, real.held_out, samples, simple, seed)
+        panels.write_copies(folder_for_pictures, samples, real.train, copies)
+        panels.write_chain(folder_for_pictures, chain(recipe, objective, labels, seed))
+    return {
+        **record,
+        "task": "generation",
+        "data": _about(train, held_out),
+        "command": command,
+        "features": {"name": type(real.network).__name__, "hash": real.hash},
+        "settings": {
+            "count": len(samples),
+            "seed": seed,
+            "steps": getattr(recipe, "steps", None),
+            "baseline_components": list(model.components),
+            "copy_threshold": copies.threshold,
+        },
+    }
+
+
+def _checked(samples: Tensor, train: Tensor) -> Tensor:
+    if samples.shape[1:] != train.shape[1:]:
+        ours, theirs = tuple(samples.shape[1:]), tuple(train.shape[1:])
+        raise UserError(f"samples of shape {ours} cannot be compared with images of {theirs}")
+    finite = torch.isfinite(samples.flatten(1)).all(dim=1)
+    if not finite.all():
+        bad = int((~finite).nonzero()[0])
+        raise UserError(f"sample {bad} holds values that are not finite; the model has diverged")
+    return samples.float().clamp(-1, 1)
+
+
+def _metrics(real: Judge, images: Tensor) -> tuple[dict[str, Metric], Copies]:
+    """Every metric of a set of images, and its nearest training images in pixels."""
+    features = extract(real.network, images)
+    ids = tuple(f"sample-{k:05d}" for k in range(len(images)))
+    copies = find_copies(images, real.held_out, real.train)
+    in_features = find_copies(features, real.held_out_features, real.train_features)
+    metrics = {
+        **distances_between_sets(real.held_out_features, features),
+        "ms_ssim": pair_similarity(images),
+        **copy_metrics(copies, ids, "pixels"),
+        **copy_metrics(in_features, ids, "features"),
+    }
+    return metrics, copies
+
+
+def _reference(real: Judge, count: int, copies: Copies, seed: int) -> dict[str, Metric]:
+    """Training images in place of generated ones; nearest and copies of the held-out images."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randperm(len(real.train), generator=generator)[:count]
+    control = find_copies(real.held_out_features, real.held_out_features, real.train_features)
+    return {
+        **distances_between_sets(real.held_out_features, real.train_features[rows]),
+        "ms_ssim": pair_similarity(real.train[rows]),
+        "nearest_pixels": average(copies.control.distance),
+        "copies_pixels": proportion(copies.control.distance < copies.threshold),
+        "nearest_features": average(control.found.distance),
+        "copies_features": proportion(control.flagged),
+    }
+
+
+def _bits(
+    recipe: Any, objective: Any, real: Judge, held_out: Cases, count: int
+) -> dict[str, Metric]:
+    """Bits per dimension on a few held-out images, by the probability-flow ODE."""
+    if not count or not hasattr(recipe, "denoiser"):
+        return {}
+    rows = _spread(len(held_out), count)
+    if not _on_grid(real.held_out[rows]):
+        return {"bits_per_dimension": _no_grid(len(rows))}
+    labels = None
+    if getattr(recipe, "classes", 0) and "label" in held_out.keys:
+        labels = held_out.batch(rows)["label"]
+    device = next(objective.players["network"].parameters()).device
+    values: list[float] = []
+    with progress_bar("likelihood", len(rows)) as done:
+        for place, row in enumerate(rows):
+            given = () if labels is None else (labels[place : place + 1].to(device),)
+            denoiser = recipe.denoiser(objective, *given).eval()
+            x = real.held_out[row : row + 1].to(device)
+            values += bits_per_dimension(denoiser, x, LEVELS, seeds=[row]).tolist()
+            done(place + 1)
+    return {"bits_per_dimension": average_per_patient(values, _patients(held_out, rows))}
+
+
+def _bits_of_baseline(
+    model: Mixture, real: Judge, held_out: Cases, count: int
+) -> dict[str, Metric]:
+    if not count:
+        return {}
+    rows = _spread(len(held_out), count)
+    if not _on_grid(real.held_out[rows]):
+        return {"bits_per_dimension": _no_grid(len(rows))}
+    values = model.bits_per_dimension(real.held_out[rows], seeds=rows, levels=LEVELS).tolist()
+    return {"bits_per_dimension": average_per_patient(values, _patients(held_out, rows))}
+
+
+def _spread(n: int, count: int) -> list[int]:
+    """At most `count` of 0 .. n-1, evenly spaced."""
+    count = min(n, count)
+    return [place * n // count for place in range(count)]
+
+
+def _on_grid(x: Tensor) -> bool:
+    """Whether images lie on the 256 grey values of [-1, 1], as bits per dimension require."""
+    level = (x + 1) * (LEVELS - 1) / 2
+    return bool((level - level.round()).abs().max() < 1e-2)
+
+
+def _no_grid(n: int) -> Metric:
+    return refused("bits per dimension need images stored in 256 grey values", n)
+
+
+def _patients(cases: Cases, rows: Sequence[int]) -> list[str]:
+    patients = cases.patients
+    return [patients[row] for row in rows]
+
+
+def _about(train: Cases, held_out: Cases) -> dict[str, Any]:
+    """Which data the numbers are of."""
+    return {
+        "source": str(train.source),
+        "train": {"fingerprint": train.fingerprint, "n": len(train)},
+        "held_out": {
+            "fingerprint": held_out.fingerprint,
+            "split": sorted(set(held_out.split_of)),
+            "n": len(held_out),
+            "patients": len(set(held_out.patients)),
+        },
+    }

@@ -1,0 +1,95 @@
+"""One measured number: mean, 95 % confidence interval, n; or the reason why there is none.
+
+Every metric of the library becomes one of two JSON objects, so that a table never has to guess:
+
+    {"mean": 3.1, "ci95": [2.9, 3.4], "n": 600, "per_patient": {...}}      measured(...)
+    {"refused": "FID needs 128 images, there are 40", "n": 40}             refused(...)
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+REPLICAS = 1000
+Metric = dict[str, Any]
+
+
+def measured(
+    mean: float, low: float, high: float, n: int, per_patient: Mapping[str, float] | None = None
+) -> Metric:
+    """A metric as JSON. A value that is not a number becomes a refusal (NaN is not JSON).
+
+    Args:
+        mean: the estimate.
+        low: lower end of the 95 % confidence interval.
+        high: upper end.
+        n: images (or patients, for a metric per patient) it stands on.
+        per_patient: value of each patient or case, for metrics that have one.
+    """
+    numbers = [mean, low, high, *(per_patient or {}).values()]
+    if not all(math.isfinite(value) for value in numbers):
+        return refused("the value is not finite", n)
+    return {
+        "mean": float(mean),
+        "ci95": [float(low), float(high)],
+        "n": int(n),
+        "per_patient": {key: float(value) for key, value in (per_patient or {}).items()},
+    }
+
+
+def refused(reason: str, n: int) -> Metric:
+    """A metric that cannot be given honestly, and why."""
+    return {"refused": reason, "n": int(n)}
+
+
+def resamples(n: int, replicas: int, seed: int = 0) -> Tensor:
+    """`(replicas, n)` int64: indices drawn with replacement, the same for the same seed."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(n, (replicas, n), generator=generator)
+
+
+def quantiles(values: Tensor) -> tuple[float, float]:
+    """The 2.5 % and 97.5 % quantiles."""
+    low, high = torch.quantile(values.double(), values.new_tensor([0.025, 0.975]).double())
+    return float(low), float(high)
+
+
+def average(values: Tensor, seed: int = 0) -> Metric:
+    """Mean of independent values `(n,)`; percentile bootstrap over them (1000 replicas)."""
+    values = values.double().flatten()
+    if len(values) < 2:
+        return refused("an interval needs at least 2 values", len(values))
+    means = torch.stack([values[rows].mean() for rows in resamples(len(values), REPLICAS, seed)])
+    return measured(float(values.mean()), *quantiles(means), n=len(values))
+
+
+def average_per_patient(values: Sequence[float], patients: Sequence[str], seed: int = 0) -> Metric:
+    """Mean over patients of each patient's mean; the bootstrap draws patients, not images."""
+    images: dict[str, list[float]] = {}
+    for value, patient in zip(values, patients, strict=True):
+        images.setdefault(patient, []).append(float(value))
+    means = {patient: sum(each) / len(each) for patient, each in images.items()}
+    metric = average(torch.tensor(list(means.values()), dtype=torch.float64), seed)
+    if "mean" in metric and all(math.isfinite(value) for value in means.values()):
+        metric["per_patient"] = means
+    return metric
+
+
+def proportion(hits: Tensor) -> Metric:
+    """Share of True in `(n,)` with Wilson's score interval (sensible at 0 and 1 too).
+
+    E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209; z = 1.96, p the share:
+    (p + z^2/2n -+ z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n).
+    """
+    n = hits.numel()
+    if n == 0:
+        return refused("there is nothing to count", 0)
+    z = 1.959963984540054
+    share = float(hits.double().mean())
+    centre = share + z * z / (2 * n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return measured(share, max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale), n)

@@ -1,0 +1,96 @@
+"""The page: sections in the order in which a reader asks."""
+
+from collections.abc import Callable
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+
+from .. import papers
+from ..errors import UserError
+from ..files import write_text
+from . import sections
+from .source import Source, read_source
+
+_RUN: tuple[tuple[str, Callable[[Source], str]], ...] = (
+    ("Images", sections.images),
+    ("Denoising", sections.denoising),
+    ("Metrics", sections.metrics),
+    ("Copies of training images", sections.copies),
+    ("Quality against network evaluations", sections.quality),
+    ("Training", sections.training),
+    ("Data", sections.data),
+    ("Reproduce", sections.reproduce),
+    ("Configuration", sections.configuration),
+    ("Environment", sections.environment),
+)
+_PREDICTIONS: tuple[tuple[str, Callable[[Source], str]], ...] = (
+    ("Pictures", sections.predicted),
+    ("Cases", sections.cases),
+    ("Metrics", sections.metrics_if_any),
+    ("Reproduce", sections.reproduce),
+    ("Environment", sections.environment),
+)
+
+
+def write_report(folder: Path, out: Path | None = None) -> Path:
+    """Write one self-contained HTML page about a run folder or a folder of predictions.
+
+    Pictures and style are inside; nothing is loaded from a network and no script runs. What is
+    missing is said, with the command that makes it.
+
+    Args:
+        folder: the folder of `train` (with what `evaluate` adds), `sample` or `predict`.
+        out: the page; None: report.html in the folder.
+
+    Returns:
+        Where the page is.
+
+    Raises:
+        UserError: the folder holds nothing to report on, or a record in it is broken.
+    """
+    source = read_source(Path(folder))
+    out = Path(folder) / "report.html" if out is None else Path(out)
+    if out.is_dir():
+        raise UserError(f"{out}: is a folder; --out takes the name of an HTML file")
+    chosen = _RUN if source.config or not source.predictions else _PREDICTIONS
+    body = [(title, text) for title, make in chosen if (text := make(source))]
+    write_text(out, _page(source, body))
+    return out
+
+
+def _page(source: Source, body: list[tuple[str, str]]) -> str:
+    style = files(__package__).joinpath("style.css").read_text(encoding="utf-8")
+    title, heading = _heading(source)
+    contents = "".join(
+        f'<a href="#s{place}">{escape(name)}</a>' for place, (name, _) in enumerate(body)
+    )
+    parts = "".join(
+        f'<section id="s{place}"><h2>{escape(name)}</h2>{text}</section>'
+        for place, (name, text) in enumerate(body)
+    )
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
+        f"<header>{heading}</header>\n<nav>{contents}</nav>\n{parts}\n"
+        "<footer>For research. Not a medical device: nothing here may guide the care of a patient."
+        "</footer>\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _heading(source: Source) -> tuple[str, str]:
+    """The title, and the heading with the paper's citation."""
+    method = source.method
+    name = method or source.folder.resolve().name
+    what = "predictions of" if source.predictions and not source.config else "report on"
+    lines = [f'<p class="over">Radiffuse · {what}</p><h1>{escape(name)}</h1>']
+    if method in papers.IDS:
+        paper = papers.by_id(method)
+        facts = " · ".join(
+            filter(None, (paper.application, paper.modality, paper.organ, paper.formulation))
+        )
+        lines.append(f'<p class="cite">{escape(paper.citation)}</p>')
+        lines.append(f'<p class="facts">{escape(facts)} · {escape(paper.url)}</p>')
+    lines.append(sections.summary(source))
+    return f"{name} · Radiffuse report", "".join(lines)

@@ -1,0 +1,82 @@
+"""Panels of images as PNG files: one grey window for all, every pixel enlarged, none smoothed.
+
+Arrays are `(C, *S)` in [-1, 1]; volumes are shown by the middle slice of their last axis, standing
+upright. Imports no torch.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as Picture
+from PIL import ImageDraw
+
+from ..files import replacing
+
+Pixels = np.ndarray
+_GAP = 2
+_TEXT = 16
+_SMALL = 160
+
+
+def pixels(image: Pixels) -> Pixels:
+    """`(C, *S)` in [-1, 1] -> `(rows, columns, 3)` uint8; -1 is black, 1 is white.
+
+    Three channels are shown in colour, any other number by the first.
+    """
+    flat = np.asarray(image, dtype=np.float32)
+    if flat.ndim == 2:
+        flat = np.repeat(flat[:, None], 16, axis=1)
+    elif flat.ndim == 4:
+        flat = flat[..., flat.shape[-1] // 2].transpose(0, 2, 1)[:, ::-1]
+    shown = flat if len(flat) == 3 else np.repeat(flat[:1], 3, axis=0)
+    grey = np.clip((shown + 1) * 127.5, 0, 255).round().astype(np.uint8)
+    return np.moveaxis(grey, 0, -1)
+
+
+def write_grid(path: Path, images: Sequence[Pixels], columns: int) -> None:
+    """Write images `(C, *S)` in rows of `columns`."""
+    _save(path, _grid([pixels(image) for image in images], columns))
+
+
+def write_pairs(
+    path: Path, left: Sequence[Pixels], right: Sequence[Pixels], notes: Sequence[str], columns: int
+) -> None:
+    """Write pairs side by side, a line of text under each."""
+    pairs = []
+    for one, other in zip(left, right, strict=True):
+        both = [_enlarged(pixels(image)) for image in (one, other)]
+        gap = np.full((both[0].shape[0], _GAP, 3), 128, np.uint8)
+        pairs.append(np.concatenate([both[0], gap, both[1]], axis=1))
+    rows, wide = pairs[0].shape[:2]
+    down = -(-len(pairs) // columns)
+    step_y, step_x = rows + _TEXT, wide + 6 * _GAP
+    sheet = Picture.new("RGB", (columns * step_x - 6 * _GAP, down * step_y), "white")
+    draw = ImageDraw.Draw(sheet)
+    for place, (pair, note) in enumerate(zip(pairs, notes, strict=True)):
+        y, x = place // columns * step_y, place % columns * step_x
+        sheet.paste(Picture.fromarray(pair), (x, y))
+        draw.text((x + 2, y + rows + 2), note, fill="black")
+    _save(path, sheet)
+
+
+def _grid(tiles: Sequence[Pixels], columns: int) -> Picture.Image:
+    tiles = [_enlarged(tile) for tile in tiles]
+    rows, wide = tiles[0].shape[:2]
+    across, down = min(columns, len(tiles)), -(-len(tiles) // columns)
+    size = (across * (wide + _GAP) - _GAP, down * (rows + _GAP) - _GAP)
+    sheet = Picture.new("RGB", size, (40, 40, 40))
+    for place, tile in enumerate(tiles):
+        y, x = place // columns * (rows + _GAP), place % columns * (wide + _GAP)
+        sheet.paste(Picture.fromarray(tile), (x, y))
+    return sheet
+
+
+def _enlarged(tile: Pixels) -> Pixels:
+    """Each pixel twice in both directions, for small images; never interpolated."""
+    return tile.repeat(2, axis=0).repeat(2, axis=1) if max(tile.shape[:2]) <= _SMALL else tile
+
+
+def _save(path: Path, picture: Picture.Image) -> None:
+    with replacing(path) as temporary:
+        picture.save(temporary, format="PNG", optimize=True)

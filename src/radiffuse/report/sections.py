@@ -1,0 +1,248 @@
+"""The sections of a report: each a function of what was read, to HTML; "" leaves a section out."""
+
+import json
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from .chart import Point, chart
+from .source import Source, number, picture_uri
+from .table import metrics_table
+
+_PICTURES = 24
+_CASES = 50
+_EVALUATE = "run <code>radiffuse evaluate {folder} --data PATH</code>"
+
+
+def summary(source: Source) -> str:
+    """The few facts a reader wants first, in one line."""
+    last = source.log[-1] if source.log else {}
+    settings = {**source.predictions.get("settings", {}), **source.metrics.get("settings", {})}
+    facts = {
+        "training steps": last.get("step"),
+        "images seen": last.get("images"),
+        "training time": _duration(last.get("seconds")),
+        "sampling steps": settings.get("steps"),
+        "generated": settings.get("count"),
+        "version": source.manifest.get("version") or source.predictions.get("version"),
+    }
+    cells = [
+        f"<div><dt>{escape(name)}</dt><dd>{escape(_plain(value))}</dd></div>"
+        for name, value in facts.items()
+        if value not in (None, "")
+    ]
+    return f'<dl class="summary">{"".join(cells)}</dl>' if cells else ""
+
+
+def images(source: Source) -> str:
+    """Real beside generated, then the baseline."""
+    figures = [
+        _figure(source, "real.png", "Real, held out", "drawn at random"),
+        _figure(source, "generated.png", "Generated", "the first seeds, none picked"),
+        _figure(source, "baseline.png", "Baseline", "Gaussian (probabilistic PCA), first seeds"),
+    ]
+    shown = "".join(figure for figure in figures if figure)
+    if not shown:
+        return _missing("no pictures", source)
+    note = "One grey window, [-1, 1] of the scaled images, for all; pixels are not smoothed."
+    return f'<div class="panels">{shown}</div><p class="note">{note}</p>'
+
+
+def denoising(source: Source) -> str:
+    """The trajectory."""
+    if not source.picture("trajectory.png"):
+        return ""
+    caption = "one row a case, equally spaced states of the chain from noise (left) to image"
+    figure = _figure(source, "trajectory.png", "Trajectory", caption)
+    return f'{figure}<p class="note">States wider than the images are scaled to deviation 1.</p>'
+
+
+def metrics(source: Source) -> str:
+    """Method, baseline and reference."""
+    if not source.metrics:
+        return _missing("no metrics.json", source)
+    return metrics_table(source.metrics)
+
+
+def metrics_if_any(source: Source) -> str:
+    """As `metrics`; nothing where there is none."""
+    return metrics_table(source.metrics) if source.metrics else ""
+
+
+def copies(source: Source) -> str:
+    """Pairs of generated and nearest training image."""
+    threshold = number(source.metrics.get("settings", {}).get("copy_threshold"))
+    if not source.picture("copies.png"):
+        return ""
+    caption = "generated (left) and its nearest training image (right), nearest pairs first"
+    below = (
+        ""
+        if threshold is None
+        else (
+            f" Flagged below {threshold:.3f}, the 1st percentile of the distances of held-out real "
+            "images: chance alone flags 1 in 100."
+        )
+    )
+    note = f"Under each pair the root mean square difference (images span 2).{below}"
+    figure = _figure(source, "copies.png", "Nearest pairs", caption)
+    return f'{figure}<p class="note">{escape(note)}</p>'
+
+
+def quality(source: Source) -> str:
+    """FID against network evaluations."""
+    series: dict[str, list[Point]] = {}
+    for point in source.quality:
+        fid = point.get("fid", {})
+        x, y = number(point.get("evaluations")), number(fid.get("mean"))
+        if x is not None and y is not None:
+            low, high = fid.get("ci95", (None, None))
+            series.setdefault(str(point.get("name", "")), []).append(Point(x, y, low, high))
+    return chart(series, "network evaluations for one image", "FID", log_x=True, log_y=True,
+                 markers=True)  # fmt: skip
+
+
+def training(source: Source) -> str:
+    """The loss of every player."""
+    series: dict[str, list[Point]] = {}
+    for line in source.log:
+        losses = line.get("loss")
+        losses = losses if isinstance(losses, Mapping) else {"loss": losses}
+        for player, value in losses.items():
+            x, y = number(line.get("step")), number(value)
+            if x is not None and y is not None:
+                series.setdefault(str(player), []).append(Point(x, y))
+    drawn = chart(series, "step", "loss", log_y=True)
+    return drawn or _said("no log.jsonl: nothing was trained here")
+
+
+def data(source: Source) -> str:
+    """What the numbers are of."""
+    measured = source.metrics.get("data", {})
+    trained = source.manifest.get("data", {})
+    rows: dict[str, Any] = {
+        "data": trained.get("path") or measured.get("source"),
+        "cases": trained.get("cases"),
+        "fingerprint": trained.get("fingerprint"),
+    }
+    for name in ("train", "held_out"):
+        part = measured.get(name, {})
+        if part:
+            split = ", ".join(part.get("split", ())) or "train"
+            label = name.replace("_", "-")
+            rows[f"{label} split"] = f"{split}: {part.get('n')} images" + (
+                f" of {part['patients']} patients" if "patients" in part else ""
+            )
+            rows[f"{label} fingerprint"] = part.get("fingerprint")
+    return _table(rows) or _said("no manifest.json: the data are not recorded")
+
+
+def reproduce(source: Source) -> str:
+    """The commands."""
+    commands = [
+        (record or {}).get("command")
+        for record in (source.manifest, source.predictions, source.metrics)
+    ]
+    known = [str(command) for command in commands if command]
+    if not known:
+        return _said("no command is recorded")
+    return f"<pre>{escape(chr(10).join(known))}</pre>"
+
+
+def configuration(source: Source) -> str:
+    """The text of config.toml."""
+    if not source.config:
+        return _said("no config.toml in this folder")
+    return f"<pre>{escape(source.config)}</pre>"
+
+
+def environment(source: Source) -> str:
+    """Versions and machine."""
+    records = [r for r in (source.manifest, source.predictions, source.metrics) if r]
+    record = next((r for r in records if r.get("environment")), {})
+    rows = {key: record.get(key) for key in ("version", "commit", "seed")}
+    rows.update(record.get("environment") or {})
+    return _table(rows) or _said("no manifest.json: the environment is not recorded")
+
+
+def predicted(source: Source) -> str:
+    """The sheet, or the first pictures."""
+    if source.picture("sheet.png"):
+        return _figure(source, "sheet.png", "Sheet", "the first cases in order, none picked")
+    paths = [
+        source.folder / str(name)
+        for entry in _entries(source)
+        for name in dict(entry.get("files") or {}).values()
+    ]
+    shown = [p for p in paths if p.suffix.lower() in (".png", ".jpg", ".jpeg") and p.is_file()]
+    tiles = "".join(
+        f'<figure><img src="{picture_uri(p)}" alt="{escape(p.name)}">'
+        f"<figcaption>{escape(p.name)}</figcaption></figure>"
+        for p in shown[:_PICTURES]
+    )
+    return f'<div class="tiles">{tiles}</div>' if tiles else _said("no pictures (PNG) in here")
+
+
+def cases(source: Source) -> str:
+    """The first cases and their files."""
+    entries = _entries(source)
+    rows = "".join(
+        f"<tr><td>{escape(str(entry.get('case', '')))}</td><td>"
+        + escape(", ".join(f"{k}: {v}" for k, v in dict(entry.get("files") or {}).items()))
+        + f"</td><td>{escape(_plain(_rest(entry)))}</td></tr>"
+        for entry in entries[:_CASES]
+    )
+    more = f'<p class="note">{len(entries)} cases in all.</p>'
+    head = "<tr><th>case</th><th>files</th><th>further</th></tr>"
+    return f'<div class="wide"><table>{head}{rows}</table></div>{more}' if rows else ""
+
+
+def _rest(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key not in ("case", "files")}
+
+
+def _entries(source: Source) -> list[dict[str, Any]]:
+    entries = source.predictions.get("predictions", [])
+    return [entry for entry in entries if isinstance(entry, dict)]
+
+
+def _figure(source: Source, name: str, title: str, caption: str) -> str:
+    uri = source.picture(name)
+    if not uri:
+        return ""
+    return (
+        f'<figure><img src="{uri}" alt="{escape(title)}: {escape(caption)}">'
+        f"<figcaption><b>{escape(title)}</b> {escape(caption)}</figcaption></figure>"
+    )
+
+
+def _missing(what: str, source: Source) -> str:
+    return f'<p class="missing">{escape(what)}: ' + (
+        _EVALUATE.format(folder=escape(str(source.folder))) + "</p>"
+    )
+
+
+def _said(text: str) -> str:
+    return f'<p class="missing">{escape(text)}</p>'
+
+
+def _table(rows: Mapping[str, Any]) -> str:
+    cells = "".join(
+        f"<tr><th>{escape(name)}</th><td>{escape(_plain(value))}</td></tr>"
+        for name, value in rows.items()
+        if value not in (None, "", {}, [])
+    )
+    return f'<table class="facts">{cells}</table>' if cells else ""
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(each)}" for key, each in value.items())
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _duration(seconds: Any) -> str | None:
+    value = number(seconds)
+    if value is None:
+        return None
+    hours, rest = divmod(round(value), 3600)
+    return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"

@@ -1,0 +1,61 @@
+"""The table of metrics: method, baseline and the best that can be reached."""
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from .source import number
+from .wording import wording
+
+_COLUMNS = {
+    "method": "method",
+    "baseline": "baseline",
+    "reference": "reference (real)",
+}
+
+
+def metrics_table(metrics: Mapping[str, Any]) -> str:
+    """A row a metric: name and meaning, which way is better, then mean, 95 % interval and n."""
+    columns = [name for name in _COLUMNS if isinstance(metrics.get(name), dict) and metrics[name]]
+    names = list(dict.fromkeys(metric for column in columns for metric in metrics[column]))
+    head = "".join(f"<th>{escape(_COLUMNS[column])}</th>" for column in columns)
+    rows = "".join(_row(name, [metrics[column].get(name) for column in columns]) for name in names)
+    features = metrics.get("features", {})
+    feature_note = (
+        f" Features: {escape(str(features.get('name')))} {escape(str(features.get('hash')))}; "
+        "numbers compare only under the same features and the same n."
+        if features
+        else ""
+    )
+    return (
+        '<div class="wide"><table class="metrics"><thead><tr><th>metric</th><th>better</th>'
+        f"{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+        '<p class="note">Mean, with its 95 % confidence interval and n below. Reference: real '
+        f"training images in place of generated ones.{feature_note}</p>"
+    )
+
+
+def _row(name: str, values: list[Any]) -> str:
+    words = wording(name)
+    cells = "".join(f"<td>{_cell(value)}</td>" for value in values)
+    return (
+        f"<tr><th>{escape(words.label)}<small>{escape(words.meaning)}</small></th>"
+        f'<td class="better">{escape(words.better)}</td>{cells}</tr>'
+    )
+
+
+def _cell(value: Any) -> str:
+    if not isinstance(value, dict):
+        return '<span class="refused">–</span>'
+    if "refused" in value:
+        return f'<span class="refused">not given: {escape(str(value["refused"]))}</span>'
+    mean = number(value.get("mean"))
+    if mean is None:
+        return '<span class="refused">–</span>'
+    low, high = (number(end) for end in value.get("ci95") or (None, None))
+    spread = "" if low is None or high is None else f"{_digits(low)} to {_digits(high)} · "
+    return f"<b>{_digits(mean)}</b><small>{spread}n = {escape(str(value.get('n', '?')))}</small>"
+
+
+def _digits(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"

@@ -1,0 +1,63 @@
+"""How metrics are named and explained to a reader."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Wording:
+    """Words for one metric.
+
+    Attributes:
+        label: its name in a table.
+        better: which way is better.
+        meaning: one line for a reader who does not know it.
+    """
+
+    label: str
+    better: str
+    meaning: str
+
+
+_METRICS = {
+    "fid": Wording(
+        "FID", "lower", "Fréchet distance of features; biased upward where images are few"
+    ),
+    "fid_corrected": Wording(
+        "FID, bias-corrected", "lower", "FID less its bias (by bootstrap); 0 = no difference"
+    ),
+    "kid": Wording("KID", "lower", "kernel distance of features, unbiased; 0 = no difference"),
+    "precision": Wording(
+        "precision", "higher", "share of these that lie among real ones: realism"
+    ),
+    "recall": Wording("recall", "higher", "share of real images that lie among these: variety"),
+    "density": Wording("density", "about 1", "realism, robust to outliers of the real set"),
+    "coverage": Wording("coverage", "higher", "share of real images with one of these near by"),
+    "ms_ssim": Wording(
+        "MS-SSIM of pairs", "as reference",
+        "likeness of two images of the set; high: little variety"
+    ),
+    "nearest_pixels": Wording(
+        "nearest training image, pixels", "as reference",
+        "root mean square difference, image range 2; small = copies, large = unlike any",
+    ),
+    "nearest_features": Wording(
+        "nearest training image, features", "as reference", "the same in feature space"
+    ),
+    "copies_pixels": Wording(
+        "suspected copies, pixels", "about 0.01",
+        "share closer to a training image than 99 % of held-out real images",
+    ),
+    "copies_features": Wording(
+        "suspected copies, features", "about 0.01", "the same in feature space"
+    ),
+    "bits_per_dimension": Wording(
+        "bits per dimension", "lower", "code length of held-out images under the model, per value"
+    ),
+    "psnr": Wording("PSNR (dB)", "higher", "peak signal-to-noise ratio"),
+    "ssim": Wording("SSIM", "higher", "structural similarity"),
+}  # fmt: skip
+
+
+def wording(name: str) -> Wording:
+    """Words for a metric; an unknown one speaks for itself."""
+    return _METRICS.get(name, Wording(name.replace("_", " "), "", ""))

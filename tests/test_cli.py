@@ -1,0 +1,188 @@
+"""The command line: usage, exit codes, and one line for every mistake."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from radiffuse import cli
+
+
+@pytest.fixture
+def told(capsys):
+    """Run a command line in this process; return its exit code, output and error lines."""
+
+    def run(*words):
+        code = cli.main([str(word) for word in words])
+        said = capsys.readouterr()
+        return code, said.out, said.err.splitlines()
+
+    return run
+
+
+@pytest.fixture
+def refused(told):
+    """Run a command line that must fail with one line; return that line."""
+
+    def run(code, *words):
+        got, out, err = told(*words)
+        assert got == code
+        assert len(err) == 1 and err[0].startswith("radiffuse: error: "), err
+        assert out == ""
+        return err[0]
+
+    return run
+
+
+def test_help_names_every_command(told):
+    code, out, err = told("--help")
+    assert code == 0 and err == []
+    assert all(f"\n  {name} " in out for name in cli.COMMANDS)
+    assert told() == (0, out, [])
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_has_help(told, command):
+    code, out, err = told(command, "--help")
+    assert code == 0 and out.startswith(f"usage: radiffuse {command}") and err == []
+
+
+def test_the_version_is_told(told):
+    assert told("--version")[1].startswith("radiffuse 0.")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["trian"], "there is no command 'trian'; did you mean train"),
+        (["train"], "name a method first"),
+        (["train", "ddmp", "--data", "brains"], "no method is called 'ddmp'; did you mean ddm"),
+        (["train", "ddpm", "--out", "x"], "--data is missing"),
+        (["train", "ddpm", "--data", "x"], "--out is missing"),
+        (["train", "ddpm", "--data", "x", "--out", "y", "--widht", "3"], "did you mean --width"),
+        (["train", "ddpm", "--data", "x", "--out", "y", "--train.step", "3"], "--train.steps"),
+        (["train", "ddpm", "--data", "x", "--out", "y", "--preset", "smal"], "did you mean small"),
+        (
+            ["train", "ddpm", "--data", "x", "--out", "y", "--width", "wide"],
+            "--width must be an integer, not 'wide'",
+        ),
+        (
+            ["train", "ddpm", "--data", "x", "--out", "y", "--train.learning-rate", "fast"],
+            "--train.learning-rate must be a number, not 'fast'",
+        ),
+        (
+            ["train", "ddpm", "--data", "x", "--out", "y", "--betas", "round"],
+            "--betas must be one of 'linear', 'scaled-linear', 'cosine', 'sigmoid', not 'round'",
+        ),
+        (["train", "ddpm", "--data", "x", "--out", "y", "--train.batch", "0"], "at least 1"),
+        (["train", "ddpm", "--data", "x", "--out", "y", "--range", "1"], "LOW HIGH"),
+        (["train", "ddpm", "--data", "x", "--out", "y", "--map", "t1"], "write key=column"),
+        (["train", "ddpm", "--data", "x", "--out", "y", "z"], "'z' is one word too many"),
+        (["show", "syndif"], "did you mean syndiff"),
+        (["show"], "missing"),
+        (["methods", "--organ", "elbow"], "--organ elbow: no paper has it"),
+        (["methods", "--organs", "brain"], "did you mean --organ"),
+        (["sample", "run", "--out", "x"], "--count is missing"),
+        (["sample", "run", "--out", "x", "--count", "0"], "--count must be at least 1"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(refused, words, said):
+    assert said in refused(2, *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["train", "syndiff", "--data", "x", "--out", "y"], "syndiff is not implemented yet"),
+        (["train", "ddpm", "--data", "no/such/folder", "--out", "y"], "no/such/folder"),
+        (["train", "--config", "no/such.toml", "--out", "y"], "no/such.toml: no such file"),
+        (["sample", "no/such/run", "--count", "1", "--out", "x"], "there is no such run folder"),
+        (["predict", "no/such/run", "--out", "x"], "there is no such run folder"),
+        (["evaluate", "no/such/run"], "there is no such run folder"),
+        (["report", "no/such/run"], "there is no such folder"),
+    ],
+)
+def test_what_is_not_there_is_one_line_and_exit_code_1(refused, tmp_path, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    assert said in refused(1, *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_method_without_recipe_names_those_that_have_one(refused):
+    assert "ddpm, ncsn, sde" in refused(1, "train", "syndiff", "--data", "x", "--out", "y")
+
+
+def test_methods_lists_all_papers(told):
+    code, out, _ = told("methods")
+    assert code == 0 and "34 methods" in out and "syndiff" in out
+
+
+def test_methods_as_json_has_the_agreed_fields(told):
+    rows = json.loads(told("methods", "--json")[1])
+    assert len(rows) == 34
+    fields = {
+        "id", "number", "title", "citation", "application", "modality", "organ", "formulation",
+        "implemented",
+    }  # fmt: skip
+    assert all(set(row) == fields for row in rows)
+    by_id = {row["id"]: row for row in rows}
+    assert by_id["r2d2"]["number"] == 31 and by_id["sde"]["number"] is None
+    assert by_id["ddpm"]["implemented"] is True and by_id["syndiff"]["implemented"] is False
+
+
+def test_methods_can_be_filtered(told):
+    rows = json.loads(told("methods", "--task", "registration", "--json")[1])
+    assert [row["id"] for row in rows] == ["diffusemorph"]
+    assert told("methods", "--task", "registration", "--organ", "knee")[1].count("\n0 methods") == 1
+
+
+def test_show_prints_paper_configuration_and_keys(told):
+    code, out, _ = told("show", "ddpm")
+    assert code == 0
+    for part in ("Ho J, Jain A, Abbeel P", "--preset paper", "[recipe]", "reads        image"):
+        assert part in out
+
+
+def test_show_says_what_is_not_implemented_yet(told):
+    code, out, _ = told("show", "syndiff")
+    assert code == 0 and "not implemented yet" in out and "Çukur" in out
+
+
+def test_an_error_of_ours_is_one_line_that_says_how_to_see_more(refused, monkeypatch):
+    def broken(arguments):
+        raise ZeroDivisionError("of\nall things")
+
+    monkeypatch.setattr("radiffuse.commands.methods.run", broken)
+    line = refused(1, "methods")
+    assert "internal error: ZeroDivisionError: of all things" in line
+    assert "RADIFFUSE_DEBUG=1" in line
+    monkeypatch.setenv("RADIFFUSE_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["methods"])
+
+
+def test_ctrl_c_is_one_line(refused, monkeypatch):
+    def stopped(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("radiffuse.commands.methods.run", stopped)
+    assert "interrupted" in refused(1, "methods")
+
+
+def test_bench_runs_a_file_of_the_benchmarks_folder(refused, told, monkeypatch, tmp_path):
+    monkeypatch.setattr("radiffuse.commands.bench.FOLDER", tmp_path)
+    assert "not part of the installed package" in refused(1, "bench", "speed")
+    (tmp_path / "speed.py").write_text("import sys; open(sys.argv[2], 'w').write('{}')")
+    (tmp_path / "broken.py").write_text("raise SystemExit(3)")
+    assert "did you mean speed" in refused(2, "bench", "sped")
+    assert told("bench", "speed", "--json", tmp_path / "speed.json")[0] == 0
+    assert (tmp_path / "speed.json").read_text() == "{}"
+    assert "broken failed with exit code 3" in refused(1, "bench", "broken")
+
+
+def test_a_reader_that_goes_away_is_not_an_error():
+    command = [sys.executable, "-m", "radiffuse", "methods", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait() == 0

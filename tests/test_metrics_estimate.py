@@ -1,0 +1,46 @@
+"""One number with its interval: exact on small sets, refused where it cannot be had."""
+
+import json
+
+import pytest
+import torch
+
+from radiffuse.metrics.estimate import (
+    average,
+    average_per_patient,
+    measured,
+    proportion,
+    refused,
+)
+
+
+def test_wilson_interval_of_none_in_ten_is_the_published_one():
+    metric = proportion(torch.zeros(10, dtype=torch.bool))
+    # z^2 / (n + z^2) with z = 1.96: 3.8415 / 13.8415
+    assert metric["mean"] == 0
+    assert metric["ci95"] == pytest.approx([0.0, 0.27753], abs=1e-4)
+    assert proportion(~torch.zeros(10, dtype=torch.bool))["ci95"][0] == pytest.approx(
+        0.72247, abs=1e-4
+    )
+
+
+def test_bootstrap_interval_of_a_mean_has_the_width_of_the_normal_law():
+    values = torch.randn(400, generator=torch.Generator().manual_seed(0))
+    metric = average(values)
+    error = float(values.double().std()) / 20
+    low, high = metric["ci95"]
+    assert metric["mean"] == pytest.approx(float(values.double().mean()))
+    assert high - low == pytest.approx(2 * 1.96 * error, rel=0.1)
+
+
+def test_patients_count_once_however_many_images_they_have():
+    metric = average_per_patient([0.0] * 8 + [4.0, 6.0], ["a"] * 8 + ["b", "b"])
+    assert metric["mean"] == 2.5
+    assert metric["n"] == 2
+    assert metric["per_patient"] == {"a": 0.0, "b": 5.0}
+
+
+def test_a_value_that_is_no_number_is_refused_and_the_result_is_json():
+    metrics = [measured(float("nan"), 0, 1, 5), average(torch.tensor([1.0])), refused("few", 3)]
+    assert all("refused" in metric for metric in metrics)
+    json.dumps(metrics, allow_nan=False)
