@@ -186,3 +186,9 @@ def test_a_reader_that_goes_away_is_not_an_error():
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         assert process.stderr.read() == b"" and process.wait() == 0
+
+
+def test_demo_never_replaces_a_folder_of_yours(refused, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    assert "take another --out" in refused(1, "demo", "--out", tmp_path)
+    assert (tmp_path / "mine.txt").exists()

@@ -86,7 +86,7 @@ def test_a_configuration_replays_the_run(trained, tmp_path):
     words = ["train", "--config", str(trained / "config.toml"), "--out", str(tmp_path / "again")]
     assert cli.main(words) == 0
     first, again = (path / "model.safetensors" for path in (trained, tmp_path / "again"))
-    assert run.sha256(first) == run.sha256(again)
+    assert run.model_sha256(first) == run.model_sha256(again)
     tables = [
         tomllib.loads((path / "config.toml").read_text()) for path in (trained, tmp_path / "again")
     ]
@@ -220,7 +220,7 @@ def test_samples_are_pictures_of_the_datas_depth(trained, tmp_path):
         assert picture.mode == "L" and picture.size == (8, 8)
     assert (tmp_path / "s" / "sheet.png").is_file()
     assert [entry["label"] for entry in record["predictions"]] == [0, 1, 0]
-    assert record["settings"]["model_sha256"] == run.sha256(trained / "model.safetensors")
+    assert record["settings"]["model_sha256"] == run.model_sha256(trained / "model.safetensors")
 
 
 def test_a_sample_depends_on_seed_and_number_alone(trained, tmp_path):
@@ -232,8 +232,24 @@ def test_a_sample_depends_on_seed_and_number_alone(trained, tmp_path):
     whole = pixels("whole", "--count", 5, "--batch", 5)
     parts = pixels("parts", "--count", 3, "--batch", 2)
     assert all(np.array_equal(a, b) for a, b in zip(whole[:3], parts, strict=True))
+    assert not np.array_equal(whole[0], whole[1])
     other = pixels("other", "--count", 1, "--seed", 1)
     assert not np.array_equal(whole[0], other[0])
+
+
+def test_two_processes_draw_the_same_samples(trained, tmp_path):
+    sampled(trained, tmp_path / "one", "--count", 3)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    words = ["sample", trained, "--count", 3, "--out", tmp_path / "two"]
+    command = [sys.executable, *launch, "-m", "radiffuse", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("3 samples in") == 1
+    for k in range(3):
+        one, two = (tmp_path / name / f"sample-{k:05d}.png" for name in ("one", "two"))
+        assert one.read_bytes() == two.read_bytes()
+    record = json.loads((tmp_path / "two" / "predictions.json").read_text())
+    assert len(record["predictions"]) == 3
 
 
 def test_samples_that_are_there_are_kept_and_the_rest_is_drawn(trained, tmp_path):
@@ -297,6 +313,25 @@ def test_fractions_become_16_bit_pictures(tmp_path):
         assert picture.mode.startswith("I;16")
 
 
+def test_ctrl_c_keeps_the_samples_drawn_so_far(trained, tmp_path, monkeypatch, refused):
+    drawn = []
+    predict = DDPM.predict
+
+    def stopped(self, objective, batch):
+        if drawn:
+            raise KeyboardInterrupt
+        drawn.append(batch)
+        return predict(self, objective, batch)
+
+    words = ["sample", trained, "--count", 4, "--batch", 2, "--out", tmp_path / "s"]
+    with monkeypatch.context() as context:
+        context.setattr(DDPM, "predict", stopped)
+        assert "is kept, the same command makes the rest" in refused(*words)
+    assert len(list((tmp_path / "s").glob("sample-*.png"))) == 2
+    sampled(trained, tmp_path / "s", "--count", 4)
+    assert len(list((tmp_path / "s").glob("sample-*.png"))) == 4
+
+
 # ----------------------------------------------------------------------------------------- predict
 def test_predict_points_a_generative_run_to_sample(trained, tmp_path, refused):
     assert "use `radiffuse sample" in refused("predict", trained, "--out", tmp_path / "p")
@@ -346,7 +381,7 @@ def test_evaluate_writes_the_record_with_what_made_it(trained, tmp_path, monkeyp
     assert cli.main([str(word) for word in words]) == 0
     record = json.loads(out.read_text())
     assert record["method"]["ms_ssim"] == value and record["id"] == "ddpm"
-    assert record["model_sha256"] == run.sha256(trained / "model.safetensors")
+    assert record["model_sha256"] == run.model_sha256(trained / "model.safetensors")
     assert asked["command"].startswith("radiffuse evaluate ") and asked["count"] == 4
     assert (asked["train"], asked["held_out"]) == (16, 4)
     table = capsys.readouterr().out

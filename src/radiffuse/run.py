@@ -8,6 +8,7 @@ commit, seed, data fingerprint and facts, environment).
 import dataclasses
 import datetime
 import hashlib
+import json
 import os
 import platform
 import shlex
@@ -43,7 +44,7 @@ class Run:
         recipe: the recipe with every field filled.
         objective: the recipe's objective; its players hold the EMA weights, in evaluation mode.
         manifest: contents of `manifest.json`; empty where the file is missing.
-        model_sha256: hash of `model.safetensors`.
+        model_sha256: hash of what `model.safetensors` holds.
     """
 
     path: Path
@@ -99,7 +100,7 @@ def open_run(path: Path | str) -> Run:
     for player in objective.players.values():
         player.to(device).eval().requires_grad_(False)
     manifest = read_json(path / MANIFEST) if (path / MANIFEST).is_file() else {}
-    return Run(path, made_with, recipe, objective, manifest, sha256(model))
+    return Run(path, made_with, recipe, objective, manifest, model_sha256(model))
 
 
 def read_run_config(path: Path | str) -> Config:
@@ -141,10 +142,17 @@ def recipe_class(method: str) -> type[Any]:
     return index.find(method)
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 of a file's contents."""
+def model_sha256(path: Path) -> str:
+    """SHA-256 of a model's tensors and metadata.
+
+    Not of the file's bytes: safetensors writes its metadata in no fixed order.
+    """
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def command_line(arguments: Sequence[str]) -> str:

@@ -1,0 +1,179 @@
+"""docs/results.md from the JSON files of benchmarks/results. Nothing in that page is typed.
+
+python benchmarks/results_page.py
+"""
+
+import json
+from pathlib import Path
+
+from radiffuse.files import write_text
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results"
+METRICS = (
+    ("fid", "FID, lower is better"),
+    ("kid", "KID, lower"),
+    ("precision", "precision, higher"),
+    ("recall", "recall, higher"),
+    ("density", "density, higher"),
+    ("coverage", "coverage, higher"),
+    ("ms_ssim", "MS-SSIM of random pairs, as the real ones"),
+    ("copies", "share flagged as copies, as the real ones"),
+    ("bits_per_dimension", "bits per dimension, lower"),
+)
+
+
+def number(metric):
+    if metric is None:
+        return ""
+    if "refused" in metric:
+        return "refused: " + metric["refused"]
+    if metric.get("mean") is None:
+        return ""
+    text = f"{metric['mean']:.4g}"
+    if metric.get("ci95"):
+        text += f" [{metric['ci95'][0]:.4g}, {metric['ci95'][1]:.4g}]"
+    return f"{text}, n = {metric['n']}"
+
+
+def generation(record, name):
+    lines = [f"### {name}", ""]
+    said = {
+        "trained": f"{record['minutes']:g} minutes",
+        "data": f"`{json.dumps(record['data'].get('fingerprint', ''))[1:13]}`, "
+        f"split {record.get('split', '')}",
+        "features": f"`{record.get('features', '')}`",
+        "command": f"`{record.get('command', '')}`",
+    }
+    lines += [f"- {key}: {value}" for key, value in said.items()]
+    lines += ["", "| | method | Gaussian baseline | real training images |", "|---|---|---|---|"]
+    keys = [key for key, _ in METRICS]
+    present = [k for k in record["method"] if k not in keys]
+    for key, label in (*METRICS, *((k, k) for k in present)):
+        cells = [
+            number(record.get(who, {}).get(key)) for who in ("method", "baseline", "reference")
+        ]
+        if any(cells):
+            lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def steps(record, name):
+    calls = sorted({point["evaluations"] for point in record["points"]})
+    lines = [
+        f"### {name}",
+        "",
+        f"n = {record['count']} images; `{record['command']}`",
+        "",
+        "![FID against network calls](" + name + ".svg)",
+        "",
+        "| sampler | " + " | ".join(str(c) for c in calls) + " |",
+        "|---|" + "---|" * len(calls),
+    ]
+    for sampler in dict.fromkeys(point["name"] for point in record["points"]):
+        row = {p["evaluations"]: p for p in record["points"] if p["name"] == sampler}
+        cells = [f"{row[c]['fid']['mean']:.4g}" if c in row else "" for c in calls]
+        lines.append(f"| {sampler} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def plot(record, path):
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "radiffuse"
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(7, 4.2))
+    for sampler in dict.fromkeys(point["name"] for point in record["points"]):
+        points = [p for p in record["points"] if p["name"] == sampler]
+        axis.plot(
+            [p["evaluations"] for p in points],
+            [p["fid"]["mean"] for p in points],
+            marker="o",
+            label=sampler,
+        )
+    axis.set(xscale="log", yscale="log", xlabel="network calls an image", ylabel="FID")
+    axis.grid(alpha=0.3, which="both")
+    axis.legend(frameon=False)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+
+
+def peers(record):
+    lines = [
+        "### A training step and a sample, side by side",
+        "",
+        f"Batch {record['batch']}, 64 x 64, {record['rounds']} rounds in turn on the same machine; "
+        f"`{record['command']}`. Ratios are medians within a round, Radiffuse = 1.",
+        "",
+        "| | parameters | s a step | ratio | s an image, 10 calls | ratio | peak MB | ratio |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in record["contestants"].items():
+        ratio = row["ratio_to_radiffuse"]
+        cells = [name, f"{row['parameters'] / 1e6:.2f} M"]
+        for key in ("seconds_per_step", "seconds_per_image_10_calls", "peak_memory_mb"):
+            cells += [f"{row[key]:.3g}", f"{ratio[key]:.2f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def fid_against_minutes(record):
+    lines = [
+        "### FID against minutes of training",
+        "",
+        f"{record['data']}, n = {record['count']}; `{record['command']}`",
+        "",
+        "| | minutes | steps | FID | s an image |",
+        "|---|---|---|---|---|",
+    ]
+    for name, contestant in record["contestants"].items():
+        for mark in contestant["marks"]:
+            lines.append(
+                f"| {name} | {mark['minutes']:g} | {mark['steps']} | {number(mark['fid'])} | "
+                f"{mark['seconds_per_image']:.3g} |"
+            )
+    return [*lines, ""]
+
+
+def startup(record):
+    lines = ["### Start-up", "", f"Medians of {record['rounds']} rounds; `{record['command']}`", ""]
+    lines += ["| | seconds |", "|---|---|"]
+    lines += [f"| `{name}` | {value:.2f} |" for name, value in record["seconds"].items()]
+    lines += [f"| `import radiffuse` beyond torch | {record['radiffuse_beyond_torch_s']:.2f} |"]
+    return [*lines, ""]
+
+
+def main():
+    lines = [
+        "# Measured results",
+        "",
+        "Made by `python benchmarks/results_page.py` from the files of `benchmarks/results`; the",
+        "command that made each number stands beside it. Intervals are 95 %.",
+        "Errors of samplers on data whose answer is known: [samplers.md](samplers.md).",
+        "",
+    ]
+    found = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+    made = [(k, v) for k, v in found.items() if k.startswith("generation-")]
+    if made:
+        lines += ["## Generation", ""]
+        for name, record in made:
+            lines += generation(record, name.removeprefix("generation-"))
+    curves = [(k, v) for k, v in found.items() if k.startswith("steps-")]
+    if curves:
+        lines += ["## Quality against network calls", ""]
+        for name, record in curves:
+            lines += steps(record, name)
+            plot(record, HERE.parent / "docs" / f"{name}.svg")
+    sections = {"peers_step": peers, "peers_fid": fid_against_minutes, "startup": startup}
+    if set(sections) & set(found):
+        lines += ["## Against peers, and start-up", ""]
+    for key, section in sections.items():
+        if key in found:
+            lines += section(found[key])
+    write_text(HERE.parent / "docs" / "results.md", "\n".join(lines).rstrip() + "\n")
+
+
+if __name__ == "__main__":
+    main()
