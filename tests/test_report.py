@@ -204,9 +204,9 @@ def test_pictures_have_one_window_whatever_the_axes():
     assert grey[0, :, 0].tolist() == [0, 128, 255, 255]
     assert pixels(np.zeros((3, 5, 6))).shape == (5, 6, 3)
     volume = np.full((1, 2, 3, 5), -1.0)
-    volume[0, 1, 2, 2] = 1  # in the middle slice: right, up
+    volume[0, 1, 2, 2] = 1  # in the middle slice: right (shown left), up
     assert pixels(volume).shape == (3, 2, 3)
-    assert pixels(volume)[0, 1, 0] == 255
+    assert pixels(volume)[0, 0, 0] == 255
     assert pixels(np.zeros((1, 9))).shape == (16, 9, 3)
 
 

@@ -72,9 +72,14 @@ class Denoising:
         network = self._playing()
         x_t = diffuse(network.schedule, x_0, t, z)
         out = network.raw(x_t, t, **self.condition(batch)).float()
-        target = network.predicts.target(x_0, z, *network.schedule(t, x_0))
-        weight = expand(self.weight(network.schedule, t, network.predicts).to(target), target)
-        yield "network", (weight * (out - target) ** 2).mean()
+        yield "network", self.loss(out, x_0, z, x_t, t)
+
+    def loss(self, out: Tensor, x_0: Tensor, z: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """The weighted mean squared error of the network's output at x_t = alpha x_0 + sigma z."""
+        schedule, predicts = self.network.schedule, self.network.predicts
+        target = predicts.target(x_0, z, *schedule(t, x_0))
+        weight = expand(self.weight(schedule, t, predicts).to(target), target)
+        return (weight * (out - target) ** 2).mean()
 
     def _playing(self) -> Network:
         """The network around the player as the loop has it (wrapped for many processes)."""
@@ -92,19 +97,13 @@ class Hybrid(Denoising):
 
     vlb = 0.001
 
-    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
-        x_0 = batch["image"]
-        t = self.times(len(x_0))
-        z = gaussian(x_0)
-        network = self._playing()
-        x_t = diffuse(network.schedule, x_0, t, z)
-        out = network.raw(x_t, t, **self.condition(batch)).float()
+    def loss(self, out: Tensor, x_0: Tensor, z: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """The simple loss of the first half of channels, and the bound's of the second."""
         mean_out, v = out[:, : x_0.shape[1]], out[:, x_0.shape[1] :]
-        target = network.predicts.target(x_0, z, *network.schedule(t, x_0))
-        weight = expand(self.weight(network.schedule, t, network.predicts).to(target), target)
-        first = (weight * (mean_out - target) ** 2).mean()
-        estimate = network.predicts.clean(mean_out.detach(), x_t, *network.schedule(t, x_0))
-        yield "network", first + self.vlb * self._bound(x_0, x_t, estimate, v, t)
+        at = self.network.schedule(t, x_0)
+        estimate = self.network.predicts.clean(mean_out.detach(), x_t, *at)
+        bound = self._bound(x_0, x_t, estimate, v, t)
+        return super().loss(mean_out, x_0, z, x_t, t) + self.vlb * bound
 
     def _bound(self, x_0: Tensor, x_t: Tensor, estimate: Tensor, v: Tensor, t: Tensor) -> Tensor:
         """Mean over the batch of the bound's terms, bits a dimension, times T."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..data.formats import read_image, save_image, save_like
-from ..data.image import Image
+from ..data.image import Image, oriented
 from ..data.transforms import resize, to_unit
 from ..run import Run
 
@@ -74,14 +74,19 @@ def write_sheet(folder: Path, files: Sequence[Path], most: int = 64, side: int =
 
 
 def _tile(image: Image, side: int) -> Tensor:
-    """`(1 or 3, rows, columns)` in [0, 1], at most `side` long; a volume's slice stands upright."""
+    """`(1 or 3, rows, columns)` in [0, 1], at most `side` long.
+
+    A volume shows its middle axial slice as a radiologist sees it: front up, right on the left.
+    """
+    if len(image.size) > 2 and image.affine is not None:
+        image = oriented(image, "RAS")
     data = image.data
     low, high = image.range or (float(data.min()), float(data.max()))
     x = (to_unit(data, (low, max(high, low + 1e-6))) + 1) / 2
     if len(image.size) == 1:
         x = x[:, None]
     elif len(image.size) > 2:
-        x = x[..., x.shape[-1] // 2].mT.flip(1)
+        x = x[..., x.shape[-1] // 2].mT.flip(1, 2)
     shrink = max(1.0, max(x.shape[1:]) / side)
     x = resize(x, [max(1, round(length / shrink)) for length in x.shape[1:]])
     return x if len(x) == 3 else x[:1]

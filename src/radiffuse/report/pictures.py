@@ -22,13 +22,15 @@ _SMALL = 160
 def pixels(image: Pixels) -> Pixels:
     """`(C, *S)` in [-1, 1] -> `(rows, columns, 3)` uint8; -1 is black, 1 is white.
 
-    Three channels are shown in colour, any other number by the first.
+    A volume (RAS order) shows its middle axial slice, front up and right on the left. Three
+    channels are shown in colour, any other number by the first.
     """
     flat = np.asarray(image, dtype=np.float32)
-    if flat.ndim == 2:
+    axes = flat.ndim - 1
+    if axes == 1:
         flat = np.repeat(flat[:, None], 16, axis=1)
-    elif flat.ndim == 4:
-        flat = flat[..., flat.shape[-1] // 2].transpose(0, 2, 1)[:, ::-1]
+    elif axes == 3:
+        flat = flat[..., flat.shape[-1] // 2].transpose(0, 2, 1)[:, ::-1, ::-1]
     shown = flat if len(flat) == 3 else np.repeat(flat[:1], 3, axis=0)
     grey = np.clip((shown + 1) * 127.5, 0, 255).round().astype(np.uint8)
     return np.moveaxis(grey, 0, -1)
