@@ -35,7 +35,6 @@ def main():
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--processes", type=int, default=2, help="share the CPU among so many")
     parser.add_argument("--count", type=int, default=1000)
-    parser.add_argument("--split", default="test")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     name = f"{Path(arguments.data).stem}-{arguments.method}"

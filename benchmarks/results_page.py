@@ -6,7 +6,7 @@ python benchmarks/results_page.py
 import json
 from pathlib import Path
 
-from radiffuse.files import write_text
+from radiffuse.files import write_json, write_text
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
@@ -56,6 +56,28 @@ def generation(record, name):
         if any(cells):
             lines.append(f"| {label} | " + " | ".join(cells) + " |")
     return [*lines, ""]
+
+
+def ledgers(made):
+    """What `radiffuse show METHOD` prints: the same numbers, packaged with the library."""
+    for method in sorted({name.rpartition("-")[2] for name, _ in made}):
+        entries = [
+            {
+                "name": f"{name.partition('-')[2]}, {record['minutes']:g} minutes",
+                "command": record["command"],
+                **{
+                    who: {
+                        key: {k: record[who][key][k] for k in ("mean", "ci95", "n")}
+                        for key, _ in METRICS
+                        if (record[who].get(key) or {}).get("ci95")
+                    }
+                    for who in ("method", "baseline")
+                },
+            }
+            for name, record in made
+            if name.endswith("-" + method)
+        ]
+        write_json(HERE.parent / "src" / "radiffuse" / "results" / f"{method}.json", entries)
 
 
 def steps(record, name):
@@ -160,6 +182,7 @@ def main():
         lines += ["## Generation", ""]
         for name, record in made:
             lines += generation(record, name.removeprefix("generation-"))
+        ledgers(made)
     curves = [(k, v) for k, v in found.items() if k.startswith("steps-")]
     if curves:
         lines += ["## Quality against network calls", ""]

@@ -35,12 +35,11 @@ def main():
     parser.add_argument("run", type=Path)
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--calls", type=int, nargs="+", default=list(CALLS))
-    parser.add_argument("--split", default="test")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     run = open_run(arguments.run)
     cases = open_source(run.config.data)
-    train, held_out = cases.split("train"), cases.split(arguments.split)
+    train, held_out = cases.split("train"), cases.held_out()
     real = judge(train, held_out, cache=arguments.run / "features")
     out = arguments.json or HERE / "results" / f"steps-{arguments.run.name}.json"
     points = []

@@ -103,7 +103,7 @@ def test_a_wrong_field_is_named(values, said):
         (("format = 1", ""), "not a radiffuse configuration"),
         (("[train]", "[training]"), "the table [train] is missing"),
         (('method = "ddpm"', "method = 3"), "[run] method is missing"),
-        (("seed = 0\n\n[data.", "sede = 0\n\n[data."), "has no field 'sede'; did you mean seed?"),
+        (("seed = 0\nleak", "sede = 0\nleak"), "has no field 'sede'; did you mean seed?"),
         (("[run]", "[run"), "not valid TOML"),
     ],
 )

@@ -39,6 +39,8 @@ class DataSource:
         range: by image key, the stored values that become [-1, 1]; {} where the data decide.
         size: spatial size every image is brought to; () leaves the size alone.
         seed: seed of embedded data and of splits made here.
+        leak: what to do where a patient or an image stands on both sides of a split: auto, refuse,
+            drop or keep.
     """
 
     path: str
@@ -46,6 +48,7 @@ class DataSource:
     range: dict[str, tuple[float, float]] = field(default_factory=dict)
     size: tuple[int, ...] = ()
     seed: int = 0
+    leak: Literal["auto", "refuse", "drop", "keep"] = "auto"
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ class Flags:
         run: run folder of a finished training.
         data: file or folder of the data; those of the training where left out.
         map: key=column words; those of the training where left out.
-        split: train, val or test.
+        split: train, val or test; test where left out, or val where there is no test.
         out: JSON file to write; RUN/metrics.json where left out. Pictures go to a folder beside it.
         count: generated images to measure (generative methods).
         steps: network evaluations of the sampler; the recipe's own number where left out.
@@ -37,7 +37,7 @@ class Flags:
     run: Annotated[Path, tyro.conf.Positional]
     data: str | None = None
     map: tuple[str, ...] = ()
-    split: str = "test"
+    split: str | None = None
     out: Path | None = None
     count: int | None = None
     steps: int | None = None
@@ -55,13 +55,14 @@ def run(arguments: Sequence[str]) -> None:
     source = source_of(opened.config, flags.data, flags.map)
     cases = open_source(source)
     check_keys(opened.config.method, opened.recipe, cases.keys, source)
+    held_out = cases.held_out() if flags.split is None else cases.split(flags.split)
     out = flags.out or flags.run / "metrics.json"
     command = command_line(["evaluate", *arguments])
     record = evaluate(
         opened.recipe,
         opened.objective,
         cases.split("train"),
-        cases.split(flags.split),
+        held_out,
         count=flags.count,
         seed=flags.seed,
         batch=flags.batch,
@@ -76,7 +77,7 @@ def run(arguments: Sequence[str]) -> None:
         "run": str(flags.run),
         "id": opened.config.method,
         "model_sha256": opened.model_sha256,
-        "split": flags.split,
+        "split": held_out.split_of[0],
         "version": __version__,
         "environment": environment(),
     }

@@ -29,7 +29,7 @@ class Flags:
         out: folder to write.
         data: file or folder of the data; those of the training where left out.
         map: key=column words; those of the training where left out.
-        split: train, val or test.
+        split: train, val or test; test where left out, or val where there is no test.
         samples: draws per case; they differ by their seeds.
         steps: network evaluations of the sampler; the recipe's own number where left out.
         seed: a case's draw depends on this, its name and the draw's number alone.
@@ -40,7 +40,7 @@ class Flags:
     out: Path
     data: str | None = None
     map: tuple[str, ...] = ()
-    split: str = "test"
+    split: str | None = None
     samples: int = 1
     steps: int | None = None
     seed: int = 0
@@ -61,13 +61,14 @@ def run(arguments: Sequence[str]) -> None:
         )
     opened = opened.with_steps(flags.steps)
     source = source_of(opened.config, flags.data, flags.map)
-    cases = open_source(source).split(flags.split)
+    every = open_source(source)
+    cases = every.held_out() if flags.split is None else every.split(flags.split)
     check_keys(method, opened.recipe, cases.keys, source)
     settings = {
         "method": method,
         "model_sha256": opened.model_sha256,
         "data": cases.fingerprint,
-        "split": flags.split,
+        "split": cases.split_of[0],
         "samples": flags.samples,
         "steps": flags.steps,
         "seed": flags.seed,

@@ -19,6 +19,7 @@ def open_source(source: DataSource) -> Cases:
         range=_range(source),
         size=source.size or None,
         seed=source.seed,
+        on_leak=source.leak,
     )
 
 

@@ -5,7 +5,7 @@ import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -17,7 +17,19 @@ from ..run import recipe_class
 from . import parsing
 
 PROG = "radiffuse train"
-OWN = ("data", "out", "preset", "config", "map", "range", "size", "resume", "train", "recipe")
+OWN = (
+    "data",
+    "out",
+    "preset",
+    "config",
+    "map",
+    "range",
+    "size",
+    "data_leak",
+    "resume",
+    "train",
+    "recipe",
+)
 """Names of the command's own flags. A recipe's field of such a name is filled from the data."""
 
 
@@ -69,6 +81,7 @@ def order(arguments: Sequence[str]) -> Order:
         map=parsing.pairs(flags.map),
         size=flags.size,
         seed=start.data.seed if start.data else 0,
+        leak=flags.data_leak,
     )
     if flags.range:
         data = dataclasses.replace(data, range={"": _pair(flags.range)})
@@ -142,6 +155,12 @@ def _flags_of(start: Start) -> type[Any]:
         _flag("map", tuple[str, ...], "which column is which, key=column words", default=words),
         _flag("range", tuple[float, ...], "LOW HIGH: stored values that become -1, 1", default=()),
         _flag("size", tuple[int, ...], "bring every image to this size", default=data.size),
+        _flag(
+            "data_leak",
+            Literal["auto", "refuse", "drop", "keep"],
+            "what to do where a patient or an image stands on both sides of a split",
+            default=data.leak,
+        ),
         _flag("resume", bool, "go on with the run in --out, if there is one", default=False),
         ("train", TrainOptions, field(default=start.train)),
         ("recipe", Annotated[shown, tyro.conf.arg(name="")], field(default=shown(**values))),
