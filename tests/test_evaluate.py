@@ -41,9 +41,9 @@ def cases():
             "image": picture(k).to(torch.uint8)[None],
             "label": k % 2,
             "patient": f"p{k // 2}",
-            "split": "train" if k < 200 else "test",
+            "split": "train" if k < 320 else "test",
         }
-        for k in range(360)
+        for k in range(480)
     ]
     return from_iterable(items, range=(0.0, 255.0))
 
@@ -115,7 +115,7 @@ def made(cases, cache, tmp_path_factory):
 
 
 METRICS = {
-    "fid", "fid_corrected", "kid", "precision", "recall", "density", "coverage", "ms_ssim",
+    "fid", "fid_corrected", "fid_to_train", "kid", "precision", "recall", "density", "coverage", "ms_ssim",
     "nearest_pixels", "copies_pixels", "nearest_features", "copies_features",
 }  # fmt: skip
 
@@ -159,6 +159,7 @@ def test_a_spoilt_generator_is_seen_as_such(made, cases, cache):
     copied = evaluate(Discs(), Objective(), *splits, samples=train, **options)
     assert copied["method"]["copies_pixels"]["mean"] == 1.0
     assert copied["method"]["nearest_pixels"]["mean"] == 0.0
+    assert copied["method"]["fid_to_train"]["mean"] < copied["baseline"]["fid_to_train"]["mean"]
 
 
 def test_bits_are_those_of_the_denoiser_and_the_baseline_per_patient(made):

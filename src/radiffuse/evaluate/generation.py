@@ -12,7 +12,7 @@ from ..baselines import Mixture, fit_generation
 from ..data.dataset import Cases
 from ..errors import UserError
 from ..likelihood import bits_per_dimension
-from ..metrics.distribution import distances_between_sets
+from ..metrics.distribution import distances_between_sets, frechet_metrics
 from ..metrics.diversity import Copies, copy_metrics, find_copies, pair_similarity
 from ..metrics.estimate import Metric, average, average_per_patient, proportion, refused
 from ..metrics.features import extract
@@ -46,7 +46,8 @@ def evaluate_generation(
     """Generated images against held-out ones, beside the Gaussian baseline and real images.
 
     "method": generated, "baseline": as many from `baselines.fit_generation`, "reference": as many
-    training images, the best that can be reached; each against the held-out images. Under
+    training images, the best that can be reached; each against the held-out images
+    (`fid_to_train`: against training images other than those of the reference). Under
     "reference", `nearest_*` and `copies_*` are those of the held-out images themselves.
 
     Args:
@@ -79,12 +80,13 @@ def evaluate_generation(
     model = fit_generation(real.train, real.labels, train.patients)
     seeds = [derive(seed, k) for k in range(len(samples))]
     simple = model.sample(seeds)
-    method, copies = _metrics(real, samples)
-    baseline, _ = _metrics(real, simple)
+    rows, rest = _halves(len(real.train), len(samples), seed)
+    method, copies = _metrics(real, samples, rest)
+    baseline, _ = _metrics(real, simple, rest)
     record = {
         "method": {**method, **_bits(recipe, objective, real, held_out, bits)},
         "baseline": {**baseline, **_bits_of_baseline(model, real, held_out, bits)},
-        "reference": _reference(real, len(samples), copies, seed),
+        "reference": _reference(real, rows, rest, copies),
     }
     if folder_for_pictures is not None:
         panels.write_sets(folder_for_pictures, real.held_out, samples, simple, seed)
@@ -117,14 +119,21 @@ def _checked(samples: Tensor, train: Tensor) -> Tensor:
     return samples.float().clamp(-1, 1)
 
 
-def _metrics(real: Judge, images: Tensor) -> tuple[dict[str, Metric], Copies]:
+def _halves(n: int, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """At most `count` training images that play the generated ones, and all the others."""
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    count = min(count, n // 2)
+    return order[:count], order[count:]
+
+
+def _metrics(real: Judge, images: Tensor, rest: Tensor) -> tuple[dict[str, Metric], Copies]:
     """Every metric of a set of images, and its nearest training images in pixels."""
     features = extract(real.network, images)
     ids = tuple(f"sample-{k:05d}" for k in range(len(images)))
     copies = find_copies(images, real.held_out, real.train)
     in_features = find_copies(features, real.held_out_features, real.train_features)
     metrics = {
-        **distances_between_sets(real.held_out_features, features),
+        **_distances(real, features, rest),
         "ms_ssim": pair_similarity(images),
         **copy_metrics(copies, ids, "pixels"),
         **copy_metrics(in_features, ids, "features"),
@@ -132,18 +141,29 @@ def _metrics(real: Judge, images: Tensor) -> tuple[dict[str, Metric], Copies]:
     return metrics, copies
 
 
-def _reference(real: Judge, count: int, copies: Copies, seed: int) -> dict[str, Metric]:
+def _reference(real: Judge, rows: Tensor, rest: Tensor, copies: Copies) -> dict[str, Metric]:
     """Training images in place of generated ones; nearest and copies of the held-out images."""
-    generator = torch.Generator().manual_seed(seed)
-    rows = torch.randperm(len(real.train), generator=generator)[:count]
     control = find_copies(real.held_out_features, real.held_out_features, real.train_features)
     return {
-        **distances_between_sets(real.held_out_features, real.train_features[rows]),
+        **_distances(real, real.train_features[rows], rest),
         "ms_ssim": pair_similarity(real.train[rows]),
         "nearest_pixels": average(copies.control.distance),
         "copies_pixels": proportion(copies.control.distance < copies.threshold),
         "nearest_features": average(control.found.distance),
         "copies_features": proportion(control.flagged),
+    }
+
+
+def _distances(real: Judge, features: Tensor, rest: Tensor) -> dict[str, Metric]:
+    """Against held-out images, and FID against training images that the reference leaves.
+
+    Where training and held-out images are not of one law (scans of other people, other years),
+    the first cannot come down to zero; the second says how well the law of training was learned.
+    """
+    in_training = frechet_metrics(real.train_features[rest], features)
+    return {
+        **distances_between_sets(real.held_out_features, features),
+        "fid_to_train": in_training["fid"],
     }
 
 

@@ -92,4 +92,6 @@ def proportion(hits: Tensor) -> Metric:
     centre = share + z * z / (2 * n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
-    return measured(share, max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale), n)
+    low = 0.0 if share == 0 else (centre - half) / scale
+    high = 1.0 if share == 1 else (centre + half) / scale
+    return measured(share, low, high, n)

@@ -3,7 +3,7 @@ r"""NCSN (Song & Ermon 2019) and NCSNv2 (2020): scores of a ladder of noise leve
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 from scipy.optimize import brentq
@@ -57,6 +57,10 @@ class NCSN(Generative):
 
     The ladder is derived from the data where it is not given: the highest level is the largest
     distance between two images (technique 1), the ratio technique 2, the step technique 4.
+
+    Images are in [-1, 1], twice the paper's [0, 1], so NCSN (v1) is `--sigma-max 2 --sigma-min 0.02
+    --levels 10 --count 100 --langevin 8e-5 --no-denoise`. The network is this library's U-Net in
+    place of RefineNet, and a chain starts from the highest level's noise.
     """
 
     paper: ClassVar[Paper] = by_id("ncsn")
@@ -78,6 +82,11 @@ class NCSN(Generative):
     sampler: SamplerName = "langevin"
     steps: int = 0
     """Levels visited in sampling, evenly spaced on the ladder; 0 = all."""
+
+    @classmethod
+    def training(cls, preset: str) -> dict[str, Any]:
+        paper = {"batch": 128, "learning_rate": 1e-4, "warmup": 0, "betas": (0.9, 0.999)}
+        return paper if preset == "paper" else super().training(preset)
 
     def fitted(self, facts: "Facts") -> Self:
         filled = super().fitted(facts)

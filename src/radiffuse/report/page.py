@@ -87,10 +87,9 @@ def _heading(source: Source) -> tuple[str, str]:
     lines = [f'<p class="over">Radiffuse · {what}</p><h1>{escape(name)}</h1>']
     if method in papers.IDS:
         paper = papers.by_id(method)
-        facts = " · ".join(
-            filter(None, (paper.application, paper.modality, paper.organ, paper.formulation))
-        )
+        known = (paper.application, paper.modality, paper.organ, paper.formulation, paper.url)
+        facts = " · ".join(fact for fact in known if fact and fact != "any")
         lines.append(f'<p class="cite">{escape(paper.citation)}</p>')
-        lines.append(f'<p class="facts">{escape(facts)} · {escape(paper.url)}</p>')
+        lines.append(f'<p class="facts">{escape(facts)}</p>')
     lines.append(sections.summary(source))
     return f"{name} · Radiffuse report", "".join(lines)

@@ -20,10 +20,13 @@ class Wording:
 
 _METRICS = {
     "fid": Wording(
-        "FID", "lower", "Fréchet distance of features; biased upward where images are few"
+        "FID", "lower", "Fréchet distance to held-out images; biased upward where n is small"
     ),
     "fid_corrected": Wording(
         "FID, bias-corrected", "lower", "FID less its bias (by bootstrap); 0 = no difference"
+    ),
+    "fid_to_train": Wording(
+        "FID to training images", "lower", "how well the training law was learned, copies included"
     ),
     "kid": Wording("KID", "lower", "kernel distance of features, unbiased; 0 = no difference"),
     "precision": Wording(
