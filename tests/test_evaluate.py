@@ -141,6 +141,8 @@ def test_a_perfect_generator_is_as_good_as_real_images_and_beats_the_baseline(ma
     method, baseline, reference = (record[k] for k in ("method", "baseline", "reference"))
     assert method["fid"]["mean"] < 1.5 * reference["fid"]["mean"] + 1
     assert baseline["fid"]["mean"] > 2 * method["fid"]["mean"]
+    learned = [who["fid_to_train"]["mean"] for who in (reference, method, baseline)]
+    assert max(learned[:2]) < 0.5 * learned[2]
     assert method["kid"]["ci95"][0] < reference["kid"]["ci95"][1]
     assert method["coverage"]["mean"] > 0.7
     assert method["copies_pixels"]["mean"] < 0.05
