@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from .columns import ArrayColumn, Column, names_mask, names_raw
-from .formats import as_tensor
+from .stored import as_tensor
 from .table import Table, labels_from, numbered, row_ids, splits_of, strings
 
 METADATA = ("split", "patient", "case", "slice", "label_name")

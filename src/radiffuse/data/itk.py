@@ -8,8 +8,8 @@ import torch
 
 from ..errors import UserError
 from ..files import replacing
-from .formats import as_tensor, ending
 from .image import Image
+from .stored import as_tensor, ending
 
 
 def read_itk(path: Path) -> Image:

@@ -9,7 +9,7 @@ from ..errors import UserError
 from ..files import read_json
 from .arrays import open_arrays, open_fastmri
 from .columns import ArrayColumn, Column
-from .formats import DICOM, ending
+from .stored import DICOM, ending
 from .table import (
     Table,
     file_column,
@@ -184,7 +184,7 @@ def open_folder(folder: Path) -> Table:
     images = [file for file in files if ending(file) and ending(file) not in DICOM]
     if images:
         return open_files(images, folder)
-    from .dicom import open_dicom
+    from .series import open_dicom
 
     table = open_dicom(folder, files)
     if table is not None:

@@ -10,8 +10,8 @@ import torch
 
 from ..errors import UserError
 from ..files import replacing
-from .formats import as_tensor, ending, silent
 from .image import Image
+from .stored import as_tensor, ending, silent
 
 AGREE_MM = 0.1
 """sform and qform that move no corner further than this against each other agree."""

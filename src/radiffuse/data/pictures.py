@@ -8,8 +8,8 @@ import PIL.Image
 
 from ..errors import UserError
 from ..files import replacing
-from .formats import as_tensor, ending, silent
 from .image import Image
+from .stored import as_tensor, ending, silent
 
 
 def read_picture(path: Path, *, notice: Callable[[str], None] = silent) -> Image:
