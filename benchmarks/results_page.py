@@ -37,15 +37,18 @@ def number(metric):
 
 
 def generation(record, name):
-    lines = [f"### {name}", ""]
+    lines, data = [f"### {name}", ""], record["data"]
     said = {
-        "trained": f"{record['minutes']:g} minutes",
-        "data": f"`{json.dumps(record['data'].get('fingerprint', ''))[1:13]}`, "
-        f"split {record.get('split', '')}",
-        "features": f"`{record.get('features', '')}`",
-        "command": f"`{record.get('command', '')}`",
+        "trained": f"{record['trained']['minutes']:.0f} minutes, {record['trained']['steps']} steps, "
+        f"{record['trained']['images']} images: `{record['trained_by']}`",
+        "data": f"{data['source']}, {data['train']['n']} training images "
+        f"(`{data['train']['fingerprint'][:12]}`) and {data['held_out']['n']} held out "
+        f"({', '.join(data['held_out']['split'])}, `{data['held_out']['fingerprint'][:12]}`)",
+        "features": f"`{record['features']['hash']}`",
+        "evaluated": f"`{record.get('command', '')}`",
+        "note": record["note"],
     }
-    lines += [f"- {key}: {value}" for key, value in said.items()]
+    lines += [f"- {key}: {value}" for key, value in said.items() if value]
     lines += ["", "| | method | Gaussian baseline | real training images |", "|---|---|---|---|"]
     keys = [key for key, _ in METRICS]
     present = [k for k in record["method"] if k not in keys]
@@ -63,7 +66,7 @@ def ledgers(made):
     for method in sorted({name.rpartition("-")[2] for name, _ in made}):
         entries = [
             {
-                "name": f"{name.partition('-')[2]}, {record['minutes']:g} minutes",
+                "name": f"{name.partition('-')[2]}, {record['trained']['minutes']:.0f} minutes",
                 "command": record["command"],
                 **{
                     who: {

@@ -24,6 +24,7 @@ from .sample.base import Sampler, prior
 from .schedule import Schedule
 
 __all__ = [
+    "CorrelatedDenoiser",
     "Counted",
     "GaussianDenoiser",
     "MixtureDenoiser",
@@ -56,6 +57,28 @@ class GaussianDenoiser(Denoiser):
         variance = torch.as_tensor(self.std, dtype=x_t.real.dtype) ** 2
         gain = alpha * variance / (alpha**2 * variance + sigma**2)
         return self.mean + gain * (x_t - alpha * self.mean)
+
+
+class CorrelatedDenoiser(Denoiser):
+    r"""The exact denoiser of $N(m, C)$ over flat vectors: $m + \alpha C(\alpha^2C+\sigma^2)^{-1}(x_t-\alpha m)$.
+
+    Args:
+        schedule: the noise schedule.
+        mean: m, (D,).
+        covariance: C, (D, D).
+    """
+
+    def __init__(self, schedule: Schedule, mean: Tensor, covariance: Tensor) -> None:
+        super().__init__()
+        self.schedule, self.mean, self.covariance = schedule, mean, covariance
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        alpha, sigma = (torch.as_tensor(v).reshape(-1, 1, 1) for v in self.schedule(t, x_t))
+        eye = torch.eye(len(self.mean), dtype=x_t.dtype)
+        noisy = alpha**2 * self.covariance + sigma**2 * eye
+        gain = alpha * torch.linalg.solve(noisy, self.covariance.expand_as(noisy)).mT
+        gap = x_t - alpha[..., 0] * self.mean
+        return self.mean + (gap[:, None] @ gain.mT)[:, 0]
 
 
 class MixtureDenoiser(Denoiser):

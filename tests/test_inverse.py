@@ -1,0 +1,134 @@
+"""Posterior denoisers and samplers against the closed form of linear-Gaussian problems."""
+
+import pytest
+import torch
+
+from radiffuse.inverse import DPS, Measurement, MomentMatching, Proximal, PseudoInverse, RangeNull
+from radiffuse.operators.base import Matrix
+from radiffuse.sample import DDPM, Heun, grids, prior
+from radiffuse.schedule import EDM, VP
+from radiffuse.testing import CorrelatedDenoiser, GaussianDenoiser
+
+D, M = 4, 2
+
+
+def problem(std=0.3, rows=3):
+    """A prior, an operator, a measurement; and the posterior's mean and covariance."""
+    generator = torch.Generator().manual_seed(0)
+    root = 0.4 * torch.randn(D, D, generator=generator, dtype=torch.float64)
+    covariance = root @ root.mT + 0.05 * torch.eye(D, dtype=torch.float64)
+    mean = torch.linspace(-0.3, 0.4, D, dtype=torch.float64)
+    matrix = torch.randn(M, D, generator=generator, dtype=torch.float64)
+    y = torch.randn(1, M, generator=generator, dtype=torch.float64).expand(rows, M)
+    gain = (
+        covariance
+        @ matrix.mT
+        @ torch.linalg.inv(
+            matrix @ covariance @ matrix.mT + std**2 * torch.eye(M, dtype=torch.float64)
+        )
+    )
+    after = mean + gain @ (y[0] - matrix @ mean)
+    spread = covariance - gain @ matrix @ covariance
+    return mean, covariance, Measurement(y, Matrix(matrix), std), after, spread
+
+
+@pytest.mark.parametrize("schedule", [VP(), EDM()], ids=["vp", "edm"])
+@pytest.mark.parametrize("t", [0.1, 0.4, 0.8])
+def test_moment_matching_is_the_posterior_s_own_denoiser(schedule, t):
+    mean, covariance, measurement, after, spread = problem()
+    at = torch.tensor(t, dtype=torch.float64)
+    x_t = schedule.alpha(at) * mean + schedule.sigma(at) * torch.randn(3, D).double()
+    conditioned = MomentMatching(CorrelatedDenoiser(schedule, mean, covariance), measurement)
+    exact = CorrelatedDenoiser(schedule, after, spread)
+    assert torch.allclose(conditioned(x_t, at), exact(x_t, at), atol=1e-8)
+
+
+def test_the_others_are_exact_for_white_data_and_only_there():
+    """White prior: V = r^2 I is the truth, so all three agree with moment matching."""
+    _, _, measurement, _, _ = problem()
+    x_t, t = torch.randn(3, D).double(), torch.tensor(0.4).double()
+    white = GaussianDenoiser(VP(), 0.0, 0.5)
+    exact = MomentMatching(white, measurement)(x_t, t)
+    for kind in (PseudoInverse, Proximal):
+        assert torch.allclose(kind(white, measurement, data_std=0.5)(x_t, t), exact, atol=1e-8)
+    mean, covariance, *_ = problem()
+    correlated = CorrelatedDenoiser(VP(), mean, covariance)
+    exact = MomentMatching(correlated, measurement)(x_t, t)
+    for kind in (PseudoInverse, Proximal):
+        assert not torch.allclose(kind(correlated, measurement)(x_t, t), exact, atol=1e-3)
+
+
+def test_range_null_satisfies_the_measurement_and_keeps_the_null_space():
+    mean, covariance, measurement, _, _ = problem()
+    denoiser = CorrelatedDenoiser(VP(), mean, covariance)
+    x_t, t = torch.randn(3, D).double(), torch.tensor(0.4).double()
+    out = RangeNull(denoiser, measurement)(x_t, t)
+    assert torch.allclose(measurement.A(out), measurement.y, atol=1e-6)
+    change = out - denoiser(x_t, t)
+    pseudo = torch.linalg.pinv(measurement.A.matrix) @ measurement.A.matrix
+    assert torch.allclose(change @ pseudo.mT, change, atol=1e-6), "only the range changes"
+
+
+def drawn(sampler_of, count=4000, steps=60):
+    mean, covariance, measurement, after, spread = problem(rows=count)
+    torch.manual_seed(0)
+    prior_denoiser = CorrelatedDenoiser(EDM(), mean, covariance)
+    sampler, times = sampler_of(prior_denoiser, measurement, steps)
+    like = torch.zeros(count, D, dtype=torch.float64)
+    x = sampler(prior(sampler.schedule, like, torch.randn_like), times)
+    return x, after, spread
+
+
+def test_any_sampler_on_the_conditioned_denoiser_draws_from_the_posterior():
+    def ancestral(denoiser, measurement, steps):
+        return DDPM(MomentMatching(denoiser, measurement)), grids.uniform(steps)
+
+    def flow(denoiser, measurement, steps):
+        return Heun(MomentMatching(denoiser, measurement)), grids.uniform(steps // 2)
+
+    for sampler_of, steps in ((ancestral, 400), (flow, 60)):
+        x, after, spread = drawn(sampler_of, steps=steps)
+        assert torch.allclose(x.mean(0), after, atol=0.05)
+        assert torch.allclose(x.T.cov(), spread, atol=0.06)
+
+
+def test_without_the_covariance_of_the_prior_the_posterior_is_missed():
+    """The white approximation is not a posterior sampler for correlated data: the test can tell."""
+
+    def white(denoiser, measurement, steps):
+        return DDPM(Proximal(denoiser, measurement)), grids.uniform(steps)
+
+    x, after, spread = drawn(white)
+    missed = (x.mean(0) - after).abs().max() + (x.T.cov() - spread).abs().max()
+    assert float(missed) > 0.1
+
+
+def test_dps_moves_towards_the_measurement_by_the_gradient_of_the_residual():
+    mean, covariance, measurement, _, _ = problem()
+    denoiser = CorrelatedDenoiser(VP(), mean, covariance)
+    x_t = torch.randn(3, D).double()
+    t, s = torch.tensor(0.5).double(), torch.tensor(0.45).double()
+    still = DPS(denoiser, measurement, torch.zeros_like, scale=0.0).step(x_t, t, s, None)[0]
+    plain = DDPM(denoiser, torch.zeros_like).step(x_t, t, s, None)[0]
+    assert torch.allclose(still, plain)
+    moved = DPS(denoiser, measurement, torch.zeros_like, scale=0.1).step(x_t, t, s, None)[0]
+
+    def residual(x):
+        return (measurement.y - measurement.A(denoiser(x, t))).norm(dim=1)
+
+    h = 1e-6
+    for axis in range(D):
+        e = torch.zeros(D).double()
+        e[axis] = h
+        slope = (residual(x_t + e) - residual(x_t - e)) / (2 * h)
+        assert torch.allclose((still - moved)[:, axis], 0.1 * slope, atol=1e-6)
+
+
+def test_a_case_does_not_depend_on_its_batch():
+    mean, covariance, measurement, _, _ = problem()
+    x_t, t = torch.randn(3, D).double(), torch.tensor(0.4).double()
+    for kind in (MomentMatching, PseudoInverse, Proximal, RangeNull):
+        together = kind(CorrelatedDenoiser(VP(), mean, covariance), measurement)(x_t, t)
+        one = Measurement(measurement.y[1:2], measurement.A, measurement.std)
+        alone = kind(CorrelatedDenoiser(VP(), mean, covariance), one)(x_t[1:2], t)
+        assert torch.allclose(together[1:2], alone, atol=1e-9)
