@@ -28,7 +28,7 @@ class Flags:
     """
 
     out: Path = Path("demo-out")
-    minutes: float = 1.0
+    minutes: float = 1.5
 
 
 def run(arguments: Sequence[str]) -> None:
