@@ -5,6 +5,7 @@ hold; its defaults are the paper. Names in a field are looked up here, once, in 
 """
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
@@ -178,7 +179,7 @@ class Both:
 
 
 @dataclass(frozen=True)
-class Generative:
+class Generative(ABC):
     """Image generation by a diffusion: the fields that DDPM, NCSN and SDE share.
 
     A subclass says the schedule, the times of training and the defaults; it never asks which
@@ -235,21 +236,21 @@ class Generative:
         """Options of the training loop that go with a preset, where they are not its defaults."""
         return dict(TRAINING.get(preset, {}))
 
+    @abstractmethod
     def schedule(self) -> Schedule:
         """The noise schedule."""
-        raise NotImplementedError
 
+    @abstractmethod
     def network(self) -> Network:
         """The denoiser around a new backbone."""
-        raise NotImplementedError
 
+    @abstractmethod
     def times(self, schedule: Schedule) -> Times:
         """The law of t in training."""
-        raise NotImplementedError
 
+    @abstractmethod
     def weight(self) -> Weight:
         """The loss weight."""
-        raise NotImplementedError
 
     def fitted(self, facts: "Facts") -> Self:
         """Fill what comes from the data.
