@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import processes
-from ..baselines import Mixture, fit_generation
+from ..baselines.generation import Mixture, fit_generation
 from ..data.dataset import Cases
 from ..errors import UserError
 from ..likelihood import bits_per_dimension
@@ -45,7 +45,7 @@ def evaluate_generation(
 ) -> dict[str, Any]:
     """Generated images against held-out ones, beside the Gaussian baseline and real images.
 
-    "method": generated, "baseline": as many from `baselines.fit_generation`, "reference": as many
+    "method": generated, "baseline": as many from `baselines.generation.fit_generation`, "reference": as many
     training images, the best that can be reached; each against the held-out images
     (`fid_to_train`: against training images other than those of the reference). Under
     "reference", `nearest_*` and `copies_*` are those of the held-out images themselves.

@@ -1,6 +1,6 @@
-"""The honest baseline of each task: the simplest method that a diffusion model has to beat.
+"""The honest baseline of image generation: one Gaussian per class.
 
-Generation: probabilistic principal components (Tipping & Bishop 1999), one Gaussian per class. It
+Probabilistic principal components (Tipping & Bishop 1999). It
 has a density in closed form, so it is compared in bits per dimension as well as in pictures.
 """
 
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .errors import UserError
-from .noise import Seeded
+from ..errors import UserError
+from ..noise import Seeded
 
 _MOST_COMPONENTS = 512
 _FEWEST_OF_A_CLASS = 40
