@@ -1,0 +1,1 @@
+"""The honest baseline of each task: the simplest method that a diffusion model has to beat."""
