@@ -5,7 +5,13 @@ import math
 import pytest
 import torch
 
-from radiffuse.baselines.generation import Gaussian, Mixture, dequantised, fit_gaussian, fit_generation
+from radiffuse.baselines.generation import (
+    Gaussian,
+    Mixture,
+    dequantised,
+    fit_gaussian,
+    fit_generation,
+)
 from radiffuse.errors import UserError
 from radiffuse.noise import Seeded
 
