@@ -57,7 +57,7 @@ class Run:
     @property
     def generative(self) -> bool:
         """Whether the recipe makes images from seeds alone (`sample` instead of `predict`)."""
-        return hasattr(self.recipe, "trajectory")
+        return self.recipe.task.name == "generation"
 
     @property
     def device(self) -> torch.device:

@@ -47,11 +47,18 @@ def _fits_a_picture(image: Image) -> bool:
     return not image.data.is_floating_point() and low >= 0 and high <= deepest
 
 
-def write_output(value: Tensor, like: Image, name: Path) -> str | float | list[float]:
+def write_output(
+    value: Tensor, like: Image, name: Path, raw: bool = False
+) -> str | float | list[float]:
     """Write an image or a label map like its input, and return the file's name.
 
-    Anything else (a class probability, a vector) comes back as plain numbers for the JSON file.
+    A `raw` image becomes a float32 NIfTI of the values themselves. Anything else (a class
+    probability, a vector) comes back as plain numbers for the JSON file.
     """
+    if raw and value.dim() == len(like.size) + 1:
+        file = name.with_name(name.name + ".nii.gz")
+        save_image(replace(like, data=value.detach().float().cpu(), range=None), file)
+        return file.name
     if value.dim() == len(like.size) + 1:
         labels = not value.is_floating_point()
         return save_like(like, value, name, labels=labels).name

@@ -10,14 +10,16 @@ import tyro
 
 from .. import processes
 from ..data.dataset import Cases
+from ..data.image import Image
 from ..errors import UserError
 from ..files import read_json, write_json
 from ..noise import derive
 from ..run import Run, open_run
+from ..tasks.base import Task
 from . import parsing
 from .pictures import write_output
 from .predictions import Folder
-from .source import check_keys, open_source, source_of
+from .source import check_given, open_source, source_of
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def run(arguments: Sequence[str]) -> None:
     source = source_of(opened.config, flags.data, flags.map)
     every = open_source(source)
     cases = every.held_out() if flags.split is None else every.split(flags.split)
-    check_keys(method, opened.recipe, cases.keys, source)
+    check_given(method, opened.recipe, cases.keys, source)
     settings = {
         "method": method,
         "model_sha256": opened.model_sha256,
@@ -91,6 +93,7 @@ def run(arguments: Sequence[str]) -> None:
 def _predict(opened: Run, cases: Cases, flags: Flags) -> Iterator[dict[str, Any]]:
     """Predict this process's share of the cases, and say what was written for each."""
     mine = processes.share(len(cases), processes.rank(), processes.world())
+    raw = opened.recipe.task.raw
     for sample in range(flags.samples):
         for first in range(mine.start, mine.stop, flags.batch):
             rows = range(first, min(first + flags.batch, mine.stop))
@@ -101,11 +104,20 @@ def _predict(opened: Run, cases: Cases, flags: Flags) -> Iterator[dict[str, Any]
             for place, (row, seed) in enumerate(zip(rows, seeds, strict=True)):
                 name = cases.ids[row] + (f"-{sample:02d}" if flags.samples > 1 else "")
                 entry = {"case": cases.ids[row], "patient": cases.patients[row], "seed": seed}
-                like = cases.image(row, opened.recipe.task.reads[0])
+                like = _like(cases, row, opened.recipe.task)
                 written = {
-                    key: write_output(value[place], like, flags.out / f"{name}-{key}")
+                    key: write_output(value[place], like, flags.out / f"{name}-{key}", key in raw)
                     for key, value in outputs.items()
                 }
                 files = {key: item for key, item in written.items() if isinstance(item, str)}
                 values = {key: item for key, item in written.items() if not isinstance(item, str)}
                 yield {**entry, "files": files, "values": values}
+
+
+def _like(cases: Cases, row: int, task: Task) -> Image:
+    """The stored image whose type, range and geometry the outputs take."""
+    keys = [key for key in (*task.reads, *cases.image_keys) if key in cases.image_keys]
+    if keys:
+        return cases.image(row, keys[0])
+    size = cases.batch([row])[task.given[0]].shape[2:]
+    return Image(torch.zeros(1, *size), None, range=(0.0, 1.0), format=".nii.gz")

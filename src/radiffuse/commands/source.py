@@ -53,6 +53,22 @@ def check_keys(method: str, recipe: Any, keys: Sequence[str], source: DataSource
             )
 
 
+def check_given(method: str, recipe: Any, keys: Sequence[str], source: DataSource) -> None:
+    """Refuse data that a trained method cannot predict from.
+
+    Raises:
+        UserError: names the keys it could use.
+    """
+    given = recipe.task.given
+    if not given:
+        check_keys(method, recipe, keys, source)
+    elif not set(given) & set(keys):
+        raise UserError(
+            f"{source.path}: {method} predicts from {' or '.join(given)}, and the data have "
+            f"{', '.join(keys) or 'none'}; name one with --map {given[0]}=COLUMN"
+        )
+
+
 def _range(source: DataSource) -> Any:
     """One range for every key (written under the empty key by a flag), or one by key."""
     return source.range.get("", source.range or None)

@@ -14,9 +14,13 @@ class Task:
         reads: keys a training batch must hold.
         optional: keys it uses where they are there.
         writes: keys of a prediction.
+        given: of these keys prediction needs one; empty: it reads what training reads.
+        raw: predictions that are stored as the numbers they are, not in the input's grey range.
     """
 
     name: str
     reads: tuple[str, ...]
     optional: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
+    raw: tuple[str, ...] = ()
