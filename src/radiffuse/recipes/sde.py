@@ -1,116 +1,25 @@
 """Score SDE (Song et al. 2021), EDM (Karras et al. 2022) and rectified flow (Liu et al. 2023)."""
 
-import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import ClassVar, Self
 
-from ..denoise import Network, elapsed, log_noise, unit_variance, unscaled
-from ..losses import Times, Weight, log_normal, uniform_times
 from ..papers import Paper, by_id
-from ..schedule import EDM, VE, VP, Rectified, Schedule, SigmaPower, SubVP
-from .base import (
-    SMALL,
-    TINY,
-    Generative,
-    PredictsName,
-    SamplerName,
-    WeightName,
-    predicts_named,
-    weight_named,
-)
-
-if TYPE_CHECKING:
-    from ..data.dataset import Facts
+from .base import SMALL, TINY
+from .continuous import PRECONDITIONED, Continuous
 
 __all__ = ["SDE"]
 
 
 @dataclass(frozen=True)
-class SDE(Generative):
+class SDE(Continuous):
     """Score-based SDE; the defaults are the variance-exploding SDE with predictor-corrector."""
 
     paper: ClassVar[Paper] = by_id("sde")
 
-    process: Literal["vp", "sub-vp", "ve", "sigma-power", "edm", "flow"] = "ve"
-    """The forward process."""
-    sigma_max: float = 0.0
-    """Highest noise level of ve, edm and sigma-power; 0 = from the data (largest distance) or 80."""
-    predicts: PredictsName = "noise"
-    """What the network outputs; "noise" is the score times -sigma."""
-    loss: WeightName = "simple"
-    """The loss weight; "likelihood" is g^2."""
-    law: Literal["uniform", "log-normal"] = "uniform"
-    """Law of t in training: uniform, or log(sigma / alpha) normal (EDM)."""
-    law_mean: float = -1.2
-    """Mean of log(sigma / alpha)."""
-    law_std: float = 1.2
-    """Standard deviation of log(sigma / alpha)."""
-    preconditioned: bool = False
-    """Scale the input to unit variance and tell the network log(sigma / alpha) / 4."""
-    sampler: SamplerName = "predictor-corrector"
-    stop: float = 1e-3
-
-    def fitted(self, facts: "Facts") -> Self:
-        filled = super().fitted(facts)
-        if filled.sigma_max or filled.process not in ("ve", "sigma-power", "edm"):
-            return filled
-        top = 80.0 if filled.process == "edm" else round(max(facts.diameter, 1.0), 2)
-        return dataclasses.replace(filled, sigma_max=top)
-
-    def schedule(self) -> Schedule:
-        return {
-            "vp": VP(),
-            "sub-vp": SubVP(),
-            "ve": VE(0.01, self.sigma_max or 50.0),
-            "sigma-power": SigmaPower(max(self.sigma_max, 1.5)),
-            "edm": EDM(0.002, self.sigma_max or 80.0),
-            "flow": Rectified(),
-        }[self.process]
-
-    def network(self) -> Network:
-        return Network(
-            self.body(),
-            self.schedule(),
-            predicts_named(self.predicts, self.data_std),
-            scale=unit_variance(self.data_std) if self.preconditioned else unscaled,
-            clock=log_noise if self.preconditioned or self.process == "ve" else elapsed,
-        )
-
-    def times(self, schedule: Schedule) -> Times:
-        if self.law == "log-normal":
-            return log_normal(schedule, self.law_mean, self.law_std)
-        return uniform_times(1e-5)
-
-    def weight(self) -> Weight:
-        return weight_named(self.loss, self.data_std)
-
     @classmethod
     def small(cls) -> Self:
-        return cls(
-            **SMALL,
-            process="edm",
-            predicts="edm",
-            preconditioned=True,
-            loss="karras",
-            law="log-normal",
-            # EDM's (-1.2, 1.2) hardly trains the levels where the content of an image is decided
-            law_mean=-0.5,
-            law_std=1.6,
-            sampler="dpm-solver",
-            stop=0.0,
-            steps=20,
-        )
+        return cls(**SMALL, **PRECONDITIONED, sampler="dpm-solver", steps=20)
 
     @classmethod
     def tiny(cls) -> Self:
-        return cls(
-            **TINY,
-            process="edm",
-            predicts="edm",
-            preconditioned=True,
-            loss="karras",
-            law="log-normal",
-            sampler="heun",
-            stop=0.0,
-            steps=4,
-        )
+        return cls(**TINY, **PRECONDITIONED, sampler="heun", steps=4)
