@@ -2,7 +2,8 @@ r"""Denoisers: the only question a sampler may ask of a model is $E[x_0 \mid x_t
 
 `Network` turns any network and parametrisation into a denoiser. The others take denoisers and
 return denoisers: `Given` binds conditions, `Guided` extrapolates between two, `Steered` adds the
-gradient of a log-probability, `Clipped` keeps to a range, `Rescheduled` moves to another schedule.
+gradient of a log-probability, `Clipped` keeps to a range, `Rescheduled` moves to another schedule,
+`Parts` and `TwoChannels` let real networks denoise complex images.
 """
 
 from abc import ABC, abstractmethod
@@ -12,18 +13,21 @@ import torch
 from torch import Tensor, nn
 
 from .parametrization import Predicts
-from .schedule import Schedule, expand
+from .schedule import Schedule, Stretched, expand
 
 __all__ = [
+    "Affine",
     "Clipped",
     "Clock",
     "Denoiser",
     "Given",
     "Guided",
     "Network",
+    "Parts",
     "Rescheduled",
     "Scale",
     "Steered",
+    "TwoChannels",
     "noise_of",
     "score_of",
 ]
@@ -235,3 +239,62 @@ class Rescheduled(Denoiser):
         # equal wherever both schedules reach; at an end one of the two ratios may be 0 / 0
         ratio = torch.where(alpha_t > sigma_t, alpha_u / alpha_t, sigma_u / sigma_t)
         return self.denoiser(x_t * expand(ratio.to(x_t.device, x_t.real.dtype), x_t), u)
+
+
+class Affine(Denoiser):
+    r"""The denoiser of images in other units: of $m = (x - b)/k$, where x is what a denoiser knows.
+
+    $x_t = k m_t + \alpha b$ under a schedule of the same alpha and k times the sigma. With k = 2, b = -1 a
+    network of images in [-1, 1] serves images in [0, 1], whose measurements have no offset.
+
+    Args:
+        denoiser: of x, under any schedule.
+        schedule: of m.
+        factor: k.
+        offset: b.
+    """
+
+    def __init__(
+        self, denoiser: Denoiser, schedule: Schedule, factor: float = 2.0, offset: float = -1.0
+    ) -> None:
+        super().__init__()
+        self.inner = Rescheduled(denoiser, Stretched(schedule, factor))
+        self.schedule, self.factor, self.offset = schedule, factor, offset
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        alpha, _ = self.schedule(t, x_t)
+        x_0 = self.inner(self.factor * x_t + alpha * self.offset, t)
+        return (x_0 - self.offset) / self.factor
+
+
+class Parts(Denoiser):
+    """Complex images by a prior of real ones: each part of each channel is an image of its own.
+
+    x (B, K, *S) is asked as one real batch (2 B K, 1, *S), or (B K, 1, *S) where x is real, so K coil
+    images or one image go alike (score-MRI, Chung & Ye 2022, section 3.2). The prior must see no
+    condition that differs from case to case.
+    """
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        super().__init__()
+        self.denoiser, self.schedule = denoiser, denoiser.schedule
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        parts = torch.stack([x_t.real, x_t.imag], 2) if x_t.is_complex() else x_t[:, :, None]
+        each = parts.flatten(0, 2)[:, None]
+        times = torch.as_tensor(t)
+        times = times.repeat_interleave(len(each) // len(x_t)) if times.ndim else times
+        x_0 = self.denoiser(each, times)[:, 0].reshape(parts.shape)
+        return torch.complex(x_0[:, :, 0], x_0[:, :, 1]) if x_t.is_complex() else x_0[:, :, 0]
+
+
+class TwoChannels(Denoiser):
+    """Complex x (B, C, *S) by a prior of real and imaginary channels (B, 2 C, *S), reals first."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        super().__init__()
+        self.denoiser, self.schedule = denoiser, denoiser.schedule
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        x_0 = self.denoiser(torch.cat([x_t.real, x_t.imag], 1), t)
+        return torch.complex(*x_0.contiguous().chunk(2, 1))

@@ -31,7 +31,7 @@ def posterior(
     t64, s64 = torch.as_tensor(t).double(), torch.as_tensor(s).double()
     alpha_t, sigma_t, alpha_s, sigma_s = (
         value.to(x_t.device)
-        for value in (*schedule(t64, x_t.double()), *schedule(s64, x_t.double()))
+        for value in (*schedule(t64, x_t.real.double()), *schedule(s64, x_t.real.double()))
     )
     ratio = alpha_t / alpha_s
     shrink = sigma_s**2 / sigma_t**2

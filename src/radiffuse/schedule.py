@@ -38,6 +38,7 @@ __all__ = [
     "Rectified",
     "Schedule",
     "SigmaPower",
+    "Stretched",
     "SubVP",
     "expand",
 ]
@@ -310,3 +311,20 @@ class Discrete(Schedule):
         root = (root - root[-1]) * root[0] / (root[0] - root[-1])
         product = torch.cat([torch.ones(1).double(), root**2])
         return Discrete(1 - product[1:] / product[:-1])
+
+
+@dataclass(frozen=True)
+class Stretched(Schedule):
+    r"""The same alpha, and sigma times a factor: the schedule of data in units 1 / factor as large.
+
+    If $m_t = \alpha m + \sigma z$ and $x = k m$, then $x_t = k m_t = \alpha x + (k\sigma) z$.
+    """
+
+    inner: Schedule
+    factor: float
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return self.inner.alpha(t)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return self.factor * self.inner.sigma(t)

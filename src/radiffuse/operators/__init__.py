@@ -1,7 +1,7 @@
 """Linear operators of medical imaging, each with its exact adjoint. They know no diffusion."""
 
 from .base import Identity, LinearOperator, Matrix, conjugate_gradient, norm
-from .fourier import Coils, Fourier, Mask
+from .fourier import Coils, Fourier, Mask, RealPart
 from .radon import Fan, Parallel, Radon, views
 from .resample import BlockMean, Blur, KSpaceCrop
 from .tomography import fbp
@@ -19,6 +19,7 @@ __all__ = [
     "Matrix",
     "Parallel",
     "Radon",
+    "RealPart",
     "conjugate_gradient",
     "fbp",
     "norm",

@@ -62,9 +62,10 @@ def birdcage(
     return torch.stack(cases).to(torch.complex64)
 
 
-def _centre(kspace: Tensor, width: int) -> Tensor:
-    """The calibration region (K, *width) of one case (K, *S)."""
-    for axis, n in enumerate(kspace.shape[1:], start=1):
+def _centre(kspace: Tensor, widths: tuple[int, ...]) -> Tensor:
+    """The calibration region (K, *widths) of one case (K, *S)."""
+    for axis, width in enumerate(widths, start=1):
+        n = kspace.shape[axis]
         kspace = kspace.narrow(axis, n // 2 - min(width, n) // 2, min(width, n))
     return kspace
 
@@ -98,7 +99,9 @@ def _differences(projector: Tensor, kernel: tuple[int, ...]) -> Tensor:
     return sums.reshape(coils, coils, *wide)
 
 
-def _maps(kspace: Tensor, calibration: int, kernel: int, threshold: float, crop: float) -> Tensor:
+def _maps(
+    kspace: Tensor, calibration: tuple[int, ...], kernel: int, threshold: float, crop: float
+) -> Tensor:
     """ESPIRiT of one case (K, *S)."""
     size = kspace.shape[1:]
     region = _centre(kspace, calibration)
@@ -135,7 +138,7 @@ def _maps(kspace: Tensor, calibration: int, kernel: int, threshold: float, crop:
 
 def espirit(
     kspace: Tensor,
-    calibration: int,
+    calibration: int | tuple[int, ...],
     kernel: int = 6,
     threshold: float = 0.02,
     crop: float = 0.9,
@@ -148,7 +151,8 @@ def espirit(
 
     Args:
         kspace: (B, K, *S), centred, complex.
-        calibration: width of the sampled centre on every axis (an axis that is shorter: all of it).
+        calibration: width of the sampled centre, one number for every axis or one each (an axis that
+            is shorter: all of it). More points give better maps.
         kernel: width of the patches.
         threshold: singular values below this part of the largest are noise.
         crop: maps are zero where the eigenvalue is below.
@@ -164,9 +168,11 @@ def espirit(
             f"coil maps need complex k-space (batch, coils, *space), not {kspace.dtype} of shape "
             f"{tuple(kspace.shape)}"
         )
-    if not 0 < calibration <= max(kspace.shape[2:]) or calibration < kernel:
+    axes = kspace.ndim - 2
+    widths = (calibration,) * axes if isinstance(calibration, int) else calibration
+    if len(widths) != axes or not kernel <= min(widths) <= max(kspace.shape[2:]):
         raise UserError(
             f"a calibration region of {calibration} does not fit a kernel of {kernel} and k-space of "
             f"{tuple(kspace.shape[2:])}: give a width between them"
         )
-    return torch.stack([_maps(case, calibration, kernel, threshold, crop) for case in kspace])
+    return torch.stack([_maps(case, widths, kernel, threshold, crop) for case in kspace])

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import UserError
 from .base import LinearOperator
 
-__all__ = ["Coils", "Fourier", "Mask"]
+__all__ = ["Coils", "Fourier", "Mask", "RealPart"]
 
 
 def centred_fft(x: Tensor, axes: tuple[int, ...]) -> Tensor:
@@ -115,3 +115,17 @@ class Coils(LinearOperator):
     def adjoint(self, y: Tensor) -> Tensor:
         maps = self._fitting(y, self.maps.shape[1], "coil data")
         return (maps.conj() * y).sum(1, keepdim=True)
+
+
+class RealPart(LinearOperator):
+    """A real image taken as a complex one; the adjoint is the real part.
+
+    With it an operator of complex images serves a real unknown: `Fourier(2) @ RealPart()`. The inner
+    product of the complex side is then Re <a, b>, that of pairs of real numbers.
+    """
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x.to(x.dtype.to_complex())
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return y.real

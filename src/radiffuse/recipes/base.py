@@ -172,7 +172,7 @@ class Both:
         self.players = {**first.players, **second.players}
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
-        parts: tuple[Objective, ...] = (self.first, self.second)
+        parts: tuple[Denoising | Classifying, ...] = (self.first, self.second)
         for part in parts:
             part.players = {name: self.players[name] for name in part.players}
             yield from part.losses(batch)
@@ -187,6 +187,10 @@ class Generative(ABC):
     """
 
     task: ClassVar[Task] = GENERATION
+    AFTER_TRAINING: ClassVar[tuple[str, ...]] = (
+        *("sampler", "steps", "grid", "start", "stop", "guidance"),
+    )
+    """Fields that only prediction reads, so that they may be changed after training."""
 
     channels: int = 0
     """Channels of the image; 0 = from the data."""

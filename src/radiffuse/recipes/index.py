@@ -9,6 +9,12 @@ RECIPES: tuple[tuple[str, str], ...] = (
     ("ddpm", "radiffuse.recipes.ddpm:DDPM"),
     ("ncsn", "radiffuse.recipes.ncsn:NCSN"),
     ("sde", "radiffuse.recipes.sde:SDE"),
+    ("anoddpm", "radiffuse.recipes.anoddpm:AnoDDPM"),
+    ("score-inverse", "radiffuse.recipes.score_inverse:ScoreInverse"),
+    ("score-mri", "radiffuse.recipes.score_mri:ScoreMRI"),
+    ("mcg", "radiffuse.recipes.mcg:MCG"),
+    ("r2d2", "radiffuse.recipes.r2d2:R2D2"),
+    ("syndiff", "radiffuse.recipes.syndiff:SynDiff"),
 )
 
 IMPLEMENTED: tuple[str, ...] = tuple(name for name, _ in RECIPES)

@@ -1,0 +1,126 @@
+r"""Conditioning as Denoiser -> Denoiser: every sampler of the library becomes a posterior sampler.
+
+If $p(x_0\mid x_t) \approx N(\hat x_0, V)$, then
+
+$$ E[x_0 \mid x_t, y] \approx \hat x_0 + V A^H (A V A^H + s^2 I)^{-1}(y - A\hat x_0), $$
+
+and the methods of the field differ in V:
+
+| class | V | exact for Gaussian data | beyond one network call |
+|---|---|---|---|
+| `MomentMatching` | $\Sigma=\tfrac{\sigma^2}{\alpha}\,\partial\hat x_0/\partial x_t$ | yes | a backward pass each |
+| `PseudoInverse` | $r^2 I$ inside the inverse, $\Sigma$ outside | if white | one backward pass |
+| `Proximal` | $r^2 I$ | if white | none |
+| `RangeNull` | $r^2 I$, s = 0 | no; for noise-free y | none |
+
+(Rozet et al. 2024; PiGDM, Song et al. 2023; DDS, Chung et al. 2024; DDNM, Wang et al. 2023) with
+$r^2 = \sigma^2 d^2/(\alpha^2 d^2+\sigma^2)$, the posterior variance of white data of std d.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..denoise import Denoiser
+from ..operators.base import conjugate_gradient
+from .measurement import Measurement, white_spread
+
+__all__ = ["MomentMatching", "Proximal", "PseudoInverse", "RangeNull", "jacobian_covariance"]
+
+
+class _Conditioned(Denoiser):
+    """A denoiser that knows a measurement.
+
+    Args:
+        denoiser: the prior's.
+        measurement: what was measured.
+        data_std: d, the standard deviation of the images.
+        iterations: of the conjugate gradients that solve for $(A V A^H + s^2 I)^{-1}$.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        measurement: Measurement,
+        data_std: float = 0.5,
+        iterations: int = 20,
+    ) -> None:
+        super().__init__()
+        self.denoiser, self.measurement = denoiser, measurement
+        self.schedule = denoiser.schedule
+        self.data_std, self.iterations = data_std, iterations
+
+    def spread(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """r^2, broadcast over x_t."""
+        return white_spread(self.schedule, t, x_t, self.data_std)
+
+    def corrected(
+        self, x_0: Tensor, inside: Callable[[Tensor], Tensor], outside: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """x_0 + V_out A^H (A V_in A^H + s^2)^{-1} (y - A x_0)."""
+        m = self.measurement
+
+        def normal(v: Tensor) -> Tensor:
+            return m.A(inside(m.adjoint(v, x_0))) + m.std**2 * v
+
+        v = conjugate_gradient(normal, m.residual(x_0), iterations=self.iterations)
+        return x_0 + outside(m.adjoint(v, x_0))
+
+
+class MomentMatching(_Conditioned):
+    """The posterior's denoiser with the covariance the network itself implies, by its Jacobian.
+
+    Exact for Gaussian data; each conjugate-gradient iteration costs one backward pass.
+    """
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        x_0, covariance = jacobian_covariance(self.denoiser, x_t, t)
+        return self.corrected(x_0, covariance, covariance)
+
+
+class PseudoInverse(_Conditioned):
+    """PiGDM: the inverse with white covariance, its correction through the Jacobian."""
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        r2 = self.spread(x_t, t)
+        x_0, covariance = jacobian_covariance(self.denoiser, x_t, t)
+        return self.corrected(x_0, lambda x: r2 * x, covariance)
+
+
+class Proximal(_Conditioned):
+    r"""The estimate nearest to $\hat x_0$ that explains y: $\min_x \|y-Ax\|^2/s^2 + \|x-\hat x_0\|^2/r^2$.
+
+    Few iterations are DDS; no gradient through the network is taken.
+    """
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        x_0 = self.denoiser(x_t, t)
+        return self.measurement.nearest(x_0, self.spread(x_t, t), self.iterations)
+
+
+class RangeNull(_Conditioned):
+    r"""DDNM: $\hat x_0 + A^+(y - A\hat x_0)$, the range of A from y, the null space from the prior."""
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        m, x_0 = self.measurement, self.denoiser(x_t, t)
+        return x_0 + m.pseudo_inverse(m.residual(x_0), x_0, self.iterations)
+
+
+def jacobian_covariance(
+    denoiser: Denoiser, x_t: Tensor, t: Tensor
+) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    r"""The estimate, and $v \mapsto \mathrm{Cov}[x_0\mid x_t]\,v = \tfrac{\sigma^2}{\alpha} J^T v$.
+
+    Tweedie's second formula; J is symmetric for an exact denoiser.
+    """
+    alpha, sigma = denoiser.schedule(t, x_t)
+    with torch.enable_grad():
+        leaf = x_t.detach().requires_grad_()
+        x_0 = denoiser(leaf, t)
+
+    def covariance(v: Tensor) -> Tensor:
+        (product,) = torch.autograd.grad(x_0, leaf, v, retain_graph=True)
+        return sigma**2 / alpha * product
+
+    return x_0.detach(), covariance

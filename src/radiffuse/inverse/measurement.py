@@ -1,0 +1,72 @@
+r"""What was measured: $y = A x_0 + n$, $n \sim N(0, s^2 I)$, and the two least-squares steps it allows.
+
+A real image seen by a complex operator is a real-linear map, whose adjoint is the real part of
+$A^H$; `Measurement.adjoint` takes it, so that every method here serves real and complex images.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..operators.base import LinearOperator, conjugate_gradient
+from ..schedule import Schedule
+
+__all__ = ["Measurement", "white_spread"]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured, how, and how well.
+
+    Attributes:
+        y: the measured values, (B, *).
+        A: the operator.
+        std: standard deviation s of the noise (of each part, where y is complex).
+    """
+
+    y: Tensor
+    A: LinearOperator
+    std: float
+
+    def residual(self, x: Tensor) -> Tensor:
+        """y - A x, the shape of y."""
+        return self.y - self.A(x)
+
+    def adjoint(self, v: Tensor, like: Tensor) -> Tensor:
+        """A^H v for v of the shape of y; its real part where the image `like` is real."""
+        x = self.A.adjoint(v)
+        return x.real if x.is_complex() and not like.is_complex() else x
+
+    def pseudo_inverse(self, v: Tensor, like: Tensor, iterations: int = 20) -> Tensor:
+        """A^+ v, the smallest x of the kind of `like` with A x nearest to v, by conjugate gradients."""
+        return conjugate_gradient(
+            lambda x: self.adjoint(self.A(x), like), self.adjoint(v, like), iterations=iterations
+        )
+
+    def nearest(self, x_0: Tensor, r2: Tensor, iterations: int = 20) -> Tensor:
+        r"""$\arg\min_x \|y-Ax\|^2/s^2 + \|x-x_0\|^2/r^2$, by conjugate gradients over measurements.
+
+        Equal to $x_0 + r^2 A^H (r^2 A A^H + s^2)^{-1} (y - A x_0)$. x_0 (B, *); r2 broadcastable.
+        """
+
+        def normal(v: Tensor) -> Tensor:
+            return self.A(r2 * self.adjoint(v, x_0)) + self.std**2 * v
+
+        v = conjugate_gradient(normal, self.residual(x_0), iterations=iterations)
+        return x_0 + r2 * self.adjoint(v, x_0)
+
+    def log_likelihood(self, x: Tensor) -> Tensor:
+        r"""$-\|y - A x\|^2 / 2 s^2$ of each case, (B,), without its constant; s > 0."""
+        return -_squared(self.residual(x)) / (2 * self.std**2)
+
+
+def white_spread(schedule: Schedule, t: Tensor, like: Tensor, data_std: float) -> Tensor:
+    r"""$r^2 = \sigma^2 d^2/(\alpha^2 d^2+\sigma^2)$, the variance of $x_0\mid x_t$ for white data of std d."""
+    alpha, sigma = schedule(t, like)
+    return sigma**2 * data_std**2 / (alpha**2 * data_std**2 + sigma**2)
+
+
+def _squared(v: Tensor) -> Tensor:
+    flat = torch.view_as_real(v) if v.is_complex() else v
+    return (flat**2).flatten(1).sum(1)

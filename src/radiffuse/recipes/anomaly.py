@@ -1,0 +1,219 @@
+"""What the recipes of anomaly detection share: a chain of T steps, a counterpart, a map, a score."""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import torch
+from torch import Tensor
+
+from ..denoise import Network, elapsed, log_noise, unit_variance, unscaled
+from ..errors import UserError
+from ..metrics.detection import otsu, top_mean
+from ..nn import UNet
+from ..objective import Objective
+from ..schedule import Discrete
+from ..tasks.anomaly import ANOMALY, is_healthy
+from ..tasks.base import Task
+from .base import (
+    SMALL,
+    TINY,
+    TRAINING,
+    Batch,
+    PredictsName,
+    WeightName,
+    predicts_named,
+    weight_named,
+)
+from .conditional import check_stride
+
+if TYPE_CHECKING:
+    from ..data.dataset import Facts
+
+__all__ = ["PRECONDITIONED", "Anomaly", "device_of"]
+
+SCHEDULES = {"linear": Discrete.linear, "cosine": Discrete.cosine}
+
+PRECONDITIONED: dict[str, Any] = {"predicts": "edm", "preconditioned": True, "loss": "karras"}
+"""Karras et al. 2022, table 1: what lets a small network learn in few steps."""
+
+
+def device_of(objective: Any) -> torch.device:
+    """Where the players are."""
+    return next(next(iter(objective.players.values())).parameters()).device
+
+
+@dataclass(frozen=True)
+class Anomaly(ABC):
+    """Detection by the difference from a healthy counterpart; a recipe says how that is made."""
+
+    task: ClassVar[Task] = ANOMALY
+    AFTER_TRAINING: ClassVar[tuple[str, ...]] = ("depth", "steps", "threshold", "level", "top")
+    """Fields that only prediction reads, so that they may be changed after training."""
+
+    channels: int = 0
+    """Channels of the image; 0 = from the data."""
+    size: tuple[int, ...] = ()
+    """Spatial size of the image; empty = from the data."""
+    data_std: float = 0.0
+    """Standard deviation of the images in [-1, 1]; 0 = from the data."""
+    healthy: int = 0
+    """The label of healthy images (where masks are given, an empty mask is healthy)."""
+    width: int = 128
+    """Channels of the network's first level."""
+    multiples: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
+    """Width of each level over `width`; each level halves the resolution."""
+    blocks: int = 2
+    """Residual blocks a level."""
+    attention: tuple[int, ...] = (4,)
+    """Levels that attend, 0 = finest."""
+    patch: int = 1
+    """Side of the blocks folded into channels at the input."""
+    dropout: float = 0.0
+    """Dropout in residual blocks."""
+    betas: Literal["linear", "cosine"] = "linear"
+    """The list of betas."""
+    timesteps: int = 1000
+    """Number of betas, T."""
+    predicts: PredictsName = "noise"
+    """What the network outputs."""
+    loss: WeightName = "simple"
+    """The loss weight."""
+    preconditioned: bool = False
+    """Scale the input to unit variance and tell the network log(sigma / alpha) / 4."""
+    depth: float = 0.5
+    """How far up the chain an image is taken, as a share of T."""
+    steps: int = 500
+    """Steps between the image and there."""
+    threshold: Literal["fixed", "otsu"] = "otsu"
+    """Where the mask begins: at `level`, or where Otsu's method splits the map of the image."""
+    level: float = 0.5
+    """The fixed threshold of the map."""
+    top: float = 0.05
+    """The score is the mean over this share of the map's highest values."""
+
+    @classmethod
+    def training(cls, preset: str) -> dict[str, Any]:
+        """Options of the training loop that go with a preset, where they are not its defaults."""
+        paper = {"batch": 10, "learning_rate": 1e-4, "betas": (0.9, 0.999)}
+        return paper if preset == "paper" else dict(TRAINING.get(preset, {}))
+
+    def schedule(self) -> Discrete:
+        """The noise schedule."""
+        return SCHEDULES[self.betas](self.timesteps)
+
+    def fitted(self, facts: "Facts") -> Self:
+        """Fill what comes from the data.
+
+        Raises:
+            UserError: there are no images, their size does not fit, or no class is `healthy`.
+        """
+        if "image" not in facts.channels:
+            raise UserError("the data hold no image; name the column with --map image=COLUMN")
+        if facts.classes and not 0 <= self.healthy < facts.classes:
+            raise UserError(
+                f"--healthy {self.healthy}: labels run from 0 to {facts.classes - 1} in these data"
+            )
+        filled = dataclasses.replace(
+            self,
+            channels=self.channels or facts.channels["image"],
+            size=self.size or tuple(facts.size["image"]),
+            data_std=self.data_std or round(float(facts.std), 4) or 0.5,
+        )
+        check_stride(filled.size, filled.stride, "--multiples or --patch")
+        return filled
+
+    @property
+    def stride(self) -> int:
+        """What the sides of an image must divide by."""
+        return self.patch * 2 ** (len(self.multiples) - 1)
+
+    def suitable(self, batch: Batch) -> Tensor:
+        """Which cases `(B,)` to train on; a method of healthy images overrides this."""
+        return torch.ones(len(batch["image"]), dtype=torch.bool)
+
+    def unet(self, **options: Any) -> UNet:
+        """A new U-Net for the fields at hand; `options` are those of `UNet`."""
+        if not self.channels or not self.size:
+            raise UserError("channels and size are not set; fit the recipe to data first")
+        return UNet(
+            len(self.size),
+            self.channels,
+            self.width,
+            self.multiples,
+            self.blocks,
+            self.attention,
+            self.patch,
+            dropout=self.dropout,
+            **options,
+        )
+
+    def network_around(self, backbone: torch.nn.Module) -> Network:
+        """The denoiser that a backbone makes."""
+        return Network(
+            backbone,
+            self.schedule(),
+            predicts_named(self.predicts, self.data_std),
+            scale=unit_variance(self.data_std) if self.preconditioned else unscaled,
+            clock=log_noise if self.preconditioned else elapsed,
+        )
+
+    def weight(self) -> Any:
+        """The loss weight."""
+        return weight_named(self.loss, self.data_std)
+
+    @abstractmethod
+    def objective(self) -> Objective:
+        """What is trained."""
+
+    @abstractmethod
+    def counterpart(self, objective: Any, batch: Batch) -> Tensor:
+        """The healthy counterpart of batch["image"], (B, C, *S)."""
+
+    @abstractmethod
+    def residual(self, image: Tensor, healthy: Tensor) -> Tensor:
+        """The anomaly map (B, 1, *S) >= 0."""
+
+    def predict(self, objective: Any, batch: Batch) -> Batch:
+        """Healthy counterparts, maps, masks and scores; see `tasks.anomaly.ANOMALY`.
+
+        Args:
+            batch: "image" (B, C, *S) in [-1, 1], and "seed" int64 (B,) where the method is random.
+
+        Raises:
+            UserError: the image is of another size, or has one value throughout.
+        """
+        image = batch["image"].to(device_of(objective))
+        self._check(image)
+        healthy = self.counterpart(objective, {**batch, "image": image}).clamp(-1, 1)
+        found = self.residual(image, healthy)
+        level = otsu(found) if self.threshold == "otsu" else torch.full_like(found[:, :1], self.level)
+        return {
+            "healthy": healthy,
+            "anomaly": found,
+            "mask": (found > level).long(),
+            "score": top_mean(found, self.top),
+        }
+
+    def _check(self, image: Tensor) -> None:
+        shape = (self.channels, *self.size)
+        if tuple(image.shape[1:]) != shape:
+            here, sides = (" x ".join(map(str, each)) for each in (image.shape[1:], shape))
+            raise UserError(f"images are {here}, and the model was trained on {sides}; use --size")
+        flat = image.flatten(1)
+        blank = (flat.amax(1) == flat.amin(1)).nonzero()
+        if len(blank):
+            raise UserError(
+                f"image {int(blank[0])} of the batch has the one value {float(flat[blank[0], 0]):g} "
+                "throughout: there is nothing to detect anomalies in; leave it out"
+            )
+
+
+def healthy_only(recipe: Anomaly, batch: Batch) -> Tensor:
+    """The healthy cases `(B,)` of a batch, for methods that are trained on nothing else."""
+    return is_healthy(batch, recipe.healthy)
+
+
+SMALL_FIELDS: dict[str, Any] = {**SMALL, **PRECONDITIONED}
+TINY_FIELDS: dict[str, Any] = {**TINY, **PRECONDITIONED}

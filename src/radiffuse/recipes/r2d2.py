@@ -1,0 +1,133 @@
+"""R2D2+ (Chung et al. 2022): denoising by the reverse SDE from the noisy image itself."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self
+
+import torch
+from torch import Tensor
+
+from ..acquisition import Acquired
+from ..denoise import Denoiser
+from ..errors import UserError
+from ..inverse import Constrained, Project, data_consistency
+from ..kernels import diffuse
+from ..noise import Noise
+from ..operators import Fourier
+from ..papers import Paper, by_id
+from ..sample import DDPM, grids
+from .base import SMALL, TINY
+from .continuous import PRECONDITIONED
+from .reconstruction import Reconstruction
+
+__all__ = ["R2D2", "estimate_noise", "low_frequencies"]
+
+
+@dataclass(frozen=True)
+class R2D2(Reconstruction):
+    """The chain starts at the level of the image's own noise, which is estimated from the image.
+
+    The number of network calls is `extent` times the steps below that level. Low frequencies of the
+    measurement are kept at every step. For super-resolution the enlarged image is diffused to
+    `renoise` and brought back with its low-resolution part fixed. The paper gives neither the
+    size of the kept region nor lambda nor `renoise`: those defaults are ours.
+    """
+
+    paper: ClassVar[Paper] = by_id("r2d2")
+    AFTER_TRAINING: ClassVar[tuple[str, ...]] = (
+        *Reconstruction.AFTER_TRAINING,
+        *("extent", "keep", "radius", "renoise"),
+    )
+    ALONE: ClassVar[bool] = True
+
+    measurement: Literal["mri", "ct", "super-resolution", "noise"] = "noise"
+    noise: float = 0.1
+    steps: int = 2000
+    extent: float = 1.0
+    """alpha, the extent of denoising: less keeps more of the noise."""
+    keep: float = 1.0
+    """lambda of the low frequencies, 0 to 1."""
+    radius: float = 0.08
+    """Radius of the kept low frequencies over the shortest axis of k-space."""
+    renoise: float = 0.05
+    """Super-resolution: the level to which the enlarged image is diffused."""
+
+    def chain(self, denoiser: Denoiser, acquired: Acquired, noise: Noise) -> Tensor:
+        x, start, project = self._start(denoiser, acquired, noise)
+        count = round(self.extent * start * self.steps)
+        if count < 1:
+            return x
+        sampler = Constrained(DDPM(denoiser, noise, w=1.0), project)
+        times = grids.uniform(count, min(count / self.steps, 1.0))
+        return sampler(x, times)
+
+    def _start(
+        self, denoiser: Denoiser, acquired: Acquired, noise: Noise
+    ) -> tuple[Tensor, float, Project]:
+        """Where the chain starts, at what time, and what every step keeps."""
+        schedule = denoiser.schedule
+        if self.measurement == "noise":
+            y = acquired.measurement.y
+            t = schedule.time(-estimate_noise(y).log())
+            return y, float(t[0]), low_frequencies(y, self.radius, self.keep)
+        if self.measurement == "super-resolution":
+            t = schedule.time(-torch.tensor(self.renoise, dtype=torch.float64).log())
+            first = acquired.first
+            return (
+                diffuse(schedule, first, t, noise(first)),
+                float(t),
+                data_consistency(acquired.measurement),
+            )
+        raise UserError(f"r2d2 denoises and raises resolution, it cannot solve {self.measurement}")
+
+    @classmethod
+    def small(cls) -> Self:
+        values = {**SMALL, **PRECONDITIONED, "stop": 0.0, "steps": 200}
+        return cls(**values, lowest=0.005, highest=10.0)
+
+    @classmethod
+    def tiny(cls) -> Self:
+        return cls(**{**TINY, **PRECONDITIONED, "steps": 10}, highest=10.0)
+
+
+def low_frequencies(y: Tensor, radius: float, keep: float) -> Project:
+    r"""$x + \lambda F^{-1} P_\Omega F (y - x)$, Omega the frequencies within `radius` of the shortest axis."""
+    axes = y.dim() - 2
+    fourier = Fourier(axes)
+    distance = torch.zeros(y.shape[2:], device=y.device)
+    for axis, n in enumerate(y.shape[2:]):
+        index = torch.arange(n, device=y.device) - n // 2
+        distance = distance + index.reshape([-1 if a == axis else 1 for a in range(axes)]) ** 2
+    inside = distance.sqrt() <= radius * min(y.shape[2:])
+
+    def project(x: Tensor, alpha: Tensor, sigma: Tensor, noise: Noise) -> Tensor:
+        return x + keep * fourier.adjoint(inside * fourier(y - x)).real
+
+    return project
+
+
+def estimate_noise(image: Tensor, patch: int = 8) -> Tensor:
+    r"""Standard deviation of white noise in images (B, C, *S), (B,) float64 (Chen et al. 2015).
+
+    Eigenvalues of the covariance of overlapping patches: those of the noise are all equal, those of
+    the signal larger. They are dropped from the largest on until mean and median of the rest agree.
+
+    Raises:
+        UserError: the image is smaller than a patch.
+    """
+    axes = image.dim() - 2
+    side = patch if axes < 3 else max(2, patch // 2)
+    if min(image.shape[2:]) < side:
+        size = " x ".join(str(n) for n in image.shape[2:])
+        raise UserError(f"an image of {size} is too small to estimate its noise: {side} are needed")
+    patches = image.double()
+    for axis in range(axes):
+        patches = patches.unfold(2 + axis, side, 1)
+    stds = []
+    for case in patches:
+        rows = case.reshape(-1, side**axes)
+        values = torch.linalg.eigvalsh(torch.cov(rows.mT)).flip(0).clamp(min=0)
+        tails = (values[k:] for k in range(len(values)))
+        tail = next((v for v in tails if float(v.mean()) <= float(v.median())), values[-1:])
+        stds.append(math.sqrt(max(float(tail.mean()), 1e-12)))
+    return torch.tensor(stds, dtype=torch.float64)

@@ -1,0 +1,25 @@
+"""The general posterior samplers by name, at their usual settings for images in [0, 1]."""
+
+from collections.abc import Callable
+from typing import Literal
+
+from ..denoise import Denoiser
+from ..inverse import DPS, Measurement, MomentMatching, Proximal, PseudoInverse, RangeNull
+from ..noise import Noise
+from ..sample import DDIM, DDPM, DPMSolver, Sampler
+
+__all__ = ["SOLVERS", "Solver", "SolverName"]
+
+Solver = Callable[[Denoiser, Measurement, Noise], Sampler]
+DATA_STD = 0.25
+"""Standard deviation of images in [0, 1] about their mean, where a solver takes them for white."""
+
+SolverName = Literal["paper", "moment-matching", "pigdm", "dds", "dds-ode", "ddnm", "dps"]
+SOLVERS: dict[str, Solver] = {
+    "moment-matching": lambda d, m, n: DDIM(MomentMatching(d, m, DATA_STD, iterations=3), n, eta=1),
+    "pigdm": lambda d, m, n: DDIM(PseudoInverse(d, m, DATA_STD), n, eta=1.0),
+    "dds": lambda d, m, n: DDIM(Proximal(d, m, DATA_STD), n, eta=0.85),
+    "dds-ode": lambda d, m, n: DPMSolver(Proximal(d, m, DATA_STD), n),
+    "ddnm": lambda d, m, n: DDPM(RangeNull(d, m), n),
+    "dps": lambda d, m, n: DPS(d, m, n),
+}
