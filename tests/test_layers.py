@@ -15,7 +15,7 @@ ROOT = Path(radiffuse.__file__).parent
 
 HOUSE: tuple[tuple[str, ...], ...] = (
     ("errors", "files", "names", "papers", "schedule", "noise", "simplex", "parametrization", "integrate",
-     "operators", "nn", "losses", "metrics", "data.image", "config", "options", "processes",
+     "operators", "nn", "losses", "registration_losses", "metrics", "data.image", "config", "options", "processes",
      "interrupt", "tensorfile"),
     ("kernels", "denoise", "data", "tasks", "ema", "checkpoint"),
     ("sample", "objective", "likelihood", "counterfactual"),
@@ -28,8 +28,15 @@ FLOORS = {name: floor for floor, names in enumerate(HOUSE) for name in names}
 """The floor of each module or package. A module may import from lower floors and from its own."""
 
 SHARED = (
-    *("recipes.base", "recipes.anomaly", "recipes.conditional", "recipes.continuous"),
-    *("recipes.reconstruction", "recipes.solvers"),
+    *(
+        "recipes.adversarial",
+        "recipes.base",
+        "recipes.anomaly",
+        "recipes.complex_prior",
+        "recipes.conditional",
+    ),
+    *("recipes.continuous",),
+    *("recipes.reconstruction", "recipes.registration", "recipes.solvers"),
 )
 """Not recipes but what several recipes share."""
 RECIPES_NEVER = ("train", "config", "report", "data.", "checkpoint", "files")

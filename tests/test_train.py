@@ -18,7 +18,7 @@ from radiffuse.checkpoint import load_model, newest
 from radiffuse.ema import posthoc
 from radiffuse.errors import UsageError, UserError
 from radiffuse.train import TrainOptions, train
-from training_standins import Regression, Table
+from training_standins import Duel, Regression, Table
 
 FAST = {"batch": 8, "learning_rate": 1e-2, "warmup": 0}
 
@@ -477,3 +477,25 @@ def test_a_full_disk_is_one_line_and_keeps_the_last_checkpoint(tmp_path, monkeyp
     with pytest.raises(UserError, match="the disk is full"):
         train(Regression(), Table(), options(steps=9), tmp_path, resume=True)
     assert newest(tmp_path).name == "step-00000006"
+
+
+def test_players_have_their_own_rate_and_some_keep_their_last_weights(tmp_path):
+    """Adam's first step is as long as the rate: a factor of 0.5 halves it."""
+    objective = Duel()
+    objective.rates, objective.unaveraged = {"critic": 0.5}, ("critic",)
+    before = {name: player[0].weight.detach().clone() for name, player in objective.players.items()}
+    options = TrainOptions(steps=1, batch=8, learning_rate=1e-2, warmup=0, clip=0.0)
+    train(objective, Table(), options, tmp_path)
+    for name, rate in (("critic", 0.5e-2), ("generator", 1e-2)):
+        step = (objective.players[name][0].weight.detach() - before[name]).abs()
+        assert float(step.max()) == pytest.approx(rate, rel=1e-3)
+    state = load_file(newest(tmp_path) / "state.safetensors")
+    averaged = {key.split("/")[2].split(".")[0] for key in state if key.startswith("ema/")}
+    assert averaged == {"generator"}
+
+
+def test_rates_of_nobody_are_refused(tmp_path):
+    objective = Duel()
+    objective.rates = {"judge": 2.0}
+    with pytest.raises(ValueError, match="`rates`"):
+        train(objective, Table(), TrainOptions(steps=1, batch=8), tmp_path)

@@ -42,7 +42,17 @@ from .operators.masks import (
 )
 from .operators.tomography import hann
 
-__all__ = ["CT", "MASKS", "MRI", "Acquired", "Acquisition", "LowResolution", "MaskName", "Noisy"]
+__all__ = [
+    "CT",
+    "MASKS",
+    "MRI",
+    "Acquired",
+    "Acquisition",
+    "LowResolution",
+    "MaskName",
+    "Noisy",
+    "smooth_phase",
+]
 
 MaskName = Literal[
     "gaussian-columns",
@@ -110,6 +120,8 @@ class MRI:
         noise: standard deviation of real and imaginary parts of k-space, where images reach 1.
         phase: standard deviation of the simulated phase in radians.
         real: whether the unknown image is real (else complex).
+        demodulated: whether the operator's maps hold the estimated phase. Not for a complex unknown
+            whose prior knows phases itself.
     """
 
     mask: MaskName = "gaussian-columns"
@@ -119,6 +131,7 @@ class MRI:
     noise: float = 0.01
     phase: float = 1.0
     real: bool = True
+    demodulated: bool = True
 
     @property
     def centre(self) -> int:
@@ -126,7 +139,7 @@ class MRI:
         return self.calibration or (8 if self.mask.endswith("columns") else 16)
 
     def simulate(self, image: Tensor, seeds: Sequence[int]) -> Acquired:
-        """Measure images (B, 1, *S) in [0, 1].
+        """Measure images (B, 1, *S) in [0, 1]; complex ones have their own phase.
 
         Raises:
             UserError: a mask that cannot be, or images with more than one channel.
@@ -137,15 +150,16 @@ class MRI:
         sampling = MASKS[self.mask](
             size, self.acceleration, self.centre, [derive(seed, "mask") for seed in seeds]
         )
-        phase = smooth_phase(size, self.phase, [derive(seed, "phase") for seed in seeds])
+        phase = torch.ones((), dtype=torch.complex64)
+        if not image.is_complex():
+            phase = smooth_phase(size, self.phase, [derive(seed, "phase") for seed in seeds])
         maps = torch.ones(len(image), 1, *size, dtype=torch.complex64)
         if self.coils > 1:
             maps = birdcage(size, self.coils, [derive(seed, "coils") for seed in seeds])
         full = Fourier(len(size))(Coils(maps)(image.cpu() * phase))
         noise = Seeded(derive(seed, "noise") for seed in seeds)(full)
         kspace = Mask(sampling.mask)(full + self.noise * noise)
-        widths = calibration_widths(sampling.mask, self.coils > 1)
-        return self._acquired(kspace, sampling.mask, widths, self.noise, image)
+        return self._acquired(kspace, sampling.mask, self.noise, image)
 
     def read(self, kspace: Tensor) -> Acquired:
         """Take measured k-space (B, K, *S), centred, zero where nothing was sampled.
@@ -162,13 +176,13 @@ class MRI:
         scale = torch.quantile(bright, 0.995, dim=1) / 0.9
         kspace = kspace / _rows(scale, kspace)
         std = float(noise_level(kspace, mask))
-        acquired = self._acquired(kspace, mask, centre, std, kspace.real[:, :1])
+        acquired = self._acquired(kspace, mask, std, kspace.real[:, :1])
         return replace(acquired, scale=scale)
 
-    def _acquired(
-        self, kspace: Tensor, mask: Tensor, centre: Widths, std: float, like: Tensor
-    ) -> Acquired:
-        maps = self._maps(kspace, centre)
+    def _acquired(self, kspace: Tensor, mask: Tensor, std: float, like: Tensor) -> Acquired:
+        rows = zip(kspace.split(1), mask.split(1), strict=True)
+        several = kspace.shape[1] > 1
+        maps = torch.cat([self._maps(y, calibration_widths(m, several)) for y, m in rows])
         axes = kspace.dim() - 2
         operator: LinearOperator = Mask(mask) @ Fourier(axes) @ Coils(maps)
         if self.real:
@@ -186,6 +200,8 @@ class MRI:
         maps = torch.ones_like(kspace)
         if kspace.shape[1] > 1:
             maps = espirit(kspace, centre, kernel=min(5, *centre), threshold=0.01, crop=0.0)
+        if not self.demodulated:
+            return maps
         low = Coils(maps).adjoint(Fourier(kspace.dim() - 2).adjoint(_windowed(kspace, centre)))
         return maps * torch.sgn(low)
 
@@ -198,11 +214,12 @@ def smooth_phase(size: tuple[int, ...], std: float, seeds: Iterable[int]) -> Ten
         generator = torch.Generator().manual_seed(int(seed))
         order = torch.randn([3] * len(size), generator=generator)
         order.flatten()[0] = 0
-        field = order / order.norm().clamp(min=1e-9) * 2 ** (len(size) / 2)
+        field = order
         for axis in axes:
             waves = torch.cos(torch.outer(torch.arange(3.0), axis))
             field = torch.tensordot(field, waves, dims=([0], [0]))
-        fields.append(torch.polar(torch.ones_like(field), std * field))
+        field = std * field / field.square().mean().sqrt().clamp(min=1e-9)
+        fields.append(torch.polar(torch.ones_like(field), field))
     return torch.stack(fields)[:, None]
 
 

@@ -2,7 +2,8 @@
 
 A configuration has four tables: `[run]` (format, method, preset, command, fitted), `[recipe]`
 (the recipe's fields), `[train]` (the fields of TrainOptions) and `[data]` (path, map, range, size,
-seed). A field that is None is left out, for TOML has no such value. No torch is imported here.
+seed); and `[prior]` where the network is that of another run. A field that is None is left out, for
+TOML has no such value. No torch is imported here.
 """
 
 import dataclasses
@@ -63,6 +64,7 @@ class Config:
         data: where the training data come from.
         fitted: names of the recipe's fields that were filled from the data.
         command: the command that made the run.
+        prior: method and recipe of the run whose network this one uses; {} for its own.
     """
 
     method: str
@@ -72,6 +74,7 @@ class Config:
     data: DataSource
     fitted: tuple[str, ...] = ()
     command: str = ""
+    prior: Mapping[str, Any] = field(default_factory=dict)
 
     def toml(self) -> str:
         """The text of `config.toml`."""
@@ -83,7 +86,7 @@ class Config:
             "command": self.command,
         }
         tables = {"run": run, "recipe": self.recipe, "train": self.train, "data": plain(self.data)}
-        return toml(tables)
+        return toml({**tables, "prior": self.prior} if self.prior else tables)
 
 
 def toml(tables: Mapping[str, Any]) -> str:
@@ -142,7 +145,14 @@ def read_config(path: Path | str) -> Config:
         data=build(DataSource, tables["data"], where=f"{path}: [data]"),
         fitted=checked("fitted", fitted, tuple[str, ...], where=f"{path}: [run]"),
         command=checked("command", command, str, where=f"{path}: [run]"),
+        prior=_prior(path, tables.get("prior", {})),
     )
+
+
+def _prior(path: Path, table: Any) -> Mapping[str, Any]:
+    if table == {} or (isinstance(table, dict) and {"method", "recipe"} <= table.keys()):
+        return table
+    raise UserError(f"{path}: [prior] must hold a method and its recipe")
 
 
 def _check_tables(path: Path, tables: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ __all__ = [
     "Given",
     "Guided",
     "Network",
+    "Padded",
     "Parts",
     "Rescheduled",
     "Scale",
@@ -200,7 +201,7 @@ class Steered(Denoiser):
 
 
 class Clipped(Denoiser):
-    """The estimate kept to the range of the data (Ho et al. 2020 clip to [-1, 1])."""
+    """The estimate kept to the range of the data (Ho et al. 2020 clip to [-1, 1]); complex: each part."""
 
     def __init__(self, denoiser: Denoiser, low: float = -1.0, high: float = 1.0) -> None:
         super().__init__()
@@ -208,7 +209,11 @@ class Clipped(Denoiser):
         self.schedule = denoiser.schedule
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        return self.denoiser(x_t, t).clamp(self.low, self.high)
+        x_0 = self.denoiser(x_t, t)
+        if x_0.is_complex():
+            parts = (part.clamp(self.low, self.high) for part in (x_0.real, x_0.imag))
+            return torch.complex(*parts)
+        return x_0.clamp(self.low, self.high)
 
     def with_variance(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         x_0, w = self.denoiser.with_variance(x_t, t)
@@ -265,6 +270,28 @@ class Affine(Denoiser):
         alpha, _ = self.schedule(t, x_t)
         x_0 = self.inner(self.factor * x_t + alpha * self.offset, t)
         return (x_0 - self.offset) / self.factor
+
+
+class Padded(Denoiser):
+    """A denoiser of images whose sides are multiples of `stride`, for images of any size.
+
+    x_t (B, C, *S) is continued by reflection at the end of each axis, and the estimate cut back.
+    """
+
+    def __init__(self, denoiser: Denoiser, stride: int) -> None:
+        super().__init__()
+        self.denoiser, self.schedule, self.stride = denoiser, denoiser.schedule, stride
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        size = x_t.shape[2:]
+        missing = [-side % self.stride for side in size]
+        if not any(missing):
+            return self.denoiser(x_t, t)
+        pads = [part for more in reversed(missing) for part in (0, more)]
+        x_0 = self.denoiser(nn.functional.pad(x_t, pads, mode="reflect"), t)
+        for axis, side in enumerate(size, start=2):
+            x_0 = x_0.narrow(axis, 0, side)
+        return x_0
 
 
 class Parts(Denoiser):

@@ -24,12 +24,14 @@ class Objective(Protocol):
     """One training loop serves one network and a GAN.
 
     `losses` yields (player, scalar loss); the loop zeroes, backpropagates and steps that player at
-    every yield. Randomness comes from torch's global generator, which the loop seeds.
+    every yield; a tuple of players shares one loss and one backward pass. Randomness comes from
+    torch's global generator, which the loop seeds. Optional attributes: `rates`, factors of the
+    learning rate by player; `unaveraged`, players that keep their last weights.
     """
 
     players: dict[str, nn.Module]
 
-    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]: ...
+    def losses(self, batch: Batch) -> Iterator[tuple[str | tuple[str, ...], Tensor]]: ...
 
 
 class Denoising:

@@ -1,7 +1,7 @@
 """One network of an objective with its optimiser, as the training loop handles it."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from accelerate import Accelerator
@@ -77,15 +77,11 @@ class Player:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
 
-    def backward(self, loss: Tensor) -> None:
-        """Add the gradient of `loss` to this player's parameters, and to no other's."""
-        if self._sharded:  # reaches the other players' too; the loop has them forgotten
-            self._accelerator.backward(loss * processes.world())  # FSDP takes the mean
-        else:
-            self._accelerator.backward(loss, inputs=self.parameters)
-
     def update(self, clip: float) -> Tensor:
-        """Step along the gradients of all processes, forget them, and return their norm."""
+        """Step along the gradients of all processes, forget them, and return their norm.
+
+        The loop updates the loss scale, once after all players of a turn.
+        """
         if not self._sharded:
             sum_gradients(self.parameters)
         scaler = self._accelerator.scaler
@@ -98,7 +94,6 @@ class Player:
             self._optimizer.step()
         else:
             scaler.step(self._optimizer)  # no step where a gradient overflowed
-            scaler.update()
         self.forget()
         return gathered(norm)
 
@@ -122,6 +117,16 @@ class Player:
         self.module = self._accelerator.unwrap_model(self.network, keep_fp32_wrapper=False)
         self.module._compiled_call_impl = None
         self.module.eval()
+
+
+def backward(players: Sequence[Player], loss: Tensor) -> None:
+    """Add the gradient of `loss` to the parameters of `players`, and to no others'."""
+    first = players[0]
+    if first._sharded:  # reaches the other players' too; the loop has them forgotten
+        first._accelerator.backward(loss * processes.world())  # FSDP takes the mean
+    else:
+        inputs = [parameter for player in players for parameter in player.parameters]
+        first._accelerator.backward(loss, inputs=inputs)
 
 
 def _shard(module: nn.Module, device: torch.device) -> None:

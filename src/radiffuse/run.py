@@ -13,7 +13,8 @@ import os
 import platform
 import shlex
 import subprocess
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from .config import Config
 from .data.dataset import Cases, Facts
 from .errors import UsageError, UserError
 from .files import read_json, write_json
+from .names import did_you_mean
 from .objective import Objective
 from .recipes import index
 
@@ -78,6 +80,40 @@ class Run:
         return dataclasses.replace(self, recipe=dataclasses.replace(self.recipe, steps=steps))
 
 
+    def with_settings(self, values: Mapping[str, str]) -> "Run":
+        """The same run with fields changed that only prediction reads.
+
+        Args:
+            values: field -> value as one would type it.
+
+        Raises:
+            UsageError: the method has no such field, it belongs to the network, or the value is wrong.
+        """
+        if not values:
+            return self
+        free = tuple(getattr(self.recipe, "AFTER_TRAINING", ()))
+        for name in values:
+            if name not in free:
+                hint = did_you_mean(name, free, f"there are {', '.join(free) or 'none'}")
+                raise UsageError(
+                    f"--set {name}: {self.config.method} has no such setting after training; {hint}"
+                )
+        given = {name: _typed(text) for name, text in values.items()}
+        try:
+            recipe = config.replaced(self.recipe, given, "--set")
+        except UserError as error:
+            raise UsageError(str(error)) from None
+        return dataclasses.replace(self, recipe=recipe)
+
+
+def _typed(text: str) -> Any:
+    """A word of the command line as the value it means: 8, 0.5, true, [1, 2], or a text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
 def open_run(path: Path | str) -> Run:
     """Open a run folder and load its EMA weights.
 
@@ -94,7 +130,7 @@ def open_run(path: Path | str) -> Run:
             f"{path}: training has not finished ({MODEL} is missing); "
             "run the same train command again with --resume"
         )
-    objective = recipe.objective()
+    objective = prior_of(made_with, recipe, str(path / CONFIG)).objective()
     load_model(objective, model)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for player in objective.players.values():
@@ -126,6 +162,15 @@ def recipe_of(made_with: Config, where: str) -> Any:
     kind = recipe_class(made_with.method)
     default = config.preset(kind, made_with.preset)
     return config.build(kind, made_with.recipe, where=where, default=default)
+
+
+def prior_of(made_with: Config, recipe: Any, where: str) -> Any:
+    """The recipe whose network a run uses: its own, or that of a prior trained elsewhere."""
+    if not made_with.prior:
+        return recipe
+    method = str(made_with.prior["method"])
+    kind = recipe_class(method)
+    return config.build(kind, made_with.prior["recipe"], where=f"{where}: [prior]", default=kind())
 
 
 def recipe_class(method: str) -> type[Any]:

@@ -270,6 +270,17 @@ class Discrete(Schedule):
         log = start + fraction * torch.where(vanishing, torch.zeros_like(end), end - start)
         return log, torch.where(vanishing, 1 - fraction, torch.ones_like(fraction))
 
+    def time(self, log_ratio: Tensor) -> Tensor:
+        """The inverse of `log_ratio`, in closed form where some signal is left at the end."""
+        grid = self._log_alpha
+        if bool(torch.isinf(grid[-1])):
+            return super().time(log_ratio)
+        target = torch.nn.functional.logsigmoid(2 * log_ratio.double()) / 2
+        right = torch.searchsorted(-grid, -target).clamp(1, self.steps)
+        left = right - 1
+        fraction = ((target - grid[left]) / (grid[right] - grid[left])).clamp(0, 1)
+        return (left + fraction) / self.steps
+
     def alpha(self, t: Tensor) -> Tensor:
         log, factor = self._interpolated(t)
         return torch.exp(log) * factor

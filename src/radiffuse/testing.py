@@ -323,13 +323,18 @@ def check_recipe(kind: Any, facts: Any, batch: dict[str, Tensor], steps: int = 8
     }
     for step in range(steps):
         torch.manual_seed(step)
-        for name, loss in objective.losses(batch):
-            optimisers[name].zero_grad()
+        for who, loss in objective.losses(batch):
+            names = (who,) if isinstance(who, str) else who
+            for name in names:
+                optimisers[name].zero_grad()
             loss.backward()
-            optimisers[name].step()
+            for name in names:
+                optimisers[name].step()
     after = _loss(objective, batch)
     assert after < before, f"the loss does not fall: {before:.4f} -> {after:.4f}"
-    asked = {"seed": torch.arange(3)} if "seed" not in batch and recipe.task.writes else batch
+    asked = {"seed": torch.arange(len(next(iter(batch.values())))), **batch}
+    if recipe.task.name == "generation":
+        asked = {"seed": torch.arange(3)}
     first, second = (recipe.predict(objective, asked) for _ in range(2))
     assert set(first) >= set(recipe.task.writes), f"a prediction holds {recipe.task.writes}"
     for key, value in first.items():
@@ -345,6 +350,6 @@ def _loss(objective: Any, batch: dict[str, Tensor]) -> float:
     return sum(totals) / len(totals)
 
 
-def _played(objective: Any, batch: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+def _played(objective: Any, batch: dict[str, Tensor]) -> Iterator[tuple[Any, Tensor]]:
     with torch.no_grad():
         yield from objective.losses(batch)

@@ -1,9 +1,10 @@
 """The one training loop: any objective, any number of players, one process or many.
 
 A step takes `batch` cases, cut into micro-batches. Each yield of `objective.losses` is a turn: the
-player named is updated from the sum of the gradients of that loss over all micro-batches and
-processes, and only then the objective's code goes on. Every turn of every micro-batch seeds torch's
-global generator from (seed, step, micro-batch, turn), so that a run can be cut anywhere.
+player named (or the players, a tuple of names) is updated from the sum of the gradients of that
+loss over all micro-batches and processes, and only then the objective's code goes on. Every turn
+of every micro-batch seeds torch's global generator from (seed, step, micro-batch, turn), so that a
+run can be cut anywhere.
 """
 
 import time
@@ -22,18 +23,26 @@ from .errors import UsageError, UserError
 from .health import Meter, Turn, bad_case, bad_name, likely_cause
 from .interrupt import Interrupt
 from .options import TrainOptions
-from .player import Player, accelerator_for
+from .player import Player, accelerator_for, backward
 from .progress import Reporter, say
 
 __all__ = ["TrainOptions", "train"]
 
 
+Who = str | tuple[str, ...]
+"""The player whose turn it is, or the players that share one loss."""
+
+
 class Trainable(Protocol):
-    """What the loop needs of an objective."""
+    """What the loop needs of an objective.
+
+    Two attributes are optional: `rates`, a factor of the learning rate by player (1 where none is
+    given), and `unaveraged`, players whose last weights are kept in place of an average (critics).
+    """
 
     players: dict[str, nn.Module]
 
-    def losses(self, batch: Batch, /) -> Iterator[tuple[str, Tensor]]: ...
+    def losses(self, batch: Batch, /) -> Iterator[tuple[Who, Tensor]]: ...
 
 
 def train(
@@ -102,7 +111,13 @@ class Trainer:
         self.players = {
             name: Player(module, options, self.accelerator) for name, module in self.modules.items()
         }
-        self.average = PowerAverage(self.trained(), options.ema)
+        self.rates: dict[str, float] = {name: 1.0 for name in self.modules}
+        self.rates |= dict(getattr(objective, "rates", {}))
+        last = set(getattr(objective, "unaveraged", ()))
+        if not {*self.rates, *last} <= self.modules.keys():
+            raise ValueError("`rates` and `unaveraged` name players that the objective lacks")
+        kept = {n: t for n, t in self.trained().items() if n.partition(".")[0] not in last}
+        self.average = PowerAverage(kept, options.ema)
         self.meter = Meter(scaled=self.accelerator.scaler is not None, cause=self.cause)
         self.batches = Batches(
             cases, batch=options.batch, accumulate=options.accumulate, seed=options.seed
@@ -178,8 +193,9 @@ class Trainer:
 
     def take(self, parts: list[Part]) -> None:
         """One step: every turn of every player, then the averages."""
-        for player in self.players.values():
-            player.set_rate(self.options.rate(self.step, self.seconds))
+        rate = self.options.rate(self.step, self.seconds)
+        for name, player in self.players.items():
+            player.set_rate(rate * self.rates[name])
         device, channels_last = self.accelerator.device, self.options.channels_last
         losses = [
             (part, iter(self.objective.losses(place(part.batch, device, channels_last))))
@@ -198,24 +214,27 @@ class Trainer:
         if every and self.step % every == 0:
             self._together(lambda: write_snapshot(self.out, self.step, self.average.averages))
 
-    def _turn(self, turn: int, losses: list[tuple[Part, Iterator[tuple[str, Tensor]]]]) -> bool:
-        """Advance every micro-batch by one yield and update the player named; False at the end."""
-        names = set()
+    def _turn(self, turn: int, losses: list[tuple[Part, Iterator[tuple[Who, Tensor]]]]) -> bool:
+        """Advance every micro-batch by one yield and update who is named; False at the end."""
+        named = set()
         total = torch.zeros((), device=self.accelerator.device)
         for part, iterator in losses:
             self._seed(part.slot, turn)
-            name, loss = next(iterator, (None, total))
-            names.add(name)
-            if name is not None:
-                self.players[name].backward(loss * part.weight)
+            who, loss = next(iterator, (None, total))
+            named.add(who)
+            if who is not None:
+                backward([self.players[name] for name in _names(who)], loss * part.weight)
                 total += loss.detach() * part.weight
-        (name,) = names  # the same on every micro-batch, or the objective is wrong
-        if name is None:
+        (who,) = named  # the same on every micro-batch, or the objective is wrong
+        if who is None:
             return False
-        norm = self.players[name].update(self.options.clip)
+        norms = {name: self.players[name].update(self.options.clip) for name in _names(who)}
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.update()
         for player in self.players.values():
             player.forget()
-        self.meter.add(Turn(self.step + 1, name, total, norm))
+        for name, norm in norms.items():
+            self.meter.add(Turn(self.step + 1, name, total, norm))
         return True
 
     def _seed(self, slot: int, turn: int) -> None:
@@ -352,3 +371,7 @@ class Trainer:
         trained = self.trained()
         for name, value in self.averaged().items():
             trained[name].copy_(value)
+
+
+def _names(who: Who) -> tuple[str, ...]:
+    return (who,) if isinstance(who, str) else who

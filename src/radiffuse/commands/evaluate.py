@@ -29,6 +29,8 @@ class Flags:
         out: JSON file to write; RUN/metrics.json where left out. Pictures go to a folder beside it.
         count: generated images to measure (generative methods).
         steps: network evaluations of the sampler; the recipe's own number where left out.
+        samples: draws per case (methods that average draws); the recipe's own number where left out.
+        set: field=value words, settings of the recipe that only prediction reads.
         seed: sample k depends on this and on k alone.
         batch: cases at once; changes nothing but speed and memory.
         weights: a feature network of your own for FID and KID, as safetensors.
@@ -41,6 +43,8 @@ class Flags:
     out: Path | None = None
     count: int | None = None
     steps: int | None = None
+    samples: int | None = None
+    set: tuple[str, ...] = ()
     seed: int = 0
     batch: int = 16
     weights: Path | None = None
@@ -50,10 +54,14 @@ def run(arguments: Sequence[str]) -> None:
     """Measure, and write `metrics.json`."""
     flags = parsing.parse(Flags, arguments, "radiffuse evaluate")
     parsing.positive({"--count": flags.count, "--steps": flags.steps, "--batch": flags.batch})
+    parsing.positive({"--samples": flags.samples})
     processes.start()
     opened = open_run(flags.run).with_steps(flags.steps)
+    settings = parsing.pairs(flags.set, "--set")
+    settings |= {} if flags.samples is None else {"samples": str(flags.samples)}
+    opened = opened.with_settings(settings)
     source = source_of(opened.config, flags.data, flags.map)
-    cases = open_source(source)
+    cases = open_source(source, opened.recipe)
     check_keys(opened.config.method, opened.recipe, cases.keys, source)
     held_out = cases.held_out() if flags.split is None else cases.split(flags.split)
     out = flags.out or flags.run / "metrics.json"
@@ -87,8 +95,11 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _table(record: dict[str, Any]) -> str:
-    """Method, baseline and reference side by side, and why a number is missing."""
-    who = [name for name in ("method", "baseline", "reference") if name in record]
+    """Method, baselines and reference side by side, and why a number is missing."""
+    others = {k: v for k, v in record.get("baselines", {}).items() if v != record.get("baseline")}
+    record = {k: v for k, v in record.items() if k in ("method", "baseline", "reference")} | others
+    order = ("method", "baseline", *others, "reference")
+    who = [name for name in order if name in record]
     metrics = list(dict.fromkeys(metric for name in who for metric in record[name]))
     rows = [["", *who]]
     rows += [[metric, *(_cell(record[name].get(metric, {})) for name in who)] for metric in metrics]

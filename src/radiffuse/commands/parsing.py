@@ -146,7 +146,7 @@ def _one_line(box: str) -> str:
 
 
 def pairs(words: Sequence[str], flag: str = "--map") -> dict[str, str]:
-    """`key=column` words as a dict.
+    """`key=column` or `field=value` words as a dict.
 
     Raises:
         UsageError: a word without "=", with an empty side, or a key given twice.
@@ -155,9 +155,10 @@ def pairs(words: Sequence[str], flag: str = "--map") -> dict[str, str]:
     for word in words:
         key, equals, column = word.partition("=")
         if not (equals and key and column):
-            raise UsageError(
-                f"{flag} {word}: write key=column, as in {flag} source=t1 target=flair"
-            )
+            example = "key=column, as in --map source=t1 target=flair"
+            if flag == "--set":
+                example = "field=value, as in --set acceleration=8"
+            raise UsageError(f"{flag} {word}: write {example}")
         if key in found:
             raise UsageError(f"{flag} {word}: the key '{key}' is given twice")
         found[key] = column

@@ -1,14 +1,16 @@
 """Writing what a command made: samples, outputs in the format of their inputs, a sheet."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..data.formats import read_image, save_image, save_like
 from ..data.image import Image, oriented
+from ..data.nifti import write_displacement
 from ..data.transforms import resize, to_unit
 from ..run import Run
 
@@ -52,9 +54,16 @@ def write_output(
 ) -> str | float | list[float]:
     """Write an image or a label map like its input, and return the file's name.
 
-    A `raw` image becomes a float32 NIfTI of the values themselves. Anything else (a class
+    A `raw` image becomes a float32 NIfTI of the values themselves, a raw `displacement` (voxels) a
+    vector NIfTI in mm, and a `path` (one channel a frame) a 4-D NIfTI. Anything else (a class
     probability, a vector) comes back as plain numbers for the JSON file.
     """
+    if name.name.endswith("-displacement") and raw:
+        file = name.with_name(name.name + ".nii.gz")
+        write_displacement(value, like.affine, file)
+        return file.name
+    if name.name.endswith("-path"):
+        return save_like(like, value, name.with_name(name.name + ".nii.gz")).name
     if raw and value.dim() == len(like.size) + 1:
         file = name.with_name(name.name + ".nii.gz")
         save_image(replace(like, data=value.detach().float().cpu(), range=None), file)
@@ -64,6 +73,20 @@ def write_output(
         return save_like(like, value, name, labels=labels).name
     numbers: float | list[float] = value.tolist()
     return numbers
+
+
+def said_of(outputs: Mapping[str, Tensor], like: Image) -> dict[str, Any]:
+    """What `predictions.json` says of a case beyond files and values: the units of a displacement."""
+    if "displacement" not in outputs:
+        return {}
+    known = like.affine is not None
+    return {
+        "displacement": {
+            "unit": "mm",
+            "axes": "LPS",
+            "geometry": "of the fixed image" if known else "unknown: voxels of 1 mm are assumed",
+        }
+    }
 
 
 def write_sheet(folder: Path, files: Sequence[Path], most: int = 64, side: int = 128) -> None:

@@ -1,23 +1,25 @@
 """`radiffuse predict RUN`: one file per case and output key, in the format of the input."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import tyro
+from torch import Tensor
 
 from .. import processes
 from ..data.dataset import Cases
 from ..data.image import Image
 from ..errors import UserError
 from ..files import read_json, write_json
+from ..metrics.estimate import Sums
 from ..noise import derive
 from ..run import Run, open_run
 from ..tasks.base import Task
 from . import parsing
-from .pictures import write_output
+from .pictures import said_of, write_output
 from .predictions import Folder
 from .source import check_given, open_source, source_of
 
@@ -31,9 +33,11 @@ class Flags:
         out: folder to write.
         data: file or folder of the data; those of the training where left out.
         map: key=column words; those of the training where left out.
-        split: train, val or test; test where left out, or val where there is no test.
+        split: train, val or test. Where left out: test, or val where there is no test; other data
+            than those of the training, which name no splits, are all predicted.
         samples: draws per case; they differ by their seeds.
         steps: network evaluations of the sampler; the recipe's own number where left out.
+        set: field=value words, settings of the recipe that only prediction reads.
         seed: a case's draw depends on this, its name and the draw's number alone.
         batch: cases at once; changes nothing but speed and memory.
     """
@@ -45,6 +49,7 @@ class Flags:
     split: str | None = None
     samples: int = 1
     steps: int | None = None
+    set: tuple[str, ...] = ()
     seed: int = 0
     batch: int = 16
 
@@ -61,18 +66,19 @@ def run(arguments: Sequence[str]) -> None:
             f"{flags.run}: {method} makes images from nothing but seeds; "
             f"use `radiffuse sample {flags.run} --count N --out DIR`"
         )
-    opened = opened.with_steps(flags.steps)
+    opened = opened.with_steps(flags.steps).with_settings(parsing.pairs(flags.set, "--set"))
     source = source_of(opened.config, flags.data, flags.map)
-    every = open_source(source)
-    cases = every.held_out() if flags.split is None else every.split(flags.split)
+    every = open_source(source, opened.recipe)
+    cases = _asked(every, flags, opened.config.data.path)
     check_given(method, opened.recipe, cases.keys, source)
     settings = {
         "method": method,
         "model_sha256": opened.model_sha256,
         "data": cases.fingerprint,
-        "split": cases.split_of[0],
+        "split": flags.split or "/".join(sorted(set(cases.split_of))),
         "samples": flags.samples,
         "steps": flags.steps,
+        "set": sorted(flags.set),
         "seed": flags.seed,
     }
     folder = Folder(flags.out, flags.run, settings, ["predict", *arguments])
@@ -90,32 +96,92 @@ def run(arguments: Sequence[str]) -> None:
         print(f"{len(cases)} cases predicted in {flags.out}")
 
 
+def _asked(every: Cases, flags: Flags, trained_on: str) -> Cases:
+    """The cases to predict."""
+    if flags.split is not None:
+        return every.split(flags.split)
+    new = flags.data is not None and flags.data != trained_on
+    return every if new and every.split_here else every.held_out()
+
+
 def _predict(opened: Run, cases: Cases, flags: Flags) -> Iterator[dict[str, Any]]:
     """Predict this process's share of the cases, and say what was written for each."""
     mine = processes.share(len(cases), processes.rank(), processes.world())
-    raw = opened.recipe.task.raw
-    for sample in range(flags.samples):
-        for first in range(mine.start, mine.stop, flags.batch):
-            rows = range(first, min(first + flags.batch, mine.stop))
+    for first in range(mine.start, mine.stop, flags.batch):
+        rows = range(first, min(first + flags.batch, mine.stop))
+        batch = {key: value.to(opened.device) for key, value in cases.batch(rows).items()}
+        sums: dict[str, Sums] = {}
+        for sample in range(flags.samples):
             seeds = [derive(flags.seed, cases.ids[row], sample) for row in rows]
-            batch = {**cases.batch(rows), "seed": torch.tensor(seeds)}
-            batch = {key: value.to(opened.device) for key, value in batch.items()}
-            outputs = opened.recipe.predict(opened.objective, batch)
+            told = {**batch, "seed": torch.tensor(seeds, device=opened.device)}
+            outputs = opened.recipe.predict(opened.objective, told)
+            for key, value in outputs.items():
+                if flags.samples > 1 and value.is_floating_point():
+                    sums.setdefault(key, Sums()).add(value.detach().cpu())
             for place, (row, seed) in enumerate(zip(rows, seeds, strict=True)):
-                name = cases.ids[row] + (f"-{sample:02d}" if flags.samples > 1 else "")
-                entry = {"case": cases.ids[row], "patient": cases.patients[row], "seed": seed}
-                like = _like(cases, row, opened.recipe.task)
-                written = {
-                    key: write_output(value[place], like, flags.out / f"{name}-{key}", key in raw)
-                    for key, value in outputs.items()
-                }
-                files = {key: item for key, item in written.items() if isinstance(item, str)}
-                values = {key: item for key, item in written.items() if not isinstance(item, str)}
-                yield {**entry, "files": files, "values": values}
+                one = {key: value[place] for key, value in outputs.items()}
+                end = f"-{sample:02d}" if flags.samples > 1 else ""
+                yield {**_written(opened, cases, row, one, flags.out, end), "seed": seed}
+        if sums:
+            yield from _summed(opened, cases, rows, sums, flags)
 
 
-def _like(cases: Cases, row: int, task: Task) -> Image:
-    """The stored image whose type, range and geometry the outputs take."""
+def _written(
+    opened: Run, cases: Cases, row: int, outputs: Mapping[str, Tensor], out: Path, end: str
+) -> dict[str, Any]:
+    """Write the outputs of one draw of one case, and say what was written."""
+    task = opened.recipe.task
+    like = _like(cases, row, task)
+    written = {
+        key: write_output(
+            value,
+            _like(cases, row, task, key),
+            out / f"{cases.ids[row]}{end}-{key}",
+            key in task.raw,
+        )
+        for key, value in outputs.items()
+    }
+    files = {key: item for key, item in written.items() if isinstance(item, str)}
+    values = {key: item for key, item in written.items() if not isinstance(item, str)}
+    entry = {"case": cases.ids[row], "patient": cases.patients[row]}
+    return {**entry, "files": files, "values": values, **said_of(outputs, like)}
+
+
+def _summed(
+    opened: Run, cases: Cases, rows: range, sums: Mapping[str, Sums], flags: Flags
+) -> Iterator[dict[str, Any]]:
+    """Write CASE-KEY-mean like a draw, and CASE-KEY-std as float NIfTI in the stored units."""
+    task = opened.recipe.task
+    for place, row in enumerate(rows):
+        files: dict[str, Any] = {}
+        for key, several in sums.items():
+            like = _like(cases, row, task, key)
+            mean, std = several.mean[place].float(), several.std()[place]
+            if mean.dim() != len(like.size) + 1:
+                continue
+            stored = key not in task.raw and like.range is not None
+            low, high = like.range if stored and like.range else (-1.0, 1.0)
+            name = flags.out / f"{cases.ids[row]}-{key}"
+            files[f"{key}-mean"] = write_output(
+                mean, like, name.with_name(f"{name.name}-mean"), key in task.raw
+            )
+            files[f"{key}-std"] = write_output(
+                std * (high - low) / 2, like, name.with_name(f"{name.name}-std"), raw=True
+            )
+        if files:
+            yield {
+                "case": cases.ids[row],
+                "patient": cases.patients[row],
+                "samples": flags.samples,
+                "files": files,
+                "values": {},
+            }
+
+
+def _like(cases: Cases, row: int, task: Task, key: str = "") -> Image:
+    """The stored image whose type, range and geometry the output `key` takes: its own if there."""
+    if key in cases.image_keys:
+        return cases.image(row, key)
     keys = [key for key in (*task.reads, *cases.image_keys) if key in cases.image_keys]
     if keys:
         return cases.image(row, keys[0])

@@ -34,6 +34,7 @@ class Flags:
         count: number of samples.
         out: folder to write.
         steps: network evaluations of the sampler; the recipe's own number where left out.
+        set: field=value words, settings of the recipe that only prediction reads.
         seed: sample k depends on this and on k alone.
         batch: samples drawn at once; changes nothing but speed and memory.
         labels: class of each sample, number or name, used in turn (class-conditional runs).
@@ -43,6 +44,7 @@ class Flags:
     count: int
     out: Path
     steps: int | None = None
+    set: tuple[str, ...] = ()
     seed: int = 0
     batch: int = 16
     labels: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--label"])] = ()
@@ -59,12 +61,13 @@ def run(arguments: Sequence[str]) -> None:
             f"{flags.run}: {opened.config.method} predicts from cases; "
             f"use `radiffuse predict {flags.run} --data PATH --out DIR`"
         )
-    opened = opened.with_steps(flags.steps)
+    opened = opened.with_steps(flags.steps).with_settings(parsing.pairs(flags.set, "--set"))
     labels = _labels(opened, flags.labels)
     settings = {
         "method": opened.config.method,
         "model_sha256": opened.model_sha256,
         "steps": opened.recipe.steps,
+        "set": sorted(flags.set),
         "seed": flags.seed,
         "labels": labels,
     }

@@ -7,13 +7,14 @@ from typing import Any
 
 from ..config import Config, DataSource
 from ..data.dataset import Cases, open_cases
+from ..data.neighbours import with_neighbours
 from ..errors import UserError
 from .parsing import pairs
 
 
-def open_source(source: DataSource) -> Cases:
-    """Open the cases that a configuration names."""
-    return open_cases(
+def open_source(source: DataSource, recipe: Any = None) -> Cases:
+    """Open the cases that a configuration names, with the neighbouring slices a recipe asks for."""
+    cases = open_cases(
         source.path,
         mapping=source.map,
         range=_range(source),
@@ -21,6 +22,7 @@ def open_source(source: DataSource) -> Cases:
         seed=source.seed,
         on_leak=source.leak,
     )
+    return with_neighbours(cases, getattr(recipe, "NEIGHBOURS", ()))
 
 
 def source_of(made_with: Config, data: str | None, words: Sequence[str]) -> DataSource:
@@ -32,9 +34,14 @@ def source_of(made_with: Config, data: str | None, words: Sequence[str]) -> Data
     source = made_with.data
     if words:
         source = replace(source, map=pairs(words))
+    if data is not None and Path(data).suffix in (".h5", ".hdf5"):
+        # k-space files name their keys themselves
+        return DataSource(path=data, map=pairs(words))
     if data is not None:
         return replace(source, path=data)
-    if ("/" in source.path or "." in source.path) and not Path(source.path).exists():
+    embedded = source.path.partition(":")[0] in ("brains", "brains3d")
+    named = "/" in source.path or "." in source.path
+    if named and not embedded and not Path(source.path).exists():
         raise UserError(f"{source.path}: the training data are gone; name data with --data PATH")
     return source
 

@@ -10,12 +10,14 @@ import torch
 
 from .. import checkpoint, config, processes
 from ..config import Config
-from ..data.dataset import check_trainable
+from ..data.cases import check_pairs
+from ..data.dataset import Cases, check_trainable
 from ..errors import UserError
 from ..noise import derive
 from ..options import TrainOptions
 from ..run import CONFIG, about, command_line, read_run_config, write_manifest
 from ..train import train
+from .prior import adopt
 from .source import check_keys, open_source
 from .train_flags import Order, order
 
@@ -23,9 +25,12 @@ from .train_flags import Order, order
 def run(arguments: Sequence[str]) -> None:
     """Open the data, fit the recipe to them, write what the run is made with, and train."""
     asked = order(arguments)
-    cases = open_source(asked.data)
+    if asked.prior is not None:
+        return adopt(asked, asked.prior, command_line(["train", *arguments]))
+    cases = open_source(asked.data, asked.recipe)
     check_trainable(cases)
     check_keys(asked.method, asked.recipe, cases.keys, asked.data)
+    check_pairs(cases, asked.recipe.task.paired, asked.method)
     if processes.is_main():
         for line in cases.notices:
             print(f"note: {line}", file=sys.stderr)
@@ -45,7 +50,7 @@ def run(arguments: Sequence[str]) -> None:
     if processes.is_main():
         config.write_config(asked.out / CONFIG, made_with)
         write_manifest(asked.out, manifest)
-    training = cases.split("train")
+    training = _suitable(asked.method, recipe, cases.split("train"))
     torch.manual_seed(derive(asked.train.seed, "weights"))
     objective = recipe.objective()
     try:
@@ -61,6 +66,29 @@ def run(arguments: Sequence[str]) -> None:
         raise KeyboardInterrupt(
             f"interrupted; nothing is lost: the same command with --resume goes on in {asked.out}"
         ) from None
+
+
+def _suitable(method: str, recipe: Any, cases: Cases) -> Cases:
+    """The training cases a recipe takes: a method of healthy images leaves the others out.
+
+    Raises:
+        UserError: fewer than two remain.
+    """
+    choose = getattr(recipe, "suitable", None)
+    if choose is None:
+        return cases
+    rows: list[int] = []
+    for first in range(0, len(cases), 64):
+        part = range(first, min(first + 64, len(cases)))
+        kept = choose(cases.batch(part)).tolist()
+        rows += [row for row, good in zip(part, kept, strict=True) if good]
+    if len(rows) < 2:
+        raise UserError(
+            f"{cases.source}: {method} trains on healthy cases only (label {recipe.healthy}, or an "
+            f"empty mask), and {len(rows)} of {len(cases)} training cases are; --healthy N says "
+            "which label is healthy"
+        )
+    return cases if len(rows) == len(cases) else cases.take(rows)
 
 
 def _changed(before: Any, after: Any) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ OWN = (
     "size",
     "data_leak",
     "resume",
+    "prior",
     "train",
     "recipe",
 )
@@ -56,6 +57,7 @@ class Order:
         data: where the data come from.
         out: run folder.
         resume: go on where an earlier training stopped.
+        prior: run whose network is taken over in place of a training.
     """
 
     method: str
@@ -65,6 +67,7 @@ class Order:
     data: DataSource
     out: Path
     resume: bool
+    prior: Path | None = None
 
 
 def order(arguments: Sequence[str]) -> Order:
@@ -75,7 +78,8 @@ def order(arguments: Sequence[str]) -> Order:
     """
     start = _start(arguments)
     words = list(arguments[1:]) if arguments[0] == start.method else list(arguments)
-    flags = parsing.parse(_flags_of(start), words, f"{PROG} {start.method}")
+    adopts = parsing.option(words, "--prior") is not None
+    flags = parsing.parse(_flags_of(start, adopts), words, f"{PROG} {start.method}")
     data = DataSource(
         path=flags.data,
         map=parsing.pairs(flags.map),
@@ -90,7 +94,10 @@ def order(arguments: Sequence[str]) -> Order:
     recipe = start.kind(
         **{f.name: getattr(flags.recipe, f.name) for f in dataclasses.fields(start.kind)}
     )
-    return Order(start.method, start.preset, recipe, flags.train, data, flags.out, flags.resume)
+    return Order(
+        *(start.method, start.preset, recipe, flags.train, data),
+        *(flags.out, flags.resume, flags.prior),
+    )
 
 
 def _pair(values: tuple[float, ...]) -> tuple[float, float]:
@@ -140,13 +147,13 @@ def _from_config(file: Path, method: str | None, preset: str | None) -> Start:
     return Start(earlier.method, kind, earlier.preset, recipe, options, earlier.data)
 
 
-def _flags_of(start: Start) -> type[Any]:
-    """The dataclass of all flags of one method, with their defaults."""
+def _flags_of(start: Start, adopts: bool) -> type[Any]:
+    """The dataclass of all flags of one method, with their defaults; a prior brings its data."""
     data = start.data or DataSource("")
     words = tuple(f"{key}={column}" for key, column in data.map.items())
     shown = _recipe_flags(start.kind)
     values = {f.name: getattr(start.recipe, f.name) for f in dataclasses.fields(start.recipe)}
-    path = {"default": start.data.path} if start.data else {}
+    path = {"default": data.path} if start.data or adopts else {}
     own = [
         _flag("data", str, "file or folder of the data, or brains for embedded ones", **path),
         _flag("out", Path, "run folder to write"),
@@ -162,6 +169,12 @@ def _flags_of(start: Start) -> type[Any]:
             default=data.leak,
         ),
         _flag("resume", bool, "go on with the run in --out, if there is one", default=False),
+        _flag(
+            "prior",
+            Path | None,
+            "take the network of this run, trained elsewhere, and train nothing",
+            default=None,
+        ),
         ("train", TrainOptions, field(default=start.train)),
         ("recipe", Annotated[shown, tyro.conf.arg(name="")], field(default=shown(**values))),
     ]

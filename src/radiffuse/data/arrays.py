@@ -79,7 +79,7 @@ def _table(path: Path, arrays: Mapping[str, np.ndarray], count: int) -> Table:
     meta = {name: strings(arrays[name]) for name in METADATA if name in arrays}
     ids = _ids(meta, count, path)
     columns: dict[str, Column] = {}
-    texts: dict[str, tuple[str, ...]] = {}
+    texts: dict[str, tuple[str, ...]] = {"slice": meta["slice"]} if "slice" in meta else {}
     for name, array in arrays.items():
         if name in METADATA:
             continue
@@ -182,4 +182,5 @@ def open_fastmri(path: Path) -> Table:
         data = _channels_first(torch.from_numpy(target.astype(np.float32)))
         columns["image"] = ArrayColumn(data, "image", f"{path}: {name}", modality="MR")
     ids = tuple(f"{path.stem}_slice{row:03d}" for row in range(len(kspace)))
-    return Table(str(path), ids, columns, patients=(path.stem,) * len(ids))
+    texts = {"slice": tuple(str(row) for row in range(len(ids)))}
+    return Table(str(path), ids, columns, patients=(path.stem,) * len(ids), texts=texts)

@@ -12,6 +12,7 @@ The template is the ICBM 152 nonlinear 2009a symmetric average (Fonov et al. 201
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -56,6 +57,7 @@ class BrainOptions:
         contrast: of lesions: 1 replaces tissue altogether, 0 is not visible.
         noise: standard deviation of the noise, of the brightest tissue.
         label: "level" (low, middle, high slice), "lesion" (no, yes) or "none".
+        pairs: "none"; "people" or "motion" make pairs for registration (see `pairs`), without labels.
     """
 
     count: int = 256
@@ -65,6 +67,7 @@ class BrainOptions:
     contrast: float = 1.0
     noise: float = 0.02
     label: str = "level"
+    pairs: str = "none"
 
 
 def parse(name: str) -> tuple[bool, BrainOptions]:
@@ -90,6 +93,8 @@ def parse(name: str) -> tuple[bool, BrainOptions]:
         raise UsageError(f"{name}: count >= 1, size 8 to 256 and lesions 0 to 1 are possible")
     if options.label not in labels:
         raise UsageError(f"{name}: label is one of {', '.join(labels)}")
+    if options.pairs not in ("none", "people", "motion"):
+        raise UsageError(f"{name}: pairs is one of none, people, motion")
     return volumes, options
 
 
@@ -100,7 +105,13 @@ def open_brains(name: str, seed: int = 0) -> Table:
     the left. Volumes have index axes to the right, front and top. Both have their affine.
     """
     volumes, options = parse(name)
-    made = [_case(index, volumes, options, seed) for index in range(options.count)]
+    about = f"radiffuse brains 1, {volumes}, {options}, seed {seed}"
+    if options.pairs != "none":
+        from .pairs import open_pairs
+
+        return open_pairs(name, volumes, options, seed, hashlib.sha256(about.encode()).hexdigest())
+    about = about.replace(", pairs='none'", "")
+    made = [make_case(index, volumes, options, seed) for index in range(options.count)]
     affines = torch.stack([case.affine for case in made])
 
     def column(key: str) -> Column:
@@ -117,7 +128,6 @@ def open_brains(name: str, seed: int = 0) -> Table:
         words = LEVELS if options.label == "level" else ("healthy", "lesion")
         columns["label"] = labels_from(torch.tensor(labels), name, ids)
         names = tuple(words[label] for label in labels)
-    about = f"radiffuse brains 1, {volumes}, {options}, seed {seed}"
     return Table(
         source=name,
         ids=ids,
@@ -130,7 +140,9 @@ def open_brains(name: str, seed: int = 0) -> Table:
 
 
 @dataclass(frozen=True)
-class _Case:
+class Case:
+    """One slice or volume: pictures by key, and their place in space."""
+
     name: str
     patient: str
     level: int
@@ -139,22 +151,40 @@ class _Case:
     affine: Tensor
 
 
-def _case(index: int, volumes: bool, options: BrainOptions, seed: int) -> _Case:
-    """One slice or volume. The person depends on (seed, person) alone, the noise on the case."""
+def make_case(
+    index: int,
+    volumes: bool,
+    options: BrainOptions,
+    seed: int,
+    *,
+    affine: Tensor | None = None,
+    pulled: Callable[[Tensor], Tensor] | None = None,
+    frame: int = 0,
+) -> Case:
+    """One slice or volume. The person depends on (seed, person) alone, the noise on the case.
+
+    Args:
+        index, volumes, options, seed: which one.
+        affine: of another case's grid; None: the case's own.
+        pulled: displacement in mm of the world points at which the person is read.
+        frame: number of a moving picture's frame; each has its own noise.
+    """
     person, level = (index, 0) if volumes else divmod(index, len(LEVELS))
     who = subject(seed, person)
     draw = generator("case", seed, volumes, index)
     height = float(uniform(draw, *_BANDS_MM[level]))
-    affine = _volume_affine(options.size) if volumes else _slice_affine(options.size, height)
+    if affine is None:
+        affine = _volume_affine(options.size) if volumes else _slice_affine(options.size, height)
     shape = (options.size,) * (3 if volumes else 2)
     points = _points(affine, shape)
-    where = who.to_template(points)
+    where = who.to_template(points if pulled is None else points + pulled(points))
     fine = where if volumes else _finer(where, shape)
     maps = sample(template(), fine, TEMPLATE_ORIGIN, 1.0)
     fractions = tissue(maps, who.fluid)
     # Lesions are drawn for every case, used or not, so that noise does not depend on `lesions`.
     has = bool(uniform(draw, 0, 1) < options.lesions)
     place = uniform(draw, 0, 1, 5)
+    draw = generator("frame", seed, volumes, index, frame) if frame else draw
     ball = _lesion(place, fine, fractions, options) if has else torch.zeros(len(fine))
     images = contrasts(maps, fractions, ball * options.contrast, who)
     bias = sample(who.bias[None], points, FIELD_ORIGIN, CELL_MM)[0].exp().reshape(shape)
@@ -166,7 +196,7 @@ def _case(index: int, volumes: bool, options: BrainOptions, seed: int) -> _Case:
     noisy["tissue"] = parts.argmax(0).to(torch.uint8)
     noisy["lesion"] = (_pixels(ball, shape) > 0.5).to(torch.uint8)
     name = f"brain{person:04d}" + ("" if volumes else f"_{LEVELS[level]}")
-    return _Case(name, f"brain{person:04d}", level, int(noisy["lesion"].any()), noisy, affine)
+    return Case(name, f"brain{person:04d}", level, int(noisy["lesion"].any()), noisy, affine)
 
 
 def _slice_affine(size: int, height: float) -> Tensor:

@@ -63,6 +63,7 @@ class Cases:
         shapes: `(C, *S)` by key, of every case where they differ; () where they are all alike.
         lines: notices so far.
         known: fingerprint where it is known without reading.
+        split_here: whether the splits were drawn here, because the data name none.
     """
 
     source: str
@@ -77,6 +78,7 @@ class Cases:
     shapes: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
     known: str | None = None
+    split_here: bool = False
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -296,3 +298,20 @@ def check_labels(cases: Cases, classes: int) -> None:
             f"{cases.source}: case {cases.ids[index]} has label {int(labels[index])}, but the "
             f"model knows the {classes} classes 0 to {classes - 1}"
         )
+
+
+def check_pairs(cases: Cases, keys: Sequence[str], method: str) -> None:
+    """Refuse data that say of themselves that `keys` are of different people.
+
+    Text columns KEY_patient say whose image KEY is, for data that are not paired.
+
+    Raises:
+        UserError: names the first such case.
+    """
+    texts = [cases.texts.get(f"{key}_patient") for key in keys]
+    for index, people in enumerate(zip(*(text for text in texts if text), strict=False)):
+        if len(set(people)) > 1:
+            raise UserError(
+                f"{cases.source}: case {cases.ids[index]} pairs {' and '.join(people)}: "
+                f"{method} needs {' and '.join(keys)} of the same person; syndiff does not"
+            )

@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import UserError
 from .cases import Cases, Facts, Range, check_labels, check_trainable
 from .columns import Column, names_mask
+from .grids import check_pair
 from .scan import Seen, check_scalars, scan, value_range
 from .splits import OnLeak, assign, guard
 from .table import Table, labels_from, labels_from_text
@@ -89,6 +90,7 @@ def cases_from(
         if column.kind in ("image", "mask")
     }
     check_scalars(columns, table.source, table.ids)
+    check_pair(columns, seen, table.source, table.ids)
     table.notices.extend(line for look in seen.values() for line in look.notices)
     patients, split_of, rows = _split(table, _pictures(columns, seen), seed, on_leak)
     training = [row for row in rows if split_of[row] == "train"] or rows
@@ -111,6 +113,7 @@ def cases_from(
         shapes=shapes,
         lines=table.notices,
         known=table.fingerprint,
+        split_here=table.split_of is None,
     )
 
 

@@ -84,7 +84,7 @@ def _csv_table(path: Path, cells: dict[str, tuple[str, ...]], count: int) -> Tab
         raise UserError(f"{path}: case {twice[0]} stands twice ({len(twice)} such)")
     notices: list[str] = []
     columns: dict[str, Column] = {}
-    texts: dict[str, tuple[str, ...]] = {}
+    texts = {"slice": cells["slice"]} if "slice" in cells else {}
     label_names = cells.get("label_name")
     for name, values in cells.items():
         if name in _METADATA:

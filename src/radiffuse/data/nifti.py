@@ -118,12 +118,52 @@ def write_nifti(image: Image, path: Path) -> None:
     array = array[0] if len(array) == 1 else np.moveaxis(array, 0, -1)
     affine = np.eye(4) if image.affine is None else image.affine.numpy()
     file = nibabel.Nifti1Image(array, affine)
-    file.header.set_xyzt_units("mm")
     if image.affine is not None:
+        _place(file, affine)
+    _save(file, path)
+
+
+def write_displacement(field: torch.Tensor, affine: torch.Tensor | None, path: Path) -> None:
+    """Write a displacement field as ITK reads it: a vector image, LPS components in mm.
+
+    The file has five axes (I, J, K, 1, n), intent "vector" and the geometry of the fixed image:
+    `SimpleITK.DisplacementFieldTransform(SimpleITK.ReadImage(path, SimpleITK.sitkVectorFloat64))`
+    resamples the moving image onto it. A picture has two components where it lies in an axial plane or
+    nowhere at all, and three elsewhere.
+
+    Args:
+        field: u (n, *S) in voxels; the moving image is read at x + u(x).
+        affine: of the fixed image; None: voxels of 1 mm.
+        path: .nii or .nii.gz.
+    """
+    import nibabel
+
+    axes = len(field)
+    ras = torch.eye(4, dtype=torch.float64) if affine is None else affine.double()
+    lps = torch.diag(torch.tensor([-1.0, -1.0, 1.0], dtype=torch.float64)) @ ras[:3, :axes]
+    vectors = torch.einsum("ia,a...->...i", lps, field.detach().cpu().double())
+    if axes == 2 and float(lps[2].abs().max()) < 1e-6:
+        vectors = vectors[..., :2]
+    space = (*field.shape[1:], 1)[:3]
+    array = vectors.float().numpy().reshape(*space, 1, vectors.shape[-1])
+    file = nibabel.Nifti1Image(array, ras.numpy())
+    file.header.set_intent("vector", name="displacement, mm")
+    _place(file, ras.numpy())
+    _save(file, path)
+
+
+def _place(file: Any, affine: np.ndarray) -> None:
+    """Declare the affine: in both forms where it is a rotation with spacing, else in the sform."""
+    file.set_sform(affine, code=1)
+    file.set_qform(affine, code=1, strip_shears=True)
+    if not np.allclose(file.get_qform(), affine, atol=1e-4):
+        file.set_qform(None, code=0)
         file.set_sform(affine, code=1)
-        file.set_qform(affine, code=1, strip_shears=True)
-        if not np.allclose(file.get_qform(), affine, atol=1e-4):
-            file.set_qform(None, code=0)
-            file.set_sform(affine, code=1)
+
+
+def _save(file: Any, path: Path) -> None:
+    import nibabel
+
+    file.header.set_xyzt_units("mm")
     with replacing(path) as temporary:
         nibabel.save(file, temporary)

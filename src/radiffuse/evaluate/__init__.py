@@ -13,20 +13,34 @@ from typing import Any
 
 from ..data.dataset import Cases
 from ..errors import UserError
+from .anomaly import evaluate_anomaly
 from .generation import evaluate_generation
 from .judge import Judge, judge
 from .quality import quality_against_steps
+from .reconstruction import evaluate_reconstruction
+from .registration import evaluate_registration
+from .translation import evaluate_translation
 
 __all__ = [
     "EVALUATIONS",
     "Judge",
     "evaluate",
+    "evaluate_anomaly",
     "evaluate_generation",
+    "evaluate_reconstruction",
+    "evaluate_registration",
+    "evaluate_translation",
     "judge",
     "quality_against_steps",
 ]
 
-EVALUATIONS: dict[str, Callable[..., dict[str, Any]]] = {"generation": evaluate_generation}
+EVALUATIONS: dict[str, Callable[..., dict[str, Any]]] = {
+    "generation": evaluate_generation,
+    "translation": evaluate_translation,
+    "reconstruction": evaluate_reconstruction,
+    "anomaly": evaluate_anomaly,
+    "registration": evaluate_registration,
+}
 """The evaluation of each task by its name."""
 
 

@@ -49,13 +49,14 @@ class SMC(Sampler):
     Args:
         particles: K.
         data_std: d in r^2.
-        w: the variance v of the chain. 1, the chain's own beta, keeps p(x_s | x_t) as wide as the
-            true kernel; under 0, the posterior's, weights degenerate where data are wide.
+        w: the variance v of the chain: 1 its own beta (the paper's), 0 the posterior's. Under 0 a
+            proposal as far off has a smaller weight, so a poor twist needs more particles; with a
+            good one both converge (docs/posterior.md).
         threshold: of resampling, in [0, 1].
         iterations: of the conjugate gradients in the twist.
 
     Raises:
-        UserError: rows of x or y are no multiple of K, or s = 0.
+        UserError: rows of x or y are no multiple of K, particles of a case differ in y, or s = 0.
     """
 
     def __init__(
@@ -82,6 +83,12 @@ class SMC(Sampler):
             raise UserError(
                 f"{self.particles} particles a case need batches of x and y with K rows a case, got "
                 f"{len(x)} and {len(self.measurement.y)}: repeat each case K times"
+            )
+        cases = self.measurement.y.unflatten(0, (-1, self.particles))
+        if not torch.equal(cases, cases[:, :1].expand_as(cases)):
+            raise UserError(
+                f"the {self.particles} particles of a case must share its measurement: repeat each row "
+                "of y with y.repeat_interleave(K, 0)"
             )
         x_0, log_twist, gradient = self._twisted(x, t)
         return _Cloud(log_twist.view(-1, self.particles), x_0, log_twist, gradient)

@@ -95,3 +95,25 @@ def proportion(hits: Tensor) -> Metric:
     low = 0.0 if share == 0 else (centre - half) / scale
     high = 1.0 if share == 1 else (centre + half) / scale
     return measured(share, low, high, n)
+
+
+class Sums:
+    """Mean and deviation of tensors that come one after another (Welford 1962)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first = self.mean = self._squares = torch.zeros(())
+
+    def add(self, x: Tensor) -> None:
+        """Take in one more."""
+        x = x.double()
+        if not self.count:
+            self.first, self.mean, self._squares = x.float(), x, torch.zeros_like(x)
+        self.count += 1
+        gap = x - self.mean
+        self.mean = self.mean + gap / self.count
+        self._squares = self._squares + gap * (x - self.mean)
+
+    def std(self) -> Tensor:
+        """Deviation with n - 1 in the denominator; 0 of a single one."""
+        return torch.sqrt(self._squares / max(self.count - 1, 1)).float()

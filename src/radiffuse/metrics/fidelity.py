@@ -1,4 +1,4 @@
-"""How close an image is to its reference: PSNR and SSIM, one value a case."""
+"""How close an image is to its reference: PSNR, SSIM and NMSE, one value a case."""
 
 import torch
 from torch import Tensor
@@ -29,3 +29,9 @@ def ssim(image: Tensor, reference: Tensor, span: float) -> Tensor:
     )
     assert isinstance(value, Tensor)
     return value.reshape(-1)
+
+
+def nmse(image: Tensor, reference: Tensor) -> Tensor:
+    """Normalised squared error $||x - r||^2 / ||r||^2$ `(B,)`, real or complex (the fastMRI measure)."""
+    error = (image - reference).abs().double().flatten(1).square().sum(dim=1)
+    return error / reference.abs().double().flatten(1).square().sum(dim=1)

@@ -128,18 +128,28 @@ class Residual(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention over all voxels, heads of `head` channels, zero-initialised output."""
+    """Self-attention over all voxels, heads of `head` channels, zero-initialised output.
 
-    def __init__(self, axes: int, channels: int, head: int = 64) -> None:
+    With a `context` of tokens of that length, voxels attend to these too: further keys and values
+    (Nichol et al. 2022, GLIDE).
+    """
+
+    def __init__(self, axes: int, channels: int, head: int = 64, context: int = 0) -> None:
         super().__init__()
         self.heads = max(1, channels // head)
         self.norm = nn.GroupNorm(_groups(channels), channels)
         self.qkv = conv(axes, channels, 3 * channels, size=1)
         self.out = zeroed(conv(axes, channels, channels, size=1))
+        self.told = nn.Linear(context, 2 * channels) if context else None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """x (B, C, *S), context (B, N, D); returns (B, C, *S)."""
         batch, channels, *size = x.shape
         qkv = self.qkv(self.norm(x)).reshape(batch, 3, self.heads, channels // self.heads, -1)
         q, k, v = qkv.transpose(-1, -2).unbind(1)
+        if self.told is not None and context is not None:
+            told = self.told(context.to(x.dtype)).reshape(batch, -1, 2, *k.shape[1::2])
+            told_k, told_v = told.permute(2, 0, 3, 1, 4)
+            k, v = torch.cat([k, told_k], 2), torch.cat([v, told_v], 2)
         mixed = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2)
         return x + self.out(mixed.reshape(batch, channels, *size))

@@ -20,9 +20,9 @@ class _Stage(nn.Module):
         self.residual, self.attention = residual, attention
         self.keeps_size = residual.resample == 0
 
-    def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
+    def forward(self, h: Tensor, embedding: Tensor, context: Tensor | None = None) -> Tensor:
         h = self.residual(h, embedding)
-        return h if self.attention is None else self.attention(h)
+        return h if self.attention is None else self.attention(h, context)
 
 
 class UNet(nn.Module):
@@ -45,6 +45,8 @@ class UNet(nn.Module):
         twice: output twice the channels (learned variance).
         dropout: in every residual block.
         recompute: gradient checkpointing: less memory, one more forward pass.
+        context: length of the tokens that attending levels attend to beside the voxels, 0 for none.
+        out: channels of the output, where they are not those of the image.
 
     The spatial size must be divisible by `UNet.stride`.
     """
@@ -64,6 +66,8 @@ class UNet(nn.Module):
         twice: bool = False,
         dropout: float = 0.0,
         recompute: bool = False,
+        context: int = 0,
+        out: int = 0,
     ) -> None:
         super().__init__()
         self.patch, self.recompute = patch, recompute
@@ -74,9 +78,9 @@ class UNet(nn.Module):
         folded = patch**axes
         self.enter = conv(axes, (channels + condition) * folded, width)
 
-        def block(into: int, out: int, resample: int, attends: bool) -> _Stage:
-            residual = Residual(axes, into, out, length, resample, dropout)
-            return _Stage(residual, Attention(axes, out) if attends else None)
+        def block(into: int, wide: int, resample: int, attends: bool) -> _Stage:
+            residual = Residual(axes, into, wide, length, resample, dropout)
+            return _Stage(residual, Attention(axes, wide, context=context) if attends else None)
 
         widths = [multiple * width for multiple in multiples]
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
@@ -99,7 +103,7 @@ class UNet(nn.Module):
                 self.up.append(block(wide, widths[level - 1], 1, False))
         now = widths[0]
         self.leave_norm = nn.GroupNorm(min(32, now // 8) or 1, now)
-        self.leave = zeroed(conv(axes, now, channels * folded * (2 if twice else 1)))
+        self.leave = zeroed(conv(axes, now, (out or channels * (2 if twice else 1)) * folded))
 
     def forward(
         self,
@@ -108,8 +112,10 @@ class UNet(nn.Module):
         label: Tensor | None = None,
         vector: Tensor | None = None,
         image: Tensor | None = None,
+        context: Tensor | None = None,
     ) -> Tensor:
-        """x (B, C, *S), clock (B,), label (B,) int64, vector (B, V), image (B, C_c, *S).
+        """x (B, C, *S), clock (B,), label (B,) int64, vector (B, V), image (B, C_c, *S),
+        context (B, N, D).
 
         Raises:
             ValueError: the spatial size is not divisible by `stride`.
@@ -125,19 +131,21 @@ class UNet(nn.Module):
         h = self.enter(space_to_depth(x, self.patch))
         skips: list[Tensor] = []
         for stage in self.down:
-            h = self._run(stage, h, embedding)
+            h = self._run(stage, h, embedding, context)
             if stage.keeps_size:
                 skips.append(h)
         for stage in self.middle:
-            h = self._run(stage, h, embedding)
+            h = self._run(stage, h, embedding, context)
         for stage in self.up:
             if stage.keeps_size:
                 h = torch.cat([h, skips.pop()], dim=1)
-            h = self._run(stage, h, embedding)
+            h = self._run(stage, h, embedding, context)
         h = self.leave(nn.functional.silu(self.leave_norm(h)))
         return depth_to_space(h, self.patch)
 
-    def _run(self, stage: nn.Module, h: Tensor, embedding: Tensor) -> Tensor:
+    def _run(
+        self, stage: nn.Module, h: Tensor, embedding: Tensor, context: Tensor | None
+    ) -> Tensor:
         if self.recompute and self.training:
-            return checkpoint(stage, h, embedding, use_reentrant=False)
-        return stage(h, embedding)
+            return checkpoint(stage, h, embedding, context, use_reentrant=False)
+        return stage(h, embedding, context)

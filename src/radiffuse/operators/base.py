@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import UserError
 
-__all__ = ["Identity", "LinearOperator", "Matrix", "conjugate_gradient", "norm"]
+__all__ = ["Identity", "LinearOperator", "Matrix", "conjugate_gradient", "factors", "norm"]
 
 
 class LinearOperator(ABC):
@@ -145,6 +145,13 @@ class Matrix(LinearOperator):
 
     def adjoint(self, y: Tensor) -> Tensor:
         return (y @ self.matrix.to(y.device).conj()).unflatten(1, self.shape)
+
+
+def factors(A: LinearOperator) -> tuple[LinearOperator, ...]:
+    """(A1, A2, ...) of A = A1 @ A2 @ ...; (A,) if it is no product."""
+    if isinstance(A, _Product):
+        return (*factors(A.left), *factors(A.right))
+    return (A,)
 
 
 def _squared(x: Tensor) -> Tensor:

@@ -75,7 +75,9 @@ class AnoDDPM(Anomaly):
     def training(cls, preset: str) -> dict[str, Any]:
         options = super().training(preset)
         # 3000 epochs of 100 iterations, one image each
-        return {**options, "batch": 1, "steps": 300_000, "clip": 1.0} if preset == "paper" else options
+        return (
+            {**options, "batch": 1, "steps": 300_000, "clip": 1.0} if preset == "paper" else options
+        )
 
     def suitable(self, batch: Batch) -> Tensor:
         return healthy_only(self, batch)

@@ -31,7 +31,10 @@ from .conditional import check_stride
 if TYPE_CHECKING:
     from ..data.dataset import Facts
 
-__all__ = ["PRECONDITIONED", "Anomaly", "device_of"]
+__all__ = [
+    *("SMALL_FIELDS", "TINY_FIELDS", "Anomaly"),
+    *("classes_in", "device_of", "healthy_only", "wanted"),
+]
 
 SCHEDULES = {"linear": Discrete.linear, "cosine": Discrete.cosine}
 
@@ -188,7 +191,9 @@ class Anomaly(ABC):
         self._check(image)
         healthy = self.counterpart(objective, {**batch, "image": image}).clamp(-1, 1)
         found = self.residual(image, healthy)
-        level = otsu(found) if self.threshold == "otsu" else torch.full_like(found[:, :1], self.level)
+        level = (
+            otsu(found) if self.threshold == "otsu" else torch.full_like(found[:, :1], self.level)
+        )
         return {
             "healthy": healthy,
             "anomaly": found,
@@ -208,6 +213,26 @@ class Anomaly(ABC):
                 f"image {int(blank[0])} of the batch has the one value {float(flat[blank[0], 0]):g} "
                 "throughout: there is nothing to detect anomalies in; leave it out"
             )
+
+
+def classes_in(facts: "Facts") -> int:
+    """Number of classes: of the labels, or two where masks tell lesions from none.
+
+    Raises:
+        UserError: there are fewer than two, and nothing to learn from.
+    """
+    classes = facts.classes or (2 if "mask" in facts.mask_classes else 0)
+    if classes < 2:
+        raise UserError(
+            "this method learns from healthy and other cases, by their label or mask, and the data "
+            f"have {'one class' if classes else 'neither'}; name a column with --map label=COLUMN"
+        )
+    return classes
+
+
+def wanted(healthy: int, image: Tensor) -> Tensor:
+    """The healthy label for each of the images, `(B,)` int64."""
+    return torch.full((len(image),), healthy, device=image.device)
 
 
 def healthy_only(recipe: Anomaly, batch: Batch) -> Tensor:

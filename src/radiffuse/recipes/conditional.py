@@ -1,25 +1,215 @@
 """What recipes share whose condition is an image: grids that agree, and a diffusion told an image."""
 
 import dataclasses
-import math
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..denoise import Given, Network
+from ..denoise import Denoiser, Given, Network
 from ..errors import UserError
+from ..losses import Times, Weight
 from ..nn import UNet
-from ..noise import Seeded
+from ..noise import Noise, Seeded
 from ..objective import Denoising
-from ..sample import prior
-from .base import Batch
+from ..sample import Sampler, prior
+from ..schedule import Schedule
+from .base import GRIDS, SAMPLERS, Batch, GridName, SamplerName
 
 if TYPE_CHECKING:
     from ..data.dataset import Facts
 
-__all__ = ["check_stride", "conditioned_unet", "joined", "one_size", "told"]
+__all__ = ["Conditional", "Told", "check_stride", "one_size"]
+
+
+class Told(Denoising):
+    """Denoising of an image that the network is told others of, concatenated at its input.
+
+    Args:
+        network, times, weight: as `Denoising`.
+        clean: batch -> x_0 (B, C, *S).
+        condition: batch -> the images told (B, C_c, *S).
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        times: Times,
+        weight: Weight,
+        clean: Callable[[Batch], Tensor],
+        condition: Callable[[Batch], Tensor],
+    ) -> None:
+        super().__init__(network, times, weight)
+        self.clean, self.told = clean, condition
+
+    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+        yield from super().losses({"image": self.clean(batch), "source": self.told(batch)})
+
+
+@dataclass(frozen=True)
+class Conditional(ABC):
+    """A diffusion of one key of the batch, told other keys, at one size.
+
+    A subclass says the keys, the network, the times of training and the defaults. What is made
+    need not be an image: `clean`, `answer` and `channels_of` say how a batch becomes x_0 and back.
+    """
+
+    made: ClassVar[str]
+    """The key that is made."""
+    given: ClassVar[tuple[str, ...]]
+    """Keys the network is told."""
+    AFTER_TRAINING: ClassVar[tuple[str, ...]] = ("sampler", "grid", "start", "stop", "samples")
+    """Fields that only prediction reads."""
+
+    channels: int = 0
+    """Channels of what is made; 0 = from the data."""
+    condition_channels: int = 0
+    """Channels of all that the network is told; 0 = from the data."""
+    size: tuple[int, ...] = ()
+    """Spatial size; empty = from the data."""
+    data_std: float = 0.0
+    """Standard deviation of the images in [-1, 1]; 0 = from the data."""
+    width: int = 64
+    """Channels of the first level."""
+    multiples: tuple[int, ...] = (1, 2, 2, 4, 4)
+    """Width of each level over `width`; each level halves the resolution."""
+    blocks: int = 2
+    """Residual blocks a level."""
+    attention: tuple[int, ...] = ()
+    """Levels that attend, 0 = finest."""
+    patch: int = 1
+    """Side of the blocks folded into channels at the input."""
+    dropout: float = 0.0
+    """Dropout in residual blocks."""
+    recompute: bool = False
+    """Gradient checkpointing: less memory, one more forward pass."""
+    sampler: SamplerName = "ddpm"
+    """The sampler."""
+    steps: int = 1000
+    """Sampling steps."""
+    grid: GridName = "uniform"
+    """How the steps are spaced."""
+    start: float = 1.0
+    """Time at which sampling starts."""
+    stop: float = 0.0
+    """Time at which sampling stops; above zero noise the result is denoised once more."""
+    samples: int = 10
+    """Draws a case in evaluation, for their mean and deviation."""
+
+    @abstractmethod
+    def network(self) -> Network:
+        """The denoiser around a new backbone."""
+
+    @abstractmethod
+    def times(self, schedule: Schedule) -> Times:
+        """The law of t in training."""
+
+    @abstractmethod
+    def weight(self) -> Weight:
+        """The loss weight."""
+
+    # --- how a batch becomes x_0 and back -----------------------------------------------------
+
+    def channels_of(self, facts: "Facts") -> int:
+        """Channels of what is made."""
+        return facts.channels[self.made]
+
+    def clean(self, batch: Batch) -> Tensor:
+        """x_0 (B, C, *S)."""
+        return batch[self.made]
+
+    def condition(self, batch: Batch) -> Tensor:
+        """What the network is told (B, C_c, *S)."""
+        return torch.cat([batch[key].float() for key in self.given], dim=1)
+
+    def answer(self, x_0: Tensor) -> Batch:
+        """A prediction from the sampler's result."""
+        return {self.made: x_0.clamp(-1, 1)}
+
+    # --- the recipe ----------------------------------------------------------------------------
+
+    def fitted(self, facts: "Facts") -> Self:
+        """Fill what comes from the data.
+
+        Raises:
+            UserError: a key is missing, keys differ in size, or the size does not fit.
+        """
+        images = [self.made] if self.made in facts.size else []
+        size = self.size or one_size(facts, [*self.given, *images])
+        told = sum(facts.channels[key] for key in self.given)
+        filled = dataclasses.replace(
+            self,
+            channels=self.channels or self.channels_of(facts),
+            condition_channels=self.condition_channels or told,
+            size=size,
+            data_std=self.data_std or round(float(facts.std), 4) or 0.5,
+        )
+        stride = filled.patch * 2 ** (len(filled.multiples) - 1)
+        check_stride(size, stride, "--multiples or --patch")
+        return filled
+
+    def body(self) -> UNet:
+        """A new backbone for the fields at hand.
+
+        Raises:
+            UserError: the recipe has not been fitted to data.
+        """
+        if not self.channels or not self.condition_channels or not self.size:
+            raise UserError("channels and size are not set; fit the recipe to data first")
+        return UNet(
+            len(self.size),
+            self.channels,
+            self.width,
+            self.multiples,
+            self.blocks,
+            self.attention,
+            self.patch,
+            condition=self.condition_channels,
+            dropout=self.dropout,
+            recompute=self.recompute,
+        )
+
+    def objective(self) -> Told:
+        """Denoising of what is made, told the rest."""
+        network = self.network()
+        times = self.times(network.schedule)
+        return Told(network, times, self.weight(), self.clean, self.condition)
+
+    def denoiser(self, objective: Told, batch: Batch) -> Denoiser:
+        """E[x_0 given x_t and the images of `batch`]."""
+        return Given(objective.network, image=self.condition(batch))
+
+    def make_sampler(self, denoiser: Denoiser, noise: Noise) -> Sampler:
+        """The sampler the fields name."""
+        return SAMPLERS[self.sampler](denoiser, noise)
+
+    def trajectory(self, objective: Told, batch: Batch) -> Iterator[Tensor]:
+        """The states of the chain, the last one the result; batch as in `predict`."""
+        told = batch[self.given[0]]
+        noise = Seeded(int(seed) for seed in batch["seed"])
+        denoiser = self.denoiser(objective, batch).eval()
+        times = GRIDS[self.grid](denoiser.schedule, self.steps, self.start, self.stop)
+        like = torch.zeros(len(told), self.channels, *told.shape[2:], device=told.device)
+        x = prior(denoiser.schedule, like, noise, float(times[0]))
+        yield from self.make_sampler(denoiser, noise).trajectory(x, times)
+
+    def predict(self, objective: Told, batch: Batch) -> Batch:
+        """One draw a case.
+
+        Args:
+            batch: "seed" int64 (B,) and the keys `given`.
+
+        Returns:
+            What `answer` makes of the draw, {made: (B, C, *S) in [-1, 1]} by default.
+        """
+        result = None
+        for result in self.trajectory(objective, batch):  # noqa: B007
+            pass
+        assert result is not None
+        return self.answer(result)
 
 
 def one_size(facts: "Facts", keys: Sequence[str]) -> tuple[int, ...]:

@@ -10,11 +10,19 @@ RECIPES: tuple[tuple[str, str], ...] = (
     ("ncsn", "radiffuse.recipes.ncsn:NCSN"),
     ("sde", "radiffuse.recipes.sde:SDE"),
     ("anoddpm", "radiffuse.recipes.anoddpm:AnoDDPM"),
+    ("diff-scm", "radiffuse.recipes.diff_scm:DiffSCM"),
+    ("swiss-army", "radiffuse.recipes.swiss_army:SwissArmy"),
+    ("diffusion-anomaly", "radiffuse.recipes.diffusion_anomaly:DiffusionAnomaly"),
     ("score-inverse", "radiffuse.recipes.score_inverse:ScoreInverse"),
     ("score-mri", "radiffuse.recipes.score_mri:ScoreMRI"),
     ("mcg", "radiffuse.recipes.mcg:MCG"),
     ("r2d2", "radiffuse.recipes.r2d2:R2D2"),
+    ("bayes-mri", "radiffuse.recipes.bayes_mri:BayesMRI"),
+    ("diffuse-recon", "radiffuse.recipes.diffuse_recon:DiffuseRecon"),
+    ("ddpm-conversion", "radiffuse.recipes.ddpm_conversion:Conversion"),
     ("syndiff", "radiffuse.recipes.syndiff:SynDiff"),
+    ("diffusemorph", "radiffuse.recipes.diffusemorph:DiffuseMorph"),
+    ("ddm", "radiffuse.recipes.ddm:DDM"),
 )
 
 IMPLEMENTED: tuple[str, ...] = tuple(name for name, _ in RECIPES)

@@ -113,13 +113,16 @@ def estimate_noise(image: Tensor, patch: int = 8) -> Tensor:
     the signal larger. They are dropped from the largest on until mean and median of the rest agree.
 
     Raises:
-        UserError: the image is smaller than a patch.
+        UserError: the image is smaller than two patches.
     """
     axes = image.dim() - 2
     side = patch if axes < 3 else max(2, patch // 2)
-    if min(image.shape[2:]) < side:
+    if min(image.shape[2:]) < 2 * side:
+        # fewer patches than pixels in one: their covariance has eigenvalues 0
         size = " x ".join(str(n) for n in image.shape[2:])
-        raise UserError(f"an image of {size} is too small to estimate its noise: {side} are needed")
+        raise UserError(
+            f"an image of {size} is too small to estimate its noise: {2 * side} are needed"
+        )
     patches = image.double()
     for axis in range(axes):
         patches = patches.unfold(2 + axis, side, 1)

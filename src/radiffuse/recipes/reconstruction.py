@@ -1,26 +1,30 @@
 """What the reconstructions share: a prior learned from images, and measurements of new ones."""
 
+import hashlib
+import math
 from abc import abstractmethod
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from ..acquisition import CT, MRI, Acquired, Acquisition, LowResolution, MaskName, Noisy
-from ..denoise import Affine, Denoiser, Parts
+from ..denoise import Affine, Denoiser, Padded, Parts, TwoChannels
 from ..errors import UserError
 from ..inverse import warm_start
+from ..metrics.consistency import residual_std
 from ..noise import Noise, Seeded, derive
 from ..operators import conjugate_gradient
-from ..sample import prior
+from ..papers import Paper
 from ..sample.grids import karras
 from ..schedule import VE, Schedule
 from ..tasks.base import Task
 from ..tasks.reconstruction import RECONSTRUCTION
 from .base import Batch
 from .continuous import Continuous
-from .solvers import SOLVERS, SolverName
+from .solvers import DATA_STD, SOLVERS, SolverName
 
 __all__ = ["Reconstruction"]
 
@@ -33,11 +37,21 @@ class Reconstruction(Continuous):
     is measured, how, and how it is solved may be changed after training (`--set`).
     """
 
+    paper: ClassVar[Paper]
     task: ClassVar[Task] = RECONSTRUCTION
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = (
         *Continuous.AFTER_TRAINING,
-        *("measurement", "mask", "acceleration", "calibration", "coils", "noise", "phase"),
-        *("values", "views", "beam", "photons", "absorption", "factor", "law", "solver"),
+        *(
+            "measurement",
+            "mask",
+            "acceleration",
+            "calibration",
+            "coils",
+            "noise",
+            "phase",
+            "model_error",
+        ),
+        *("values", "views", "beam", "photons", "absorption", "factor", "noise_law", "solver"),
         *("lowest", "highest", "warm"),
     )
     ALONE: ClassVar[bool] = False
@@ -57,9 +71,13 @@ class Reconstruction(Continuous):
     """Noise of the measurement where images reach 1 (of MRI: of each part of k-space)."""
     phase: float = 1.0
     """MRI: standard deviation of the simulated smooth phase in radians."""
-    values: Literal["real", "parts"] = "real"
+    model_error: float = 0.02
+    """MRI: what coil maps and phase estimated from few lines get wrong, as noise; adds to its
+    variance where a method weighs the measurement against the prior."""
+    values: Literal["real", "parts", "channels"] = "real"
     """MRI: the unknown is real (its phase estimated from the calibration region and held by the coil
-    maps), or complex, the prior applied to real and imaginary part separately."""
+    maps), or complex, the prior applied to real and imaginary part separately, or (a prior trained
+    on complex images, which knows phases itself) to both as its channels."""
     views: int = 20
     """CT: number of views."""
     beam: Literal["parallel", "fan"] = "parallel"
@@ -70,7 +88,7 @@ class Reconstruction(Continuous):
     """CT: largest line integral in nepers."""
     factor: int = 2
     """Super-resolution: side of a block of the measured image."""
-    law: Literal["gaussian", "rician"] = "gaussian"
+    noise_law: Literal["gaussian", "rician"] = "gaussian"
     """Noise: its law."""
     solver: SolverName = "paper"
     """The posterior sampler: the paper's own, or a general one."""
@@ -79,7 +97,7 @@ class Reconstruction(Continuous):
     highest: float = 378.0
     """Highest noise level of the chain."""
     warm: float = 0.0
-    """Begin at this time of the chain, in (0, 1), from the plain reconstruction (CCDF); 0 = from noise."""
+    """Begin at this time of the chain, in (0, 1), as CCDF does; 0 = at its highest level."""
 
     @abstractmethod
     def chain(self, denoiser: Denoiser, acquired: Acquired, noise: Noise) -> Tensor:
@@ -99,10 +117,13 @@ class Reconstruction(Continuous):
     def begin(
         self, schedule: Schedule, times: Tensor, first: Tensor, noise: Noise
     ) -> tuple[Tensor, Tensor]:
-        """Where the chain starts, and its grid: noise, or (CCDF) the plain reconstruction."""
-        if self.warm:
-            return warm_start(schedule, first, times, self.warm, noise)
-        return prior(schedule, first, noise, float(times[0])), times
+        """Where the chain starts, and its grid: the plain reconstruction under the first level's noise.
+
+        At the papers' highest level the noise drowns it; at lower ones a start from noise alone would
+        lack the brightness of the image. With `warm` the chain begins further down (CCDF).
+        """
+        start = self.warm or float(times[0])
+        return warm_start(schedule, first, times, start, noise)
 
     def acquisition(self) -> Acquisition:
         """The scanner that the fields describe."""
@@ -110,13 +131,13 @@ class Reconstruction(Continuous):
             real = self.values == "real"
             return MRI(
                 *(self.mask, self.acceleration, self.calibration, self.coils),
-                *(self.noise, self.phase, real),
+                *(self.noise, self.phase, real, self.values != "channels"),
             )
         if self.measurement == "ct":
             return CT(self.views, self.beam, self.photons, self.absorption)
         if self.measurement == "super-resolution":
             return LowResolution(self.factor, self.noise)
-        return Noisy(self.noise, self.law)
+        return Noisy(self.noise, self.noise_law)
 
     def acquire(self, batch: Batch) -> Acquired:
         """The measurement of a batch: its k-space, or a simulation from its images in [-1, 1].
@@ -124,22 +145,58 @@ class Reconstruction(Continuous):
         Raises:
             UserError: a measurement that cannot be, or k-space for a method of something else.
         """
-        if "kspace" not in batch:
-            seeds = [derive(int(seed), "measurement") for seed in batch["seed"]]
-            return self.acquisition().simulate((batch["image"] + 1) / 2, seeds)
         scanner = self.acquisition()
-        if not isinstance(scanner, MRI):
+        if "kspace" not in batch:
+            images = batch["image"]
+            acquired = scanner.simulate((images + 1) / 2, content_seeds(images))
+        elif isinstance(scanner, MRI):
+            acquired = scanner.read(batch["kspace"])
+        else:
             raise UserError(f"the data hold k-space; --set measurement=mri, not {self.measurement}")
-        return scanner.read(batch["kspace"])
+        if not isinstance(scanner, MRI) or not self.model_error:
+            return acquired
+        std = math.hypot(acquired.measurement.std, self.model_error)
+        return replace(acquired, measurement=replace(acquired.measurement, std=std))
 
     def prior_denoiser(self, objective: Any, complex_values: bool) -> Denoiser:
-        """The trained network as a denoiser of images in [0, 1] under the chain's schedule."""
-        network: Denoiser = self.denoiser(objective).eval()
-        denoiser: Denoiser = Affine(network, self.chain_schedule())
-        return Parts(denoiser) if complex_values else denoiser
+        """The trained network as a denoiser of images in [0, 1] under the chain's schedule.
 
-    def reconstruct(self, objective: Any, acquired: Acquired, seeds: list[int]) -> Tensor:
-        """One posterior sample a case, in [0, 1], real or complex."""
+        Raises:
+            UserError: `values` does not go with the images that the network was trained on.
+        """
+        network: Denoiser = self.denoiser(objective).eval()
+        stride = int(getattr(objective.network.backbone, "stride", 1))
+        padded = Padded(network, stride)
+        if not complex_values:
+            return Affine(padded, self.chain_schedule())
+        fits = self.channels % 2 == 0 if self.values == "channels" else self.channels == 1
+        if not fits:
+            raise UserError(
+                f"a prior of {self.channels} channels cannot serve values={self.values}: one trained on "
+                "grey images takes --set values=parts, one on complex images --set values=channels"
+            )
+        if self.values == "parts":
+            return Parts(Affine(padded, self.chain_schedule()))
+        return TwoChannels(Affine(padded, self.chain_schedule(), factor=1.0, offset=0.0))
+
+    def reconstruct(self, objective: Any, acquired: Acquired, seeds: Sequence[int]) -> Tensor:
+        """One posterior sample a case, in [0, 1], real or complex.
+
+        Raises:
+            UserError: the chain diverged.
+        """
+        x = self._walk(objective, acquired, seeds)
+        if not bool(torch.isfinite(x.abs()).all()):
+            raise UserError(f"the chain of {self.paper.id} diverged; take more steps (--steps)")
+        return x
+
+    def estimate(
+        self, objective: Any, acquired: Acquired, seeds: Sequence[int]
+    ) -> tuple[Tensor, Batch]:
+        """The image of `predict`, and what else the method says of it, (B, 1, *S) in its units."""
+        return self.reconstruct(objective, acquired, seeds), {}
+
+    def _walk(self, objective: Any, acquired: Acquired, seeds: Sequence[int]) -> Tensor:
         denoiser = self.prior_denoiser(objective, acquired.first.is_complex())
         noise = Seeded(seeds)
         with torch.no_grad():
@@ -154,12 +211,12 @@ class Reconstruction(Continuous):
 
         Args:
             batch: "kspace" complex (B, K, *S), or "image" (B, 1, *S) in [-1, 1] to be measured by
-                simulation; "seed" int64 (B,) draws the chain and the simulation.
+                simulation (the same scan for the same image); "seed" int64 (B,) draws the chain.
 
         Returns:
             "image" in [-1, 1] for simulated measurements, "magnitude" in units of the k-space
-            for real ones; "unmeasured": |x - A^+ A x|, what only the prior says, in the same units;
-            "residual" (B,): ||y - A x|| over its expected value under the noise alone.
+            for real ones; "unmeasured": the share of x that the prior says (`unmeasured_part`);
+            "residual" (B,): the size of y - A x over that of the noise, 1 where noise alone is left.
 
         Raises:
             UserError: the measurement cannot be used, or the chain diverged.
@@ -168,13 +225,16 @@ class Reconstruction(Continuous):
             parts = [self.predict(objective, _row(batch, row)) for row in range(len(batch["seed"]))]
             return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
         acquired = self.acquire(batch)
-        x = self.reconstruct(objective, acquired, [int(seed) for seed in batch["seed"]])
-        if not bool(torch.isfinite(x.abs()).all()):
-            raise UserError(f"the chain of {self.paper.id} diverged; take more steps (--steps)")
+        seeds = [int(seed) for seed in batch["seed"]]
+        x, more = self.estimate(objective, acquired, seeds)
         scale = acquired.scale.to(x.device).reshape(-1, *[1] * (x.dim() - 1))
         magnitude = x.abs() if x.is_complex() else x.clamp(min=0)
-        unmeasured = (x - measured_part(acquired, x)).abs() * scale
-        result = {"unmeasured": unmeasured, "residual": residual(acquired, x)}
+        y, s = acquired.measurement.y, max(acquired.measurement.std, 1e-12)
+        result = {
+            "unmeasured": unmeasured_part(acquired, x).abs() * scale,
+            "residual": residual_std(acquired.measurement.A, x, y) / s,
+            **{key: value * scale for key, value in more.items()},
+        }
         if "kspace" in batch:
             return {"magnitude": magnitude * scale, **result}
         return {"image": (2 * magnitude - 1).clamp(-1, 1), **result}
@@ -184,15 +244,24 @@ def _row(batch: Batch, row: int) -> Batch:
     return {key: value[row : row + 1] for key, value in batch.items()}
 
 
-def measured_part(acquired: Acquired, x: Tensor) -> Tensor:
-    """A^+ A x: what of x the measurement can see."""
-    A = acquired.measurement.A
-    return conjugate_gradient(A.gram, A.gram(x), iterations=30)
+def unmeasured_part(acquired: Acquired, x: Tensor) -> Tensor:
+    r"""What of x the prior says and the measurement does not: $(I + (d/s)^2 A^H A)^{-1} x$.
+
+    The measurement decides a direction of singular value a where a d is well above the noise s; d is
+    the usual standard deviation of images in [0, 1].
+    """
+    measurement = acquired.measurement
+    ratio = (DATA_STD / max(measurement.std, 1e-3)) ** 2
+
+    def normal(v: Tensor) -> Tensor:
+        return v + ratio * measurement.adjoint(measurement.A(v), x)
+
+    return conjugate_gradient(normal, x, iterations=50)
 
 
-def residual(acquired: Acquired, x: Tensor) -> Tensor:
-    r"""$\|y - A x\| / (s \sqrt{n})$ over the n measured values, (B,): 1 where noise alone is left."""
-    y, A, s = acquired.measurement.y, acquired.measurement.A, acquired.measurement.std
-    rest = (y - A(x)).abs().square().flatten(1).sum(1)
-    count = (y != 0).flatten(1).sum(1) * (2 if y.is_complex() else 1)
-    return (rest / (count.clamp(min=1) * max(s, 1e-12) ** 2)).sqrt()
+def content_seeds(images: Tensor) -> list[int]:
+    """A seed from each image's values: the simulated scan of a case is always the same."""
+    return [
+        derive(0, "measurement", hashlib.sha256(image.cpu().numpy().tobytes()).hexdigest())
+        for image in images
+    ]

@@ -39,7 +39,26 @@ def images(source: Source) -> str:
     figures = [
         _figure(source, "real.png", "Real, held out", "drawn at random"),
         _figure(source, "generated.png", "Generated", "the first seeds, none picked"),
+        _figure(
+            source,
+            "translation.png",
+            "Translated",
+            "source, target, mean, deviation, error; the last two from 0 (black) to 0.5 (white)",
+        ),
         _figure(source, "baseline.png", "Baseline", "Gaussian (probabilistic PCA), first seeds"),
+        _figure(
+            source,
+            "anomalies.png",
+            "Anomalies",
+            "image, healthy counterpart, anomaly map, mask and, where known, the true mask",
+        ),
+        _figure(
+            source,
+            "registration.png",
+            "Registration",
+            "moving, fixed, warped, difference before and after, deformed grid; none picked",
+        ),
+        _figure(source, "path.png", "Path", "one row a pair, from moving to warped; none picked"),
     ]
     shown = "".join(figure for figure in figures if figure)
     if not shown:

@@ -16,10 +16,10 @@ _COLUMNS = {
 
 def metrics_table(metrics: Mapping[str, Any]) -> str:
     """A row a metric: name and meaning, which way is better, then mean, 95 % interval and n."""
-    columns = [name for name in _COLUMNS if isinstance(metrics.get(name), dict) and metrics[name]]
-    names = list(dict.fromkeys(metric for column in columns for metric in metrics[column]))
-    head = "".join(f"<th>{escape(_COLUMNS[column])}</th>" for column in columns)
-    rows = "".join(_row(name, [metrics[column].get(name) for column in columns]) for name in names)
+    columns = _columns(metrics)
+    names = list(dict.fromkeys(metric for column in columns.values() for metric in column))
+    head = "".join(f"<th>{escape(title)}</th>" for title in columns)
+    rows = "".join(_row(name, [column.get(name) for column in columns.values()]) for name in names)
     features = metrics.get("features", {})
     feature_note = (
         f" Features: {escape(str(features.get('name')))} {escape(str(features.get('hash')))}; "
@@ -33,6 +33,19 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
         '<p class="note">Mean, with its 95 % confidence interval and n below. Reference: real '
         f"training images in place of generated ones.{feature_note}</p>"
     )
+
+
+def _columns(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What is compared, by its title: the method, its main baseline by name, the other baselines."""
+    found = {name: metrics[name] for name in _COLUMNS if isinstance(metrics.get(name), dict)}
+    others = metrics.get("baselines")
+    columns = {}
+    for name, column in found.items():
+        if column:
+            columns[_COLUMNS[name]] = column
+        if name == "baseline" and isinstance(others, dict):
+            columns |= {k.replace("_", " "): v for k, v in others.items() if v and v != column}
+    return columns
 
 
 def _row(name: str, values: list[Any]) -> str:

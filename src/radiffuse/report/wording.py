@@ -58,6 +58,13 @@ _METRICS = {
     ),
     "psnr": Wording("PSNR (dB)", "higher", "peak signal-to-noise ratio"),
     "ssim": Wording("SSIM", "higher", "structural similarity"),
+    "dice": Wording("Dice", "higher", "overlap of structures, mean over labels, per patient"),
+    "correlation": Wording("correlation", "higher", "of warped and fixed image, over all voxels"),
+    "mse": Wording("mean squared error", "lower", "of warped and fixed image in [-1, 1]"),
+    "folded": Wording("folded voxels", "lower", "share where the map is not one to one"),
+    "frames_psnr": Wording("PSNR of frames between (dB)", "higher", "against the known frames"),
+    "frames_nmse": Wording("NMSE of frames between", "lower", "against the known frames, in [0, 1]"),
+    "seconds_per_pair": Wording("seconds per pair", "lower", "one pair at a time, this machine"),
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ class Task:
         optional: keys it uses where they are there.
         writes: keys of a prediction.
         given: of these keys prediction needs one; empty: it reads what training reads.
+        paired: keys that must show the same anatomy, position by position.
         raw: predictions that are stored as the numbers they are, not in the input's grey range.
     """
 
@@ -24,3 +25,4 @@ class Task:
     writes: tuple[str, ...] = ()
     given: tuple[str, ...] = ()
     raw: tuple[str, ...] = ()
+    paired: tuple[str, ...] = ()

@@ -7,8 +7,9 @@ __all__ = ["RECONSTRUCTION"]
 RECONSTRUCTION = Task(
     "reconstruction",
     reads=("image",),
-    writes=("image", "magnitude", "unmeasured", "residual"),
+    writes=("image", "unmeasured", "residual"),
     given=("kspace", "image"),
-    raw=("magnitude", "unmeasured"),
+    raw=("magnitude", "unmeasured", "deviation"),
 )
-"""Training reads images. Prediction reads k-space, or images whose measurement it simulates."""
+"""Training reads images. Prediction reads k-space, and writes "magnitude" in its units instead of
+"image", or images whose measurement it simulates."""

@@ -1,0 +1,71 @@
+"""`radiffuse train METHOD --prior RUN`: a method that needs only a prior takes that of another run."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+from .. import checkpoint, config, processes
+from ..checkpoint import MODEL
+from ..config import Config
+from ..errors import UserError
+from ..files import replacing
+from ..run import CONFIG, Run, open_run, write_manifest
+from .train_flags import Order
+
+FROM_PRIOR = ("channels", "size", "data_std")
+"""Fields that follow from the images a prior was trained on."""
+
+
+def adopt(asked: Order, folder: Path, command: str) -> None:
+    """Write a run folder whose network is that of `folder`; nothing is trained.
+
+    Raises:
+        UserError: the method cannot use another run's network, or `--out` holds a run.
+    """
+    prior = open_run(folder)
+    recipe = _fitted(asked, prior)
+    if asked.out.exists() and not asked.out.is_dir():
+        raise UserError(f"{asked.out}: is a file; --out takes a folder")
+    if checkpoint.started(asked.out):
+        checkpoint.refuse_started(asked.out)
+    if not processes.is_main():
+        return
+    source = dataclasses.replace(prior.config.data, **_named(asked))
+    made_with = Config(
+        method=asked.method,
+        preset=asked.preset,
+        recipe=config.plain(recipe),
+        train={},
+        data=source,
+        fitted=FROM_PRIOR,
+        command=command,
+        prior=prior.config.prior
+        or {"method": prior.config.method, "recipe": dict(prior.config.recipe)},
+    )
+    asked.out.mkdir(parents=True, exist_ok=True)
+    about = {"run": str(folder), "method": prior.config.method, "sha256": prior.model_sha256}
+    manifest = {**prior.manifest, "method": asked.method, "command": command, "prior": about}
+    write_manifest(asked.out, manifest)
+    with replacing(asked.out / MODEL) as target:
+        shutil.copyfile(folder / MODEL, target)
+    config.write_config(asked.out / CONFIG, made_with)
+    print(f"{asked.out}: {asked.method} with the prior of {folder}")
+
+
+def _fitted(asked: Order, prior: Run) -> Any:
+    """The recipe with what follows from the prior's images."""
+    if asked.recipe.task.name != "reconstruction":
+        raise UserError(f"--prior: {asked.method} cannot take another run's network; train it")
+    if not hasattr(prior.objective, "network") or not hasattr(prior.recipe, "channels"):
+        raise UserError(f"--prior {prior.path}: {prior.config.method} is no prior of images")
+    values = {name: getattr(prior.recipe, name) for name in FROM_PRIOR}
+    return dataclasses.replace(asked.recipe, **values)
+
+
+def _named(asked: Order) -> dict[str, Any]:
+    """Data named on the command line in place of the prior's."""
+    values: dict[str, Any] = {"path": asked.data.path} if asked.data.path else {}
+    if asked.data.map:
+        values["map"] = asked.data.map
+    return values

@@ -1,0 +1,299 @@
+"""Evaluation of reconstructions: accuracy, consistency and calibration, beside classical methods."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import processes
+from ..acquisition import Acquired
+from ..baselines.compressed import l1_wavelet, total_variation
+from ..baselines.reconstruction import (
+    cg_sense,
+    cubic_upsampling,
+    filtered_back_projection,
+    non_local_means,
+    tune,
+)
+from ..data.dataset import Cases
+from ..errors import UserError
+from ..inverse import Measurement
+from ..metrics.calibration import conformal_factor, crps, half_width
+from ..metrics.consistency import residual_std
+from ..metrics.estimate import Metric, average_per_patient, refused
+from ..metrics.fidelity import nmse, psnr, ssim
+from ..noise import derive
+from ..operators.tomography import hann
+from ..report.pictures import write_grid
+from .generation import _about, _spread
+from .progress import progress_bar
+
+COUNT, SAMPLES, TUNING, SHOWN = 40, 4, 4, 6
+LEVEL = 0.9
+
+Baseline = Callable[[Measurement, Tensor], Tensor]
+Weighted = Callable[[Measurement, Tensor, float], Tensor]
+
+WEIGHTED: dict[str, dict[str, tuple[Weighted, tuple[float, ...]]]] = {
+    "mri": {
+        "cg_sense": (cg_sense, (1e-3, 1e-2, 1e-1)),
+        "l1_wavelet": (l1_wavelet, (1e-3, 4e-3, 1.6e-2)),
+        "total_variation": (total_variation, (1e-3, 4e-3, 1.6e-2)),
+    },
+    "ct": {"total_variation": (total_variation, (0.1, 1.0, 10.0))},
+    "super-resolution": {},
+    "noise": {"total_variation": (total_variation, (0.03, 0.1, 0.3))},
+}
+"""Baselines with a weight, and the grid from which it is chosen on training cases."""
+PLAIN: dict[str, dict[str, Baseline]] = {
+    "mri": {},
+    "ct": {
+        "fbp": filtered_back_projection,
+        "fbp_hann": lambda m, x: filtered_back_projection(m, x, hann),
+    },
+    "super-resolution": {"cubic": cubic_upsampling},
+    "noise": {"non_local_means": non_local_means},
+}
+
+
+@dataclass
+class Scores:
+    """Values of each metric, case by case."""
+
+    values: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, **metrics: Tensor) -> None:
+        """Add metrics (B,)."""
+        for name, value in metrics.items():
+            self.values.setdefault(name, []).extend(value.tolist())
+
+    def metrics(self, patients: Sequence[str]) -> dict[str, Metric]:
+        """Mean over patients of each."""
+        return {name: average_per_patient(v, patients) for name, v in self.values.items()}
+
+
+def evaluate_reconstruction(
+    recipe: Any,
+    objective: Any,
+    train: Cases,
+    held_out: Cases,
+    *,
+    count: int | None = None,
+    samples: int | None = None,
+    seed: int = 0,
+    batch: int = 16,
+    folder_for_pictures: Path | None = None,
+    command: str = "",
+    baselines: Mapping[str, Baseline] | None = None,
+    **_: Any,
+) -> dict[str, Any]:
+    """Posterior samples of simulated measurements of held-out images, against the images.
+
+    "method": the mean of `samples` draws (psnr, ssim, nmse), one draw (psnr_sample, ssim_sample),
+    the residual over the noise, and calibration: coverage of 90 % intervals as they are, and after
+    the conformal factor of the other half of the patients. "baselines": classical methods of the
+    same measurement, their weight chosen on training cases; "baseline": the best of them by PSNR.
+    Images are in [0, 1], span 1, compared as magnitudes.
+
+    Args:
+        recipe, objective: a reconstruction method with its prior.
+        train, held_out: images; measurements are simulated from each by its content.
+        count: held-out cases, evenly spaced; None: 40 or all.
+        samples: draws a case; None: 4.
+        seed: draw k of a case depends on this, its name and k.
+        batch: cases at once.
+        folder_for_pictures: gets reconstructions.png.
+        command: what the user typed, for the record.
+        baselines: in place of the classical ones.
+
+    Raises:
+        UserError: the data hold no images.
+    """
+    rows = _spread(len(held_out), count or COUNT)
+    draws = SAMPLES if samples is None else samples
+    rivals = dict(classical(recipe, train) if baselines is None else baselines)
+    ours, theirs = Scores(), {name: Scores() for name in ("first", *rivals)}
+    spreads, panels = Spreads(), list[list[Tensor]]()
+    batch = 1 if recipe.ALONE else batch
+    seconds, calls = 0.0, _Calls(objective)
+    with progress_bar("reconstructing", len(rows)) as done, torch.no_grad():
+        for first in range(0, len(rows), batch):
+            part = rows[first : first + batch]
+            names = [held_out.ids[row] for row in part]
+            images = _images(held_out, part)
+            acquired = recipe.acquire({"image": images})
+            truth = (images + 1) / 2
+            began = time.perf_counter()
+            drawn = torch.stack(
+                [
+                    recipe.reconstruct(objective, acquired, [derive(seed, n, k) for n in names])
+                    for k in range(draws)
+                ]
+            )
+            seconds += time.perf_counter() - began
+            _score(ours, acquired, drawn, truth)
+            spreads.add(drawn, truth)
+            shown = {"first": acquired.first.abs()}
+            for name, rival in rivals.items():
+                shown[name] = rival(acquired.measurement, acquired.first).abs()
+            for name, image in shown.items():
+                theirs[name].add(**_fidelity(image.clamp(0, 1), truth))
+            panels += _panel(truth, shown, drawn)[: SHOWN - len(panels)]
+            done(first + len(part))
+    patients = [held_out.patients[row] for row in rows]
+    tables = {name: scores.metrics(patients) for name, scores in theirs.items()}
+    if not processes.is_main():
+        return {}
+    method = {**ours.metrics(patients), **spreads.metrics(patients)}
+    best = max(tables, key=lambda name: tables[name]["psnr"].get("mean", -1.0))
+    if folder_for_pictures is not None:
+        tiles = [(2 * tile.clamp(0, 1) - 1).numpy() for row in panels for tile in row]
+        write_grid(folder_for_pictures / "reconstructions.png", tiles, len(panels[0]))
+    return {
+        "method": method,
+        "baseline": tables[best],
+        "baselines": tables,
+        "task": "reconstruction",
+        "data": _about(train, held_out),
+        "command": command,
+        "settings": {
+            "count": len(rows),
+            "samples": draws,
+            "seed": seed,
+            "steps": recipe.steps,
+            "network_calls_per_draw": calls.images / max(1, draws * len(rows)),
+            "seconds_per_draw": seconds / max(1, draws * len(rows)),
+            "baseline": best,
+            "panels": ["truth", *shown, "mean of draws", "one draw", "4 x deviation", "4 x error"],
+            "conformal_factors": spreads.factors,
+        },
+    }
+
+
+def classical(recipe: Any, train: Cases) -> dict[str, Baseline]:
+    """The classical methods of a measurement, their weights chosen on a few training cases."""
+    found: dict[str, Baseline] = dict(PLAIN[recipe.measurement])
+    weighted = WEIGHTED[recipe.measurement]
+    if not weighted:
+        return found
+    images = _images(train, _spread(len(train), TUNING))
+    acquired = recipe.acquire({"image": images})
+    truth = ((images + 1) / 2).to(acquired.first.dtype)
+    with progress_bar("tuning baselines", len(weighted)) as done:
+        for number, (name, (method, grid)) in enumerate(weighted.items(), start=1):
+            weight = tune(method, [(acquired.measurement, truth)], grid).weight
+            found[name] = _with_weight(method, weight)
+            done(number)
+    return found
+
+
+def _with_weight(method: Weighted, weight: float) -> Baseline:
+    return lambda measurement, like: method(measurement, like, weight)
+
+
+def _images(cases: Cases, rows: Sequence[int]) -> Tensor:
+    batch = cases.batch(rows)
+    if "image" not in batch:
+        raise UserError(
+            f"{cases.source}: evaluation needs images; name them with --map image=COLUMN"
+        )
+    return batch["image"]
+
+
+def _fidelity(image: Tensor, truth: Tensor) -> dict[str, Tensor]:
+    return {
+        "psnr": psnr(image, truth, 1.0),
+        "ssim": ssim(image, truth, 1.0),
+        "nmse": nmse(image, truth),
+    }
+
+
+def _magnitude(x: Tensor) -> Tensor:
+    return (x.abs() if x.is_complex() else x).clamp(0, 1)
+
+
+def _score(scores: Scores, acquired: Acquired, drawn: Tensor, truth: Tensor) -> None:
+    """Metrics of K draws (K, B, 1, *S) of one batch."""
+    one = _fidelity(_magnitude(drawn[0]), truth)
+    m = acquired.measurement
+    scores.add(
+        **_fidelity(_magnitude(drawn.mean(0)), truth),
+        psnr_sample=one["psnr"],
+        ssim_sample=one["ssim"],
+        residual=residual_std(m.A, drawn[0], m.y) / max(m.std, 1e-12),
+    )
+    if len(drawn) > 1:
+        scores.add(crps=crps(_magnitude(drawn), truth))
+
+
+class Spreads:
+    """Errors and interval widths of every case, for coverage before and after conformal scaling."""
+
+    def __init__(self) -> None:
+        self.errors: list[Tensor] = []
+        self.widths: list[Tensor] = []
+        self.factors: list[float] = []
+
+    def add(self, drawn: Tensor, truth: Tensor) -> None:
+        """Draws (K, B, 1, *S) of one batch."""
+        if len(drawn) > 1:
+            x = _magnitude(drawn)
+            self.errors += list((truth - x.mean(0)).abs())
+            # a grey value has a resolution: no interval is narrower than one of 255 steps
+            self.widths += list(half_width(x, LEVEL).clamp(min=1 / 255))
+
+    def metrics(self, patients: Sequence[str]) -> dict[str, Metric]:
+        """Coverage as it is, and after the factor fitted on the other half of the patients."""
+        if not self.errors:
+            return {}
+        plain = [_share(e, w) for e, w in zip(self.errors, self.widths, strict=True)]
+        found = {"coverage90": average_per_patient(plain, patients)}
+        names = sorted(set(patients))
+        if len(names) < 4:
+            reason = "conformal scaling needs 4 patients: half to fit it, half to test it"
+            return {**found, "coverage90_conformal": refused(reason, len(names))}
+        half = set(names[::2])
+        scaled = list(plain)
+        for fitting in (True, False):
+            fit = [k for k, name in enumerate(patients) if (name in half) == fitting]
+            factor = conformal_factor(
+                [self.errors[k] for k in fit],
+                [self.widths[k] for k in fit],
+                [patients[k] for k in fit],
+                LEVEL,
+                guaranteed=False,
+            ).factor
+            self.factors.append(factor)
+            for k in range(len(patients)):
+                if k not in fit:
+                    scaled[k] = _share(self.errors[k], factor * self.widths[k])
+        return {**found, "coverage90_conformal": average_per_patient(scaled, patients)}
+
+
+def _share(error: Tensor, width: Tensor) -> float:
+    return float((error <= width).double().mean())
+
+
+def _panel(truth: Tensor, others: Mapping[str, Tensor], drawn: Tensor) -> list[list[Tensor]]:
+    """Per case: truth, baselines, mean, one draw, deviation, error; in [0, 1]."""
+    x = _magnitude(drawn)
+    mean = x.mean(0)
+    spread = x.std(0) if len(x) > 1 else torch.zeros_like(mean)
+    columns = [truth, *others.values(), mean, x[0], 4 * spread, 4 * (mean - truth).abs()]
+    return [[column[row].cpu() for column in columns] for row in range(len(truth))]
+
+
+class _Calls:
+    """Counts the images an objective's network has seen."""
+
+    def __init__(self, objective: Any) -> None:
+        self.images = 0
+        network = objective.players["network"]
+        network.register_forward_hook(self._count)
+
+    def _count(self, module: Any, inputs: Any, output: Any) -> None:
+        self.images += len(inputs[0])

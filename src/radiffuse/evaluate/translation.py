@@ -1,0 +1,294 @@
+"""Evaluation of translated images: per patient, beside direct regression and a pix2pix-like GAN."""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import config, processes
+from ..baselines.supervised import Pix2Pix, Regression, direct_unet, options_like, trained
+from ..data.dataset import Cases
+from ..errors import UserError
+from ..metrics.distribution import distances_between_sets
+from ..metrics.diversity import ms_ssim
+from ..metrics.estimate import Metric, Sums, average_per_patient, refused
+from ..metrics.features import extract
+from ..metrics.fidelity import psnr, ssim
+from ..metrics.translation import correlation, lesion_contrast, shift
+from ..nn.critic import PatchCritic
+from ..noise import derive
+from ..options import TrainOptions
+from ..report.pictures import write_grid
+from .generation import _about
+from .judge import Judge, judge
+from .progress import progress_bar
+
+SPAN = 2.0
+"""Grey range of PSNR and SSIM: images span [-1, 1]."""
+MOST_SHIFT = 0.5
+"""Median shift in voxels above which the output does not lie where its input lies."""
+_ROWS = 6
+_FEW = 4
+_BACKGROUND = -0.95
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Several draws of every case, summed up.
+
+    Attributes:
+        mean, std: over the draws, `(n, C, *S)`; std is 0 for one draw.
+        single: the first draw.
+    """
+
+    mean: Tensor
+    std: Tensor
+    single: Tensor
+
+
+def evaluate_translation(
+    recipe: Any,
+    objective: Any,
+    train: Cases,
+    held_out: Cases,
+    *,
+    count: int | None = None,
+    seed: int = 0,
+    batch: int = 16,
+    folder_for_pictures: Path | None = None,
+    command: str = "",
+    cache: Path | None = None,
+    weights: Path | None = None,
+    options: TrainOptions | None = None,
+    **_: Any,
+) -> dict[str, Any]:
+    """Mean and single draws against the true target, per patient, beside trained baselines.
+
+    "method": PSNR, SSIM and MS-SSIM of the mean of `recipe.samples` draws and of one draw alone,
+    FID and KID of single draws, `shift` in voxels, `deviation_correlation` of the deviation map
+    with the absolute error, and with masks the lesion contrast. "baseline" is direct regression,
+    "baselines" holds the GAN too; each is trained as long as the run, in RUN/baseline-NAME.
+
+    Args:
+        recipe, objective: a trained method of the task.
+        train, held_out: its data, with "source" and "target".
+        count: held-out cases at most, evenly spaced; None takes all.
+        seed: draw k of a case depends on this, its name and k alone.
+        batch: cases at once.
+        folder_for_pictures: gets translation.png.
+        command: what the user typed, for the record.
+        cache: RUN/features; baselines go beside it, none are trained where it is None.
+        weights: see `judge`.
+        options: training of the baselines; None: the budget of the run.
+
+    Raises:
+        UserError: there is no target to compare with, or a prediction is not finite.
+    """
+    for key in ("source", "target"):
+        if key not in held_out.keys:
+            raise UserError(f"{held_out.source}: no {key} to compare with; --map {key}=COLUMN")
+    if count is not None and count < len(held_out):
+        held_out = held_out.take([k * len(held_out) // count for k in range(count)])
+    folder = None if cache is None else cache.parent
+    simple = {} if folder is None else _baselines(train, folder, options)
+    if not processes.is_main():
+        return {}
+    samples = max(1, int(getattr(recipe, "samples", 1)))
+    drawn = draw(recipe, objective, held_out, samples, seed, batch)
+    eyes = judge(_only_target(train), _only_target(held_out), cache=cache, weights=weights)
+    parts = held_out.batch(range(len(held_out)))
+    outputs = {name: _applied(baseline, parts, batch) for name, baseline in simple.items()}
+    baselines = {
+        name: measure(Drawn(x, torch.zeros_like(x), x), parts, held_out, eyes)
+        for name, x in outputs.items()
+    }
+    record: dict[str, Any] = {
+        "method": measure(drawn, parts, held_out, eyes),
+        "baseline": baselines.get("regression", {}),
+        "baselines": baselines,
+        "reference": _reference(parts, held_out, eyes),
+        "alignment": _alignment(drawn.mean, parts["target"]),
+    }
+    if hasattr(recipe, "variants"):
+        record["samplers"] = _samplers(recipe, objective, held_out, seed)
+    if folder_for_pictures is not None:
+        write_panels(folder_for_pictures / "translation.png", parts, drawn)
+    return {
+        **record,
+        "task": "translation",
+        "data": _about(train, held_out),
+        "command": command,
+        "features": {"name": type(eyes.network).__name__, "hash": eyes.hash},
+        "settings": {
+            "samples": samples,
+            "seed": seed,
+            "steps": getattr(recipe, "steps", getattr(recipe, "timesteps", None)),
+            "range": [-1.0, 1.0],
+        },
+    }
+
+
+def draw(recipe: Any, objective: Any, cases: Cases, samples: int, seed: int, batch: int) -> Drawn:
+    """Draws of every case from its source alone; sums only are kept, and the first draw."""
+    device = next(next(iter(objective.players.values())).parameters()).device
+    parts = []
+    with progress_bar("translating", len(cases) * samples) as done:
+        for first in range(0, len(cases), batch):
+            rows = range(first, min(first + batch, len(cases)))
+            source = cases.batch(rows)["source"].to(device)
+            sums = Sums()
+            for k in range(samples):
+                seeds = torch.tensor([derive(seed, cases.ids[row], k) for row in rows])
+                with torch.no_grad():
+                    made = recipe.predict(objective, {"source": source, "seed": seeds})["target"]
+                if not bool(torch.isfinite(made).all()):
+                    raise UserError(f"the prediction of {cases.ids[first]} is not finite")
+                sums.add(made.detach().float().cpu())
+                done(first * samples + (k + 1) * len(rows))
+            parts.append((sums.mean, sums.std(), sums.first))
+    return Drawn(*(torch.cat(each) for each in zip(*parts, strict=True)))
+
+
+def measure(drawn: Drawn, parts: dict[str, Tensor], cases: Cases, eyes: Judge) -> dict[str, Metric]:
+    """Every metric of a set of translated images."""
+    target, patients = parts["target"], cases.patients
+    mean, several = drawn.mean.float(), bool(drawn.std.any())
+
+    def per_patient(values: Tensor) -> Metric:
+        return average_per_patient(values.tolist(), patients)
+
+    metrics = {
+        "psnr": per_patient(psnr(mean, target, SPAN)),
+        "ssim": per_patient(ssim(mean, target, SPAN)),
+        "ms_ssim_to_target": _or_refused(lambda: per_patient(ms_ssim(mean, target)), len(cases)),
+        "shift": per_patient(shift(mean, target)),
+    }
+    if several:
+        error = (mean - target).abs()
+        metrics |= {
+            "psnr_single": per_patient(psnr(drawn.single, target, SPAN)),
+            "ssim_single": per_patient(ssim(drawn.single, target, SPAN)),
+            "deviation_correlation": per_patient(correlation(drawn.std, error)),
+            "error_beyond_two_deviations": per_patient(
+                (error > 2 * drawn.std + 0.02).double().flatten(1).mean(dim=1)
+            ),
+        }
+    distances = distances_between_sets(eyes.held_out_features, extract(eyes.network, drawn.single))
+    metrics |= {name: distances[name] for name in ("fid", "kid") if name in distances}
+    return {**metrics, **_lesions(mean, parts, cases)}
+
+
+def _or_refused(make: Callable[[], Metric], n: int) -> Metric:
+    try:
+        return make()
+    except (ValueError, RuntimeError) as error:
+        return refused(f"MS-SSIM: {error}", n)
+
+
+def _lesions(images: Tensor, parts: dict[str, Tensor], cases: Cases) -> dict[str, Metric]:
+    """Contrast of the lesion in `images`, and how far it is from that in the target."""
+    if "mask" not in parts:
+        return {}
+    body = (parts["target"] > _BACKGROUND).any(dim=1, keepdim=True)
+    ours, theirs = (lesion_contrast(x, parts["mask"], body) for x in (images, parts["target"]))
+    rows = torch.isfinite(ours + theirs).nonzero()[:, 0].tolist()
+    patients = [cases.patients[row] for row in rows]
+    gap = (ours - theirs).abs()
+    return {
+        "lesion_contrast": average_per_patient(ours[rows].tolist(), patients),
+        "lesion_contrast_error": average_per_patient(gap[rows].tolist(), patients),
+    }
+
+
+def _reference(parts: dict[str, Tensor], cases: Cases, eyes: Judge) -> dict[str, Metric]:
+    """The true target (lesions), and real training targets in place of translated ones (FID)."""
+    rows = torch.randperm(len(eyes.train_features), generator=torch.Generator().manual_seed(0))[
+        : len(cases)
+    ]
+    distances = distances_between_sets(eyes.held_out_features, eyes.train_features[rows])
+    found: dict[str, Metric] = {k: distances[k] for k in ("fid", "kid") if k in distances}
+    lesions = _lesions(parts["target"], parts, cases)
+    return {**found, **{k: v for k, v in lesions.items() if k == "lesion_contrast"}}
+
+
+def _alignment(images: Tensor, target: Tensor) -> dict[str, Any]:
+    """Median shift of the output, and whether it lies where the target lies."""
+    median = float(shift(images, target).median())
+    record: dict[str, Any] = {"median_shift_voxels": median, "aligned": median <= MOST_SHIFT}
+    if median > MOST_SHIFT:
+        record["warning"] = (
+            f"the output lies {median:.1f} voxels from the target (median): PSNR and SSIM compare "
+            "different places, and the pairs of training may be misaligned"
+        )
+    return record
+
+
+def _samplers(recipe: Any, objective: Any, cases: Cases, seed: int) -> dict[str, Any]:
+    """PSNR of one draw of a few cases under each sampler of the same network."""
+    few = cases.take([k * len(cases) // _FEW for k in range(min(_FEW, len(cases)))])
+    target = few.batch(range(len(few)))["target"]
+    found = {}
+    for name, variant in recipe.variants():
+        one = draw(variant, objective, few, 1, seed, len(few)).single
+        found[name] = {
+            "psnr_single": average_per_patient(psnr(one, target, SPAN).tolist(), few.patients)
+        }
+    return found
+
+
+def _only_target(cases: Cases) -> Cases:
+    return dataclasses.replace(cases, columns={"target": cases.columns["target"]})
+
+
+def _baselines(train: Cases, folder: Path, options: TrainOptions | None) -> dict[str, Any]:
+    """Direct regression and a pix2pix-like GAN, trained as long as the run in `folder`."""
+    if options is None:
+        made_with = config.read_config(folder / "config.toml")
+        kept = config.build(TrainOptions, made_with.train, where=f"{folder}: [train]")
+        options = options_like(kept)
+    facts = train.facts()
+    axes, size = len(facts.size["target"]), facts.size["target"]
+    into, out = facts.channels["source"], facts.channels["target"]
+    given, made = ("source",), "target"
+
+    def network() -> torch.nn.Module:
+        torch.manual_seed(derive(options.seed, "baseline"))
+        return direct_unet(axes, into, out, size)
+
+    critic = PatchCritic(axes, into + out, 32, 1 if min(size) < 32 else 2, 2)
+    kinds = {
+        "regression": (Regression(network(), given, made), options),
+        "pix2pix": (
+            Pix2Pix(network(), critic, given, made),
+            dataclasses.replace(options, betas=(0.5, 0.9), learning_rate=2e-4),
+        ),
+    }
+    return {
+        name: trained(objective, train, its, folder / f"baseline-{name}")
+        for name, (objective, its) in kinds.items()
+    }
+
+
+def _applied(objective: Any, parts: dict[str, Tensor], batch: int) -> Tensor:
+    device = next(objective.players["network"].parameters()).device
+    with torch.no_grad():
+        made = [
+            objective.predict({"source": x.to(device)}).cpu() for x in parts["source"].split(batch)
+        ]
+    return torch.cat(made).clamp(-1, 1)
+
+
+def write_panels(path: Path, parts: dict[str, Tensor], drawn: Drawn) -> None:
+    """Rows of source | target | mean | deviation | error; the last two from 0 (black) to 0.5."""
+    n = len(drawn.mean)
+    rows = [k * n // _ROWS for k in range(min(_ROWS, n))]
+    error = (drawn.mean - parts["target"]).abs()
+    columns: Iterable[Tensor] = (
+        parts["source"], parts["target"], drawn.mean, 4 * drawn.std - 1, 4 * error - 1
+    )  # fmt: skip
+    columns = [column.float().clamp(-1, 1) for column in columns]
+    write_grid(path, [column[row].numpy() for row in rows for column in columns], 5)

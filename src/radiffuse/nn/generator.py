@@ -1,0 +1,104 @@
+"""Generators: networks that make an image from an image in one pass, with or without a latent."""
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .blocks import conv, depth_to_space, space_to_depth, upsample
+from .unet import UNet
+
+__all__ = ["Direct", "LatentUNet", "ResNet"]
+
+
+class LatentUNet(nn.Module):
+    """A U-Net steered by a random latent: adaptive group norm of every block from (time, latent).
+
+    The latent z is normalised and passed through a small network (StyleGAN's mapping), then enters
+    the U-Net as its vector condition; the output is squashed by tanh.
+
+    Args:
+        unet: a U-Net with a vector condition of length `mapped`.
+        latent: length of z.
+        mapped: width of the mapping.
+    """
+
+    def __init__(self, unet: UNet, latent: int = 100, mapped: int = 256) -> None:
+        super().__init__()
+        self.unet, self.latent, self.stride = unet, latent, unet.stride
+        lengths = (latent, mapped, mapped, mapped)
+        layers: list[nn.Module] = []
+        for before, after in pairwise(lengths):
+            layers += [nn.Linear(before, after), nn.SiLU()]
+        self.mapping = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor, clock: Tensor, z: Tensor, image: Tensor) -> Tensor:
+        """x (B, C, *S), clock (B,), z (B, latent), image (B, C_c, *S); (B, C, *S) in (-1, 1)."""
+        z = z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + 1e-8)
+        return torch.tanh(self.unet(x, clock, vector=self.mapping(z), image=image))
+
+
+class Direct(nn.Module):
+    """A U-Net that maps an image to an image, with no noise and no time.
+
+    Args:
+        unet: a U-Net with an image condition; its own input is left empty.
+        squash: end in tanh.
+    """
+
+    def __init__(self, unet: UNet, channels: int, squash: bool = False) -> None:
+        super().__init__()
+        self.unet, self.channels, self.squash, self.stride = unet, channels, squash, unet.stride
+
+    def forward(self, image: Tensor) -> Tensor:
+        """image (B, C_c, *S); returns (B, C, *S)."""
+        empty = image.new_zeros(len(image), self.channels, *image.shape[2:])
+        out = self.unet(empty, image.new_zeros(len(image)), image=image)
+        return torch.tanh(out) if self.squash else out
+
+
+class ResNet(nn.Module):
+    """The residual translator of CycleGAN (Zhu et al. 2017): twice down, blocks, twice up, tanh.
+
+    Args:
+        axes: number of spatial axes.
+        into, out: channels of the two images.
+        width: channels at full resolution, 4 times as many in the blocks.
+        blocks: residual blocks.
+        patch: fold blocks of this side into channels first (less arithmetic).
+    """
+
+    def __init__(
+        self, axes: int, into: int, out: int, width: int = 64, blocks: int = 6, patch: int = 1
+    ) -> None:
+        super().__init__()
+        self.patch, self.stride = patch, 4 * patch
+        side = 7 if patch == 1 else 3
+        self.enter = conv(axes, into * patch**axes, width, size=side)
+        self.down = nn.ModuleList(
+            conv(axes, width * 2**level, 2 * width * 2**level, stride=2) for level in range(2)
+        )
+        self.first, self.second = (
+            nn.ModuleList(conv(axes, 4 * width, 4 * width) for _ in range(blocks)) for _ in range(2)
+        )
+        self.up = nn.ModuleList(
+            conv(axes, 4 * width // 2**level, 2 * width // 2**level) for level in range(2)
+        )
+        self.leave = conv(axes, width, out * patch**axes, size=side)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, into, *S); returns (B, out, *S) in (-1, 1)."""
+        h = F.relu(_normalised(self.enter(space_to_depth(x, self.patch))))
+        for layer in self.down:
+            h = F.relu(_normalised(layer(h)))
+        for first, second in zip(self.first, self.second, strict=True):
+            h = h + _normalised(second(F.relu(_normalised(first(h)))))
+        for layer in self.up:
+            h = F.relu(_normalised(layer(upsample(h))))
+        return torch.tanh(depth_to_space(self.leave(h), self.patch))
+
+
+def _normalised(h: Tensor) -> Tensor:
+    """Instance normalisation, any number of axes."""
+    return F.group_norm(h, h.shape[1])

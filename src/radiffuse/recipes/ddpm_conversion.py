@@ -1,0 +1,164 @@
+"""Conversion between CT and MR (Lyu & Wang 2022): DDPM, or one score sampled in three ways."""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self, cast
+
+from torch import Tensor
+
+from ..denoise import Clipped, Denoiser, Network, elapsed, log_noise, unit_variance, unscaled
+from ..losses import Times, Weight, discrete_times, uniform_times
+from ..noise import Noise
+from ..papers import Paper, by_id
+from ..sample import EulerMaruyama, Langevin, Sampler, signal_to_noise
+from ..sample.base import State
+from ..schedule import Discrete, Schedule, SigmaPower
+from ..tasks.base import Task
+from ..tasks.translation import TRANSLATION
+from .base import (
+    TINY,
+    TRAINING,
+    Batch,
+    PredictsName,
+    SamplerName,
+    WeightName,
+    predicts_named,
+    weight_named,
+)
+from .conditional import Conditional, Told
+
+__all__ = ["Conversion", "CorrectFirst"]
+
+SOLVERS: tuple[SamplerName, ...] = ("euler-maruyama", "predictor-corrector", "ode")
+"""The paper's three ways to sample one score."""
+
+
+class CorrectFirst(Sampler):
+    """Langevin steps at t, then the predictor's step from t to s: the paper's order.
+
+    (Song et al. 2021 predict first; see `sample.Then`.)
+    """
+
+    def __init__(self, corrector: Sampler, predictor: Sampler) -> None:
+        super().__init__(predictor.denoiser, predictor.noise)
+        self.corrector, self.predictor, self.order = corrector, predictor, predictor.order
+
+    def step(self, x_t: Tensor, t: Tensor, s: Tensor, state: State) -> tuple[Tensor, State]:
+        x_t, _ = self.corrector.step(x_t, t, t, None)
+        return self.predictor.step(x_t, t, s, state)
+
+
+@dataclass(frozen=True)
+class Conversion(Conditional):
+    r"""A network told the source image; the defaults are the paper's DDPM.
+
+    `formulation` "sde" is $dx = 25^t dw$, whose score Euler-Maruyama, the predictor-corrector and
+    the probability-flow ODE sample alike. All stop at t = 0.001 and take the mean of what is left
+    (the authors' ODE leaves noise of deviation 0.03 in its result).
+    """
+
+    paper: ClassVar[Paper] = by_id("ddpm-conversion")
+    task: ClassVar[Task] = TRANSLATION
+    made: ClassVar[str] = "target"
+    given: ClassVar[tuple[str, ...]] = ("source",)
+
+    formulation: Literal["ddpm", "sde"] = "ddpm"
+    """Discrete variance-preserving chain, or the SDE with drift 0 and diffusion sigma^t."""
+    timesteps: int = 1000
+    """Number of betas of the chain."""
+    base: float = 25.0
+    """sigma of the SDE."""
+    corrections: int = 10
+    """Langevin steps before each step of the predictor-corrector."""
+    predicts: PredictsName = "noise"
+    """What the network outputs; "noise" is the score times -sigma."""
+    loss: WeightName = "simple"
+    """The loss weight."""
+    preconditioned: bool = False
+    """Scale the input to unit variance and tell the network log(sigma / alpha) / 4."""
+
+    @classmethod
+    def training(cls, preset: str) -> dict[str, Any]:
+        """Options of the training loop that go with a preset, where they are not its defaults."""
+        if preset == "paper":
+            return {"batch": 4, "learning_rate": 1e-4, "warmup": 0, "betas": (0.9, 0.999)}
+        return {**TRAINING[preset], **({"batch": 8} if preset == "small" else {})}
+
+    def schedule(self) -> Schedule:
+        """The noise schedule."""
+        if self.formulation == "ddpm":
+            return Discrete.linear(self.timesteps)
+        return SigmaPower(self.base)
+
+    def network(self) -> Network:
+        return Network(
+            self.body(),
+            self.schedule(),
+            predicts_named(self.predicts, self.data_std),
+            scale=unit_variance(self.data_std) if self.preconditioned else unscaled,
+            clock=log_noise if self.preconditioned else elapsed,
+        )
+
+    def times(self, schedule: Schedule) -> Times:
+        if self.formulation == "ddpm":
+            return discrete_times(cast(Discrete, schedule))
+        return uniform_times(1e-5)
+
+    def weight(self) -> Weight:
+        return weight_named(self.loss, self.data_std)
+
+    def denoiser(self, objective: Told, batch: Batch) -> Denoiser:
+        """As `Conditional`; the chain's estimate is kept to [-1, 1]."""
+        denoiser = super().denoiser(objective, batch)
+        return Clipped(denoiser) if self.formulation == "ddpm" else denoiser
+
+    def make_sampler(self, denoiser: Denoiser, noise: Noise) -> Sampler:
+        if self.sampler != "predictor-corrector":
+            return super().make_sampler(denoiser, noise)
+        langevin = Langevin(denoiser, noise, signal_to_noise(0.16), self.corrections)
+        return CorrectFirst(langevin, EulerMaruyama(denoiser, noise))
+
+    def variants(self) -> Iterator[tuple[str, "Conversion"]]:
+        """The same trained network under each of the paper's samplers, for comparison."""
+        if self.formulation == "sde":
+            for name in SOLVERS:
+                steps = 1 if name == "ode" else max(self.steps, 100)  # the ODE chooses its own
+                one = dataclasses.replace(self, sampler=name, steps=steps)
+                yield name, dataclasses.replace(one, grid="uniform", start=1.0, stop=1e-3)
+
+    @classmethod
+    def small(cls) -> Self:
+        return cls(
+            width=32,
+            multiples=(1, 2, 4, 4),
+            blocks=1,
+            attention=(3,),
+            patch=2,
+            formulation="sde",
+            predicts="edm",
+            preconditioned=True,
+            loss="karras",
+            sampler="dpm-solver",
+            grid="karras",
+            steps=15,
+            stop=0.01,
+            corrections=1,
+            samples=8,
+        )
+
+    @classmethod
+    def tiny(cls) -> Self:
+        return cls(
+            **TINY,
+            formulation="sde",
+            predicts="edm",
+            preconditioned=True,
+            loss="karras",
+            sampler="heun",
+            grid="karras",
+            steps=4,
+            stop=0.01,
+            corrections=1,
+            samples=2,
+        )

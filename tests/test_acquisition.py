@@ -1,0 +1,238 @@
+"""Simulated and read measurements: what they say of their noise, maps, scale and acceleration is so."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from radiffuse.acquisition import (
+    CT,
+    MASKS,
+    MRI,
+    LowResolution,
+    Noisy,
+    calibration_widths,
+    check_kspace,
+    noise_level,
+    smooth_phase,
+)
+from radiffuse.data.dataset import open_cases
+from radiffuse.errors import UserError
+from radiffuse.operators import BlockMean, Fourier
+from radiffuse.operators.masks import gaussian_columns
+
+
+@pytest.fixture(scope="module")
+def brain():
+    """Two brains (2, 1, 32, 32) in [0, 1]."""
+    return (open_cases("brains:count=6,size=32").batch([0, 3])["image"] + 1) / 2
+
+
+# --- MRI --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("real", [True, False])
+@pytest.mark.parametrize("coils", [1, 6])
+@pytest.mark.parametrize("mask", ["gaussian-columns", "poisson-disc"])
+def test_maps_and_phase_explain_the_data(brain, mask, coils, real):
+    """The estimated operator applied to the truth gives y, but for a few percent."""
+    scanner = MRI(mask, 2.0, 12, coils=coils, noise=0.0, real=real)
+    m = scanner.simulate(brain, [1, 2]).measurement
+    truth = brain if real else brain.to(torch.complex64)
+    assert m.A.adjoint(m.y).is_complex() != real
+    assert float(m.residual(truth).norm() / m.y.norm()) < 0.06
+
+
+def test_without_the_phase_in_the_maps_a_real_image_does_not_explain_the_data(brain):
+    scanner = MRI("poisson-disc", 4.0, 12, coils=8, noise=0.0, real=False, demodulated=False)
+    m = scanner.simulate(brain, [1, 2]).measurement
+    assert float(m.residual(brain.to(torch.complex64)).norm() / m.y.norm()) > 0.2
+    full = MRI("poisson-disc", 1.0, 12, coils=1, noise=0.0, real=False, demodulated=False)
+    own = brain * smooth_phase((32, 32), 1.0, [3, 4])
+    acquired = full.simulate(own, [1, 2])
+    assert torch.allclose(acquired.first, own, atol=1e-5), "a complex image keeps its own phase"
+
+
+def test_noise_of_each_part_has_the_stated_deviation(brain):
+    quiet = MRI(coils=4, noise=0.0).simulate(brain, [1, 2])
+    noisy = MRI(coils=4, noise=0.05).simulate(brain, [1, 2])
+    gap = (noisy.measurement.y - quiet.measurement.y)[noisy.mask.expand_as(noisy.measurement.y)]
+    assert noisy.measurement.std == 0.05
+    for part in (gap.real, gap.imag):
+        assert float(part.std()) == pytest.approx(0.05, rel=0.04)
+    assert not noisy.measurement.y[~noisy.mask.expand_as(noisy.measurement.y)].any()
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_a_case_has_its_own_mask_coils_phase_and_noise(brain, mask):
+    scanner = MRI(mask, 4.0, calibration=8, coils=4)
+    together = scanner.simulate(brain, [5, 6])
+    alone = scanner.simulate(brain[1:], [6])
+    for name in ("mask", "maps", "first"):
+        assert torch.allclose(getattr(together, name)[1:], getattr(alone, name), atol=1e-5), name
+    assert torch.equal(together.measurement.y[1:], alone.measurement.y)
+    other = scanner.simulate(brain[1:], [7])
+    assert not torch.allclose(other.measurement.y, alone.measurement.y, atol=1e-2)
+    assert float(together.acceleration[0]) == pytest.approx(4.0, rel=0.1)
+
+
+def test_smooth_phase_has_its_deviation_and_no_size_of_its_own():
+    field = smooth_phase((64, 64), 0.3, range(40)).angle()
+    assert float(field.square().mean().sqrt()) == pytest.approx(0.3, rel=1e-3)
+    volume = smooth_phase((8, 8, 8), 0.3, range(40)).angle()
+    assert float(volume.square().mean().sqrt()) == pytest.approx(0.3, rel=1e-3)
+    steps = smooth_phase((64, 64), 0.3, [1]).angle().diff(dim=-1)
+    assert float(steps.abs().max()) < 0.1
+
+
+def test_volumes_are_measured_alike():
+    image = torch.nn.functional.interpolate(torch.rand(1, 1, 4, 4, 4), (16, 16, 16))
+    m = MRI("gaussian-points", 2.0, 8, coils=4, noise=0.0).simulate(image, [1]).measurement
+    assert m.y.shape == (1, 4, 16, 16, 16)
+    assert float(m.residual(image).norm() / m.y.norm()) < 0.3
+
+
+def test_colour_images_have_no_mri():
+    with pytest.raises(UserError, match="grey images, not 3 channels"):
+        MRI().simulate(torch.rand(1, 3, 32, 32), [1])
+
+
+# --- measured k-space -------------------------------------------------------------------------------
+
+
+def kspace(brain, **changed):
+    scanner = MRI(**{"acceleration": 2.0, "coils": 4, "noise": 0.01, **changed})
+    return scanner.simulate(brain[:1], [1]).measurement.y
+
+
+def test_reading_gives_back_what_was_simulated_in_its_own_scale(brain):
+    y = kspace(brain)
+    small, large = (MRI(coils=4).read(factor * y) for factor in (1.0, 1e-4))
+    assert float(large.scale / small.scale) == pytest.approx(1e-4, rel=1e-4)
+    assert torch.allclose(small.measurement.y, large.measurement.y, atol=1e-4)
+    assert torch.allclose(small.scale * small.measurement.y, y, atol=1e-5)
+    magnitude = torch.quantile(small.first.abs().flatten(), 0.995)
+    assert 0.7 < float(magnitude) < 1.2, "images reach about 1"
+    assert torch.equal(small.mask, y.abs().sum(1, keepdim=True) > 0)
+
+
+def test_noise_is_estimated_from_the_edge_of_kspace():
+    mask = gaussian_columns((64, 64), 3.0, 8, [1]).mask
+    z = torch.randn(1, 6, 64, 64, dtype=torch.complex64) * 0.02 * math.sqrt(2)
+    middle = torch.zeros(64, 64)
+    middle[28:36, 28:36] = 30.0
+    assert float(noise_level(mask * (z + middle), mask)) == pytest.approx(0.02, rel=0.05)
+
+
+def test_a_read_scan_knows_its_noise_within_a_factor(brain):
+    for noise, most in ((0.02, 2.5), (0.2, 1.1)):
+        acquired = MRI(coils=4).read(kspace(brain, noise=noise))
+        told = float(acquired.scale) * acquired.measurement.std
+        assert 0.9 * noise < told < most * noise, "too large where signal reaches the edge"
+
+
+def test_what_cannot_be_kspace_is_refused_in_one_line(brain):
+    y = kspace(brain)
+    broken = y.clone()
+    broken[0, 0, 3, 16] = complex("nan")
+    column = torch.zeros_like(y)
+    column[..., 16] = y[..., 16]
+    cases = {
+        "expected complex": y.real,
+        "expected complex .coils": y[0],
+        "NaN or infinite": broken,
+        "zero everywhere": torch.zeros_like(y),
+        "not in the middle: store it centred": torch.fft.ifftshift(y, dim=(-2, -1)),
+        "central 32 x 1 points; coil maps need 5": column,
+    }
+    for message, bad in cases.items():
+        with pytest.raises(UserError, match=message) as caught:
+            MRI(coils=4).read(bad)
+        assert "\n" not in str(caught.value)
+    assert torch.equal(check_kspace(y), y.abs().sum(1, keepdim=True) > 0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "widths"),
+    [(range(0, 32), range(12, 20), (32, 8)), (range(11, 21), range(13, 19), (10, 6))],
+)
+def test_calibration_is_the_sampled_rectangle_about_the_centre(rows, columns, widths):
+    mask = torch.zeros(1, 1, 32, 32, dtype=torch.bool)
+    mask[..., list(rows), :] = True
+    mask &= torch.zeros_like(mask).index_fill_(3, torch.tensor(list(columns)), True)
+    mask[..., 0, 0] = True
+    assert calibration_widths(mask) == widths
+    two = torch.cat([mask, torch.ones_like(mask)])
+    assert calibration_widths(two) == widths, "what all cases have sampled"
+
+
+def test_calibration_without_coils_may_be_anything():
+    mask = torch.zeros(1, 1, 16, 16, dtype=torch.bool)
+    mask[..., 8, 8] = True
+    assert calibration_widths(mask, coils=False) == (1, 1)
+    assert calibration_widths(~mask, coils=False) == (0, 0)
+
+
+# --- CT, resolution, noise --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("beam", ["parallel", "fan"])
+@pytest.mark.parametrize("photons", [1e4, 1e5])
+def test_weights_make_photon_noise_white_with_the_stated_deviation(brain, beam, photons):
+    """The residual of the truth: one deviation for dark and bright rays, no correlation."""
+    scanner = CT(40, beam, photons)
+    acquired = scanner.simulate(brain, [1, 2])
+    m = acquired.measurement
+    rest = m.residual(brain)[:, 0]
+    assert float(rest.std()) == pytest.approx(m.std, rel=0.04)
+    line = m.A(brain)[:, 0]
+    order = line.flatten().argsort()
+    ordered = rest.flatten()[order]
+    for part in ordered.chunk(4):
+        assert float(part.std()) == pytest.approx(m.std, rel=0.08)
+    neighbours = (rest[..., 1:] * rest[..., :-1]).mean() / rest.var()
+    assert abs(float(neighbours)) < 0.04
+
+
+def test_without_weights_the_noise_of_dark_rays_would_be_larger(brain):
+    """What the whitening removes: the plain line integrals have a deviation that grows as e^(a p / 2)."""
+    acquired = CT(40, photons=1e4, absorption=6.0).simulate(brain, [1, 2])
+    weights = acquired.measurement.A.left.mask
+    assert float(weights.max() / weights.min()) > 3
+
+
+def test_ct_draws_a_case_from_its_seed_alone_and_starts_from_the_filtered_back_projection(brain):
+    scanner = CT(60, photons=1e6)
+    together, alone = scanner.simulate(brain, [5, 6]), scanner.simulate(brain[1:], [6])
+    assert torch.allclose(together.measurement.y[1:], alone.measurement.y, atol=1e-4)
+    inside = (slice(None), slice(None), slice(8, 24), slice(8, 24))
+    error = (together.first - brain)[inside].square().mean().sqrt()
+    assert float(error) < 0.15
+    with pytest.raises(UserError, match="1 views are too few"):
+        CT(1).simulate(brain, [1, 2])
+
+
+def test_low_resolution_is_the_mean_of_blocks_and_enlarges_by_repetition(brain):
+    acquired = LowResolution(2).simulate(brain, [1, 2])
+    assert torch.allclose(acquired.measurement.y, BlockMean((2, 2))(brain))
+    assert torch.allclose(acquired.first[..., ::2, ::2], acquired.measurement.y)
+    assert torch.allclose(acquired.first[..., 1::2, ::2], acquired.measurement.y)
+    assert acquired.acceleration.tolist() == [4.0, 4.0]
+
+
+def test_gaussian_and_rician_noise_have_their_laws():
+    dark, bright = torch.zeros(1, 1, 200, 200), torch.full((1, 1, 200, 200), 0.8)
+    gaussian = Noisy(0.1).simulate(bright, [1]).measurement
+    assert float(gaussian.y.std()) == pytest.approx(0.1, rel=0.02)
+    rician = Noisy(0.1, "rician")
+    background = rician.simulate(dark, [1]).measurement.y
+    assert float(background.mean()) == pytest.approx(0.1 * math.sqrt(math.pi / 2), rel=0.02)
+    lifted = rician.simulate(bright, [1]).measurement.y
+    assert float(lifted.square().mean()) == pytest.approx(0.64 + 2 * 0.01, rel=0.01)
+
+
+def test_an_acquisition_is_plain_configuration():
+    for kind in (MRI, CT, LowResolution, Noisy):
+        assert dataclasses.replace(kind()) == kind()
+    assert Fourier(2) == Fourier(2)

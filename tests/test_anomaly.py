@@ -1,0 +1,429 @@
+"""Anomaly detection: AnoDDPM's chain, metrics, baselines, evaluation, and the command line."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from radiffuse import cli
+from radiffuse.baselines import anomaly as baselines
+from radiffuse.data.dataset import open_cases
+from radiffuse.denoise import Denoiser
+from radiffuse.errors import UserError
+from radiffuse.evaluate import anomaly as evaluation
+from radiffuse.metrics import detection, features
+from radiffuse.recipes import index
+from radiffuse.recipes.anoddpm import AnoDDPM
+from radiffuse.simplex import Simplex
+from radiffuse.tasks.anomaly import is_healthy, labels_of
+from radiffuse.testing import check_recipe
+
+BRAINS = "brains:count=60,size=16,lesions=0.5,label=lesion"
+MAPPING = {"image": "t2", "mask": "lesion"}
+
+
+@pytest.fixture(scope="module")
+def cases():
+    return open_cases(BRAINS, mapping=MAPPING)
+
+
+@pytest.fixture(scope="module")
+def recipe(cases):
+    return AnoDDPM.tiny().fitted(cases.facts())
+
+
+class Healthy(Denoiser):
+    """Says that every image is this one, and counts how often it is asked."""
+
+    def __init__(self, schedule, image):
+        super().__init__()
+        self.schedule, self.image, self.times = schedule, image, []
+
+    def forward(self, x_t, t):
+        self.times.append(float(t))
+        return self.image.expand_as(x_t)
+
+
+# ------------------------------------------------------------------------------------- AnoDDPM
+def test_the_paper_s_settings():
+    paper = AnoDDPM()
+    assert (paper.octaves, paper.decay, paper.wavelength) == (6, 0.8, 64.0)
+    assert (paper.depth, paper.steps, paper.trained) == (0.25, 250, 0.8)
+    assert (paper.threshold, paper.level, paper.noise) == ("fixed", 0.5, "simplex")
+    abar = paper.schedule().alpha(torch.tensor([0.2, 0.25])) ** 2
+    assert abar.tolist() == pytest.approx([0.6590, 0.5241], abs=2e-3)
+
+
+def test_only_part_of_the_chain_is_trained_and_walked(cases, recipe):
+    """All t in training lie below 800 of 1000; a reconstruction asks the network lambda times."""
+    paper = dataclasses.replace(recipe, trained=0.8, steps=250)
+    objective = paper.objective()
+    torch.manual_seed(0)
+    t = objective.times(20_000) * 1000
+    assert torch.equal(t, t.round()) and t.min() == 1 and t.max() == 800
+    image = torch.full((1, 1, 16, 16), 0.3)
+    heard = Healthy(paper.schedule(), image)
+    objective.network = heard
+    asked = cases.batch([0, 1])
+    paper.counterpart(objective, {**asked, "seed": torch.tensor([1, 2])})
+    assert [round(1000 * time) for time in heard.times] == list(range(250, 0, -1))
+
+
+def test_noise_is_simplex_in_training_forward_and_back(cases, recipe, monkeypatch):
+    drawn = []
+    plain = Simplex._fields
+
+    def counted(self, like, offsets, choose):
+        drawn.append(self)
+        return plain(self, like, offsets, choose)
+
+    monkeypatch.setattr(Simplex, "_fields", counted)
+    objective = recipe.objective()
+    list(objective.losses(cases.batch(range(2))))
+    assert drawn == [Simplex(4, 0.8, 16.0)], "one field for a batch, of the recipe's octaves"
+    drawn.clear()
+    recipe.predict(objective, {**cases.batch([0]), "seed": torch.tensor([1])})
+    assert len(drawn) == 1 + recipe.steps, "one draw up, one at every step down"
+    drawn.clear()
+    gaussian = dataclasses.replace(recipe, noise="gaussian")
+    gaussian.predict(gaussian.objective(), {**cases.batch([0]), "seed": torch.tensor([1])})
+    assert not drawn
+
+
+def test_the_target_is_the_very_noise_that_was_added(cases, recipe):
+    """A network that knows x_0 has no loss, whatever the spectrum of the noise."""
+    objective = dataclasses.replace(recipe, predicts="clean", preconditioned=False).objective()
+    batch = cases.batch(range(3))
+
+    class Knows(torch.nn.Module):
+        def forward(self, x, clock):
+            return batch["image"] + 0 * x
+
+    objective.players["network"] = Knows()
+    ((_, loss),) = objective.losses(batch)
+    assert float(loss) < 1e-8
+
+
+def test_map_mask_and_score_of_a_known_counterpart(cases, recipe):
+    """The map is the squared difference, the mask its part above 0.5, the score its top."""
+    objective = recipe.objective()
+    base = torch.full((1, 1, 16, 16), -0.2)
+    objective.network = Healthy(recipe.schedule(), base)
+    image = base.clone()
+    image[..., 4:8, 4:8] += 0.9
+    image[..., 0, 0] += 0.5
+    found = recipe.predict(objective, {"image": image, "seed": torch.tensor([1])})
+    assert torch.allclose(found["healthy"], base, atol=1e-5)
+    assert torch.allclose(found["anomaly"], (image - base) ** 2, atol=1e-5)
+    assert found["mask"].sum() == 16 and bool(found["mask"][0, 0, 4:8, 4:8].all())
+    assert float(found["score"]) == pytest.approx(0.81, abs=1e-3)
+    assert found["mask"].dtype == torch.int64
+
+
+def test_a_prediction_does_not_depend_on_its_batch(cases, recipe):
+    torch.manual_seed(0)
+    objective = recipe.objective()
+    for parameter in objective.players["network"].parameters():
+        torch.nn.init.normal_(parameter, std=0.02)
+    image, seeds = cases.batch(range(4))["image"], torch.tensor([5, 6, 7, 8])
+    together = recipe.predict(objective, {"image": image, "seed": seeds})["healthy"]
+    alone = recipe.predict(objective, {"image": image[2:3], "seed": seeds[2:3]})["healthy"]
+    assert torch.allclose(together[2:3], alone, atol=2e-4)
+
+
+def test_conformance_3d():
+    volumes = open_cases("brains3d:count=4,size=8,lesions=0.5", mapping=MAPPING)
+    check_recipe(AnoDDPM, volumes.facts(), volumes.batch(range(3)), steps=4)
+
+
+def test_only_healthy_cases_are_suitable(cases, recipe):
+    batch = cases.batch(range(len(cases)))
+    empty = ~batch["mask"].flatten(1).any(1)
+    assert torch.equal(recipe.suitable(batch), empty) and 0 < int(empty.sum()) < len(empty)
+    labels = {"image": batch["image"], "label": batch["label"]}
+    assert torch.equal(is_healthy(labels, 1), batch["label"] == 1)
+    assert torch.equal(
+        labels_of({"image": batch["image"], "mask": batch["mask"]}, 0), (~empty).long()
+    )
+
+
+# ------------------------------------------------------------------------------------- metrics
+def test_ranking_is_scikit_learns_with_an_interval():
+    torch.manual_seed(0)
+    truth = torch.arange(120) % 3 == 0
+    scores = torch.randn(120) + truth
+    found = detection.ranking(scores, truth, [f"p{k // 2}" for k in range(120)])
+    assert found["auroc"]["mean"] == pytest.approx(roc_auc_score(truth, scores))
+    assert found["average_precision"]["mean"] == pytest.approx(
+        average_precision_score(truth, scores)
+    )
+    low, high = found["auroc"]["ci95"]
+    assert low < found["auroc"]["mean"] < high and 0.08 < high - low < 0.35
+    assert found["auroc"]["n"] == 60
+
+
+def test_the_bootstrap_s_areas_are_the_exact_ones():
+    torch.manual_seed(0)
+    scores = torch.randn(300).round(decimals=1)  # with ties
+    truth = torch.rand(300) < 0.3
+    sick, sound = detection._histograms(scores[:, None], truth, [str(k) for k in range(300)])
+    auroc, precision = detection._areas(sick.sum(0), sound.sum(0))
+    assert auroc == pytest.approx(roc_auc_score(truth, scores), abs=1e-9)
+    assert precision == pytest.approx(average_precision_score(truth, scores), abs=1e-9)
+
+
+def test_voxels_are_drawn_by_patient():
+    torch.manual_seed(0)
+    truth = torch.rand(10, 1, 8, 8) < 0.2
+    maps = torch.randn(10, 1, 8, 8) + 2 * truth
+    found = detection.ranking(maps, truth, list("aabbccddee"), "pixel_")
+    exact = roc_auc_score(truth.flatten(), maps.flatten())
+    assert found["pixel_auroc"]["mean"] == pytest.approx(exact) and found["pixel_auroc"]["n"] == 5
+
+
+def test_one_kind_alone_is_refused():
+    found = detection.ranking(torch.rand(4), torch.ones(4, dtype=torch.bool), list("abcd"))
+    assert found["auroc"]["refused"] == "everything measured is anomalous"
+
+
+def test_dice_of_known_masks():
+    a = torch.zeros(3, 1, 4, dtype=torch.bool)
+    b = a.clone()
+    a[0, 0, :2], b[0, 0, 1:3] = True, True
+    a[1, 0, 0] = True
+    assert detection.dice(a, b).tolist() == [0.5, 0.0, 1.0]
+
+
+def test_thresholds():
+    values = torch.arange(1, 101).float()
+    level = detection.fitted_threshold(values, 0.05)
+    assert level == 95 and float((values > level).double().mean()) == 0.05
+    two = torch.cat([torch.full((2, 1, 50), 0.1), torch.full((2, 1, 14), 0.9)], 2)
+    level = detection.otsu(two)
+    assert level.shape == (2, 1, 1) and bool(((two > level).sum(2) == 14).all())
+    flat = torch.zeros(1, 1, 9)
+    assert not bool((flat > detection.otsu(flat)).any())
+    assert detection.top_mean(two, 0.1).tolist() == pytest.approx([0.9, 0.9])
+
+
+def test_p_values_are_uniform_for_healthy_cases():
+    healthy = torch.arange(99).float()
+    found = detection.p_values(torch.tensor([200.0, 50.0, -1.0]), healthy)
+    assert found.tolist() == pytest.approx([0.01, 0.5, 1.0])
+    torch.manual_seed(0)
+    rate = (detection.p_values(torch.randn(4000), torch.randn(999)) <= 0.05).double().mean()
+    assert float(rate) == pytest.approx(0.05, abs=0.02)
+
+
+# ----------------------------------------------------------------------------------- baselines
+@pytest.fixture
+def hasty(monkeypatch):
+    """Baselines that train for a moment."""
+    plain = features.trained_features
+
+    def few(*arguments, **options):
+        return plain(*arguments, **{**options, "steps": 3})
+
+    monkeypatch.setattr(baselines, "trained_features", few)
+
+
+def test_baselines_find_what_is_bright(hasty):
+    torch.manual_seed(0)
+    healthy = 0.1 * torch.randn(40, 1, 16, 16)
+    images = 0.1 * torch.randn(20, 1, 16, 16)
+    images[:10, :, 4:8, 4:8] += 1.5
+    found = baselines.all_baselines(healthy, images, fingerprint="x" * 12, steps=60)
+    assert set(found) == {
+        *("brightness", "intensity", "atlas", "autoencoder", "vae", "nearest_features", "patches")
+    }
+    sick = torch.arange(20) < 10
+    for name, each in found.items():
+        assert each.scores.shape == (20,)
+        if name != "nearest_features":
+            assert roc_auc_score(sick, each.scores) > 0.95, name
+        if each.maps is not None:
+            assert each.maps.shape == images.shape
+            inside = each.maps[:10, :, 4:8, 4:8].mean()
+            assert inside > 1.2 * each.maps[10:, :, 4:8, 4:8].mean(), name
+
+
+@pytest.mark.parametrize("size", [(24,), (9, 15), (8, 8, 8)])
+@pytest.mark.parametrize("variational", [False, True])
+def test_auto_encoders_of_any_size(size, variational):
+    images = torch.randn(4, 2, *size)
+    model = baselines.fit_reconstruction(images, variational, steps=2)
+    assert model.residual(images).shape == (4, 1, *size)
+    assert bool(model(images)[1] > 0) == variational
+
+
+# ----------------------------------------------------------------------------------- evaluation
+@dataclasses.dataclass(frozen=True)
+class Oracle:
+    """Predicts what a perfect method would: a recipe that looks up the truth."""
+
+    truth: object
+    healthy: int = 0
+
+    def predict(self, objective, batch):
+        rows = [
+            next(k for k, x in enumerate(self.truth["image"]) if torch.equal(x, image))
+            for image in batch["image"]
+        ]
+        mask = self.truth["mask"][rows]
+        counterpart = torch.where(mask > 0, -0.5, batch["image"] + 0.01)
+        return {
+            "healthy": counterpart,
+            "anomaly": mask.float() + 0.01 * torch.rand(mask.shape),
+            "mask": mask,
+            "score": mask.flatten(1).any(1).float() + 0.01 * torch.rand(len(mask)),
+        }
+
+
+@pytest.fixture(scope="module")
+def record(cases, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        plain = features.trained_features
+        patch.setattr(baselines, "trained_features", lambda *a, **o: plain(*a, **{**o, "steps": 3}))
+        torch.manual_seed(0)
+        folder = tmp_path_factory.mktemp("pictures")
+        held_out = cases.take(range(0, 48, 2))
+        oracle = Oracle(cases.batch(range(len(cases))))
+        made = evaluation.evaluate_anomaly(
+            oracle, None, cases.split("train"), held_out, folder_for_pictures=folder, steps=3
+        )
+        made["picture"] = (folder / "anomalies.png").stat().st_size
+    return made
+
+
+def test_a_perfect_method_is_perfect(record):
+    method = {name: metric.get("mean") for name, metric in record["method"].items()}
+    for name in ("auroc", "average_precision", "pixel_auroc", "pixel_average_precision"):
+        assert method[name] == pytest.approx(1), name
+    for name in ("dice", "dice_best", "sensitivity"):
+        assert method[name] == pytest.approx(1), name
+    assert method["dice_fitted"] > 0.5
+    assert method["psnr_outside"] == pytest.approx(46.02, abs=0.1), "20 log10(2 / 0.01)"
+    assert method["psnr_healthy"] == pytest.approx(46.02, abs=0.1)
+
+
+def test_the_strongest_baseline_stands_beside_it(record):
+    means = {
+        name: each["pixel_average_precision"]["mean"]
+        for name, each in record["baselines"].items()
+        if "pixel_average_precision" in each
+    }
+    assert record["settings"]["baseline"] == max(means, key=means.get)
+    assert record["baseline"] == record["baselines"][record["settings"]["baseline"]]
+    assert record["picture"] > 100
+    json.dumps(record, allow_nan=False)
+
+
+def test_thresholds_and_p_values_come_from_healthy_cases_left_out(record):
+    fitted = record["calibration"]
+    assert len(fitted["healthy_scores"]) == record["settings"]["fitting"] > 0
+    assert fitted["score"] <= max(fitted["healthy_scores"])
+    assert len(record["cases"]) + record["settings"]["fitting"] == record["settings"]["count"]
+    sick = [case for case in record["cases"].values() if not case["healthy"]]
+    lowest = 1 / (1 + len(fitted["healthy_scores"]))
+    assert all(case["p_value"] == pytest.approx(lowest) for case in sick)
+
+
+def test_cases_with_trouble_are_refused(cases):
+    small = cases.take(range(6))
+    odd = dataclasses.replace(AnoDDPM.tiny(), healthy=0)
+    pixels = np.random.default_rng(0).integers(0, 255, (6, 16, 16), dtype=np.uint8)
+    pixels[2] = 0
+    blank = open_cases_of(pixels)
+    with pytest.raises(UserError, match="the image of case c2 has one value throughout"):
+        evaluation.evaluate_anomaly(odd, None, small, blank)
+    classed = dataclasses.replace(index.find("diffusion-anomaly").tiny(), classes=1)
+    with pytest.raises(UserError, match="has label 1, but the model knows the 1 classes"):
+        evaluation.evaluate_anomaly(classed, None, small, small)
+
+
+def open_cases_of(pixels):
+    from radiffuse.data.dataset import from_iterable
+
+    items = [
+        {"image": torch.from_numpy(each)[None], "case": f"c{k}"} for k, each in enumerate(pixels)
+    ]
+    return from_iterable(items, range=(0, 255))
+
+
+# --------------------------------------------------------------------------------- command line
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Squares on noise with masks: 40 cases, patients, three splits."""
+    path = tmp_path_factory.mktemp("data") / "squares.npz"
+    draw = np.random.default_rng(0)
+    image = draw.integers(90, 120, (40, 16, 16), dtype=np.uint8)
+    mask = np.zeros((40, 16, 16), dtype=np.uint8)
+    mask[::2, 4:8, 4:8] = 1
+    image[mask > 0] = 220
+    np.savez(
+        path,
+        image=image,
+        mask=mask,
+        label=(np.arange(40) + 1) % 2,
+        patient=np.array([f"p{k}" for k in range(40)]),
+        split=np.array(["train"] * 24 + ["test"] * 16),
+    )
+    return path
+
+
+TINY = ("--preset", "tiny", "--width", "8", "--train.steps", "2", "--train.batch", "4")
+
+
+@pytest.mark.parametrize("method", ["anoddpm", "diff-scm"])
+def test_train_predict_evaluate_report(method, data, tmp_path, hasty, monkeypatch, capsys):
+    monkeypatch.setattr(baselines, "STEPS", 3)
+    run = tmp_path / "run"
+    words = ["train", method, "--data", str(data), "--out", str(run), *TINY]
+    assert cli.main(words) == 0
+    assert cli.main(["predict", str(run), "--out", str(tmp_path / "p"), "--steps", "2"]) == 0
+    entries = json.loads((tmp_path / "p" / "predictions.json").read_text())["predictions"]
+    assert len(entries) == 16 and set(entries[0]["files"]) == {"healthy", "anomaly", "mask"}
+    assert isinstance(entries[0]["values"]["score"], float)
+    assert cli.main(["evaluate", str(run), "--steps", "2"]) == 0
+    assert "pixel_average_precision" in capsys.readouterr().out
+    record = json.loads((run / "metrics.json").read_text())
+    assert record["task"] == "anomaly" and record["settings"]["count"] == 16
+    assert cli.main(["report", str(run)]) == 0
+    assert "Anomalies" in (run / "report.html").read_text()
+
+
+@pytest.fixture
+def refused(capsys):
+    def run_it(*words):
+        capsys.readouterr()
+        assert cli.main([str(word) for word in words]) == 1
+        err = capsys.readouterr().err.splitlines()
+        assert len(err) == 1 and err[0].startswith("radiffuse: error: "), err
+        return err[0]
+
+    return run_it
+
+
+def test_no_healthy_training_case_is_one_clear_line(data, tmp_path, refused):
+    stored = dict(np.load(data))
+    stored["mask"][:, 0, 0] = 1
+    np.savez(tmp_path / "sick.npz", **stored)
+    words = ["train", "anoddpm", "--data", tmp_path / "sick.npz", "--out", tmp_path / "r", *TINY]
+    assert "healthy cases only" in refused(*words)
+
+
+def test_a_healthy_class_that_is_not_there(data, tmp_path, refused):
+    words = ["train", "anoddpm", "--data", data, "--out", tmp_path / "r", *TINY, "--healthy", "7"]
+    assert "--healthy 7: labels run from 0 to 1" in refused(*words)
+
+
+def test_a_blank_image_is_refused(recipe):
+    image = torch.rand(3, 1, 16, 16)
+    image[1] = -1
+    with pytest.raises(UserError, match=r"image 1 of the batch has the one value -1"):
+        recipe.predict(recipe.objective(), {"image": image, "seed": torch.arange(3)})
+    with pytest.raises(UserError, match="images are 1 x 8 x 8, and the model"):
+        recipe.predict(recipe.objective(), {"image": image[..., :8, :8], "seed": torch.arange(3)})

@@ -1,0 +1,377 @@
+"""Encode, guide, decode: exact mirrors, exact guidance, and the networks that lead."""
+
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from radiffuse.counterfactual import (
+    Normalised,
+    Reader,
+    decode,
+    encode,
+    ladder,
+    log_class,
+    log_mask,
+    log_value,
+)
+from radiffuse.data.dataset import open_cases
+from radiffuse.denoise import Clipped, Denoiser, Guided, Network, Steered, noise_of
+from radiffuse.errors import UserError
+from radiffuse.kernels import diffuse
+from radiffuse.metrics.fidelity import psnr
+from radiffuse.recipes import index
+from radiffuse.recipes.swiss_army import lesion_size
+from radiffuse.schedule import Discrete
+from radiffuse.testing import Counted, GaussianDenoiser, check_recipe
+
+LINEAR = Discrete.linear()
+METHODS = ("diffusion-anomaly", "diff-scm", "swiss-army")
+BRAINS = "brains:count=36,size=16,lesions=0.5,label=lesion"
+
+
+@pytest.fixture(scope="module")
+def cases():
+    return open_cases(BRAINS, mapping={"image": "t2", "mask": "lesion"})
+
+
+@pytest.fixture
+def x():
+    return torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.3 + 0.4
+
+
+# ---------------------------------------------------------------------------- the way up and down
+@pytest.mark.parametrize("steps", [100, 200])
+def test_without_guidance_the_image_comes_back(x, steps):
+    """To the solver's error, which halves with the step (order 1); noising instead loses it."""
+    denoiser = GaussianDenoiser(LINEAR, 0.5, 0.2)
+    times = ladder(LINEAR, 0.5, steps)
+    back = decode(denoiser, encode(denoiser, x, times), times)
+    finer = ladder(LINEAR, 0.5, 2 * steps)
+    better = decode(denoiser, encode(denoiser, x, finer), finer)
+    assert psnr(back, x, 2).min() > 35
+    assert float((better - x).norm() / (back - x).norm()) == pytest.approx(0.5, abs=0.08)
+    torch.manual_seed(0)
+    noised = decode(denoiser, diffuse(LINEAR, x, times[-1], torch.randn_like(x)), times)
+    assert (noised - x).abs().mean() > 5 * (back - x).abs().mean()
+
+
+def test_the_two_walks_are_mirrors():
+    """Every time is asked once on each walk but the last one of that walk; no noise is added."""
+    times = ladder(LINEAR, 0.5, 500)
+    assert len(times) == 500 and float(times[0]) == 0.001 and float(times[-1]) == 0.5
+    assert torch.equal(ladder(LINEAR, 0.75, 75) * 1000, (ladder(LINEAR, 0.75, 75) * 1000).round())
+    asked = []
+
+    class Heard(GaussianDenoiser):
+        def forward(self, x_t, t):
+            asked.append(float(t))
+            return super().forward(x_t, t)
+
+    denoiser = Heard(LINEAR)
+    short = ladder(LINEAR, 0.5, 5)
+    first = decode(denoiser, encode(denoiser, torch.ones(1, 1, 2), short), short)
+    assert asked == [*short[:-1].tolist(), *short.flip(0)[:-1].tolist()]
+    assert torch.equal(first, decode(denoiser, encode(denoiser, torch.ones(1, 1, 2), short), short))
+
+
+def test_encoding_reaches_the_gaussian(x):
+    """Of Gaussian data the deep latent is the standardised image: a flow keeps ranks and scores."""
+    denoiser = GaussianDenoiser(LINEAR, 0.4, 0.3)
+    times = ladder(LINEAR, 0.999, 999)
+    latent = encode(denoiser, x.double(), times)
+    assert torch.allclose(latent, (x.double() - 0.4) / 0.3, atol=0.02)
+
+
+# -------------------------------------------------------------------------------------- guidance
+def two_classes(x_t, t):
+    """Exact logits of two Gaussian classes, means 0 and 1 in every voxel, deviation 0.2."""
+    alpha, sigma = LINEAR(t, x_t)
+    variance = (alpha**2 * 0.04 + sigma**2).expand_as(x_t).flatten(1)
+    gaps = [(x_t - alpha * mean).flatten(1).square() / variance for mean in (0.0, 1.0)]
+    return torch.stack([-0.5 * gap.sum(1) for gap in gaps], 1)
+
+
+class TwoClasses(Denoiser):
+    """The exact denoiser of the two classes together."""
+
+    def __init__(self):
+        super().__init__()
+        self.schedule = LINEAR
+        self.parts = [GaussianDenoiser(LINEAR, mean, 0.2) for mean in (0.0, 1.0)]
+
+    def forward(self, x_t, t):
+        shares = two_classes(x_t, t).softmax(1)
+        shape = (-1, *[1] * (x_t.ndim - 1))
+        return sum(shares[:, k].reshape(shape) * part(x_t, t) for k, part in enumerate(self.parts))
+
+
+def test_the_exact_classifier_turns_the_mixture_into_its_class():
+    """Bayes: at factor 1, E[x_0 | x_t] + sigma^2/alpha grad log p(y | x_t) = E[x_0 | x_t, y]."""
+    x_t = torch.rand(5, 1, 3, dtype=torch.float64)
+    label = torch.tensor([0, 1, 0, 1, 1])
+    for t in (0.05, 0.3, 0.7):
+        time = torch.tensor(t)
+        led = Steered(TwoClasses(), log_class(two_classes, label), 1.0)(x_t, time)
+        both = torch.stack([GaussianDenoiser(LINEAR, m, 0.2)(x_t, time) for m in (0.0, 1.0)])
+        exact = both[label, torch.arange(5)]
+        assert torch.allclose(led, exact, atol=1e-8)
+
+
+def test_guidance_moves_the_noise_by_its_gradient():
+    """eps' = eps - s sqrt(1 - abar) grad log p (Wolleb et al. 2022)."""
+    x_t, time = torch.rand(3, 1, 4, dtype=torch.float64), torch.tensor(0.4)
+    weights = torch.rand(4, dtype=torch.float64)
+    plain = GaussianDenoiser(LINEAR)
+    led = Steered(plain, lambda x, t: (x[:, 0] * weights).sum(1), 7.0)
+    shift = noise_of(led, x_t, time) - noise_of(plain, x_t, time)
+    assert torch.allclose(shift, -7.0 * LINEAR.sigma(time) * weights.expand_as(shift), atol=1e-10)
+
+
+def test_guided_decoding_leads_to_the_class_and_null_guidance_does_not():
+    """A case of class 1 becomes class 0, more with more guidance; with no label it stays."""
+    denoiser = TwoClasses()
+    torch.manual_seed(0)
+    x = 1 + 0.2 * torch.randn(6, 1, 3, dtype=torch.float64)
+    times = ladder(LINEAR, 0.6, 60)
+    latent = encode(denoiser, x, times)
+    label = torch.zeros(6, dtype=torch.int64)
+
+    def mean(weight):
+        led = Steered(denoiser, log_class(two_classes, label), weight) if weight else denoiser
+        return float(decode(led, latent, times).mean())
+
+    assert abs(mean(0.0) - 1) < 0.1
+    assert mean(1.0) < 0.35 and mean(3.0) < mean(1.0)
+
+
+def test_classifier_free_guidance_is_monotone():
+    healthy, null = GaussianDenoiser(LINEAR, 0.0, 0.2), GaussianDenoiser(LINEAR, 0.5, 0.4)
+    x = torch.full((1, 1, 4), 0.8, dtype=torch.float64)
+    times = ladder(LINEAR, 0.75, 75)
+    latent = encode(null, x, times)
+    results = [float(decode(Guided(healthy, null, w), latent, times).mean()) for w in (0, 1, 2, 3)]
+    assert abs(results[0] - 0.8) < 0.02
+    assert results[0] > results[1] > results[2] > results[3]
+
+
+class Flat(nn.Module):
+    """A small smooth reader: weights times the image, as logits, a value or a mask."""
+
+    def __init__(self, out, everywhere=False):
+        super().__init__()
+        torch.manual_seed(3)
+        self.everywhere = everywhere
+        self.layer = nn.Linear(1 if everywhere else 16, out)
+
+    def forward(self, x, clock):
+        if self.everywhere:
+            return self.layer(x.movedim(1, -1)).movedim(-1, 1)
+        return self.layer(x.flatten(1))
+
+
+@pytest.mark.parametrize("kind", ["class", "value", "mask"])
+def test_one_guided_step_lowers_the_loss_on_the_estimate(kind):
+    """The sign of every guide (Swiss Army Knife): the task's loss at x_0 falls."""
+    network = Network(nn.Identity(), LINEAR, None)
+    times = lambda count: torch.full((count,), 0.5)  # noqa: E731
+    x_t, t = torch.randn(4, 1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.tensor(0.5)
+    if kind == "class":
+        read = Reader("r", Flat(3), network, times, F.cross_entropy)
+        target = log_class(read, torch.tensor([0, 1, 2, 0]))
+    elif kind == "value":
+        read = Reader("r", Flat(1), network, times, F.mse_loss)
+        target = log_value(read, torch.tensor([1.0, -1.0, 0.5, 2.0]))
+    else:
+        read = Reader("r", Flat(2, everywhere=True), network, times, F.cross_entropy)
+        target = log_mask(read, (x_t > 0.3).long().roll(1, 2))
+    plain = GaussianDenoiser(LINEAR)
+    led = Steered(plain, target, 0.02)
+    assert (target(led(x_t, t), t) > target(plain(x_t, t), t)).all()
+
+
+def test_log_mask_is_the_sum_over_voxels():
+    logits = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    mask = torch.randint(3, (2, 1, 4, 4), generator=torch.Generator().manual_seed(1))
+    found = log_mask(lambda x, t: logits, mask)(logits, torch.tensor(0.1))
+    exact = torch.log_softmax(logits, 1).gather(1, mask).flatten(1).sum(1)
+    assert torch.allclose(found, exact, atol=1e-5)
+
+
+# ------------------------------------------------------------------------- dynamic normalisation
+def test_dynamic_normalisation_scales_and_never_enlarges():
+    class Says(Denoiser):
+        schedule = LINEAR
+
+        def forward(self, x_t, t):
+            return x_t
+
+    bulk = torch.linspace(-1, 1, 1000).reshape(1, 1, 1000)
+    rare = bulk.clone()
+    rare[0, 0, 100:105] = 5.0
+    t = torch.tensor(0.5)
+    out = Normalised(Says(), 0.99)(rare, t)
+    others = torch.ones(1000, dtype=torch.bool)
+    others[100:105] = False
+    assert torch.allclose(out[0, 0, others], bulk[0, 0, others], atol=0.02)
+    assert out.abs().max() <= 1
+    assert torch.allclose(Normalised(Says(), 1.0)(2 * bulk, t), bulk, atol=1e-6), "halved, not cut"
+    assert torch.equal(Normalised(Says(), 0.99)(0.5 * bulk, t), 0.5 * bulk), "never enlarged"
+    two = torch.cat([bulk, 2 * bulk], 1)
+    each = Normalised(Says(), 1.0)(two, t)
+    assert torch.allclose(each[:, :1], each[:, 1:], atol=1e-6), "each channel by itself"
+
+
+# ----------------------------------------------------------------------------------- the recipes
+@pytest.mark.parametrize("method", METHODS)
+def test_conformance_3d(method):
+    volumes = open_cases(
+        "brains3d:count=4,size=8,lesions=0.5,label=lesion",
+        mapping={"image": "t2", "mask": "lesion"},
+    )
+    tiny = index.find(method)
+    check_recipe(tiny, volumes.facts(), volumes.batch(range(3)), steps=4)
+
+
+def trained(method, cases, steps=60):
+    """A tiny model after a few seconds, and the images it has seen."""
+    recipe = dataclasses.replace(index.find(method).tiny(), classes=2).fitted(cases.facts())
+    torch.manual_seed(0)
+    objective = recipe.objective()
+    batch = cases.batch(range(6))
+    optimisers = {
+        name: torch.optim.Adam(player.parameters(), 4e-3)
+        for name, player in objective.players.items()
+    }
+    for _ in range(steps):
+        for name, loss in objective.losses(batch):
+            optimisers[name].zero_grad()
+            loss.backward()
+            optimisers[name].step()
+    for player in objective.players.values():
+        player.eval()
+    return recipe, objective, batch
+
+
+@pytest.mark.parametrize("method", ["swiss-army", "diff-scm"])
+def test_a_trained_model_gives_the_image_back_unless_guided(method, cases):
+    recipe, objective, batch = trained(method, cases)
+    before = {
+        name: value.clone() for name, value in objective.players["network"].state_dict().items()
+    }
+    plain = dataclasses.replace(recipe, guidance=0.0, steps=100)
+    back = plain.predict(objective, batch)["healthy"]
+    assert psnr(back, batch["image"], 2).min() > 35
+    weight = {"diff-scm": 3.0}.get(method, 300.0)
+    led = dataclasses.replace(recipe, guidance=weight, steps=10).predict(objective, batch)
+    assert (led["healthy"] - batch["image"]).abs().max() > 5 * (back - batch["image"]).abs().mean()
+    after = objective.players["network"].state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_the_label_reaches_the_attention_by_itself(cases):
+    """With the added embedding at zero, the estimate still depends on the label."""
+    recipe = index.find("diff-scm").tiny().fitted(cases.facts())
+    torch.manual_seed(0)
+    objective = recipe.objective()
+    backbone = objective.players["network"]
+    for parameter in backbone.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    for parameter in [*backbone.label.parameters(), *backbone.mix.parameters()]:
+        nn.init.normal_(parameter)
+    nn.init.zeros_(backbone.unet.conditioning.label.weight)
+    x, t = torch.randn(2, 1, 16, 16), torch.tensor([0.4, 0.4])
+    one, other, null = (
+        objective.network.given(x, t, label=torch.full((2,), label)) for label in (0, 1, 2)
+    )
+    assert (one - other).abs().max() > 1e-4
+    assert torch.equal(null, objective.network.given(x, t)), "no label is the null label"
+
+
+def test_labels_are_dropped_in_diff_scm_at_its_rate(cases):
+    recipe = index.find("diff-scm")().fitted(
+        dataclasses.replace(cases.facts(), size={"image": (64, 64)})
+    )
+    assert recipe.label_drop == 0.35 and (recipe.depth, recipe.steps) == (0.75, 75)
+    tiny = index.find("diff-scm").tiny().fitted(cases.facts())
+    objective = tiny.objective()
+    torch.manual_seed(0)
+    batch = {"image": torch.zeros(4000, 1, 1), "label": torch.zeros(4000, dtype=torch.int64)}
+    dropped = (objective.condition(batch)["label"] == 2).double().mean()
+    assert float(dropped) == pytest.approx(0.35, abs=0.03)
+
+
+def test_the_diffusion_of_the_swiss_army_knife_is_told_nothing(cases):
+    recipe = index.find("swiss-army").tiny().fitted(cases.facts())
+    objective = recipe.objective()
+    assert set(objective.players) == {"network", "classifier", "regression", "segmentation"}
+    assert objective.players["network"].classes == 0
+    names = [name for name, _ in objective.losses(cases.batch(range(4)))]
+    assert names == ["network", "classifier", "regression", "segmentation"]
+
+
+@pytest.mark.parametrize("guide", ["class", "regression", "segmentation"])
+def test_one_diffusion_serves_every_guide(guide, cases):
+    recipe = index.find("swiss-army").tiny().fitted(cases.facts())
+    torch.manual_seed(0)
+    objective = recipe.objective()
+    for player in objective.players.values():
+        for parameter in player.parameters():
+            nn.init.normal_(parameter, std=0.05)
+    asked = {"image": cases.batch(range(2))["image"]}
+    targets = {
+        "class": torch.tensor([1, 1]),
+        "regression": torch.tensor([0.5, 0.5]),
+        "segmentation": torch.ones(2, 1, 16, 16, dtype=torch.int64),
+    }
+    led = dataclasses.replace(recipe, guide=guide)
+    healthy = led.predict(objective, asked)["healthy"]
+    other = led.predict(objective, {**asked, "target": targets[guide]})["healthy"]
+    assert not torch.allclose(healthy, other, atol=1e-4), "the target must matter"
+
+
+def test_the_size_of_a_lesion_is_that_of_a_square_or_cube():
+    mask = torch.zeros(1, 1, 10, 10, dtype=torch.int64)
+    mask[..., :5, :5] = 1
+    assert float(lesion_size({"mask": mask})) == pytest.approx(0.5)
+    cube = torch.zeros(1, 1, 8, 8, 8, dtype=torch.int64)
+    cube[..., :2, :2, :2] = 1
+    assert float(lesion_size({"mask": cube})) == pytest.approx(0.25)
+    assert float(lesion_size({"value": torch.tensor([3]), "mask": mask})) == 3
+
+
+def test_presets_are_the_papers():
+    wolleb = index.find("diffusion-anomaly")()
+    assert (wolleb.depth, wolleb.steps, wolleb.guidance) == (0.5, 500, 100.0)
+    assert (wolleb.timesteps, wolleb.betas, wolleb.threshold) == (1000, "linear", "otsu")
+    assert len(ladder(wolleb.schedule(), wolleb.depth, wolleb.steps)) == 500
+    assert index.find("diff-scm")().guidance == 3.0
+
+
+# --------------------------------------------------------------------------------------- refusals
+def test_a_guide_without_its_data_is_refused(cases):
+    facts = dataclasses.replace(cases.facts(), mask_classes={}, keys=("image", "label"))
+    with pytest.raises(UserError, match="--guide segmentation needs the key mask"):
+        dataclasses.replace(index.find("swiss-army").tiny(), guide="segmentation").fitted(facts)
+
+
+def test_one_class_alone_teaches_nothing(cases):
+    facts = dataclasses.replace(cases.facts(), mask_classes={}, classes=1)
+    with pytest.raises(UserError, match="healthy and other cases"):
+        index.find("diffusion-anomaly").tiny().fitted(facts)
+
+
+def test_masks_of_another_size_are_refused(cases):
+    recipe = index.find("swiss-army").tiny().fitted(cases.facts())
+    batch = cases.batch(range(2))
+    batch["mask"] = batch["mask"][..., :8]
+    with pytest.raises(UserError, match="masks are 16 x 8 and images 16 x 16"):
+        list(recipe.objective().losses(batch))
+
+
+def test_clipped_after_normalised_counts_one_call():
+    counted = Counted(GaussianDenoiser(LINEAR))
+    Clipped(Normalised(counted))(torch.zeros(1, 1, 4), torch.tensor(0.5))
+    assert counted.calls == 1

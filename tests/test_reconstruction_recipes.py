@@ -1,0 +1,556 @@
+"""score-inverse, score-mri, mcg, r2d2: what makes each that method, against exact answers."""
+
+import dataclasses
+from itertools import pairwise
+
+import pytest
+import torch
+
+from radiffuse.acquisition import Acquired
+from radiffuse.denoise import Denoiser, Parts
+from radiffuse.errors import UserError
+from radiffuse.inverse import Measurement, data_consistency, residual_gradient
+from radiffuse.noise import Seeded, gaussian
+from radiffuse.operators import BlockMean, Coils, Fourier, Identity, LinearOperator, Mask, Matrix
+from radiffuse.operators.coils import birdcage, root_sum_of_squares
+from radiffuse.recipes import r2d2, score_mri
+from radiffuse.recipes.mcg import MCG, Manifold
+from radiffuse.recipes.r2d2 import R2D2, estimate_noise, low_frequencies
+from radiffuse.recipes.score_inverse import ScoreInverse
+from radiffuse.recipes.score_mri import ScoreMRI, Sense
+from radiffuse.sample import DDPM, Langevin, grids, signal_to_noise
+from radiffuse.schedule import VE
+from radiffuse.testing import CorrelatedDenoiser, Counted, GaussianDenoiser
+
+
+def acquired_by(A, y, like, maps=None, mask=None, std=0.0):
+    ones = torch.ones(len(like))
+    return Acquired(Measurement(y, A, std), A.adjoint(y), ones, ones, A.adjoint, maps, mask)
+
+
+def columns(size, step=2):
+    mask = torch.zeros(1, 1, size, size, dtype=torch.bool)
+    mask[..., ::step] = True
+    return mask
+
+
+class Symmetric(LinearOperator):
+    """Fourier samples of real images at places symmetric about the centre."""
+
+    def __init__(self, mask):
+        self.inner = Mask(mask) @ Fourier(2)
+
+    def __call__(self, x):
+        return self.inner(x)
+
+    def adjoint(self, y):
+        return self.inner.adjoint(y).real
+
+
+# --- score-inverse ----------------------------------------------------------------------------------
+
+
+def decomposed(seed=0, n=6):
+    """A = P(Lambda) T with T orthogonal: its rows of known coefficients."""
+    generator = torch.Generator().manual_seed(seed)
+    T, _ = torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=torch.float64))
+    return T[: n // 2]
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.3, 1.0])
+def test_the_projection_is_the_minimiser_of_equation_8(strength):
+    """(1 - l) |u - x|^2 + l min_{Av = y} |u - v|^2 over u and v, by solving its normal equations."""
+    matrix = decomposed()
+    torch.manual_seed(0)
+    x, y = torch.randn(1, 6).double(), torch.randn(1, 3).double()
+    project = data_consistency(Measurement(y, Matrix(matrix), 0.1), noised=False, strength=strength)
+    one, zero = torch.tensor(1.0).double(), torch.tensor(0.0).double()
+    u = project(x, one, zero, gaussian)
+    # v runs over v_0 + N w with A v_0 = y and N the null space of A: quadratic in (u, w)
+    null = torch.linalg.svd(matrix)[2][3:].mT
+    v_0 = (torch.linalg.pinv(matrix) @ y[0])[:, None]
+    eye = torch.eye(6).double()
+    top = torch.cat([eye, -strength * null], 1)
+    bottom = torch.cat([-strength * null.mT, strength * null.mT @ null + 1e-12 * eye[:3, :3]], 1)
+    right = torch.cat(
+        [(1 - strength) * x.mT + strength * v_0, -strength * null.mT @ v_0],
+    )
+    best = torch.linalg.lstsq(torch.cat([top, bottom]), right).solution[:6, 0]
+    if strength == 0:
+        best = x[0]
+    if strength == 1:  # any u with A u = y is a minimiser; this one is nearest to x
+        assert torch.allclose(matrix @ u[0], y[0], atol=1e-8)
+        best = x[0] + torch.linalg.pinv(matrix) @ (y[0] - matrix @ x[0])
+    assert torch.allclose(u[0], best, atol=1e-8)
+
+
+def test_the_measurement_is_noised_through_the_operator():
+    """Cov(y_t - alpha y) = sigma^2 A A^T, not sigma^2 I: A here is far from orthonormal."""
+    torch.manual_seed(0)
+    matrix = torch.tensor([[2.0, 0.0, 0.5], [1.0, 1.0, 0.0]]).double()
+    y = torch.randn(1, 2).double().expand(20000, 2)
+    project = data_consistency(Measurement(y, Matrix(matrix), 0.0), noised=True)
+    x = torch.zeros(20000, 3).double()
+    moved = project(x, torch.tensor(0.8).double(), torch.tensor(0.7).double(), gaussian)
+    gap = moved @ matrix.mT - 0.8 * y
+    expected = 0.49 * matrix @ matrix.mT
+    assert torch.allclose(gap.T.cov(), expected, atol=0.08)
+    assert not torch.allclose(expected, 0.49 * torch.eye(2).double(), atol=0.5)
+
+
+def score_inverse_of(steps=12, **changed):
+    return dataclasses.replace(ScoreInverse(), steps=steps, highest=5.0, **changed)
+
+
+def test_the_result_agrees_with_the_measurement_and_one_prior_serves_two_masks():
+    image = torch.rand(2, 1, 8, 8)
+    recipe = score_inverse_of()
+    prior = GaussianDenoiser(recipe.chain_schedule(), 0.5, 0.3)
+    for mask in (columns(8, 2), torch.ones(1, 1, 8, 8)):
+        even = mask.bool() & torch.roll(mask.bool().flip(-1), 1, -1)
+        A = Symmetric(even)
+        acquired = acquired_by(A, A(image), image, mask=even)
+        x = recipe.chain(prior, acquired, Seeded([1, 2]))
+        assert float((A(x) - A(image)).norm() / A(image).norm()) < 1e-5
+
+
+def test_unmeasured_coefficients_are_distributed_as_the_prior():
+    """Independent coefficients: y tells nothing of the rest, whose mean and variance are the prior's."""
+    torch.manual_seed(0)
+    recipe = score_inverse_of(steps=100, ratio=0.16)
+    prior = GaussianDenoiser(recipe.chain_schedule(), 0.0, 0.5)
+    A = Matrix(decomposed(n=64))
+    y = torch.randn(60, 32).double()
+    x = recipe.chain(prior, acquired_by(A, y, y), gaussian)
+    null = torch.linalg.svd(A.matrix)[2][32:]
+    free = x @ null.mT
+    assert torch.allclose(x @ A.matrix.mT, y, atol=1e-6)
+    assert float(free.mean().abs()) < 0.04
+    assert float(free.std()) == pytest.approx(0.5, rel=0.1)
+
+
+def test_projection_comes_before_corrector_and_predictor(monkeypatch):
+    """Project, correct, project, predict; once more at the end: 2 N + 1 projections, 2 N + 1 calls."""
+    told = []
+
+    def watched(measurement, noised=False, strength=1.0, inverse=None):
+        plain = data_consistency(measurement, noised, strength, inverse)
+
+        def project(x, alpha, sigma, noise):
+            told.append(("project", noised, strength))
+            return plain(x, alpha, sigma, noise)
+
+        return project
+
+    monkeypatch.setattr("radiffuse.recipes.score_inverse.data_consistency", watched)
+    for kind in (DDPM, Langevin):
+        step = kind.step
+        monkeypatch.setattr(
+            kind,
+            "step",
+            lambda self, *args, name=kind.__name__, step=step: (
+                told.append(name),
+                step(self, *args),
+            )[1],
+        )
+    recipe = score_inverse_of(steps=3, strength=0.84)
+    A = Matrix(decomposed())
+    y = torch.zeros(1, 3).double()
+    recipe.chain(GaussianDenoiser(recipe.chain_schedule()), acquired_by(A, y, y), gaussian)
+    noised = ("project", True, 0.84)
+    assert told == [noised, "Langevin", noised, "DDPM"] * 3 + [("project", False, 1.0)]
+
+
+# --- score-mri --------------------------------------------------------------------------------------
+
+
+class Spy(Denoiser):
+    """A real prior that keeps the shapes it is asked at, and refuses complex images."""
+
+    def __init__(self, schedule, std=0.5):
+        super().__init__()
+        self.inner, self.schedule = GaussianDenoiser(schedule, 0.0, std), schedule
+        self.shapes = []
+
+    def forward(self, x_t, t):
+        assert not x_t.is_complex(), "the magnitude prior was asked of a complex image"
+        self.shapes.append(tuple(x_t.shape))
+        return self.inner(x_t, t)
+
+
+def single_coil(count=1, size=8):
+    generator = torch.Generator().manual_seed(1)
+    image = torch.complex(*torch.randn(2, count, 1, size, size, generator=generator))
+    mask = columns(size)
+    A = Mask(mask) @ Fourier(2)
+    maps = torch.ones(1, 1, size, size, dtype=torch.complex64)
+    return acquired_by(A, A(image), image, maps, mask), mask
+
+
+def test_kspace_is_the_measured_one_after_every_predictor_and_every_corrector(monkeypatch):
+    """Hard, without noise: also in between, where Song et al. 2022 would put a noised one."""
+    acquired, mask = single_coil()
+    gaps = []
+
+    def watched(measurement, **options):
+        plain = data_consistency(measurement, **options)
+
+        def project(x, alpha, sigma, noise):
+            out = plain(x, alpha, sigma, noise)
+            gaps.append(float((mask * Fourier(2)(out) - measurement.y).abs().max()))
+            return out
+
+        return project
+
+    monkeypatch.setattr(score_mri, "data_consistency", watched)
+    recipe = dataclasses.replace(ScoreMRI(), steps=5, combine="sense", highest=5.0)
+    recipe.chain(Parts(Spy(recipe.chain_schedule())), acquired, Seeded([1]))
+    assert len(gaps) == 2 * 5 + 1, "after predictor and corrector of each step, and at the end"
+    assert max(gaps) < 1e-5
+
+
+@pytest.mark.parametrize(("coils", "combine"), [(1, "sense"), (4, "coils"), (4, "hybrid")])
+def test_parts_and_coils_are_asked_as_real_images_twice_a_step(coils, combine):
+    size = 8
+    acquired, mask = single_coil()
+    if coils > 1:
+        maps = birdcage((size, size), coils, [1])
+        A = Mask(mask) @ Fourier(2) @ Coils(maps)
+        image = torch.rand(1, 1, size, size)
+        acquired = acquired_by(A, A(image), image, maps, mask)
+    recipe = dataclasses.replace(ScoreMRI(), steps=6, combine=combine, highest=5.0)
+    spy = Spy(recipe.chain_schedule())
+    recipe.chain(Parts(spy), acquired, Seeded([1]))
+    assert spy.shapes == [(2 * coils, 1, size, size)] * (2 * 6 + 1), "and one to finish"
+
+
+def test_unmeasured_kspace_is_the_prior_s_and_measured_is_y():
+    torch.manual_seed(0)
+    acquired, mask = single_coil()
+    many = dataclasses.replace(
+        acquired.measurement, y=acquired.measurement.y.expand(60, -1, -1, -1)
+    )
+    acquired = dataclasses.replace(acquired, measurement=many, first=many.A.adjoint(many.y))
+    recipe = dataclasses.replace(ScoreMRI(), steps=100, combine="sense", highest=5.0)
+    x = recipe.chain(Parts(Spy(recipe.chain_schedule())), acquired, gaussian)
+    k = Fourier(2)(x)
+    assert torch.allclose(mask * k, many.y, atol=1e-5)
+    free = torch.view_as_real(k[..., ~mask[0, 0]])
+    assert float(free.std()) == pytest.approx(0.5, rel=0.1)
+
+
+def test_the_sense_step_falls_from_one_to_a_fifth_and_lowers_the_residual(monkeypatch):
+    maps = birdcage((8, 8), 4, [1])
+    A = Mask(columns(8)) @ Fourier(2) @ Coils(maps)
+    image = torch.rand(1, 1, 8, 8)
+    acquired = acquired_by(A, A(image), image, maps, columns(8))
+    measurement = acquired.measurement
+    seen = []
+    plain = Sense.agree
+
+    def watched(self, x, strength):
+        out = plain(self, x, strength)
+        before, after = (
+            float(measurement.residual(Coils(maps).adjoint(coils)).norm()) for coils in (x, out)
+        )
+        seen.append((strength, after / before))
+        return out
+
+    monkeypatch.setattr(Sense, "agree", watched)
+    recipe = dataclasses.replace(ScoreMRI(), steps=11, every=2, highest=5.0, combine="hybrid")
+    recipe.chain(Parts(Spy(recipe.chain_schedule())), acquired, Seeded([1]))
+    strengths, ratios = zip(*seen, strict=True)
+    assert strengths == pytest.approx([1.0, 0.84, 0.68, 0.52, 0.36, 0.2])
+    assert max(ratios) < 1
+
+
+def test_coils_are_combined_by_the_root_of_the_sum_of_squares():
+    coils = torch.randn(2, 3, 4, 4, dtype=torch.complex64)
+    assert torch.allclose(root_sum_of_squares(coils), (coils.abs() ** 2).sum(1, True).sqrt())
+    maps = birdcage((8, 8), 3, [1])
+    full = torch.ones(1, 1, 8, 8)
+    A = Mask(full) @ Fourier(2) @ Coils(maps)
+    image = torch.rand(1, 1, 8, 8)
+    recipe = dataclasses.replace(ScoreMRI(), steps=3, combine="coils", highest=5.0)
+    acquired = acquired_by(A, A(image), image, maps, full)
+    x = recipe.chain(Parts(Spy(recipe.chain_schedule())), acquired, Seeded([1]))
+    assert torch.allclose(x, image, atol=1e-5), "fully measured: the image itself"
+
+
+def test_two_masks_with_one_prior_both_improve_on_zero_filling():
+    covariance = _smooth_covariance(8)
+    torch.manual_seed(0)
+    root = torch.linalg.cholesky(covariance)
+    image = (root @ torch.randn(64, 1)).reshape(1, 1, 8, 8)
+    recipe = dataclasses.replace(ScoreMRI(), steps=60, combine="sense", values="real", highest=10.0)
+    prior = _Flat(CorrelatedDenoiser(recipe.chain_schedule(), torch.zeros(64), covariance))
+    for mask in (columns(8), columns(8).mT):
+        A = Symmetric(mask & torch.roll(mask.flip((-1, -2)), (1, 1), (-1, -2)))
+        acquired = acquired_by(A, A(image), image)
+        many = acquired_by(A, A(image).expand(16, -1, -1, -1), image.expand(16, -1, -1, -1))
+        x = recipe.chain(prior, many, gaussian).mean(0, keepdim=True)
+        assert float((x - image).norm()) < 0.8 * float((acquired.first - image).norm())
+
+
+class _Flat(Denoiser):
+    """A denoiser of flat vectors for images."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner, self.schedule = inner, inner.schedule
+
+    def forward(self, x_t, t):
+        return self.inner(x_t.flatten(1), t).reshape(x_t.shape)
+
+
+def _smooth_covariance(size):
+    at = torch.cartesian_prod(*[torch.arange(float(size))] * 2)
+    return torch.exp(-torch.cdist(at, at).square() / 8) + 1e-3 * torch.eye(size * size)
+
+
+# --- mcg --------------------------------------------------------------------------------------------
+
+
+def subspace(n=8, k=3):
+    """Data in the span of U: prior, U, an operator, a measurement (float64)."""
+    generator = torch.Generator().manual_seed(0)
+    U, _ = torch.linalg.qr(torch.randn(n, k, generator=generator, dtype=torch.float64))
+    prior = CorrelatedDenoiser(VE(0.01, 5.0), torch.zeros(n).double(), U @ U.mT)
+    H = torch.randn(4, n, generator=generator, dtype=torch.float64)
+    y = torch.randn(2, 4, generator=generator, dtype=torch.float64)
+    return prior, U, Measurement(y, Matrix(H), 0.0)
+
+
+def test_the_gradient_lies_in_the_span_of_the_data_and_has_its_closed_form():
+    """-2 / (1 + sigma^2) U U^T H^T (y - H x_0): only through the network does it keep to the manifold."""
+    prior, U, m = subspace()
+    x, t = torch.randn(2, 8).double(), torch.tensor(0.6).double()
+    x_0, size, g = residual_gradient(prior, m, x, t)
+    outside = g - g @ U @ U.mT
+    assert float(outside.norm()) < 1e-6 * float(g.norm())
+    sigma2 = float(prior.schedule.sigma(t)) ** 2
+    back = m.residual(x_0) @ m.A.matrix
+    expected = -back @ U @ U.mT / (1 + sigma2) / size[:, None]
+    assert torch.allclose(g, expected, atol=1e-8)
+    direct = -m.residual(x) @ m.A.matrix
+    assert float((direct - direct @ U @ U.mT).norm()) > 0.1 * float(direct.norm()), (
+        "without the network the direction leaves it: the check can fail"
+    )
+
+
+def test_norm_and_squared_norm_differ_by_twice_the_norm_and_agree_with_finite_differences():
+    prior, _, m = subspace()
+    x, t = torch.randn(2, 8).double(), torch.tensor(0.5).double()
+    weights = torch.randn(4, 4).double()
+    for metric in (None, lambda r: r @ weights):
+        _, size, g = residual_gradient(prior, m, x, t, metric)
+        _, _, squared = residual_gradient(prior, m, x, t, metric, squared=True)
+        assert torch.allclose(squared, 2 * size[:, None] * g)
+
+        def norm(x, metric=metric):
+            r = m.residual(prior(x, t))
+            return (r if metric is None else metric(r)).norm(dim=1)
+
+        for axis in range(3):
+            e = torch.zeros(2, 8).double()
+            e[:, axis] = 1e-5
+            slope = (norm(x + e) - norm(x - e)) / 2e-5
+            assert torch.allclose(g[:, axis], slope, atol=1e-7)
+
+
+def manifold(gradient=0.1, steps=4):
+    prior, _, m = subspace()
+    ones = torch.ones(2)
+    acquired = Acquired(m, m.A.adjoint(m.y), ones, ones, m.A.adjoint)
+    return Manifold(prior, acquired, Seeded([1, 2]), gradient, 0.16, steps), m
+
+
+def test_the_correction_stays_out_of_what_is_measured():
+    sampler, m = manifold()
+    g = torch.randn(2, 8).double()
+    assert float(m.A(sampler.unseen(g)).norm()) < 1e-6 * float(m.A(g).norm())
+    null = torch.linalg.svd(m.A.matrix)[2][4:]
+    assert torch.allclose(sampler.unseen(g) @ null.mT, g @ null.mT, atol=1e-8), "the rest is kept"
+
+
+def test_weight_zero_is_the_chain_with_consistency_alone_bit_for_bit():
+    prior, _, m = subspace()
+    times = grids.uniform(4)
+    start = torch.randn(2, 8).double()
+    without, _ = manifold(gradient=0.0)
+    noise = Seeded([1, 2])
+    predictor = DDPM(prior, noise, w=1.0)
+    corrector = Langevin(prior, noise, signal_to_noise(0.16))
+    x = start
+    for number, (t, s) in enumerate(pairwise(times)):
+        x, _ = predictor.step(x, t, s, None)
+        x, _ = corrector.step(x, s, s, None)
+        x = x + (1.0 - 0.4 * number / 3) * m.A.adjoint(m.residual(x))
+    assert torch.equal(without(start, times), prior(x, times[-1]))
+    with_, _ = manifold(gradient=0.1)
+    assert not torch.allclose(with_(start, times), without(start, times), atol=1e-4)
+
+
+def test_consistency_is_weighted_by_what_each_pixel_is_seen_by():
+    """SIRT: A^H (y - A x) / (A^H A 1). One full step of it solves an operator that only scales pixels."""
+    seen = torch.tensor([1.0, 2.0, 5.0, 0.5]).reshape(1, 1, 4)
+    A = Mask(seen)
+    image = torch.rand(1, 1, 4)
+    acquired = acquired_by(A, A(image), image)
+    normaliser = A.gram(torch.ones_like(image))
+    sampler = Manifold(GaussianDenoiser(VE()), acquired, gaussian, normaliser=normaliser)
+    assert torch.allclose(sampler.consistent(torch.zeros_like(image), 1.0), image, atol=1e-6)
+
+
+def mcg_scan():
+    A = Mask(columns(8).float()[:, :, 0])
+    image = torch.rand(1, 1, 8)
+    return acquired_by(A, A(image), image)
+
+
+def test_a_warm_start_walks_only_the_last_steps():
+    """CCDF: ceil(N t0) steps of two calls each, and one at the end."""
+    for warm, steps in ((0.0, 20), (0.2, 4), (0.33, 7)):
+        recipe = dataclasses.replace(
+            MCG(), steps=20, stop=0.0, warm=warm, measurement="mri", highest=5.0
+        )
+        counted = Counted(GaussianDenoiser(recipe.chain_schedule()))
+        recipe.chain(counted, mcg_scan(), Seeded([1]))
+        assert counted.calls == 2 * steps + 1, warm
+
+
+def test_the_error_of_a_warm_start_shrinks_by_the_prior_s_contraction():
+    """Two starts after the same steps with the same noise: (c + sigma_end^2) / (c + sigma_start^2)."""
+    schedule, variance = VE(0.01, 5.0), 0.25
+    prior = GaussianDenoiser(schedule, 0.0, variance**0.5)
+    times = grids.uniform(6, 0.5)
+    first, second = torch.zeros(1, 4).double(), torch.ones(1, 4).double()
+    ends = []
+    for start in (first, second):
+        sampler = DDPM(prior, Seeded([1]), w=1.0)
+        sampler.finish = lambda x, t, state: x
+        ends.append(sampler(start, times))
+    sigma2 = schedule.sigma(times[[0, -1]]) ** 2
+    expected = float((variance + sigma2[1]) / (variance + sigma2[0]))
+    assert torch.allclose(ends[1] - ends[0], torch.full((1, 4), expected).double())
+
+
+# --- r2d2 -------------------------------------------------------------------------------------------
+
+
+def texture(size=96):
+    """Stripes of several directions in a disc with a soft edge, on a slope; in [0, 1]."""
+    axis = torch.linspace(-1, 1, size)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    stripes = 0.15 * torch.sin(20 * x + 7 * y) + 0.1 * torch.sin(31 * y)
+    disc = 0.3 * torch.sigmoid(30 * (0.5 - x**2 - y**2))
+    return (0.3 + stripes * disc / 0.3 + disc + 0.1 * x)[None, None].clamp(0, 1)
+
+
+@pytest.mark.parametrize("sigma", [0.02, 0.05, 0.1])
+def test_the_noise_of_a_textured_image_is_found_within_a_tenth(sigma):
+    image = texture()
+    noisy = image + sigma * Seeded([1])(image)
+    assert float(estimate_noise(noisy)) == pytest.approx(sigma, rel=0.1)
+
+
+def test_noise_is_found_case_by_case_in_volumes_and_not_in_specks():
+    image = torch.zeros(2, 1, 20, 20, 20)
+    z = Seeded([1, 2])(image)
+    found = estimate_noise(torch.stack([0.02 * z[0], 0.2 * z[1]]))
+    assert found.tolist() == pytest.approx([0.02, 0.2], rel=0.1)
+    with pytest.raises(UserError, match="12 x 40 is too small to estimate its noise: 16"):
+        estimate_noise(torch.zeros(1, 1, 12, 40))
+
+
+def denoised(sigma, recipe=None, monkeypatch=None, image=None, **changed):
+    """The result on a noisy texture, and the number of calls."""
+    recipe = dataclasses.replace(R2D2() if recipe is None else recipe, **changed)
+    image = texture(48) if image is None else image
+    y = image + sigma * Seeded([1])(image)
+    counted = Counted(GaussianDenoiser(recipe.chain_schedule(), 0.5, 0.2))
+    acquired = acquired_by(Identity(), y, y, std=sigma)
+    return recipe.chain(counted, acquired, Seeded([2])), y, counted.calls
+
+
+def test_the_chain_starts_at_the_level_of_the_noise_and_makes_that_many_calls(monkeypatch):
+    """sigma 0.05 on 0.01 .. 378 with N = 2000 is t' = 0.1527, N' = 305; alpha halves it."""
+    for sigma, count in ((0.02, 132), (0.05, 305), (0.1, 437)):
+        given = torch.tensor([sigma]).double()
+        monkeypatch.setattr(r2d2, "estimate_noise", lambda y, given=given: given)
+        _, _, calls = denoised(sigma)
+        # the last level is sigma_min, not 0: one call more to finish
+        assert calls - 1 == pytest.approx(count, abs=1)
+    _, _, calls = denoised(0.1, extent=0.5)
+    assert calls - 1 == pytest.approx(437 / 2, abs=1)
+
+
+def test_the_start_is_the_noisy_image_itself_and_less_extent_changes_less():
+    changes = []
+    for extent in (0.25, 0.5, 1.0):
+        x, y, _ = denoised(0.1, steps=200, extent=extent)
+        changes.append(float((x - y).norm()))
+    assert changes[0] < changes[1] < changes[2]
+    x, y, calls = denoised(0.02, steps=4)
+    assert calls <= 2
+    x, y, calls = denoised(0.02, steps=4, extent=0.01)
+    assert calls == 0
+    assert torch.equal(x, y), "nothing to do: the image is left alone"
+
+
+def test_low_frequencies_of_the_image_are_kept_and_nothing_else():
+    y, x = torch.rand(2, 1, 16, 16), torch.rand(2, 1, 16, 16)
+    one, zero = torch.tensor(1.0), torch.tensor(0.0)
+    kept = low_frequencies(y, 0.2, 1.0)(x, one, zero, gaussian)
+    index = torch.arange(16) - 8
+    inside = (index[:, None] ** 2 + index**2).sqrt() <= 3.2
+    k = Fourier(2)
+    assert torch.allclose(k(kept)[..., inside], k(y)[..., inside], atol=1e-5)
+    assert torch.allclose(k(kept)[..., ~inside], k(x)[..., ~inside], atol=1e-5)
+    half = low_frequencies(y, 0.2, 0.5)(x, one, zero, gaussian)
+    assert torch.allclose(half, (x + kept) / 2, atol=1e-6)
+
+
+def test_brightness_stays_where_a_wrong_prior_would_move_it():
+    """The regulariser keeps an offset that this prior (mean 0.5) has not seen; without it, it drifts."""
+    image = texture(48) * 0.2 + 1.0
+    kept, y, _ = denoised(0.2, steps=100, image=image)
+    free, _, _ = denoised(0.2, steps=100, image=image, keep=0.0)
+    assert float(kept.mean()) == pytest.approx(float(y.mean()), rel=0.005)
+    assert abs(float(free.mean() / y.mean()) - 1) > 0.03
+
+
+def test_denoising_gains_five_decibels_at_a_tenth(monkeypatch):
+    """With the exact prior of a smooth Gaussian image."""
+    size, sigma = 12, 0.1
+    torch.manual_seed(0)
+    covariance = 0.04 * _smooth_covariance(size)
+    image = 0.5 + (torch.linalg.cholesky(covariance) @ torch.randn(size**2, 1)).reshape(
+        1, 1, size, size
+    )
+    y = image + sigma * torch.randn_like(image)
+    monkeypatch.setattr(r2d2, "estimate_noise", lambda y: torch.full((1,), sigma).double())
+    recipe = dataclasses.replace(R2D2(), steps=300)
+    prior = _Flat(CorrelatedDenoiser(recipe.chain_schedule(), torch.full((144,), 0.5), covariance))
+    acquired = acquired_by(Identity(), y, y, std=sigma)
+    drawn = [recipe.chain(prior, acquired, Seeded([k])) for k in range(4)]
+    error = (torch.stack(drawn).mean(0) - image).square().mean()
+    gain = 10 * torch.log10((y - image).square().mean() / error)
+    assert float(gain) > 5
+
+
+def test_super_resolution_keeps_the_low_resolution_image():
+    image = texture(32)
+    A = BlockMean((2, 2))
+    small = A(image)
+    first = 4 * A.adjoint(small)
+    ones = torch.ones(1)
+    acquired = Acquired(Measurement(small, A, 0.0), first, ones, ones, A.adjoint)
+    recipe = dataclasses.replace(R2D2(), measurement="super-resolution", steps=300)
+    counted = Counted(GaussianDenoiser(recipe.chain_schedule(), 0.5, 0.2))
+    x = recipe.chain(counted, acquired, Seeded([1]))
+    assert torch.allclose(A(x), small, atol=1e-5)
+    assert counted.calls - 1 == pytest.approx(0.1527 * 300, abs=1)
+    assert not torch.allclose(x, first, atol=1e-2)
+    with pytest.raises(UserError, match="cannot solve mri"):
+        dataclasses.replace(recipe, measurement="mri").chain(counted, acquired, Seeded([1]))

@@ -1,0 +1,378 @@
+"""DiffuseMorph, DDM and the task registration: the cards' checks, the command line, bad input."""
+
+import dataclasses
+import json
+import math
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+
+from radiffuse import cli
+from radiffuse.baselines.registration import Direct, b_spline, demons, trained_direct
+from radiffuse.data.dataset import from_iterable, open_cases
+from radiffuse.data.image import Image
+from radiffuse.data.nifti import write_nifti
+from radiffuse.errors import UserError
+from radiffuse.evaluate import evaluate
+from radiffuse.metrics.deformation import end_point_error
+from radiffuse.metrics.fidelity import psnr
+from radiffuse.nn.field import FieldUNet
+from radiffuse.nn.warp import warp
+from radiffuse.options import TrainOptions
+from radiffuse.recipes.ddm import DDM
+from radiffuse.recipes.diffusemorph import DiffuseMorph
+from radiffuse.recipes.registration import Registering, mirrored_alike
+from radiffuse.registration_losses import misfit
+from radiffuse.schedule import Discrete
+from radiffuse.testing import check_recipe
+
+SIDE = 32
+RADII = (10.0, 9.0, 8.0, 7.0, 6.0)
+
+
+def disc(radius, side=SIDE):
+    """A soft disc in [-1, 1], (1, 1, side, side)."""
+    axis = torch.arange(side) - (side - 1) / 2
+    away = (axis[:, None].square() + axis.square()).sqrt()
+    return (2 * torch.sigmoid((radius - away) * 2) - 1)[None, None]
+
+
+def radius(image):
+    """Radius of the disc of this area, (...,)."""
+    return (((image + 1) / 2).sum((-1, -2)) / math.pi).sqrt()
+
+
+def fitted(kind, side, **changes):
+    """The tiny recipe of pictures of this side, with other fields."""
+    cases = from_iterable([{key: torch.rand(1, side, side) for key in ("moving", "fixed")}] * 2)
+    return dataclasses.replace(kind.tiny(), **changes).fitted(cases.facts())
+
+
+@pytest.fixture(scope="module")
+def shrinking():
+    """DDM trained for a few seconds on one heart beat: a disc of radius 10 that shrinks to 6."""
+    recipe = dataclasses.replace(
+        DDM.tiny(), size=(SIDE, SIDE), smooth=0.2, padding="border", mirrored=False, frames=5
+    )
+    torch.manual_seed(0)
+    objective = recipe.objective()
+    batch = {"moving": disc(10).expand(6, -1, -1, -1), "fixed": disc(6).expand(6, -1, -1, -1)}
+    parameters = [p for player in objective.players.values() for p in player.parameters()]
+    optimiser = torch.optim.Adam(parameters, 3e-3)
+    for step in range(45):
+        torch.manual_seed(step)
+        ((who, loss),) = objective.losses(batch)
+        assert who == ("score", "field")
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return recipe, objective, {key: value[:1] for key, value in batch.items()}
+
+
+# ------------------------------------------------------------------------- what the cards ask for
+def test_the_scaled_latent_moves_the_disc_monotonically_through_the_known_frames(shrinking):
+    recipe, objective, pair = shrinking
+    prediction = recipe.predict(objective, pair)
+    found = radius(prediction["path"][0])
+    assert (found.diff() < 0).all()
+    assert (found - torch.tensor(RADII)).abs().max() < 0.8
+    truth = torch.cat([disc(r) for r in RADII], dim=1)
+    blend = torch.stack(
+        [torch.lerp(pair["moving"], pair["fixed"], t)[0] for t in (0.25, 0.5, 0.75)]
+    )
+    between = prediction["path"][:, 1:-1]
+    assert psnr(between, truth[:, 1:-1], 2) > psnr(blend.transpose(0, 1), truth[:, 1:-1], 2) + 1
+    assert torch.equal(prediction["path"][:, -1:], prediction["warped"])
+    assert prediction["folded"].shape == (1,) and prediction["folded"] < 0.01
+
+
+def test_the_frames_are_warps_so_their_values_are_those_of_the_moving_image(shrinking):
+    recipe, objective, pair = shrinking
+    textured = pair["moving"] * torch.where(torch.arange(SIDE) % 4 < 2, 1.0, 0.5)
+    path = recipe.predict(objective, {**pair, "moving": textured})["path"]
+    assert path.min() >= textured.min() - 1e-5 and path.max() <= textured.max() + 1e-5
+
+
+def test_the_field_grows_with_the_latent_and_a_wrong_latent_does_not_register(shrinking):
+    recipe, objective, pair = shrinking
+    moving, fixed = pair["moving"], pair["fixed"]
+    with torch.no_grad():
+        fields = list(objective.path(moving, fixed, torch.linspace(0, 1, 5)))
+        s = objective.latent(moving, fixed, fixed, torch.tensor(1 / recipe.timesteps))
+        shuffled = s.flatten()[
+            torch.randperm(s.numel(), generator=torch.Generator().manual_seed(0))
+        ]
+        wrong = objective.field(moving, shuffled.reshape(s.shape))
+    sizes = torch.stack([field.norm(dim=1).mean() for field in fields])
+    assert (sizes.diff() > 0).all() and sizes[0] < 0.25 * sizes[-1]
+    right = (recipe.warped(moving, fields[-1]) - fixed).square().mean()
+    assert (recipe.warped(moving, wrong) - fixed).square().mean() > 3 * right
+    assert torch.equal(fields[-1], recipe.register(objective, moving, fixed))
+    assert not torch.allclose(fields[2], fields[-1] / 2, atol=0.02), (
+        "the latent is scaled, not the field"
+    )
+
+
+def test_prediction_has_no_randomness_and_a_case_does_not_see_its_batch(shrinking):
+    recipe, objective, pair = shrinking
+    both = {
+        "moving": torch.cat([pair["moving"], disc(8)]),
+        "fixed": torch.cat([pair["fixed"], disc(12)]),
+        "seed": torch.tensor([1, 2]),
+    }
+    together = recipe.predict(objective, both)
+    alone = recipe.predict(objective, {**pair, "seed": torch.tensor([9])})
+    for key, value in alone.items():
+        assert torch.allclose(together[key][:1], value, atol=1e-4), key
+
+
+@pytest.mark.parametrize("kind", [DiffuseMorph, DDM])
+def test_the_registration_loss_reaches_the_diffusion_network(kind):
+    """And the loss is noise error + lambda (misfit), at the same random t, on a noisy fixed image."""
+    recipe = fitted(kind, 16, mirrored=False, similarity=3.0)
+    torch.manual_seed(0)
+    objective = recipe.objective()
+    batch = {"moving": torch.rand(2, 1, 16, 16), "fixed": torch.rand(2, 1, 16, 16)}
+    seen = []
+    latent = objective.latent
+    objective.latent = lambda *given: seen.append((*given, latent(*given))) or seen[-1][-1]
+    ((_, loss),) = objective.losses(batch)
+    moving, fixed, x_t, t, s = seen[0]
+    alpha, sigma = objective.schedule(t, fixed)
+    z = (x_t - alpha * fixed) / sigma
+    against = misfit(moving, fixed, objective.field(moving, s), padding=recipe.padding)
+    assert float(loss.detach()) == pytest.approx(
+        float(((s - z).square().mean() + 3 * against.mean()).detach()), rel=1e-4
+    )
+    gradient = torch.autograd.grad(against.mean(), objective.players["score"].leave.weight)[0]
+    assert gradient.abs().max() > 0
+
+
+def test_the_paper_has_its_numbers():
+    schedule = Discrete(torch.linspace(1e-6, 1e-2, 2000).double())
+    assert float(schedule.alpha(torch.tensor(1.0).double())) == pytest.approx(0.0066, abs=1e-4)
+    assert float(schedule.alpha(torch.tensor(0.1).double())) == pytest.approx(0.951, abs=1e-3)
+    pictures = from_iterable(
+        [{"moving": torch.rand(1, 16, 16), "fixed": torch.rand(1, 16, 16)}] * 2
+    )
+    volumes = from_iterable(
+        [{"moving": torch.rand(1, *(16,) * 3), "fixed": torch.rand(1, *(16,) * 3)}] * 2
+    )
+    flat, deep = (DiffuseMorph().fitted(cases.facts()) for cases in (pictures, volumes))
+    assert (flat.width, flat.similarity, flat.encoder[-1], flat.padding) == (
+        64,
+        2.0,
+        1024,
+        "border",
+    )
+    assert (deep.width, deep.similarity, deep.encoder[-1], deep.padding) == (8, 20.0, 32, "zeros")
+    assert flat.timesteps == 2000 and not flat.anchored and flat.clean == 0
+    assert DDM().similarity == 20 and DDM().width == 8
+
+
+def test_synthesis_begins_at_the_moving_image_and_follows_the_conditions():
+    recipe = fitted(DiffuseMorph, 16, synthesis=True)
+    torch.manual_seed(0)
+    objective = recipe.objective()
+    moving, fixed = torch.rand(2, 1, 16, 16), torch.rand(2, 1, 16, 16)
+    batch = {"moving": moving, "fixed": fixed, "seed": torch.tensor([4, 5])}
+    made = recipe.predict(objective, batch)["synthetic"]
+    assert made.shape == moving.shape and made.abs().max() <= 1
+    alone = recipe.predict(objective, {k: v[1:] for k, v in batch.items()})["synthetic"]
+    assert torch.allclose(made[1:], alone, atol=1e-4)
+    near = dataclasses.replace(recipe, depth=1 / recipe.timesteps)
+    barely = near.generate(objective, {**batch, "moving": 0.5 * moving})
+    assert (barely - 0.5 * moving).abs().max() < 0.05, "one step of 200 changes next to nothing"
+
+
+def test_both_images_of_a_case_are_mirrored_alike():
+    torch.manual_seed(1)
+    a = torch.rand(8, 1, 5, 6)
+    first, second = mirrored_alike(a, a + 1)
+    assert torch.equal(first + 1, second) and not torch.equal(first, a)
+    assert torch.allclose(first.flatten(1).sort().values, a.flatten(1).sort().values)
+
+
+def test_the_diffeomorphic_option_never_folds():
+    recipe = fitted(DDM, 16, diffeomorphic=True, anchored=False)
+    torch.manual_seed(0)
+    objective = recipe.objective()
+    torch.nn.init.normal_(objective.players["field"].leave.weight, std=8.0)
+    batch = {"moving": torch.rand(2, 1, 16, 16), "fixed": torch.rand(2, 1, 16, 16)}
+    torch.nn.init.normal_(objective.players["score"].leave.weight, std=0.3)
+    plain = Registering(
+        objective.players["score"], objective.players["field"], objective.schedule, similarity=1.0
+    )
+    wild = dataclasses.replace(recipe, diffeomorphic=False).predict(plain, batch)["folded"]
+    assert float(recipe.predict(objective, batch)["folded"].max()) <= 0.02 < float(wild.max())
+
+
+@pytest.mark.parametrize("kind", [DiffuseMorph, DDM])
+def test_conformance_in_two_and_three_axes(kind):
+    for data, rows in (
+        ("brains:count=6,size=16,pairs=people", 4),
+        ("brains3d:count=3,size=8,pairs=people", 2),
+    ):
+        cases = open_cases(data)
+        check_recipe(kind, cases.facts(), cases.batch(range(rows)), steps=6)
+
+
+# ------------------------------------------------------------------------------- baselines, metrics
+def known_pair(axes):
+    from test_warp import blobs, smooth_field
+
+    size = (40, 44) if axes == 2 else (24, 26, 28)
+    moving, truth = 2 * blobs(size) - 1, smooth_field(size, 4.0, 2, waves=0.7)
+    return moving, warp(moving, truth), truth
+
+
+@pytest.mark.parametrize("register", [b_spline, demons])
+def test_classical_methods_recover_a_known_field_in_voxels_whatever_the_spacing(register):
+    moving, fixed, truth = known_pair(2)
+    there = truth.norm(dim=1, keepdim=True) > 0.3
+    before = float(end_point_error(0 * truth, truth, there))
+    for spacing in ((1.0, 1.0), (1.5, 0.75)):
+        field = register(moving[0, 0], fixed[0, 0], spacing)[None]
+        assert float(end_point_error(field, truth, there)) < 0.6 * before
+
+
+def test_the_plain_network_trains_in_the_common_loop(tmp_path):
+    cases = open_cases("brains:count=12,size=16,pairs=people")
+    recipe = DDM.tiny().fitted(cases.facts())
+    options = TrainOptions(steps=2, batch=2)
+    direct = trained_direct(recipe, cases.split("train"), options, tmp_path)
+    batch = cases.batch([0, 1])
+    field = direct.displacement(batch["moving"], batch["fixed"])
+    assert field.shape == (2, 2, 16, 16)
+    again = trained_direct(recipe, cases.split("train"), options, tmp_path)
+    assert torch.equal(again.displacement(batch["moving"], batch["fixed"]), field)
+
+
+def test_evaluation_sets_every_method_beside_doing_nothing(tmp_path):
+    cases = open_cases("brains:count=12,size=32,pairs=motion")
+    recipe = DDM.tiny().fitted(cases.facts())
+    torch.manual_seed(0)
+    direct = Direct(FieldUNet(2, 2, (4, 8), (8, 4)))
+    held_out = cases.take([0, 3, 6])
+    record = evaluate(
+        recipe, recipe.objective(), cases.split("train"), held_out,
+        folder_for_pictures=tmp_path, direct=direct,
+    )  # fmt: skip
+    assert set(record["baselines"]) == {"unregistered", "b_spline", "demons", "network_alone"}
+    before, best = record["baselines"]["unregistered"], record["baseline"]
+    assert best["dice"]["mean"] > before["dice"]["mean"]
+    assert best["frames_psnr"]["mean"] > before["frames_psnr"]["mean"]
+    assert record["method"]["dice"]["n"] == len(set(held_out.patients))
+    assert {"dice_1", "correlation", "mse", "folded", "seconds_per_pair"} <= set(record["method"])
+    assert (tmp_path / "registration.png").is_file() and (tmp_path / "path.png").is_file()
+    json.dumps(record)
+
+
+# ------------------------------------------------------------------------------------ command line
+AFFINE = torch.tensor([[0, -1.5, 0, 4], [1.2, 0, 0, -7], [0, 0, 3.0, 9], [0, 0, 0, 1]]).double()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A data set of 12 volumes of NIfTI pairs with masks."""
+    pairs = open_cases("brains3d:count=12,size=16,pairs=people")
+    rows = ["case,split,moving,fixed,moving_mask,fixed_mask"]
+    for row in range(12):
+        names = []
+        for key in ("moving", "fixed", "moving_mask", "fixed_mask"):
+            data = pairs.image(row, key).data
+            write_nifti(Image(data, AFFINE), tmp_path / f"{key}{row}.nii.gz")
+            names.append(f"{key}{row}.nii.gz")
+        rows.append(",".join([f"c{row}", "train" if row < 10 else "test", *names]))
+    (tmp_path / "cases.csv").write_text("\n".join(rows))
+    return tmp_path
+
+
+def test_train_predict_evaluate_report(folder, capsys):
+    run, out = folder / "run", folder / "out"
+
+    def radiffuse(*words):
+        assert cli.main([str(word) for word in words]) == 0, capsys.readouterr().err
+
+    steps = ("--preset", "tiny", "--train.steps", 2, "--train.batch", 2)
+    radiffuse("train", "diffusemorph", "--data", folder, "--out", run, *steps)
+    radiffuse("predict", run, "--out", out)
+    radiffuse("evaluate", run)
+    radiffuse("report", run)
+    radiffuse("report", out)
+    entries = json.loads((out / "predictions.json").read_text())["predictions"]
+    entry = entries[0]
+    assert set(entry["files"]) == {"warped", "displacement", "path"}
+    assert 0 <= entry["values"]["folded"] <= 1
+    assert entry["displacement"] == {
+        "unit": "mm", "axes": "LPS", "geometry": "of the fixed image"
+    }  # fmt: skip
+    field = nibabel.load(out / entry["files"]["displacement"])
+    path = nibabel.load(out / entry["files"]["path"])
+    assert field.shape == (16, 16, 16, 1, 3) and path.shape == (16, 16, 16, 3)
+    for file in (field, path, nibabel.load(out / entry["files"]["warped"])):
+        assert np.allclose(file.affine, AFFINE, atol=1e-4)
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["task"] == "registration" and metrics["settings"]["spacing_mm"] == pytest.approx(
+        [1.2, 1.5, 3.0]
+    )
+    page = (run / "report.html").read_text()
+    assert "Registration" in page and "unregistered" in page
+
+
+@pytest.mark.parametrize(
+    "spoil, said",
+    [
+        ("grid", "c3 lie on different grids"),
+        ("size", "c3 lie on different grids"),
+        ("empty", "the moving image of case c3 is empty"),
+        ("mask", "the moving_mask of case c3 has 8 x 16 x 16 voxels"),
+    ],
+)
+def test_bad_pairs_are_refused_in_one_line(folder, capsys, spoil, said):
+    data, affine = torch.rand(1, 16, 16, 16), AFFINE.clone()
+    name = "moving_mask3" if spoil == "mask" else "moving3"
+    if spoil == "grid":
+        affine[0, 3] += 2
+    if spoil in ("size", "mask"):
+        data = (data[:, :8] * 3).round()
+    if spoil == "empty":
+        data = torch.zeros_like(data)
+    write_nifti(Image(data, affine), folder / f"{name}.nii.gz")
+    words = ["train", "ddm", "--data", folder, "--out", folder / "run", "--preset", "tiny"]
+    assert cli.main([str(word) for word in words]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+
+
+def test_missing_keys_sizes_and_colours_are_refused():
+    pair = {"moving": torch.rand(1, 15, 16), "fixed": torch.rand(1, 15, 16)}
+    with pytest.raises(UserError, match="stride"):
+        DDM.tiny().fitted(from_iterable([pair] * 2).facts())
+    colour = {key: torch.rand(3, 16, 16) for key in pair}
+    with pytest.raises(UserError, match="moving has 3 channels"):
+        DDM.tiny().fitted(from_iterable([colour] * 2).facts())
+    with pytest.raises(UserError, match="--map fixed=COLUMN"):
+        DDM.tiny().fitted(
+            from_iterable(
+                [{"moving": torch.rand(1, 16, 16), "other": torch.rand(1, 16, 16)}] * 2
+            ).facts()
+        )
+
+
+# ----------------------------------------------------------------------------------- embedded pairs
+def test_embedded_motion_has_known_frames_from_moving_to_fixed():
+    batch = open_cases("brains:count=3,size=32,pairs=motion").batch(range(3))
+    assert torch.equal(batch["frames"][:, :1], batch["moving"])
+    assert torch.equal(batch["frames"][:, -1:], batch["fixed"])
+    steps = (batch["frames"] - batch["frames"][:, :1]).square().flatten(2).mean(2)
+    assert (steps.diff(dim=1) > 0).all(), "each frame is further from the first"
+
+
+def test_embedded_people_share_no_person_across_pairs():
+    cases = open_cases("brains:count=9,size=16,pairs=people")
+    assert len(set(cases.patients)) == 3 and cases.image(0, "fixed").affine is not None
+    with pytest.raises(UserError, match="pairs is one of"):
+        open_cases("brains:pairs=cats")

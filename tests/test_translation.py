@@ -1,0 +1,305 @@
+"""Translation: the conditional diffusion, its evaluation, baselines and files."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from radiffuse import cli
+from radiffuse.baselines.supervised import Pix2Pix, Regression, direct_unet, trained
+from radiffuse.data.dataset import open_cases
+from radiffuse.denoise import Denoiser
+from radiffuse.evaluate.translation import _alignment
+from radiffuse.metrics.estimate import Sums
+from radiffuse.metrics.translation import correlation, lesion_contrast, shift
+from radiffuse.nn.critic import PatchCritic
+from radiffuse.noise import Seeded
+from radiffuse.options import TrainOptions
+from radiffuse.recipes.ddpm_conversion import Conversion, CorrectFirst
+from radiffuse.sample import EulerMaruyama, FlowODE, Langevin, grids, prior, signal_to_noise
+from radiffuse.schedule import SigmaPower
+from radiffuse.testing import check_recipe
+
+SIDE = 16
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """24 pairs: a disc, and the same disc dark with a bright lesion inside."""
+    path = tmp_path_factory.mktemp("data") / "pairs.npz"
+    draw = np.random.default_rng(0)
+    y, x = np.mgrid[:SIDE, :SIDE]
+    t1, flair, mask = [], [], []
+    for _ in range(24):
+        cy, cx = draw.uniform(6, 10, 2)
+        disc = (y - cy) ** 2 + (x - cx) ** 2 < 25
+        spot = (y - cy) ** 2 + (x - cx - 2) ** 2 < 4
+        t1.append(disc * 200 - spot * 60)
+        flair.append(disc * 80 + spot * 120)
+        mask.append(spot)
+    np.savez(
+        path,
+        t1=np.stack(t1).astype(np.uint8),
+        flair=np.stack(flair).astype(np.uint8),
+        mask=np.stack(mask).astype(np.uint8),
+        patient=np.array([f"p{k}" for k in range(24)]),
+        split=np.array(["train"] * 14 + ["val"] * 4 + ["test"] * 6),
+    )
+    return path
+
+
+@pytest.fixture
+def refused(capsys):
+    def run_it(*words):
+        capsys.readouterr()
+        assert cli.main([str(word) for word in words]) == 1
+        err = capsys.readouterr().err.splitlines()
+        assert len(err) == 1 and err[0].startswith("radiffuse: error: "), err
+        return err[0]
+
+    return run_it
+
+
+def pairs(path):
+    return open_cases(path, mapping={"source": "t1", "target": "flair"})
+
+
+# ----------------------------------------------------------------------- one score, three samplers
+class Linear(Denoiser):
+    """Exact E[x_0 | x_t, c] of x_0 = a c + b + tau n."""
+
+    def __init__(self, c, a=0.7, b=0.1, tau=0.2):
+        super().__init__()
+        self.schedule, self.mean, self.tau = SigmaPower(25.0), a * c + b, tau
+
+    def forward(self, x_t, t):
+        _, sigma = self.schedule(t, x_t)
+        gain = self.tau**2 / (self.tau**2 + sigma**2)
+        return self.mean + gain * (x_t - self.mean)
+
+
+SOLVERS = {
+    "euler-maruyama": (lambda d, n: EulerMaruyama(d, n), 200),
+    "predictor-corrector": (
+        lambda d, n: CorrectFirst(Langevin(d, n, signal_to_noise(0.16), 2), EulerMaruyama(d, n)),
+        200,
+    ),
+    "ode": (lambda d, n: FlowODE(d, n), 1),
+}
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_every_sampler_draws_from_the_law_given_the_source(name):
+    make, steps = SOLVERS[name]
+    c = torch.randn(1, 1, 16, 16, generator=torch.Generator().manual_seed(0)).expand(40, -1, -1, -1)
+    denoiser, noise = Linear(c), Seeded(range(40))
+    x = make(denoiser, noise)(
+        prior(denoiser.schedule, torch.zeros_like(c), noise), grids.uniform(steps, 1.0, 1e-3)
+    )
+    assert float((x - denoiser.mean).mean()) == pytest.approx(0, abs=0.02)
+    assert float((x - denoiser.mean).std()) == pytest.approx(0.2, rel=0.1)
+
+
+def test_the_sde_of_the_paper():
+    sigma = Conversion(formulation="sde").schedule().sigma(torch.tensor([0.0, 0.5, 1.0]).double())
+    assert torch.allclose(sigma, torch.tensor([0, 1.9308, 9.8452]).double(), atol=1e-4)
+
+
+def test_an_untrained_score_costs_one_a_pixel(data):
+    """Zero output: the loss is E z^2 = 1 per pixel (the card's D in sum)."""
+    tiny = dataclasses.replace(
+        Conversion.tiny(), predicts="noise", loss="simple", preconditioned=False
+    )
+    cases = pairs(data)
+    objective = tiny.fitted(cases.facts()).objective()
+    torch.manual_seed(0)
+    ((name, loss),) = objective.losses(cases.batch(range(24)))
+    assert name == "network" and float(loss.detach()) == pytest.approx(1.0, rel=0.05)
+
+
+def test_mean_of_draws_closes_in_as_one_over_root_n():
+    draws = 0.3 * torch.randn(4096, 256, generator=torch.Generator().manual_seed(1))
+    errors = []
+    for n in (1, 4, 16, 64):
+        groups = draws.reshape(-1, n, 256)
+        errors.append(float(groups.mean(1).square().mean().sqrt()))
+    slope = math.log(errors[-1] / errors[0]) / math.log(64)
+    assert slope == pytest.approx(-0.5, abs=0.03)
+    sums = Sums()
+    for row in draws[:200]:
+        sums.add(row)
+    assert torch.allclose(sums.mean, draws[:200].double().mean(0))
+    assert torch.allclose(sums.std(), draws[:200].std(0), rtol=1e-4)
+    assert torch.equal(sums.first, draws[0])
+
+
+def test_conformance_and_the_source_matters(data):
+    cases = pairs(data)
+    batch = {**cases.batch(range(8)), "seed": torch.arange(8)}
+    check_recipe(Conversion, cases.facts(), batch)
+    recipe = Conversion.tiny().fitted(cases.facts())
+    objective = recipe.objective()
+    for parameter in objective.players["network"].parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    told = recipe.predict(objective, batch)["target"]
+    alone = {key: value[2:3] for key, value in batch.items()}
+    assert torch.allclose(recipe.predict(objective, alone)["target"], told[2:3], atol=1e-4)
+    other = recipe.predict(objective, {**batch, "source": batch["source"].roll(1, 0)})["target"]
+    assert float((other - told).abs().max()) > 1e-3
+    names = [name for name, _ in recipe.variants()]
+    assert names == ["euler-maruyama", "predictor-corrector", "ode"]
+
+
+def test_the_chain_of_the_paper_too(data):
+    cases = pairs(data)
+    tiny = dataclasses.replace(
+        Conversion.tiny(), formulation="ddpm", sampler="ddpm", grid="uniform", stop=0.0, steps=3
+    )
+    recipe = tiny.fitted(cases.facts())
+    out = recipe.predict(recipe.objective(), {**cases.batch([0]), "seed": torch.arange(1)})
+    assert out["target"].shape == (1, 1, SIDE, SIDE)
+
+
+# --------------------------------------------------------------------------------------- metrics
+@pytest.mark.parametrize("axes", [2, 3])
+def test_a_shifted_output_is_detected(axes):
+    image = torch.rand(3, 1, *[12] * axes, generator=torch.Generator().manual_seed(0))
+    assert float(shift(image, image).max()) == 0
+    moved = image.roll((2, -1), (2, 3))
+    assert torch.allclose(shift(moved, image), torch.full((3,), 5**0.5).double(), atol=0.05)
+    record = _alignment(moved, image)
+    assert not record["aligned"] and "2.2 voxels" in record["warning"]
+    assert _alignment(image, image) == {"median_shift_voxels": 0.0, "aligned": True}
+    assert float(shift(torch.zeros_like(image), image).max()) == 0
+
+
+def test_deviation_correlation_and_lesion_contrast():
+    x = torch.rand(2, 1, 8, 8)
+    assert torch.allclose(correlation(x, 3 * x + 1), torch.ones(2).double())
+    assert torch.allclose(correlation(x, -x), -torch.ones(2).double())
+    mask = torch.zeros(1, 1, 8, 8, dtype=torch.int64)
+    mask[..., :2, :2] = 1
+    image = torch.where(mask > 0, 0.9, 0.2)
+    image[..., 7] = -1.0  # air
+    assert float(lesion_contrast(image, mask, image > -0.95)) == pytest.approx(0.7)
+    assert math.isnan(float(lesion_contrast(image, 0 * mask, image > -0.95)))
+
+
+# ------------------------------------------------------------------------------------- baselines
+def test_baselines_learn_and_are_found_again(data, tmp_path, capsys):
+    cases = pairs(data).split("train")
+    options = TrainOptions(steps=30, batch=8, learning_rate=3e-3, warmup=0, ema=(0.05,))
+    torch.manual_seed(0)
+    regression = Regression(direct_unet(2, 1, 1, (SIDE, SIDE), 16), ("source",), "target")
+    batch = cases.batch(range(14))
+    before = float((regression.predict(batch) - batch["target"]).abs().mean().detach())
+    trained(regression, cases, options, tmp_path / "baseline-regression")
+    after = float((regression.predict(batch) - batch["target"]).abs().mean())
+    assert after < 0.5 * before
+    again = Regression(direct_unet(2, 1, 1, (SIDE, SIDE), 16), ("source",), "target")
+    trained(again, cases, options, tmp_path / "baseline-regression")
+    assert "done already" in capsys.readouterr().err
+    assert torch.equal(again.predict(batch), regression.predict(batch))
+    network = direct_unet(2, 1, 1, (SIDE, SIDE), 16)
+    gan = Pix2Pix(network, PatchCritic(2, 2, 8, 1, 2), ("source",), "target")
+    trained(gan, cases, dataclasses.replace(options, steps=2), tmp_path / "baseline-pix2pix")
+    assert torch.isfinite(gan.predict(batch)).all()
+
+
+# ---------------------------------------------------------------------------- by the command line
+def command(*words):
+    assert cli.main([str(word) for word in words]) == 0
+
+
+@pytest.mark.parametrize("method", ["ddpm-conversion", "syndiff"])
+def test_train_predict_evaluate_report(method, data, tmp_path):
+    run = tmp_path / "run"
+    mapped = ("--map", "source=t1", "target=flair", "mask=mask")
+    command("train", method, "--data", data, *mapped, "--preset", "tiny",
+            "--train.steps", 3, "--train.batch", 4, "--out", run)  # fmt: skip
+    out = tmp_path / "predicted"
+    command("predict", run, "--out", out, "--samples", 3)
+    entries = json.loads((out / "predictions.json").read_text())["predictions"]
+    assert len(entries) == 6 * 4
+    summed = [entry for entry in entries if "target-mean" in entry["files"]]
+    assert len(summed) == 6 and summed[0]["samples"] == 3
+    assert_sums(out, entries, summed[0])
+    command("evaluate", run, "--samples", 2, "--batch", 6)
+    record = json.loads((run / "metrics.json").read_text())
+    assert record["task"] == "translation" and record["settings"]["samples"] == 2
+    for name in ("psnr", "ssim", "shift", "psnr_single", "deviation_correlation",
+                 "lesion_contrast_error"):  # fmt: skip
+        assert "mean" in record["method"][name], name
+    assert len(record["method"]["psnr"]["per_patient"]) == 6
+    assert set(record["baselines"]) == {"regression", "pix2pix"}
+    assert (run / "baseline-pix2pix" / "model.safetensors").is_file()
+    assert (run / "pictures" / "translation.png").is_file()
+    if method == "ddpm-conversion":
+        assert set(record["samplers"]) == {"euler-maruyama", "predictor-corrector", "ode"}
+    command("report", run)
+    assert "Translated" in (run / "report.html").read_text()
+
+
+def assert_sums(out, entries, summed):
+    """Mean and deviation are those of the draws written beside them, up to 8 bit rounding."""
+    from radiffuse.data.formats import read_image
+
+    draws = [
+        read_image(out / entry["files"]["target"]).data.double()
+        for entry in entries
+        if entry["case"] == summed["case"] and "target" in entry["files"]
+    ]
+    several = torch.stack(draws)
+    mean = read_image(out / summed["files"]["target-mean"]).data.double()
+    std = read_image(out / summed["files"]["target-std"]).data.double()
+    assert len(draws) == 3 and float((mean - several.mean(0)).abs().max()) <= 1
+    assert float((std.reshape(several[0].shape) - several.std(0)).abs().max()) <= 1.5
+
+
+def test_syndiff_goes_back_where_only_the_target_is_there(data, tmp_path):
+    run = tmp_path / "run"
+    command("train", "syndiff", "--data", data, "--map", "source=t1", "target=flair",
+            "--preset", "tiny", "--train.steps", 1, "--train.batch", 4, "--out", run)  # fmt: skip
+    command("predict", run, "--out", tmp_path / "back", "--map", "target=flair")
+    entries = json.loads((tmp_path / "back" / "predictions.json").read_text())["predictions"]
+    assert all(list(entry["files"]) == ["source"] for entry in entries)
+
+
+# ------------------------------------------------------------------------------------- bad input
+def saved(path, t1, t2, **more):
+    n = len(t1)
+    split = np.array([*(["train"] * n)[: n - 2], "val", "test"])
+    np.savez(path, t1=t1, t2=t2, split=split, **more)
+    return path
+
+
+def test_bad_pairs_are_one_clear_line(tmp_path, refused):
+    def train(path, method="ddpm-conversion"):
+        return refused("train", method, "--data", path, "--map", "source=t1", "target=t2",
+                       "--preset", "tiny", "--out", tmp_path / "run")  # fmt: skip
+
+    draw = np.random.default_rng(0)
+
+    def images(n, side):
+        return draw.integers(0, 256, (n, side, side), dtype=np.uint8)
+
+    for method in ("ddpm-conversion", "syndiff"):
+        small = saved(tmp_path / "size.npz", images(8, 16), images(8, 8))
+        assert "source is 16 x 16 and target is 8 x 8" in train(small, method)
+        tiny = saved(tmp_path / "tiny.npz", images(8, 3), images(8, 3))
+        assert "smaller than this network's stride" in train(tiny, method)
+    count = saved(tmp_path / "count.npz", images(8, 16), images(6, 16))
+    assert "t2" in train(count) and "8" in train(count)
+    people = {
+        "source_patient": np.array(list("abcdefgh")),
+        "target_patient": np.array(list("abcdXfgh")),
+    }
+    mixed = saved(tmp_path / "mixed.npz", images(8, 16), images(8, 16), **people)
+    assert "pairs e and X: ddpm-conversion needs source and target of the same person" in train(
+        mixed
+    )
+    command("train", "syndiff", "--data", mixed, "--map", "source=t1", "target=t2", "--preset",
+            "tiny", "--train.steps", 1, "--train.batch", 2, "--out", tmp_path / "ok")  # fmt: skip
