@@ -176,7 +176,7 @@ def table(results):
         "`MomentMatching` and `DAPS` with the matched draw use the covariance that the denoiser's Jacobian",
         "implies; for data that are not Gaussian this is the best Gaussian guess, and only `SMC` and",
         "`AnnealedLangevin` still converge. Every *no* samples something else: its error may be small",
-        "at one number of steps, but nothing makes it vanish. Some of them improve with more steps on this",
+        "at one number of steps, but nothing says that it vanishes. Some of them improve with more steps on this",
         "problem, `DAPS` with the white draw the most, because short steps forgive a wrong covariance.",
         "Not in the table, as they serve any row of it: `warm_start`, `low_pass`, `Slicewise`, `ThroughPlane`.",
         "A step of `DPS` scales with the length of the chain, so zeta has to be tuned anew for every grid.",

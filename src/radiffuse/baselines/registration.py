@@ -40,6 +40,8 @@ def b_spline(
     mesh = [max(1, min(cells, side // 4)) for side in fixed.shape]
     transform = sitk.BSplineTransformInitializer(still, mesh, order=3)
     method = sitk.ImageRegistrationMethod()
+    if fixed.ndim == 2:  # threads cost more than they give on pictures
+        method.SetNumberOfThreads(1)
     method.SetMetricAsMeanSquares()
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsLBFGSB(gradientConvergenceTolerance=1e-5, numberOfIterations=100)
@@ -69,6 +71,8 @@ def demons(
 
     still, moved = _itk(fixed, spacing_mm), _itk(moving, spacing_mm)
     method = sitk.DiffeomorphicDemonsRegistrationFilter()
+    if fixed.ndim == 2:
+        method.SetNumberOfThreads(1)
     method.SetSmoothDisplacementField(True)
     method.SetStandardDeviations(sigma)
     method.SetNumberOfIterations(60)

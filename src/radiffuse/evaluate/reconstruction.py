@@ -125,7 +125,8 @@ def evaluate_reconstruction(
             part = rows[first : first + batch]
             names = [held_out.ids[row] for row in part]
             images = _images(held_out, part)
-            acquired = recipe.acquire({"image": images})
+            beside = {k: v for k, v in held_out.batch(part).items() if k.startswith("image_")}
+            acquired = recipe.acquire({"image": images, **beside})
             truth = (images + 1) / 2
             began = time.perf_counter()
             drawn = torch.stack(

@@ -150,7 +150,13 @@ which the noisy ones alone reach only after many more steps."""
 TINY: dict[str, Any] = {
     **{"timesteps": 200, "beta_start": 1e-5, "beta_end": 0.1},
     **{"width": 16, "multiples": (1, 2), "attention": (), "patch": 2},
-    **{"encoder": (8, 16, 16), "decoder": (16, 16, 8), "convolutions": 1, "frames": 3, "anchored": True},
+    **{
+        "encoder": (8, 16, 16),
+        "decoder": (16, 16, 8),
+        "convolutions": 1,
+        "frames": 3,
+        "anchored": True,
+    },
 }
 
 
@@ -195,7 +201,7 @@ class Deformable:
     padding: str = "zeros"
     """What lies beyond the moving image: zeros or border."""
     diffeomorphic: bool = False
-    """The deformation network gives a velocity; the field is its exponential, which cannot fold."""
+    """The deformation network gives a velocity; the field is its exponential, which hardly folds."""
     mirrored: bool = True
     """Mirror both images of a case alike, along axes drawn at random, in training."""
     clean: float = 0.0

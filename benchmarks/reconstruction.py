@@ -1,0 +1,153 @@
+"""Reconstruct held-out patients by every method with one prior, beside classical methods.
+
+    python benchmarks/reconstruction.py runs/acdc-sde --name acdc128
+
+The run is a prior of grey images. Every pair of a measurement and a method is one entry of
+benchmarks/results/reconstruction-NAME.json; entries that are there are not computed again, so the
+same command goes on after an interruption. Some middle slices of every held-out patient are
+measured by simulation. Weights of classical methods are chosen on training patients. BART joins
+where `bart` is on the path.
+"""
+
+import argparse
+import dataclasses
+import shutil
+import sys
+from pathlib import Path
+
+import bart
+import torch
+
+from radiffuse.baselines.reconstruction import tune
+from radiffuse.commands.source import open_source
+from radiffuse.evaluate.reconstruction import classical, evaluate_reconstruction
+from radiffuse.files import read_json, write_json
+from radiffuse.recipes import index
+from radiffuse.run import command_line, environment, open_run
+
+HERE = Path(__file__).resolve().parent
+
+MEASUREMENTS = {
+    "mri-1d-r4": {"measurement": "mri", "mask": "gaussian-columns", "acceleration": 4.0},
+    "mri-1d-r8": {"measurement": "mri", "mask": "gaussian-columns", "acceleration": 8.0},
+    "mri-2d-r4": {"measurement": "mri", "mask": "poisson-disc", "acceleration": 4.0},
+    "mri-2d-r8": {"measurement": "mri", "mask": "poisson-disc", "acceleration": 8.0},
+    "ct-parallel-20": {"measurement": "ct", "views": 20},
+    "ct-parallel-60": {"measurement": "ct", "views": 60},
+    "ct-fan-20": {"measurement": "ct", "views": 20, "beam": "fan"},
+    "ct-fan-60": {"measurement": "ct", "views": 60, "beam": "fan"},
+    "sr-2": {"measurement": "super-resolution", "factor": 2, "noise": 0.01},
+    "sr-4": {"measurement": "super-resolution", "factor": 4, "noise": 0.01},
+    "noise-0.1": {"measurement": "noise", "noise": 0.1},
+    "rician-0.1": {"measurement": "noise", "noise": 0.1, "noise_law": "rician"},
+}
+"""Fields of a reconstruction recipe that say what is measured."""
+MRI, CT, IMAGE = ("mri",), ("ct",), ("super-resolution", "noise")
+METHODS = {
+    "score-mri": ("score-mri", {"steps": 25}, MRI),
+    "score-inverse": ("score-inverse", {"steps": 25}, MRI + CT),
+    "mcg": ("mcg", {"steps": 25}, MRI + CT),
+    "r2d2": ("r2d2", {"steps": 100}, IMAGE),
+    "dds": ("score-mri", {"solver": "dds", "steps": 50, "highest": 5.0}, MRI + CT + IMAGE),
+    "pigdm": ("score-mri", {"solver": "pigdm", "steps": 25, "highest": 5.0}, MRI + CT + IMAGE),
+}
+"""Name -> recipe, its settings (at most 50 network calls a draw), what it is tried on."""
+
+
+def recipe_of(run, method, settings, measurement):
+    """A recipe of the small preset with the prior's network."""
+    fields = ("channels", "size", "data_std")
+    values = {name: getattr(run.recipe, name) for name in fields}
+    return dataclasses.replace(index.find(method).small(), **{**values, **settings, **measurement})
+
+
+def middle_slices(cases, each):
+    """Some middle slices of every patient, in the order of the data."""
+    rows = []
+    for patient in dict.fromkeys(cases.patients):
+        own = [row for row, name in enumerate(cases.patients) if name == patient]
+        start = (len(own) - each + 1) // 2
+        rows += own[max(0, start) : max(0, start) + each]
+    return cases.take(rows)
+
+
+def baselines_of(recipe, train):
+    """The library's classical methods, and BART's where it is installed."""
+    found = classical(recipe, train)
+    if recipe.measurement == "mri" and shutil.which("bart"):
+        images = train.batch(range(0, len(train), max(1, len(train) // 4)))["image"][:4]
+        acquired = recipe.acquire({"image": images})
+        truth = ((images + 1) / 2).to(acquired.first.dtype)
+        for kind, name in (("W", "bart_l1_wavelet"), ("T", "bart_total_variation")):
+            method = bart.method(kind)
+            weight = tune(method, [(acquired.measurement, truth)], (1e-3, 4e-3, 1.6e-2)).weight
+            found[name] = lambda m, x, method=method, weight=weight: method(m, x, weight)
+    return found
+
+
+def entry(run, train, held_out, name, method, arguments):
+    """Measure one method on one measurement; classical methods are an entry of their own."""
+    kind, settings, _ = METHODS.get(method, METHODS["dds"])
+    recipe = recipe_of(run, kind, settings, MEASUREMENTS[name])
+    rivals = baselines_of(recipe, train) if method == "classical" else {}
+    record = evaluate_reconstruction(
+        dataclasses.replace(recipe, steps=2) if method == "classical" else recipe,
+        run.objective,
+        train,
+        held_out,
+        count=len(held_out),
+        samples=1 if method == "classical" else arguments.samples,
+        seed=0,
+        batch=arguments.batch,
+        folder_for_pictures=arguments.pictures and arguments.pictures / f"{name}-{method}",
+        baselines=rivals,
+    )
+    tables = record["baselines"] if method == "classical" else {method: record["method"]}
+    for table in tables.values():
+        for metric in table.values():
+            metric.pop("per_patient", None)
+    return {
+        "metrics": tables,
+        "settings": {**record["settings"], **settings},
+        "data": record["data"],
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--each", type=int, default=1, help="middle slices of a patient")
+    parser.add_argument("--samples", type=int, default=4)
+    parser.add_argument("--batch", type=int, default=10)
+    parser.add_argument("--measurements", nargs="*", default=list(MEASUREMENTS))
+    parser.add_argument("--methods", nargs="*", default=["classical", *METHODS])
+    parser.add_argument("--pictures", type=Path)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    run = open_run(arguments.run)
+    cases = open_source(run.config.data)
+    train, held_out = cases.split("train"), middle_slices(cases.held_out(), arguments.each)
+    out = arguments.json or HERE / "results" / f"reconstruction-{arguments.name}.json"
+    results = read_json(out) if out.is_file() else {"entries": {}}
+    results["command"] = command_line(sys.argv).removeprefix("radiffuse ")
+    results["prior"] = {"trained_by": run.manifest["command"], "sha256": run.model_sha256}
+    results["environment"] = environment()
+    for name in arguments.measurements:
+        for method in arguments.methods:
+            fits = MEASUREMENTS[name]["measurement"]
+            if method != "classical" and fits not in METHODS[method][2]:
+                continue
+            if method in results["entries"].setdefault(name, {}):
+                continue
+            torch.manual_seed(0)
+            found = entry(run, train, held_out, name, method, arguments)
+            results = read_json(out) if out.is_file() else results
+            results["entries"].setdefault(name, {})[method] = found
+            write_json(out, results)
+            for who, table in found["metrics"].items():
+                print(name, who, {k: round(v["mean"], 3) for k, v in table.items() if "mean" in v})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""Train, measure and report registration on one data set, beside SimpleITK, elastix and a plain network.
+
+    python benchmarks/registration.py --data ../shared/data/acdc128.npz --minutes 35 \\
+        --map moving=ed fixed=es moving_mask=ed_mask fixed_mask=es_mask
+
+The plain network is the method's deformation network told both images, without a diffusion, trained as
+long. elastix runs where `itk-elastix` is installed (pip install itk-elastix) and is left out otherwise.
+A run that exists is gone on with. Numbers: benchmarks/results/registration-SET-METHOD.json.
+"""
+
+import argparse
+import importlib.util
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from radiffuse.baselines.registration import CLASSICAL, trained_direct
+from radiffuse.checkpoint import MODEL
+from radiffuse.commands.source import open_source
+from radiffuse.config import build
+from radiffuse.evaluate import evaluate
+from radiffuse.files import read_json, write_json
+from radiffuse.options import TrainOptions
+from radiffuse.run import environment, open_run
+
+HERE = Path(__file__).resolve().parent
+
+
+def elastix(moving, fixed, spacing_mm):
+    """B-splines by elastix with its default parameters; u (n, *S) in voxels."""
+    import itk
+    import numpy as np
+
+    def as_itk(image):
+        out = itk.image_from_array(np.ascontiguousarray(image.float().numpy().T))
+        out.SetSpacing([float(step) for step in spacing_mm])
+        return out
+
+    parameters = itk.ParameterObject.New()
+    parameters.AddParameterMap(parameters.GetDefaultParameterMap("bspline", 3, 16.0))
+    still = as_itk(fixed)
+    _, found = itk.elastix_registration_method(
+        still, as_itk(moving), parameter_object=parameters, log_to_console=False
+    )
+    field = itk.transformix_deformation_field(still, found)
+    mm = torch.from_numpy(np.asarray(field).T.copy())
+    return mm / torch.tensor(spacing_mm).reshape(-1, *[1] * fixed.ndim)
+
+
+def train(arguments, run):
+    words = ["train", arguments.method, "--data", arguments.data, "--map", *arguments.map]
+    words += ["--preset", arguments.preset, "--out", run, "--resume"]
+    words += ["--train.steps", arguments.steps] if arguments.steps else []
+    words += [] if arguments.steps else ["--train.minutes", arguments.minutes]
+    subprocess.run([sys.executable, "-m", "radiffuse", *map(str, words)], check=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--map", nargs="*", default=[])
+    parser.add_argument("--method", default="diffusemorph")
+    parser.add_argument("--preset", default="small")
+    parser.add_argument("--minutes", type=float, default=35)
+    parser.add_argument("--steps", type=int, default=0, help="a budget in steps instead")
+    parser.add_argument("--count", type=int, help="held-out pairs at most")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    name = f"{Path(arguments.data).stem.replace(':', '-')}-{arguments.method}"
+    run = arguments.runs / f"registration-{name}"
+    train(arguments, run)
+    opened = open_run(run)
+    cases = open_source(opened.config.data)
+    options = build(TrainOptions, opened.config.train, where="config.toml: [train]")
+    direct = trained_direct(
+        opened.recipe, cases.split("train"), replace(options, seed=1), run / "direct"
+    )
+    skipped = []
+    if importlib.util.find_spec("itk") and importlib.util.find_spec("itk.elxParameterObjectPython"):
+        CLASSICAL["elastix"] = elastix
+    else:
+        skipped.append("elastix: itk-elastix is not installed")
+    record = evaluate(
+        opened.recipe,
+        opened.objective,
+        cases.split("train"),
+        cases.held_out(),
+        count=arguments.count,
+        folder_for_pictures=run / "pictures",
+        command=" ".join(["python", *sys.argv]),
+        direct=direct,
+    )
+    write_json(run / "metrics.json", {**record, "run": str(run), "id": arguments.method})
+    subprocess.run([sys.executable, "-m", "radiffuse", "report", str(run)], check=True)
+    for who in (record["method"], record["baseline"], *record["baselines"].values()):
+        for metric in who.values():
+            metric.pop("per_patient", None)
+    trained = {}
+    for who, folder in (("method", run), ("network_alone", run / "direct")):
+        last = json.loads((folder / "log.jsonl").read_text().splitlines()[-1])
+        trained[who] = {
+            "steps": last["step"], "images": last["images"], "minutes": last["seconds"] / 60,
+            "weights_mb": round((folder / MODEL).stat().st_size / 1e6, 1),
+        }  # fmt: skip
+    out = arguments.json or HERE / "results" / f"registration-{name}.json"
+    trained_by = read_json(run / "manifest.json")["command"]
+    about = {"trained": trained, "trained_by": trained_by, "environment": environment()}
+    write_json(out, {**record, **about, "skipped": skipped})
+    print(out)
+
+
+if __name__ == "__main__":
+    main()
