@@ -187,6 +187,44 @@ def operators(record):
     return [*lines, ""]
 
 
+def reconstruction(record, name):
+    """One table a measurement: methods with their calls and seconds, then classical methods."""
+    first = next(iter(next(iter(record["entries"].values())).values()))
+    n = first["data"]["held_out"]
+    lines = [
+        f"### {name}",
+        "",
+        f"Prior: `{record['prior']['trained_by']}`. {n['n']} slices of {n['patients']} held-out patients; "
+        f"`{record['command']}`. Images in [0, 1], means over patients. One draw: a single posterior "
+        "sample; the other columns are of the mean of all draws.",
+        "",
+    ]
+    for measurement, entries in record["entries"].items():
+        lines += [f"**{measurement}**", ""]
+        lines += [
+            "| | PSNR | SSIM | NMSE | PSNR of one draw | 90 % coverage | conformal | calls | s |"
+        ]
+        lines += ["|---|---|---|---|---|---|---|---|---|"]
+        for entry in entries.values():
+            for who, table in entry["metrics"].items():
+                lines.append(_reconstruction_row(who, table, entry["settings"]))
+        lines += [""]
+    return lines
+
+
+def _reconstruction_row(who, table, settings):
+    names = ("psnr", "ssim", "nmse", "psnr_sample", "coverage90", "coverage90_conformal")
+    cells = []
+    for name in names:
+        metric = table.get(name, {})
+        low, high = metric.get("ci95", (0, 0))
+        cells.append(f"{metric['mean']:.3g} [{low:.3g}, {high:.3g}]" if "mean" in metric else "")
+    ours = "psnr_sample" in table
+    calls = f"{settings['network_calls_per_draw']:.0f} x {settings['samples']}" if ours else ""
+    seconds = f"{settings['seconds_per_draw']:.1f}" if ours else ""
+    return f"| {who} | {' | '.join(cells)} | {calls} | {seconds} |"
+
+
 def startup(record):
     lines = ["### Start-up", "", f"Medians of {record['rounds']} rounds; `{record['command']}`", ""]
     lines += ["| | seconds |", "|---|---|"]
@@ -205,12 +243,17 @@ def main():
         "",
     ]
     found = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+    rebuilt = [(k, v) for k, v in found.items() if k.startswith("reconstruction-")]
     made = [(k, v) for k, v in found.items() if k.startswith("generation-")]
     if made:
         lines += ["## Generation", ""]
         for name, record in made:
             lines += generation(record, name.removeprefix("generation-"))
         ledgers(made)
+    if rebuilt:
+        lines += ["## Reconstruction", ""]
+        for name, record in rebuilt:
+            lines += reconstruction(record, name.removeprefix("reconstruction-"))
     curves = [(k, v) for k, v in found.items() if k.startswith("steps-")]
     if curves:
         lines += ["## Quality against network calls", ""]
