@@ -18,9 +18,7 @@ from pathlib import Path
 from radiffuse.files import read_json, write_json
 
 HERE = Path(__file__).resolve().parent
-BRAINS = (
-    "brains:count={count},size=64,lesions=0.5,label=lesion,radius_mm={radius},contrast={contrast}"
-)
+BRAINS = "brains:count={count},size={size},lesions=0.5,label=lesion,radius_mm={radius},contrast={contrast}"
 MAP = ("--map", "image=t2", "mask=lesion")
 RADII, CONTRASTS = (5.0, 8.0, 11.0), (0.25, 0.5, 1.0)
 
@@ -54,7 +52,9 @@ def curve(run, arguments):
     points = []
     for radius in RADII[: arguments.points]:
         for contrast in CONTRASTS[-arguments.points :]:
-            data = BRAINS.format(count=arguments.brains, radius=radius, contrast=contrast)
+            data = BRAINS.format(
+                count=arguments.brains, size=arguments.size, radius=radius, contrast=contrast
+            )
             out = run / f"curve-{radius:g}-{contrast:g}" / "metrics.json"
             if not out.is_file():
                 more = ("--count", arguments.count) if arguments.count else ()
@@ -70,6 +70,7 @@ def main():
     parser.add_argument("--preset", default="small")
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--brains", type=int, default=2400, help="slices of embedded brains")
+    parser.add_argument("--size", type=int, default=64, help="their pixels a side")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--count", type=int, help="held-out cases at most")
     parser.add_argument("--curve", action="store_true")
@@ -79,7 +80,9 @@ def main():
     arguments = parser.parse_args()
     name = f"{Path(arguments.data).stem if arguments.data else 'brains'}-{arguments.method}"
     run = arguments.runs / f"anomaly-{name}"
-    data = arguments.data or BRAINS.format(count=arguments.brains, radius=11.0, contrast=1.0)
+    data = arguments.data or BRAINS.format(
+        count=arguments.brains, size=arguments.size, radius=11.0, contrast=1.0
+    )
     words = ["--data", data, *(() if arguments.data else MAP), "--preset", arguments.preset]
     budget = ["--train.minutes", arguments.minutes, "--out", run, "--resume"]
     radiffuse("train", arguments.method, *words, *budget, *arguments.rest)

@@ -9,7 +9,6 @@ A run that exists is gone on with. Numbers: benchmarks/results/registration-SET-
 """
 
 import argparse
-import importlib.util
 import json
 import subprocess
 import sys
@@ -51,6 +50,14 @@ def elastix(moving, fixed, spacing_mm):
     return mm / torch.tensor(spacing_mm).reshape(-1, *[1] * fixed.ndim)
 
 
+def has_elastix():
+    try:
+        import itk
+    except ImportError:
+        return False
+    return hasattr(itk, "elastix_registration_method")
+
+
 def train(arguments, run):
     words = ["train", arguments.method, "--data", arguments.data, "--map", *arguments.map]
     words += ["--preset", arguments.preset, "--out", run, "--resume"]
@@ -81,7 +88,7 @@ def main():
         opened.recipe, cases.split("train"), replace(options, seed=1), run / "direct"
     )
     skipped = []
-    if importlib.util.find_spec("itk") and importlib.util.find_spec("itk.elxParameterObjectPython"):
+    if has_elastix():
         CLASSICAL["elastix"] = elastix
     else:
         skipped.append("elastix: itk-elastix is not installed")

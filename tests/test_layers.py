@@ -16,7 +16,7 @@ ROOT = Path(radiffuse.__file__).parent
 HOUSE: tuple[tuple[str, ...], ...] = (
     ("errors", "files", "names", "papers", "schedule", "noise", "simplex", "parametrization", "integrate",
      "operators", "nn", "losses", "registration_losses", "metrics", "data.image", "config", "options", "processes",
-     "interrupt", "tensorfile"),
+     "interrupt", "label_maps", "tensorfile", "windows", "degrade", "fusion"),
     ("kernels", "denoise", "data", "tasks", "ema", "checkpoint"),
     ("sample", "objective", "likelihood", "counterfactual"),
     ("inverse", "acquisition", "train", "baselines", "batches", "gradients", "health", "player", "progress"),
@@ -35,7 +35,7 @@ SHARED = (
         "recipes.complex_prior",
         "recipes.conditional",
     ),
-    *("recipes.continuous",),
+    *("recipes.continuous", "recipes.denoising"),
     *("recipes.reconstruction", "recipes.registration", "recipes.solvers"),
 )
 """Not recipes but what several recipes share."""

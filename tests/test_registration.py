@@ -146,8 +146,15 @@ def test_the_registration_loss_reaches_the_diffusion_network(kind):
     assert float(loss.detach()) == pytest.approx(
         float(((s - z).square().mean() + 3 * against.mean()).detach()), rel=1e-4
     )
-    gradient = torch.autograd.grad(against.mean(), objective.players["score"].leave.weight)[0]
-    assert gradient.abs().max() > 0
+    objective.latent = latent
+    gradients = []
+    for similarity in (0.0, 3.0):
+        torch.manual_seed(0)
+        objective.similarity = similarity
+        ((_, loss),) = objective.losses(batch)
+        weight = objective.players["score"].leave.weight
+        gradients.append(torch.autograd.grad(loss, weight)[0])
+    assert (gradients[0] - gradients[1]).abs().max() > 1e-6, "the misfit does not reach the network"
 
 
 def test_the_paper_has_its_numbers():

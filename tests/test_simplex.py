@@ -151,6 +151,20 @@ def test_a_case_does_not_depend_on_its_batch():
     assert not torch.allclose(fresh, batch, atol=0.1), "every draw is a new field"
 
 
+def test_the_lattice_lies_elsewhere_in_every_draw(monkeypatch):
+    """Else pixels at its vertices would never be noised; the same for a case in any batch."""
+    places = []
+    monkeypatch.setattr(
+        Simplex, "_fields", lambda self, like, offsets, choose: places.append(offsets) or like
+    )
+    for seeds in ([1, 2], [2]):
+        stream = Simplex().seeded(seeds)
+        for _ in range(3):
+            stream(LIKE[: len(seeds)])
+    assert len({tuple(place.flatten().tolist()) for place in places}) == 3
+    assert torch.equal(places[0], places[3]) and torch.equal(places[2], places[5])
+
+
 def test_cases_and_channels_are_independent():
     torch.manual_seed(0)
     x = Simplex(octaves=1, wavelength=8.0)(torch.zeros(200, 2, 32, 32)).flatten(2)

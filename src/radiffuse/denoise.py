@@ -3,17 +3,18 @@ r"""Denoisers: the only question a sampler may ask of a model is $E[x_0 \mid x_t
 `Network` turns any network and parametrisation into a denoiser. The others take denoisers and
 return denoisers: `Given` binds conditions, `Guided` extrapolates between two, `Steered` adds the
 gradient of a log-probability, `Clipped` keeps to a range, `Rescheduled` moves to another schedule,
-`Parts` and `TwoChannels` let real networks denoise complex images.
+`Tiled` serves images of any size, `Parts` and `TwoChannels` let real networks denoise complex images.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from .parametrization import Predicts
 from .schedule import Schedule, Stretched, expand
+from .windows import tiled
 
 __all__ = [
     "Affine",
@@ -28,6 +29,7 @@ __all__ = [
     "Rescheduled",
     "Scale",
     "Steered",
+    "Tiled",
     "TwoChannels",
     "noise_of",
     "score_of",
@@ -131,8 +133,8 @@ class Network(Denoiser):
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         return self.given(x_t, t)
 
-    def with_variance(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        out = self.raw(x_t, t)
+    def with_variance(self, x_t: Tensor, t: Tensor, **condition: Tensor) -> tuple[Tensor, Tensor]:
+        out = self.raw(x_t, t, **condition)
         channels = x_t.shape[1]
         if out.shape[1] != 2 * channels:
             return super().with_variance(x_t, t)
@@ -153,6 +155,9 @@ class Given(Denoiser):
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         return self.network.given(x_t, t, **self.condition)
+
+    def with_variance(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        return self.network.with_variance(x_t, t, **self.condition)
 
 
 class Guided(Denoiser):
@@ -292,6 +297,48 @@ class Padded(Denoiser):
         for axis, side in enumerate(size, start=2):
             x_0 = x_0.narrow(axis, 0, side)
         return x_0
+
+
+class Tiled(Denoiser):
+    """Images larger than the network was trained on: overlapping tiles, blended without seams.
+
+    Args:
+        denoiser: of tiles; a `Network` where there are conditions.
+        tile: sides of a tile, at most the image's; an axis of 1 is left out of what the denoiser sees,
+            so that a network of slices denoises a volume.
+        overlap: of neighbouring tiles, an axis each (see `windows.tiled`).
+        batch: tiles at once; bounds the memory.
+        condition: as `Given` takes them; an image is cut as x_t is, all else goes by case.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        tile: Sequence[int],
+        overlap: Sequence[int],
+        batch: int = 16,
+        **condition: Tensor,
+    ) -> None:
+        super().__init__()
+        self.denoiser, self.schedule = denoiser, denoiser.schedule
+        self.tile, self.overlap, self.batch = tuple(tile), tuple(overlap), batch
+        self.condition = condition
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        times = torch.as_tensor(t).expand(len(x_t))
+        images = {k: c for k, c in self.condition.items() if c.shape[2:] == x_t.shape[2:]}
+        others = {k: c for k, c in self.condition.items() if k not in images}
+
+        def apply(cuts: list[Tensor], rows: Tensor) -> Tensor:
+            x, at = cuts[0], times[rows.to(times.device)]
+            if not self.condition:
+                return self.denoiser(x, at)
+            assert isinstance(self.denoiser, Network)
+            told = dict(zip(images, cuts[1:], strict=True))
+            told |= {name: value[rows.to(value.device)] for name, value in others.items()}
+            return self.denoiser.given(x, at, **told)
+
+        return tiled(apply, [x_t, *images.values()], self.tile, self.overlap, self.batch)
 
 
 class Parts(Denoiser):

@@ -182,7 +182,8 @@ def _like(cases: Cases, row: int, task: Task, key: str = "") -> Image:
     """The stored image whose type, range and geometry the output `key` takes: its own if there."""
     if key in cases.image_keys:
         return cases.image(row, key)
-    keys = [key for key in (*task.reads, *cases.image_keys) if key in cases.image_keys]
+    wanted = (*task.reads, *task.given, *cases.image_keys)
+    keys = [key for key in wanted if key in cases.image_keys]
     if keys:
         return cases.image(row, keys[0])
     size = cases.batch([row])[task.given[0]].shape[2:]

@@ -10,7 +10,7 @@ import torch
 
 from .. import checkpoint, config, processes
 from ..config import Config
-from ..data.cases import check_pairs
+from ..data.cases import check_classes, check_pairs
 from ..data.dataset import Cases, check_trainable
 from ..errors import UserError
 from ..noise import derive
@@ -31,10 +31,13 @@ def run(arguments: Sequence[str]) -> None:
     check_trainable(cases)
     check_keys(asked.method, asked.recipe, cases.keys, asked.data)
     check_pairs(cases, asked.recipe.task.paired, asked.method)
+    check_one_range(cases, asked.recipe.task.alike)
     if processes.is_main():
         for line in cases.notices:
             print(f"note: {line}", file=sys.stderr)
     facts = cases.facts()
+    if "label" in asked.recipe.task.reads:
+        check_classes(cases.split("train"), facts.classes)
     recipe = asked.recipe.fitted(facts)
     made_with = Config(
         method=asked.method,

@@ -300,6 +300,22 @@ def check_labels(cases: Cases, classes: int) -> None:
         )
 
 
+def check_classes(cases: Cases, classes: int) -> None:
+    """Refuse training cases among which a class of the data does not occur.
+
+    Raises:
+        UserError: names the class, and where it occurs.
+    """
+    labels = cases.columns["label"].stack(cases.rows)
+    counts = torch.bincount(labels.flatten(), minlength=classes)
+    for label in (counts == 0).nonzero()[:, 0].tolist():
+        name = f" ({cases.class_names[label]})" if label < len(cases.class_names) else ""
+        raise UserError(
+            f"{cases.source}: class {label}{name} of 0 to {classes - 1} has no training case; "
+            "give it some, leave its cases out, or number the classes without gaps"
+        )
+
+
 def check_pairs(cases: Cases, keys: Sequence[str], method: str) -> None:
     """Refuse data that say of themselves that `keys` are of different people.
 
@@ -315,3 +331,18 @@ def check_pairs(cases: Cases, keys: Sequence[str], method: str) -> None:
                 f"{cases.source}: case {cases.ids[index]} pairs {' and '.join(people)}: "
                 f"{method} needs {' and '.join(keys)} of the same person; syndiff does not"
             )
+
+
+def check_one_range(cases: Cases, keys: Sequence[str]) -> None:
+    """Refuse images of one scene that were scaled to [-1, 1] differently.
+
+    Raises:
+        UserError: says the ranges, and how to give one.
+    """
+    here = {key: cases.ranges[key] for key in keys if key in cases.ranges}
+    if len(set(here.values())) > 1:
+        told = ", ".join(f"{key} {low:g} to {high:g}" for key, (low, high) in here.items())
+        raise UserError(
+            f"{cases.source}: {' and '.join(here)} must be on one grey scale, and their values "
+            f"are read as {told}; give one with --range LOW HIGH"
+        )

@@ -17,7 +17,7 @@ SUFFIX = "_neighbours"
 
 
 def with_neighbours(cases: Cases, offsets: Sequence[int]) -> Cases:
-    """Add "image_neighbours" and "kspace_neighbours": the slices at `offsets` from each case.
+    """Add "image_neighbours", "noisy_neighbours", "kspace_neighbours": the slices at `offsets`.
 
     They are joined along the channel axis, (B, n C, *S). Slices lie side by side where the data number
     them (`slice`) within a patient: s + 1 is the number that follows. Where there is no slice at an
@@ -45,9 +45,9 @@ def with_neighbours(cases: Cases, offsets: Sequence[int]) -> Cases:
     added = {
         key + SUFFIX: Neighbours(column, beside)
         for key, column in cases.columns.items()
-        if key in ("image", "kspace") and _flat(cases, key, column)
+        if key in ("image", "noisy", "kspace") and _flat(cases, key, column)
     }
-    ranges = {key: cases.ranges[key.removesuffix(SUFFIX)] for key in added if "image" in key}
+    ranges = {key: cases.ranges[key.removesuffix(SUFFIX)] for key in added if "kspace" not in key}
     return replace(cases, columns={**cases.columns, **added}, ranges={**cases.ranges, **ranges})
 
 

@@ -14,6 +14,8 @@ from typing import Any
 from ..data.dataset import Cases
 from ..errors import UserError
 from .anomaly import evaluate_anomaly
+from .denoising import evaluate_denoising
+from .classification import evaluate_classification
 from .generation import evaluate_generation
 from .judge import Judge, judge
 from .quality import quality_against_steps
@@ -26,6 +28,7 @@ __all__ = [
     "Judge",
     "evaluate",
     "evaluate_anomaly",
+    "evaluate_classification",
     "evaluate_generation",
     "evaluate_reconstruction",
     "evaluate_registration",
@@ -39,7 +42,9 @@ EVALUATIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "translation": evaluate_translation,
     "reconstruction": evaluate_reconstruction,
     "anomaly": evaluate_anomaly,
+    "classification": evaluate_classification,
     "registration": evaluate_registration,
+    "denoising": evaluate_denoising,
 }
 """The evaluation of each task by its name."""
 

@@ -1,5 +1,6 @@
 """Evaluation of anomaly detection: whole images, voxels, and what is left alone, beside baselines."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -201,7 +202,7 @@ def _baselines(
         return all_baselines(
             images,
             truth.images,
-            fingerprint=train.fingerprint,
+            fingerprint=hashlib.sha256(images.numpy().tobytes()).hexdigest(),
             seed=seed,
             cache=None if cache is None else cache / "healthy",
             steps=steps,

@@ -22,7 +22,7 @@ from .base import GRIDS, SAMPLERS, Batch, GridName, SamplerName
 if TYPE_CHECKING:
     from ..data.dataset import Facts
 
-__all__ = ["Conditional", "Told", "check_stride", "one_size"]
+__all__ = ["Conditional", "Told", "check_same_size", "check_stride", "one_size"]
 
 
 class Told(Denoising):
@@ -151,7 +151,7 @@ class Conditional(ABC):
         check_stride(size, stride, "--multiples or --patch")
         return filled
 
-    def body(self) -> UNet:
+    def body(self, twice: bool = False) -> UNet:
         """A new backbone for the fields at hand.
 
         Raises:
@@ -168,6 +168,7 @@ class Conditional(ABC):
             self.attention,
             self.patch,
             condition=self.condition_channels,
+            twice=twice,
             dropout=self.dropout,
             recompute=self.recompute,
         )
@@ -226,14 +227,22 @@ def one_size(facts: "Facts", keys: Sequence[str]) -> tuple[int, ...]:
             )
     first = keys[0]
     for key in keys[1:]:
-        if facts.size[key] != facts.size[first]:
-            one, other = _sides(facts.size[first]), _sides(facts.size[key])
-            numbers = " ".join(str(side) for side in facts.size[first])
-            raise UserError(
-                f"{first} is {one} and {key} is {other}: they must be of one size; "
-                f"resize both with --size {numbers}"
-            )
+        check_same_size(first, facts.size[first], key, facts.size[key])
     return tuple(facts.size[first])
+
+
+def check_same_size(first: str, size: Sequence[int], second: str, other: Sequence[int]) -> None:
+    """Refuse two images (or masks) that must lie on each other and differ in size.
+
+    Raises:
+        UserError: says both sizes.
+    """
+    if tuple(size) != tuple(other):
+        numbers = " ".join(str(side) for side in size)
+        raise UserError(
+            f"{first} is {_sides(size)} and {second} is {_sides(other)}: they must be of one size; "
+            f"resize both with --size {numbers}"
+        )
 
 
 def check_stride(size: Sequence[int], stride: int, flags: str) -> None:

@@ -20,9 +20,13 @@ RECIPES: tuple[tuple[str, str], ...] = (
     ("bayes-mri", "radiffuse.recipes.bayes_mri:BayesMRI"),
     ("diffuse-recon", "radiffuse.recipes.diffuse_recon:DiffuseRecon"),
     ("ddpm-conversion", "radiffuse.recipes.ddpm_conversion:Conversion"),
+    ("segmentation-ensembles", "radiffuse.recipes.segmentation_ensembles:SegmentationEnsembles"),
     ("syndiff", "radiffuse.recipes.syndiff:SynDiff"),
     ("diffusemorph", "radiffuse.recipes.diffusemorph:DiffuseMorph"),
     ("ddm", "radiffuse.recipes.ddm:DDM"),
+    ("oct-ddpm", "radiffuse.recipes.oct_ddpm:OCT"),
+    ("pet-ddpm", "radiffuse.recipes.pet_ddpm:PET"),
+    ("diffmic", "radiffuse.recipes.diffmic:DiffMIC"),
 )
 
 IMPLEMENTED: tuple[str, ...] = tuple(name for name, _ in RECIPES)

@@ -17,6 +17,7 @@ _RUN: tuple[tuple[str, Callable[[Source], str]], ...] = (
     ("Metrics", sections.metrics),
     ("Copies of training images", sections.copies),
     ("Quality against network evaluations", sections.quality),
+    ("Accuracy against cases referred", sections.rejection),
     ("Training", sections.training),
     ("Data", sections.data),
     ("Reproduce", sections.reproduce),

@@ -45,6 +45,12 @@ def images(source: Source) -> str:
             "Translated",
             "source, target, mean, deviation, error; the last two from 0 (black) to 0.5 (white)",
         ),
+        _figure(
+            source,
+            "denoised.png",
+            "Denoised",
+            "noisy, the method, with tuned strength where it differs, baselines, reference",
+        ),
         _figure(source, "baseline.png", "Baseline", "Gaussian (probabilistic PCA), first seeds"),
         _figure(
             source,
@@ -57,6 +63,12 @@ def images(source: Source) -> str:
             "registration.png",
             "Registration",
             "moving, fixed, warped, difference before and after, deformed grid; none picked",
+        ),
+        _figure(
+            source,
+            "classification.png",
+            "Classification",
+            "image, saliency of the guiding classifier, and the patches it chose; none picked",
         ),
         _figure(source, "path.png", "Path", "one row a pair, from moving to warped; none picked"),
     ]
@@ -117,6 +129,20 @@ def quality(source: Source) -> str:
             low, high = fid.get("ci95", (None, None))
             series.setdefault(str(point.get("name", "")), []).append(Point(x, y, low, high))
     return chart(series, "network evaluations for one image", "FID", log_x=True, log_y=True,
+                 markers=True)  # fmt: skip
+
+
+def rejection(source: Source) -> str:
+    """Accuracy against the share of cases referred to a reader."""
+    series: dict[str, list[Point]] = {}
+    for name, found in source.metrics.get("rejection", {}).items():
+        label = f"{name.replace('_', ' ')}: {found.get('by', '')}"
+        for point in found.get("curve", []):
+            x, y = number(point.get("referred")), number(point.get("mean"))
+            if x is not None and y is not None:
+                low, high = point.get("ci95", (None, None))
+                series.setdefault(label, []).append(Point(x, y, low, high))
+    return chart(series, "share of cases referred, most doubtful first", "accuracy of the rest",
                  markers=True)  # fmt: skip
 
 

@@ -58,6 +58,21 @@ _METRICS = {
     ),
     "psnr": Wording("PSNR (dB)", "higher", "peak signal-to-noise ratio"),
     "ssim": Wording("SSIM", "higher", "structural similarity"),
+    "accuracy": Wording("accuracy", "higher", "share of images in their class, mean over patients"),
+    "balanced_accuracy": Wording("balanced accuracy", "higher", "mean recall of the classes"),
+    "f1": Wording("F1 (macro)", "higher", "mean over classes"),
+    "auroc": Wording("AUROC", "higher", "one class against the others, mean; 0.5 = chance"),
+    "ece": Wording("calibration error", "lower", "gap of confidence and accuracy over 15 bins"),
+    "brier": Wording("Brier score", "lower", "squared distance of probability and truth"),
+    "accuracy_20_referred": Wording(
+        "accuracy, 20 % referred", "higher", "of the rest, once the most doubtful are sent on"
+    ),
+    "accuracy_50_referred": Wording("accuracy, 50 % referred", "higher", "the same, half sent on"),
+    "cnr": Wording("CNR", "higher", "contrast to noise of homogeneous blocks and background"),
+    "enl": Wording("ENL", "as reference", "mean^2 / variance of homogeneous blocks: smoothness"),
+    "activity_bias": Wording(
+        "intensity bias", "about 0", "relative error of the mean of homogeneous blocks"
+    ),
     "dice": Wording("Dice", "higher", "overlap of structures, mean over labels, per patient"),
     "correlation": Wording("correlation", "higher", "of warped and fixed image, over all voxels"),
     "mse": Wording("mean squared error", "lower", "of warped and fixed image in [-1, 1]"),

@@ -16,6 +16,7 @@ class Task:
         writes: keys of a prediction.
         given: of these keys prediction needs one; empty: it reads what training reads.
         paired: keys that must show the same anatomy, position by position.
+        alike: keys that must be on one grey scale.
         raw: predictions that are stored as the numbers they are, not in the input's grey range.
     """
 
@@ -26,3 +27,4 @@ class Task:
     given: tuple[str, ...] = ()
     raw: tuple[str, ...] = ()
     paired: tuple[str, ...] = ()
+    alike: tuple[str, ...] = ()

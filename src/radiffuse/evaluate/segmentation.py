@@ -1,0 +1,346 @@
+"""Evaluation of segmentation ensembles: per patient, beside a U-Net and other uses of the draws."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import config, processes
+from ..baselines.segmentation import Segmenter
+from ..baselines.supervised import direct_unet, options_like, trained
+from ..data.dataset import Cases
+from ..errors import UserError
+from ..label_maps import encode, frequencies, likeliest, staple, vote
+from ..metrics.estimate import Metric, average_per_patient, refused
+from ..metrics.overlap import dice_of_patients
+from ..metrics.segmentation import (
+    BINS,
+    doubt_of,
+    errors_in_doubtful_tenth,
+    generalised_energy,
+    voxel_ece,
+)
+from ..metrics.surface import hausdorff, surface_dice
+from ..metrics.translation import correlation
+from ..noise import derive
+from ..options import TrainOptions
+from ..report.pictures import write_grid
+from .generation import _about
+from .progress import progress_bar
+
+_ROWS = 6
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Draws of every case.
+
+    Attributes:
+        maps: label maps (K, n, 1, *S), uint8.
+        mean: of the draws' foreground probabilities (n, L, *S).
+        variance: over the draws of these, summed over labels, (n, 1, *S); 0 for one draw.
+        single: foreground probabilities of the first draw.
+    """
+
+    maps: Tensor
+    mean: Tensor
+    variance: Tensor
+    single: Tensor
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one way of segmenting says of the held-out cases.
+
+    Attributes:
+        mask: (n, 1, *S).
+        foreground: probabilities (n, L, *S); None where it gives labels alone.
+        doubt: (n, 1, *S), the uncertainty map; None where it has none.
+        maps: label maps (K, n, 1, *S) of its law.
+    """
+
+    mask: Tensor
+    foreground: Tensor | None
+    doubt: Tensor | None
+    maps: Tensor
+
+
+def evaluate_segmentation(
+    recipe: Any,
+    objective: Any,
+    train: Cases,
+    held_out: Cases,
+    *,
+    count: int | None = None,
+    seed: int = 0,
+    batch: int = 16,
+    folder_for_pictures: Path | None = None,
+    command: str = "",
+    cache: Path | None = None,
+    options: TrainOptions | None = None,
+    **_: Any,
+) -> dict[str, Any]:
+    """Overlap, border distances, calibration and the worth of the uncertainty map, by patient.
+
+    "method" is the mean of `recipe.samples` draws, the likeliest label of it. "baseline" is a U-Net
+    trained as long as the run by Dice and cross-entropy, in RUN/baseline-unet. "baselines" holds
+    it and three other uses of the same draws: `vote`, `staple` and `single_draw`, the first alone.
+
+    Args:
+        recipe, objective: a trained method of the task.
+        train, held_out: its data, with "image" and "mask".
+        count: held-out cases at most, evenly spaced; None takes all.
+        seed: draw k of a case depends on this, its name and k alone.
+        batch: cases at once.
+        folder_for_pictures: gets segmentation.png.
+        command: what the user typed, for the record.
+        cache: RUN/features; the baseline goes beside it, none is trained where it is None.
+        options: training of the baseline; None: the budget of the run.
+
+    Raises:
+        UserError: there is no mask to compare with, one of another size or with a label the model
+            does not know, or a prediction is not finite.
+    """
+    if "mask" not in held_out.keys:
+        raise UserError(f"{held_out.source}: no mask to compare with; --map mask=COLUMN")
+    if count is not None and count < len(held_out):
+        held_out = held_out.take([k * len(held_out) // count for k in range(count)])
+    parts = held_out.batch(range(len(held_out)))
+    check_masks(held_out, parts, recipe.channels)
+    unet = None if cache is None else _unet(recipe, train, cache.parent, options)
+    if not processes.is_main():
+        return {}
+    samples = max(1, int(recipe.samples))
+    drawn = draw(recipe, objective, held_out, samples, seed, batch)
+    answers = answers_of(drawn, recipe.channels)
+    if unet is not None:
+        answers["unet"] = _answer_of(unet, parts, recipe.given, batch)
+    spacing, unit = _spacing(held_out)
+    found = {
+        name: measure(each, parts["mask"], held_out.patients, recipe.channels, spacing)
+        for name, each in answers.items()
+    }
+    method = found.pop("method")
+    if folder_for_pictures is not None:
+        write_panels(folder_for_pictures / "segmentation.png", parts, drawn, recipe.channels)
+    return {
+        "method": method,
+        "baseline": found.get("unet", {}),
+        "baselines": found,
+        "task": "segmentation",
+        "data": _about(train, held_out),
+        "command": command,
+        "settings": {
+            "samples": samples,
+            "seed": seed,
+            "steps": recipe.steps,
+            "labels": recipe.channels,
+            "spacing": list(spacing),
+            "unit": unit,
+            "surface_tolerance": max(spacing),
+            "bins": BINS,
+        },
+    }
+
+
+def check_masks(cases: Cases, parts: dict[str, Tensor], most: int) -> None:
+    """Refuse masks that cannot be compared with what the model makes.
+
+    Raises:
+        UserError: names the first such case.
+    """
+    mask, image = parts["mask"], parts["image"]
+    if mask.shape[2:] != image.shape[2:]:
+        one, other = (" x ".join(map(str, x.shape[2:])) for x in (image, mask))
+        raise UserError(f"{cases.source}: image is {one} and mask is {other}; --size resizes both")
+    for row, label in enumerate(mask.flatten(1).amax(1).tolist()):
+        if label > most:
+            raise UserError(
+                f"{cases.source}: the mask of case {cases.ids[row]} holds label {label}, and the "
+                f"model knows 0 (background) to {most}"
+            )
+
+
+def draw(recipe: Any, objective: Any, cases: Cases, samples: int, seed: int, batch: int) -> Drawn:
+    """Draws of every case from its images alone."""
+    device = next(objective.players["network"].parameters()).device
+    parts = []
+    with progress_bar("segmenting", len(cases) * samples) as done:
+        for first in range(0, len(cases), batch):
+            rows = range(first, min(first + batch, len(cases)))
+            every = cases.batch(rows)
+            told = {key: every[key].to(device) for key in recipe.given}
+            maps, soft = [], []
+            for k in range(samples):
+                seeds = torch.tensor([derive(seed, cases.ids[row], k) for row in rows])
+                with torch.no_grad():
+                    made = recipe.predict(objective, {**told, "seed": seeds})
+                if not bool(torch.isfinite(made["probability"]).all()):
+                    raise UserError(f"the prediction of {cases.ids[first]} is not finite")
+                maps.append(made["mask"].to("cpu", torch.uint8))
+                soft.append(made["probability"].float().cpu())
+                done(first * samples + (k + 1) * len(rows))
+            several = torch.stack(soft)
+            variance = several.var(0, correction=0).sum(1, keepdim=True)
+            parts.append((torch.stack(maps), several.mean(0), variance, several[0]))
+    maps, mean, variance, single = zip(*parts, strict=True)
+    return Drawn(torch.cat(maps, 1), torch.cat(mean), torch.cat(variance), torch.cat(single))
+
+
+def answers_of(drawn: Drawn, labels: int) -> dict[str, Answer]:
+    """The uses of the same draws: "method" (their mean), "vote", "staple" and "single_draw"."""
+    maps = drawn.maps
+    first = likeliest(drawn.single)
+    fused, voted = staple(maps.long()), frequencies(maps, labels)
+    return {
+        "method": Answer(likeliest(drawn.mean), drawn.mean, drawn.variance, maps),
+        "vote": Answer(vote(maps, labels), voted, doubt_of(voted), maps),
+        "staple": Answer(fused, None, None, fused[None]),
+        "single_draw": Answer(first, drawn.single, doubt_of(drawn.single), maps[:1]),
+    }
+
+
+def measure(
+    answer: Answer,
+    truth: Tensor,
+    patients: Sequence[str],
+    labels: int,
+    spacing: Sequence[float],
+) -> dict[str, Metric]:
+    """Every metric of one answer.
+
+    Dice counts a patient's voxels together; border distances are means over slices or volumes.
+    Labels in neither map are left out of both. ECE, correlation and doubt pool a patient's voxels.
+    """
+    names = range(1, labels + 1)
+    dice = torch.stack(list(dice_of_patients(answer.mask, truth, names, patients).values()))
+    of = list(dict.fromkeys(patients))
+    metrics = {"dice": _per_patient(dice.nanmean(1).tolist(), of, "no label")}
+    if labels > 1:
+        metrics |= {
+            f"dice_{label}": _per_patient(dice[:, label - 1].tolist(), of, f"no label {label}")
+            for label in names
+        }
+    far, near = _borders(answer.mask, truth, names, spacing)
+    metrics |= {
+        "hd95": _per_patient(far, patients, "no label"),
+        "surface_dice": _per_patient(near, patients, "no label"),
+        "generalised_energy": _per_patient(
+            generalised_energy(answer.maps, truth[None], labels).tolist(), patients, "no case"
+        ),
+    }
+    if answer.foreground is not None:
+        metrics["ece"] = _pooled(voxel_ece, (answer.foreground, truth), patients, "no case")
+    if answer.doubt is not None:
+        both = (answer.doubt, answer.mask != truth)
+        reason = "the uncertainty map or the error map is constant"
+        metrics["uncertainty_error_correlation"] = _pooled(_correlation, both, patients, reason)
+        metrics["errors_in_doubtful_tenth"] = _pooled(
+            errors_in_doubtful_tenth, both, patients, "no voxel is wrong"
+        )
+    return metrics
+
+
+def _correlation(doubt: Tensor, wrong: Tensor) -> float:
+    return float(correlation(doubt.flatten()[None], wrong.flatten()[None].double())[0])
+
+
+def _borders(
+    mask: Tensor, truth: Tensor, names: Sequence[int], spacing: Sequence[float]
+) -> tuple[list[float], list[float]]:
+    """HD95 and surface Dice (tolerance: one voxel) of each case, means over its labels."""
+    far, near = [], []
+    for one, other in zip(mask[:, 0], truth[:, 0], strict=True):
+        pairs = [(one == label, other == label) for label in names]
+        far.append(_mean([hausdorff(a, b, spacing) for a, b in pairs]))
+        near.append(_mean([surface_dice(a, b, spacing, max(spacing)) for a, b in pairs]))
+    return far, near
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if math.isfinite(value)]
+    return sum(known) / len(known) if known else math.nan
+
+
+def _per_patient(values: Sequence[float], patients: Sequence[str], reason: str) -> Metric:
+    """The mean over those that have the value."""
+    known = [(v, p) for v, p in zip(values, patients, strict=True) if math.isfinite(v)]
+    if not known:
+        return refused(f"{reason} in any patient", 0)
+    return average_per_patient(*zip(*known, strict=True))
+
+
+def _pooled(
+    metric: Callable[[Tensor, Tensor], float],
+    both: tuple[Tensor, Tensor],
+    patients: Sequence[str],
+    reason: str,
+) -> Metric:
+    """A metric of each patient's voxels together."""
+    of = list(dict.fromkeys(patients))
+    values = []
+    for patient in of:
+        rows = [row for row, name in enumerate(patients) if name == patient]
+        values.append(metric(both[0][rows], both[1][rows]))
+    return _per_patient(values, of, reason)
+
+
+def _spacing(cases: Cases) -> tuple[tuple[float, ...], str]:
+    """Distance between voxels of the first case, and its unit: mm where known, else voxels."""
+    image = cases.image(0, "mask")
+    known = image.spacing_mm
+    return (known, "mm") if known is not None else ((1.0,) * len(image.size), "voxels")
+
+
+def _unet(recipe: Any, train: Cases, folder: Path, options: TrainOptions | None) -> Segmenter:
+    if options is None:
+        made_with = config.read_config(folder / "config.toml")
+        kept = config.build(TrainOptions, made_with.train, where=f"{folder}: [train]")
+        options = options_like(kept)
+    torch.manual_seed(derive(options.seed, "baseline"))
+    size, labels = recipe.size, recipe.channels
+    network = direct_unet(len(size), recipe.condition_channels, labels + 1, size, squash=False)
+    unet = Segmenter(network, recipe.given, labels)
+    trained(unet, train, options, folder / "baseline-unet")
+    return unet
+
+
+def _answer_of(
+    unet: Segmenter, parts: dict[str, Tensor], given: Sequence[str], batch: int
+) -> Answer:
+    device = next(unet.players["network"].parameters()).device
+    made = [
+        unet.predict({key: parts[key][rows].to(device) for key in given}).cpu()
+        for rows in torch.arange(len(parts["mask"])).split(batch)
+    ]
+    foreground = torch.cat(made)
+    mask = likeliest(foreground)
+    return Answer(mask, foreground, doubt_of(foreground), mask[None])
+
+
+def write_panels(path: Path, parts: dict[str, Tensor], drawn: Drawn, labels: int) -> None:
+    """Rows of image | true mask | two draws | mean's mask | deviation, black 0 to white 0.5."""
+    n = len(drawn.mean)
+    rows = [k * n // _ROWS for k in range(min(_ROWS, n))]
+    axes = parts["image"].dim() - 2
+
+    def shown(mask: Tensor) -> Tensor:
+        return mask.float() * 2 / labels - 1
+
+    image = parts["image"] if parts["image"].shape[1] == 3 else parts["image"][:, :1]
+    columns = [
+        image,
+        shown(parts["mask"]),
+        shown(drawn.maps[0]),
+        shown(drawn.maps[-1]),
+        shown(likeliest(drawn.mean)),
+        (4 * drawn.variance.sqrt() - 1).clamp(-1, 1),
+    ]
+    columns = [
+        column.expand(-1, image.shape[1], *[-1] * axes) for column in columns
+    ]
+    write_grid(path, [column[row].numpy() for row in rows for column in columns], len(columns))

@@ -1,0 +1,209 @@
+"""Implicit segmentation ensembles (Wolleb et al. 2022): a diffusion of the label map, told the image."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from torch import Tensor
+
+from ..denoise import Clipped, Denoiser, Network, elapsed, log_noise, unit_variance, unscaled
+from ..errors import UserError
+from ..label_maps import encode, likeliest, probabilities
+from ..losses import Times, Weight, discrete_times
+from ..objective import Hybrid
+from ..papers import Paper, by_id
+from ..schedule import Discrete, Schedule
+from ..tasks.base import Task
+from ..tasks.segmentation import SEGMENTATION
+from .base import (
+    SMALL,
+    TINY,
+    TRAINING,
+    Batch,
+    PredictsName,
+    SamplerName,
+    WeightName,
+    predicts_named,
+    weight_named,
+)
+from .conditional import Conditional, Told, check_same_size, check_stride
+
+if TYPE_CHECKING:
+    from ..data.dataset import Facts
+
+__all__ = ["SegmentationEnsembles"]
+
+MOST_LABELS = 64
+"""More foreground labels than this are grey values or numbers with gaps, not classes."""
+
+
+class ToldHybrid(Told, Hybrid):
+    """`Told` with the bound that trains the learned variance."""
+
+
+@dataclass(frozen=True)
+class SegmentationEnsembles(Conditional):
+    """Denoising of the label map with the clean image concatenated; draws differ by their noise.
+
+    x_0 has one channel for each label but the background (one-hot): 1 where the label is, `absent`
+    elsewhere. The authors' masks are 0 and 1, not -1 and 1. The ensemble is the mean of draws,
+    halfway between the two values the border; its pixelwise variance is the uncertainty.
+    """
+
+    paper: ClassVar[Paper] = by_id("segmentation-ensembles")
+    task: ClassVar[Task] = SEGMENTATION
+    made: ClassVar[str] = "mask"
+
+    width: int = 128
+    multiples: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
+    attention: tuple[int, ...] = (4,)
+    sampler: SamplerName = "ddpm-learned"
+    samples: int = 5
+    """Draws a case in evaluation: the ensemble."""
+    also: tuple[str, ...] = ()
+    """Further image keys that the network is told, other contrasts of the same place."""
+    absent: float = 0.0
+    """Value of x_0 where a label is not; where it is, the value is 1."""
+    betas: Literal["linear", "cosine"] = "linear"
+    """The list of betas."""
+    timesteps: int = 1000
+    """Number of betas, T."""
+    predicts: PredictsName = "noise"
+    """What the network outputs."""
+    loss: WeightName = "simple"
+    """The loss weight."""
+    learned_variance: bool = True
+    """Learn the variance between its bounds with the hybrid loss (Nichol & Dhariwal 2021)."""
+    preconditioned: bool = False
+    """Scale the input to unit variance and tell the network log(sigma / alpha) / 4."""
+
+    @property
+    def given(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Keys the network is told."""
+        return ("image", *self.also)
+
+    @classmethod
+    def training(cls, preset: str) -> dict[str, Any]:
+        """Options of the training loop that go with a preset, where they are not its defaults."""
+        if preset == "paper":
+            return {"batch": 10, "learning_rate": 1e-4, "warmup": 0, "betas": (0.9, 0.999)}
+        return {**TRAINING[preset], **({"batch": 8} if preset == "small" else {})}
+
+    # --- label maps as x_0 ---------------------------------------------------------------------
+
+    def channels_of(self, facts: "Facts") -> int:
+        """Labels but the background.
+
+        Raises:
+            UserError: there is no mask, it is empty in all training cases, or it is no label map.
+        """
+        if self.made not in facts.mask_classes:
+            raise UserError("the data have no mask to learn from; --map mask=COLUMN")
+        labels = facts.mask_classes[self.made] - 1
+        if labels < 1:
+            raise UserError("the masks of the training cases are all empty: no label to learn")
+        if labels > MOST_LABELS:
+            raise UserError(
+                f"the mask has labels up to {labels}, and {MOST_LABELS} are the most: number the "
+                "labels 0 (background), 1, 2 ... without gaps"
+            )
+        return labels
+
+    def clean(self, batch: Batch) -> Tensor:
+        """x_0 (B, L, *S).
+
+        Raises:
+            UserError: a label the model does not know, or masks not of the images' size.
+        """
+        mask = batch[self.made]
+        check_same_size("image", batch["image"].shape[2:], self.made, mask.shape[2:])
+        check_labels(mask, self.channels)
+        return encode(mask, self.channels, self.absent)
+
+    def answer(self, x_0: Tensor) -> Batch:
+        foreground = probabilities(x_0.float(), self.absent)
+        return {self.made: likeliest(foreground), "probability": foreground}
+
+    def fitted(self, facts: "Facts") -> Self:
+        """As `Conditional`; `data_std` is the root mean square of x_0 where labels are +1 and -1."""
+        return dataclasses.replace(super().fitted(facts), data_std=self.data_std or 1.0)
+
+    # --- the diffusion -------------------------------------------------------------------------
+
+    def network(self) -> Network:
+        linear = self.betas == "linear"
+        return Network(
+            self.body(twice=self.learned_variance),
+            (Discrete.linear if linear else Discrete.cosine)(self.timesteps),
+            predicts_named(self.predicts, self.data_std),
+            scale=unit_variance(self.data_std) if self.preconditioned else unscaled,
+            clock=log_noise if self.preconditioned else elapsed,
+        )
+
+    def times(self, schedule: Schedule) -> Times:
+        assert isinstance(schedule, Discrete)
+        return discrete_times(schedule)
+
+    def weight(self) -> Weight:
+        return weight_named(self.loss, self.data_std)
+
+    def objective(self) -> Told:
+        kind = ToldHybrid if self.learned_variance else Told
+        network = self.network()
+        times = self.times(network.schedule)
+        return kind(network, times, self.weight(), self.clean, self.condition)
+
+    def denoiser(self, objective: Told, batch: Batch) -> Denoiser:
+        """As `Conditional`, the estimate kept to [-1, 1]."""
+        stride = objective.network.backbone.stride
+        check_stride(batch["image"].shape[2:], stride, "--multiples or --patch in training")
+        return Clipped(super().denoiser(objective, batch))
+
+    @classmethod
+    def small(cls) -> Self:
+        return cls(
+            **{**SMALL, "attention": (3,)},
+            absent=-1.0,
+            betas="cosine",
+            predicts="edm",
+            preconditioned=True,
+            loss="karras",
+            learned_variance=False,
+            sampler="dpm-solver",
+            grid="karras",
+            start=0.998,
+            stop=0.003,
+            steps=10,
+            samples=8,
+        )
+
+    @classmethod
+    def tiny(cls) -> Self:
+        return cls(
+            **TINY,
+            absent=-1.0,
+            betas="cosine",
+            predicts="edm",
+            preconditioned=True,
+            loss="karras",
+            learned_variance=False,
+            sampler="ddim",
+            start=0.998,
+            steps=5,
+            samples=3,
+        )
+
+
+def check_labels(mask: Tensor, most: int) -> None:
+    """Refuse labels that a model of the labels 0 to `most` does not know.
+
+    Raises:
+        UserError: names one.
+    """
+    low, high = int(mask.min()), int(mask.max())
+    if low < 0 or high > most:
+        label = low if low < 0 else high
+        raise UserError(
+            f"a mask holds label {label}, and the model knows 0 (background) to {most}: leave the "
+            "label out, or train on cases that have it"
+        )
