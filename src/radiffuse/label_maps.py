@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["distribution", "encode", "likeliest", "probabilities", "staple", "vote"]
+__all__ = ["distribution", "encode", "frequencies", "likeliest", "probabilities", "staple", "vote"]
 
 _UNDECIDED = 255
 _MOST_ITERATIONS = 100

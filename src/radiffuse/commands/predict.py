@@ -14,6 +14,7 @@ from ..data.dataset import Cases
 from ..data.image import Image
 from ..errors import UserError
 from ..files import read_json, write_json
+from ..label_maps import likeliest, staple, vote
 from ..metrics.estimate import Sums
 from ..noise import derive
 from ..run import Run, open_run
@@ -111,6 +112,7 @@ def _predict(opened: Run, cases: Cases, flags: Flags) -> Iterator[dict[str, Any]
         rows = range(first, min(first + flags.batch, mine.stop))
         batch = {key: value.to(opened.device) for key, value in cases.batch(rows).items()}
         sums: dict[str, Sums] = {}
+        maps: dict[str, list[Tensor]] = {}
         for sample in range(flags.samples):
             seeds = [derive(flags.seed, cases.ids[row], sample) for row in rows]
             told = {**batch, "seed": torch.tensor(seeds, device=opened.device)}
@@ -118,12 +120,16 @@ def _predict(opened: Run, cases: Cases, flags: Flags) -> Iterator[dict[str, Any]
             for key, value in outputs.items():
                 if flags.samples > 1 and value.is_floating_point():
                     sums.setdefault(key, Sums()).add(value.detach().cpu())
+                elif flags.samples > 1 and value.dim() > 2:
+                    maps.setdefault(key, []).append(value.cpu())
             for place, (row, seed) in enumerate(zip(rows, seeds, strict=True)):
                 one = {key: value[place] for key, value in outputs.items()}
                 end = f"-{sample:02d}" if flags.samples > 1 else ""
                 yield {**_written(opened, cases, row, one, flags.out, end), "seed": seed}
         if sums:
             yield from _summed(opened, cases, rows, sums, flags)
+        if maps:
+            yield from _fused(opened, cases, rows, maps, sums, flags)
 
 
 def _written(
@@ -176,6 +182,29 @@ def _summed(
                 "files": files,
                 "values": {},
             }
+
+
+def _fused(
+    opened: Run,
+    cases: Cases,
+    rows: range,
+    maps: Mapping[str, list[Tensor]],
+    sums: Mapping[str, Sums],
+    flags: Flags,
+) -> Iterator[dict[str, Any]]:
+    """Write one label map from the draws, CASE-KEY-vote and CASE-KEY-staple, like a draw.
+
+    Where the draws say probabilities, CASE-mask-mean is the likeliest label of their mean.
+    """
+    fused = {}
+    for key, several in maps.items():
+        draws = torch.stack(several)
+        fused[f"{key}-vote"], fused[f"{key}-staple"] = vote(draws), staple(draws)
+    if "mask" in maps and "probability" in sums:
+        fused["mask-mean"] = likeliest(sums["probability"].mean)
+    for place, row in enumerate(rows):
+        one = {name: value[place] for name, value in fused.items()}
+        yield {**_written(opened, cases, row, one, flags.out, ""), "samples": flags.samples}
 
 
 def _like(cases: Cases, row: int, task: Task, key: str = "") -> Image:

@@ -10,7 +10,7 @@ import torch
 
 from .. import checkpoint, config, processes
 from ..config import Config
-from ..data.cases import check_classes, check_pairs
+from ..data.cases import check_classes, check_one_range, check_pairs
 from ..data.dataset import Cases, check_trainable
 from ..errors import UserError
 from ..noise import derive
@@ -27,11 +27,10 @@ def run(arguments: Sequence[str]) -> None:
     asked = order(arguments)
     if asked.prior is not None:
         return adopt(asked, asked.prior, command_line(["train", *arguments]))
-    cases = open_source(asked.data, asked.recipe)
+    cases = with_one_range(open_source(asked.data, asked.recipe), asked.recipe.task.alike)
     check_trainable(cases)
     check_keys(asked.method, asked.recipe, cases.keys, asked.data)
     check_pairs(cases, asked.recipe.task.paired, asked.method)
-    check_one_range(cases, asked.recipe.task.alike)
     if processes.is_main():
         for line in cases.notices:
             print(f"note: {line}", file=sys.stderr)

@@ -346,3 +346,15 @@ def check_one_range(cases: Cases, keys: Sequence[str]) -> None:
             f"{cases.source}: {' and '.join(here)} must be on one grey scale, and their values "
             f"are read as {told}; give one with --range LOW HIGH"
         )
+
+
+def with_one_range(cases: Cases, keys: Sequence[str]) -> Cases:
+    """The same cases, `keys` scaled to [-1, 1] by one range that holds all of theirs.
+
+    Keys that are not there get it too: a model may be told later what it was not trained on.
+    """
+    here = [cases.ranges[key] for key in keys if key in cases.ranges]
+    if not here:
+        return cases
+    both = (min(low for low, _ in here), max(high for _, high in here))
+    return replace(cases, ranges={**cases.ranges, **dict.fromkeys(keys, both)})

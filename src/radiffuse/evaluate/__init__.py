@@ -21,6 +21,7 @@ from .judge import Judge, judge
 from .quality import quality_against_steps
 from .reconstruction import evaluate_reconstruction
 from .registration import evaluate_registration
+from .segmentation import evaluate_segmentation
 from .translation import evaluate_translation
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "evaluate_generation",
     "evaluate_reconstruction",
     "evaluate_registration",
+    "evaluate_segmentation",
     "evaluate_translation",
     "judge",
     "quality_against_steps",
@@ -44,6 +46,7 @@ EVALUATIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "anomaly": evaluate_anomaly,
     "classification": evaluate_classification,
     "registration": evaluate_registration,
+    "segmentation": evaluate_segmentation,
     "denoising": evaluate_denoising,
 }
 """The evaluation of each task by its name."""

@@ -36,17 +36,30 @@ COUNT, SAMPLES, TUNING, SHOWN = 40, 4, 4, 6
 LEVEL = 0.9
 
 Baseline = Callable[[Measurement, Tensor], Tensor]
-Weighted = Callable[[Measurement, Tensor, float], Tensor]
+Weighted = Callable[[Measurement, Tensor, float, int], Tensor]
+
+
+def _cg_sense(measurement: Measurement, like: Tensor, weight: float, work: int) -> Tensor:
+    return cg_sense(measurement, like, weight)
+
+
+def _l1_wavelet(measurement: Measurement, like: Tensor, weight: float, work: int) -> Tensor:
+    return l1_wavelet(measurement, like, weight, iterations=work // 3)
+
+
+def _total_variation(measurement: Measurement, like: Tensor, weight: float, work: int) -> Tensor:
+    return total_variation(measurement, like, weight, iterations=work, tolerance=1e-3)
+
 
 WEIGHTED: dict[str, dict[str, tuple[Weighted, tuple[float, ...]]]] = {
     "mri": {
-        "cg_sense": (cg_sense, (1e-3, 1e-2, 1e-1)),
-        "l1_wavelet": (l1_wavelet, (1e-3, 4e-3, 1.6e-2)),
-        "total_variation": (total_variation, (1e-3, 4e-3, 1.6e-2)),
+        "cg_sense": (_cg_sense, (1e-3, 1e-2, 1e-1)),
+        "l1_wavelet": (_l1_wavelet, (4e-3, 1.6e-2)),
+        "total_variation": (_total_variation, (4e-3, 1.6e-2)),
     },
-    "ct": {"total_variation": (total_variation, (0.1, 1.0, 10.0))},
+    "ct": {"total_variation": (_total_variation, (1.0, 4.0))},
     "super-resolution": {},
-    "noise": {"total_variation": (total_variation, (0.03, 0.1, 0.3))},
+    "noise": {"total_variation": (_total_variation, (0.03, 0.1))},
 }
 """Baselines with a weight, and the grid from which it is chosen on training cases."""
 PLAIN: dict[str, dict[str, Baseline]] = {
@@ -175,8 +188,14 @@ def evaluate_reconstruction(
     }
 
 
-def classical(recipe: Any, train: Cases) -> dict[str, Baseline]:
-    """The classical methods of a measurement, their weights chosen on a few training cases."""
+def classical(recipe: Any, train: Cases, work: int = 300) -> dict[str, Baseline]:
+    """The classical methods of a measurement, their weights chosen on a few training cases.
+
+    Args:
+        recipe: says what is measured.
+        train: cases that choose the weights.
+        work: iterations of total variation at most; wavelets take a third of them.
+    """
     found: dict[str, Baseline] = dict(PLAIN[recipe.measurement])
     weighted = WEIGHTED[recipe.measurement]
     if not weighted:
@@ -186,13 +205,18 @@ def classical(recipe: Any, train: Cases) -> dict[str, Baseline]:
     truth = ((images + 1) / 2).to(acquired.first.dtype)
     with progress_bar("tuning baselines", len(weighted)) as done:
         for number, (name, (method, grid)) in enumerate(weighted.items(), start=1):
-            weight = tune(method, [(acquired.measurement, truth)], grid).weight
-            found[name] = _with_weight(method, weight)
+            tried = _with_work(method, work)
+            weight = tune(tried, [(acquired.measurement, truth)], grid).weight
+            found[name] = _with_weight(tried, weight)
             done(number)
     return found
 
 
-def _with_weight(method: Weighted, weight: float) -> Baseline:
+def _with_work(method: Weighted, work: int) -> Callable[[Measurement, Tensor, float], Tensor]:
+    return lambda measurement, like, weight: method(measurement, like, weight, work)
+
+
+def _with_weight(method: Callable[[Measurement, Tensor, float], Tensor], weight: float) -> Baseline:
     return lambda measurement, like: method(measurement, like, weight)
 
 

@@ -14,7 +14,7 @@ from ..baselines.segmentation import Segmenter
 from ..baselines.supervised import direct_unet, options_like, trained
 from ..data.dataset import Cases
 from ..errors import UserError
-from ..label_maps import encode, frequencies, likeliest, staple, vote
+from ..label_maps import frequencies, likeliest, staple, vote
 from ..metrics.estimate import Metric, average_per_patient, refused
 from ..metrics.overlap import dice_of_patients
 from ..metrics.segmentation import (
@@ -119,9 +119,9 @@ def evaluate_segmentation(
     answers = answers_of(drawn, recipe.channels)
     if unet is not None:
         answers["unet"] = _answer_of(unet, parts, recipe.given, batch)
-    spacing, unit = _spacing(held_out)
+    spacings, unit = spacings_of(held_out)
     found = {
-        name: measure(each, parts["mask"], held_out.patients, recipe.channels, spacing)
+        name: measure(each, parts["mask"], held_out.patients, recipe.channels, spacings)
         for name, each in answers.items()
     }
     method = found.pop("method")
@@ -139,9 +139,8 @@ def evaluate_segmentation(
             "seed": seed,
             "steps": recipe.steps,
             "labels": recipe.channels,
-            "spacing": list(spacing),
             "unit": unit,
-            "surface_tolerance": max(spacing),
+            "surface_tolerance": "one voxel, along its longest side",
             "bins": BINS,
         },
     }
@@ -209,7 +208,7 @@ def measure(
     truth: Tensor,
     patients: Sequence[str],
     labels: int,
-    spacing: Sequence[float],
+    spacings: Sequence[Sequence[float]],
 ) -> dict[str, Metric]:
     """Every metric of one answer.
 
@@ -225,7 +224,7 @@ def measure(
             f"dice_{label}": _per_patient(dice[:, label - 1].tolist(), of, f"no label {label}")
             for label in names
         }
-    far, near = _borders(answer.mask, truth, names, spacing)
+    far, near = _borders(answer.mask, truth, names, spacings)
     metrics |= {
         "hd95": _per_patient(far, patients, "no label"),
         "surface_dice": _per_patient(near, patients, "no label"),
@@ -250,11 +249,11 @@ def _correlation(doubt: Tensor, wrong: Tensor) -> float:
 
 
 def _borders(
-    mask: Tensor, truth: Tensor, names: Sequence[int], spacing: Sequence[float]
+    mask: Tensor, truth: Tensor, names: Sequence[int], spacings: Sequence[Sequence[float]]
 ) -> tuple[list[float], list[float]]:
     """HD95 and surface Dice (tolerance: one voxel) of each case, means over its labels."""
     far, near = [], []
-    for one, other in zip(mask[:, 0], truth[:, 0], strict=True):
+    for one, other, spacing in zip(mask[:, 0], truth[:, 0], spacings, strict=True):
         pairs = [(one == label, other == label) for label in names]
         far.append(_mean([hausdorff(a, b, spacing) for a, b in pairs]))
         near.append(_mean([surface_dice(a, b, spacing, max(spacing)) for a, b in pairs]))
@@ -289,11 +288,14 @@ def _pooled(
     return _per_patient(values, of, reason)
 
 
-def _spacing(cases: Cases) -> tuple[tuple[float, ...], str]:
-    """Distance between voxels of the first case, and its unit: mm where known, else voxels."""
-    image = cases.image(0, "mask")
-    known = image.spacing_mm
-    return (known, "mm") if known is not None else ((1.0,) * len(image.size), "voxels")
+def spacings_of(cases: Cases) -> tuple[list[tuple[float, ...]], str]:
+    """Distance between voxels of each case, and its unit: mm where all know theirs, else voxels."""
+    images = [cases.image(row, "mask") for row in range(len(cases))]
+    known = [image.spacing_mm for image in images]
+    found = [spacing for spacing in known if spacing is not None]
+    if len(found) == len(images):
+        return found, "mm"
+    return [(1.0,) * len(image.size) for image in images], "voxels"
 
 
 def _unet(recipe: Any, train: Cases, folder: Path, options: TrainOptions | None) -> Segmenter:
@@ -340,7 +342,5 @@ def write_panels(path: Path, parts: dict[str, Tensor], drawn: Drawn, labels: int
         shown(likeliest(drawn.mean)),
         (4 * drawn.variance.sqrt() - 1).clamp(-1, 1),
     ]
-    columns = [
-        column.expand(-1, image.shape[1], *[-1] * axes) for column in columns
-    ]
+    columns = [column.expand(-1, image.shape[1], *[-1] * axes) for column in columns]
     write_grid(path, [column[row].numpy() for row in rows for column in columns], len(columns))

@@ -70,6 +70,12 @@ def images(source: Source) -> str:
             "Classification",
             "image, saliency of the guiding classifier, and the patches it chose; none picked",
         ),
+        _figure(
+            source,
+            "segmentation.png",
+            "Segmentation",
+            "image, true labels, two draws, likeliest label of the mean, deviation from 0 to 0.5",
+        ),
         _figure(source, "path.png", "Path", "one row a pair, from moving to warped; none picked"),
     ]
     shown = "".join(figure for figure in figures if figure)

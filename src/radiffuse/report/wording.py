@@ -74,6 +74,17 @@ _METRICS = {
         "intensity bias", "about 0", "relative error of the mean of homogeneous blocks"
     ),
     "dice": Wording("Dice", "higher", "overlap of structures, mean over labels, per patient"),
+    "hd95": Wording("HD95", "lower", "95th percentile of the distances of borders"),
+    "surface_dice": Wording("surface Dice", "higher", "share of borders within one voxel"),
+    "generalised_energy": Wording(
+        "generalised energy distance", "lower", "of the law of the draws and the true labels"
+    ),
+    "uncertainty_error_correlation": Wording(
+        "correlation of doubt and error", "higher", "uncertainty map and error map, over voxels"
+    ),
+    "errors_in_doubtful_tenth": Wording(
+        "errors in the doubtful tenth", "higher", "share of wrong voxels where doubt is greatest"
+    ),
     "correlation": Wording("correlation", "higher", "of warped and fixed image, over all voxels"),
     "mse": Wording("mean squared error", "lower", "of warped and fixed image in [-1, 1]"),
     "folded": Wording("folded voxels", "lower", "share where the map is not one to one"),
