@@ -229,9 +229,9 @@ def test_what_cannot_be_measured_is_said_in_one_line(cases, cache):
         evaluate(Discs(), Objective(), *splits, samples=nan[..., :6], cache=cache)
 
     class Translation(Discs):
-        task = Task("translation", reads=("source",))
+        task = Task("dreaming", reads=("source",))
 
-    with pytest.raises(UserError, match="evaluation of translation is not there yet"):
+    with pytest.raises(UserError, match="evaluation of dreaming is not there yet"):
         evaluate(Translation(), Objective(), *splits)
     assert set(package.EVALUATIONS) == {"generation"}
 

@@ -34,6 +34,7 @@ SHARED = (
         "recipes.anomaly",
         "recipes.complex_prior",
         "recipes.conditional",
+        "recipes.dual_guided",
     ),
     *("recipes.continuous", "recipes.denoising"),
     *("recipes.reconstruction", "recipes.registration", "recipes.solvers"),

@@ -29,7 +29,9 @@ def images(size, cases=3, channels=2):
     return torch.randn(cases, channels, *size, generator=generator, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("side, tile, overlap", [(37, 16, 8), (16, 16, 8), (900, 96, 24), (9, 4, 0)])
+@pytest.mark.parametrize(
+    "side, tile, overlap", [(37, 16, 8), (16, 16, 8), (900, 96, 24), (9, 4, 0)]
+)
 def test_weights_cover_everything_and_add_to_one(side, tile, overlap):
     starts, weights = tile_weights(side, tile, overlap)
     assert torch.allclose(weights.sum(0), torch.ones(side).double(), atol=1e-15)

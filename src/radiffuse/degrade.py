@@ -1,7 +1,6 @@
 """How images become noisy: counts of a tomograph, and noise of a known deviation."""
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -54,7 +53,7 @@ def low_counts(
     return 2 * drawn / c - 1
 
 
-def noised(x: Tensor, std: float | Sequence[float], noise: Noise) -> Tensor:
+def noised(x: Tensor, std: float | Tensor, noise: Noise) -> Tensor:
     """x plus white Gaussian noise of deviation `std`, one number or one a case."""
     level = torch.as_tensor(std, device=x.device, dtype=x.dtype)
     level = level.reshape(-1, *[1] * (x.ndim - 1)) if level.ndim else level

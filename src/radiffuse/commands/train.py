@@ -10,7 +10,7 @@ import torch
 
 from .. import checkpoint, config, processes
 from ..config import Config
-from ..data.cases import check_classes, check_one_range, check_pairs
+from ..data.cases import check_classes, check_pairs, with_any_size, with_one_range
 from ..data.dataset import Cases, check_trainable
 from ..errors import UserError
 from ..noise import derive
@@ -28,6 +28,8 @@ def run(arguments: Sequence[str]) -> None:
     if asked.prior is not None:
         return adopt(asked, asked.prior, command_line(["train", *arguments]))
     cases = with_one_range(open_source(asked.data, asked.recipe), asked.recipe.task.alike)
+    if getattr(asked.recipe, "ANY_SIZE", False):
+        cases = with_any_size(cases)
     check_trainable(cases)
     check_keys(asked.method, asked.recipe, cases.keys, asked.data)
     check_pairs(cases, asked.recipe.task.paired, asked.method)

@@ -357,4 +357,16 @@ def with_one_range(cases: Cases, keys: Sequence[str]) -> Cases:
     if not here:
         return cases
     both = (min(low for low, _ in here), max(high for _, high in here))
-    return replace(cases, ranges={**cases.ranges, **dict.fromkeys(keys, both)})
+    beside = [key for key in cases.ranges if key.removesuffix("_neighbours") in keys]
+    return replace(cases, ranges={**cases.ranges, **dict.fromkeys([*keys, *beside], both)})
+
+
+def with_any_size(cases: Cases) -> Cases:
+    """The same cases, for a method of windows: held-out images may differ in size from the others.
+
+    Raises:
+        UserError: training images differ in size.
+    """
+    training = tuple(row for row in cases.rows if cases.all_splits[row] == "train")
+    replace(cases, rows=training).check_shapes()
+    return replace(cases, shapes={})

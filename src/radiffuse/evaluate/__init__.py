@@ -14,8 +14,8 @@ from typing import Any
 from ..data.dataset import Cases
 from ..errors import UserError
 from .anomaly import evaluate_anomaly
-from .denoising import evaluate_denoising
 from .classification import evaluate_classification
+from .denoising import evaluate_denoising
 from .generation import evaluate_generation
 from .judge import Judge, judge
 from .quality import quality_against_steps

@@ -57,6 +57,8 @@ class Windowed(ABC):
 
     task: ClassVar[Task] = DENOISING
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = ("level", "strength", "overlap")
+    ANY_SIZE: ClassVar[bool] = True
+    """Images to predict may be of any size."""
 
     channels: int = 0
     """Channels of the image; 0 = from the data."""
@@ -236,8 +238,9 @@ class Windowed(ABC):
         """E[x_0 given x_t and `told`], whole images `(B, C, *S)` of `size` at least."""
         overlap = [4 * round(self.overlap * side / 4) if side > 1 else 0 for side in self.size]
         images = [told[key].float() for key in self.inputs()]
-        condition = {"image": torch.cat(images, dim=1)} if images else {}
-        return Tiled(objective.network, self.size, overlap, **condition).eval()
+        if not images:
+            return Tiled(objective.network, self.size, overlap).eval()
+        return Tiled(objective.network, self.size, overlap, image=torch.cat(images, dim=1)).eval()
 
     def predict(self, objective: Prepared, batch: Batch) -> Batch:
         """The images without their noise.

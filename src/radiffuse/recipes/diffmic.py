@@ -15,34 +15,31 @@ the backbone adds mu at its input (`nn.labels`).
 """
 
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..denoise import Denoiser, Given, Network
 from ..errors import UserError
-from ..kernels import diffuse
-from ..losses import Times, discrete_times
-from ..nn.augment import turned
+from ..losses import discrete_times
 from ..nn.dual import DualPrior, window_sides
 from ..nn.labels import LabelNetwork
-from ..noise import Seeded, derive, gaussian
+from ..noise import Seeded, derive
 from ..papers import Paper, by_id
-from ..parametrization import NOISE
 from ..sample import DDPM, grids
 from ..schedule import Discrete
 from ..tasks.base import Task
 from ..tasks.classification import CLASSIFICATION
-from .base import Batch
+from .base import Batch, predicts_named
+from .dual_guided import DualGuided
 
 if TYPE_CHECKING:
     from ..data.dataset import Facts
 
-__all__ = ["DiffMIC", "DualGuided", "mmd"]
+__all__ = ["DiffMIC", "on_simplex"]
 
 TRAINING: dict[str, dict[str, Any]] = {
     "paper": {"batch": 32, "learning_rate": 1e-3, "warmup": 5000, "betas": (0.9, 0.999)},
@@ -60,18 +57,8 @@ TRAINING: dict[str, dict[str, Any]] = {
 }
 
 
-def mmd(a: Tensor, b: Tensor) -> Tensor:
-    r"""Squared maximum mean discrepancy of two sets of vectors (N, C), (M, C), all pairs counted.
-
-    $E\,k(a,a') + E\,k(b,b') - 2E\,k(a,b)$ with $k(u,v) = \exp(-|u-v|^2/C^2)$, as in the authors' code:
-    the mean over the C entries, divided by C once more.
-    """
-
-    def kernel(u: Tensor, v: Tensor) -> Tensor:
-        squares = (u[:, None] - v[None]).square().mean(2)
-        return torch.exp(-squares / u.shape[1]).mean()
-
-    return kernel(a, a) + kernel(b, b) - 2 * kernel(a, b)
+DATA_STD = 0.5
+"""Deviation of y_0 - mu that "edm" assumes; entries lie in [-1, 1]."""
 
 
 def on_simplex(y: Tensor) -> Tensor:
@@ -81,88 +68,6 @@ def on_simplex(y: Tensor) -> Tensor:
     tau = (ordered.cumsum(1) - 1) / count
     last = (ordered > tau).sum(1, keepdim=True) - 1
     return (y - tau.gather(1, last)).clamp_min(0)
-
-
-class DualGuided:
-    """Noise prediction under three guides, and the cross-entropy of the classifier that gives them.
-
-    A step has two turns, as in the paper: "network" learns the noise of labels drifting to the
-    fusion, and by `mmd` that of labels drifting to the global and to the local guide, all three with
-    the same noise and time; then "prior" takes a step of cross-entropy on its fusion. The guides are
-    detached. In the first `alone` steps only the prior learns.
-
-    Args:
-        network: denoiser of label vectors, "network" its backbone.
-        prior: `DualPrior`.
-        times: the law of t.
-        classes: C.
-        dual: weight of the two discrepancies.
-        alone: steps of the prior alone.
-        turn: largest angle of augmentation in degrees; `flip`: mirror as well.
-    """
-
-    def __init__(
-        self,
-        network: Network,
-        prior: DualPrior,
-        times: Times,
-        classes: int,
-        dual: float = 0.5,
-        alone: int = 0,
-        turn: float = 0.0,
-        flip: bool = False,
-    ) -> None:
-        self.players: dict[str, nn.Module] = {"network": network.backbone, "prior": prior}
-        self.network, self.times, self.classes = network, times, classes
-        self.dual, self.alone, self.turn, self.flip = dual, alone, turn, flip
-
-    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
-        counter = self._counter()
-        step, y_0 = int(counter), self.one_hot(batch)
-        image = turned(batch["image"], self.turn, self.flip)
-        look = self.players["prior"](image)
-        if step >= self.alone:
-            guides = [logits.detach().float().softmax(1) for logits in look[:3]]
-            yield "network", self.noise_loss(image, y_0, guides)
-        yield "prior", F.cross_entropy(look.fusion.float(), batch["label"])
-        counter.fill_(step + 1)  # not += 1: every micro-batch of a step comes by here
-
-    def noise_loss(self, image: Tensor, y_0: Tensor, guides: list[Tensor]) -> Tensor:
-        """Squared error under the fusion, plus the discrepancies under the two branches."""
-        z, t = gaussian(y_0), self.times(len(y_0))
-        mean, several = torch.cat(guides), len(guides)
-        t_all = t.repeat(several)
-        m_t = diffuse(
-            self.network.schedule, y_0.repeat(several, 1) - mean, t_all, z.repeat(several, 1)
-        )
-        out = self.playing().raw(m_t, t_all, mean=mean, image=image).float()
-        fusion, *branches = out.chunk(several)
-        loss = (z - fusion).square().mean()
-        return loss + self.dual * sum((mmd(z, each) for each in branches), torch.zeros_like(loss))
-
-    def one_hot(self, batch: Batch) -> Tensor:
-        """y_0 (B, C).
-
-        Raises:
-            UserError: there are no labels, or one is not a known class.
-        """
-        if "label" not in batch:
-            raise UserError("classification learns from labels, and the data have no key 'label'")
-        label = batch["label"]
-        if bool((label < 0).any()) or bool((label >= self.classes).any()):
-            raise UserError(f"labels run from 0 to {self.classes - 1}, not {label.tolist()}")
-        return F.one_hot(label, self.classes).to(batch["image"].dtype)
-
-    def playing(self) -> Network:
-        """The denoiser around the player as the loop has it."""
-        n = self.network
-        return Network(self.players["network"], n.schedule, n.predicts, n.scale, n.clock)
-
-    def _counter(self) -> Tensor:
-        """Steps so far, kept with the weights so that a run can be stopped and go on."""
-        counter = self.players["prior"].seen
-        assert isinstance(counter, Tensor)
-        return counter
 
 
 @dataclass(frozen=True)
@@ -207,6 +112,9 @@ class DiffMIC:
     """Blocks a stage of the denoiser's image encoder (ResNet-18)."""
     features: int = 6144
     """Length of the image's feature vector and of the denoiser's hidden layers."""
+    predicts: Literal["noise", "edm"] = "noise"
+    """What the denoiser outputs. Noise is the paper's; with few steps of training "edm" (Karras et al.
+    2022) learns the label where the noise is strong, and errors are not blown up by 1 / alpha."""
     dual: float = 0.5
     """Weight of the two discrepancies (MMD)."""
     alone: int = 1500
@@ -305,7 +213,12 @@ class DiffMIC:
             **kind,
         )
         schedule, levels = self.schedule(), self.timesteps
-        network = Network(backbone, schedule, NOISE, clock=lambda t, alpha, sigma: t * levels)
+        network = Network(
+            backbone,
+            schedule,
+            predicts_named(self.predicts, DATA_STD),
+            clock=lambda t, alpha, sigma: t * levels,
+        )
         times = discrete_times(schedule)
         return DualGuided(
             network, prior, times, self.classes, self.dual, self.alone, self.turn, self.flip
@@ -332,8 +245,8 @@ class DiffMIC:
         Returns:
             "probability" (B, classes), the mean of the draws, moved to the nearest vector of
             probabilities: a mean of one-hot vectors is one. "label" int64 (B,), its largest.
-            "prior_probability" (B, classes). "spread" (B,), root of the draws' variance, summed over
-            classes; 0 for one draw.
+            "prior_probability" (B, classes). "spread" (B,), 1 less the squared shares of the
+            classes that the draws are nearest to: the chance that two draws differ; 0 for one draw.
 
         Raises:
             UserError: images of another shape than those of training.
@@ -346,12 +259,12 @@ class DiffMIC:
         denoiser = self.denoiser(objective, image, mean).eval()
         drawn = self.draw(denoiser, mean, noise).unflatten(0, (self.draws, len(image)))
         probability = on_simplex(drawn.mean(0))
-        spread = drawn.var(0, correction=0).sum(1).sqrt()
+        shares = F.one_hot(drawn.argmax(2), self.classes).float().mean(0)
         return {
             "probability": probability,
             "label": probability.argmax(1),
             "prior_probability": prior,
-            "spread": spread,
+            "spread": 1 - shares.square().sum(1),
         }
 
     def _check(self, image: Tensor) -> None:
@@ -372,6 +285,7 @@ class DiffMIC:
             likely=True,
             blocks=(1, 1, 1),
             features=256,
+            predicts="edm",
             alone=1000,
             turn=15.0,
             steps=50,
@@ -390,6 +304,7 @@ class DiffMIC:
             likely=True,
             blocks=(1, 1),
             features=32,
+            predicts="edm",
             timesteps=100,
             alone=0,
             turn=10.0,

@@ -89,6 +89,7 @@ class OCT(Windowed):
         Raises:
             UserError: there is neither a neighbouring B-scan nor a clean image to learn from.
         """
+        recipe = super().fitted(facts)
         axes = len(facts.size.get("noisy", ()))
         beside = _BESIDE in facts.channels or (
             axes > 2 and self.slices and facts.size["noisy"][-1] > max(self.NEIGHBOURS) * 2
@@ -100,7 +101,7 @@ class OCT(Windowed):
                 f"the data have no {what} to learn from: number the B-scans of a volume in a column "
                 "slice, or name averaged images with --map clean=COLUMN"
             )
-        return dataclasses.replace(super().fitted(facts), learns=learns)
+        return dataclasses.replace(recipe, learns=learns)
 
     def examples(self, batch: Batch) -> Batch:
         """Random windows of clean images, or of B-scans fused with their neighbours."""

@@ -155,14 +155,14 @@ class SegmentationEnsembles(Conditional):
 
     def denoiser(self, objective: Told, batch: Batch) -> Denoiser:
         """As `Conditional`, the estimate kept to [-1, 1]."""
-        stride = objective.network.backbone.stride
+        stride = self.patch * 2 ** (len(self.multiples) - 1)
         check_stride(batch["image"].shape[2:], stride, "--multiples or --patch in training")
         return Clipped(super().denoiser(objective, batch))
 
     @classmethod
     def small(cls) -> Self:
         return cls(
-            **{**SMALL, "attention": (3,)},
+            **{**SMALL, "multiples": (1, 2, 4, 4), "attention": (3,)},
             absent=-1.0,
             betas="cosine",
             predicts="edm",

@@ -11,5 +11,5 @@ CLASSIFICATION = Task(
     given=("image",),
 )
 """Writes "probability" (B, classes), rows summing to 1; "label" int64 (B,), the likeliest class;
-"prior_probability" (B, classes), the classifier's that guides the diffusion; "spread" (B,), the
-standard deviation of the draws."""
+"prior_probability" (B, classes), the classifier's that guides the diffusion; "spread" (B,), how
+far the draws disagree, 0 where they all say the same class."""

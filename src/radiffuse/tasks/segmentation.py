@@ -10,7 +10,6 @@ SEGMENTATION = Task(
     writes=("mask", "probability"),
     given=("image",),
     raw=("probability",),
-    paired=("image", "mask"),
 )
 """Writes "mask" int64 (B, 1, *S), labels 0 (background) to L; "probability" (B, L, *S), that of the
 labels 1 to L. Both are of one draw: several draws make an ensemble."""

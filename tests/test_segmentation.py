@@ -1,0 +1,528 @@
+"""Segmentation ensembles: draws of the label map, their fusion, and what is measured of them."""
+
+import dataclasses
+import json
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from radiffuse import cli
+from radiffuse.baselines.segmentation import Segmenter, soft_dice_loss
+from radiffuse.baselines.supervised import direct_unet
+from radiffuse.data.dataset import open_cases
+from radiffuse.data.formats import read_image
+from radiffuse.denoise import Denoiser
+from radiffuse.evaluate.overlaps import measure
+from radiffuse.evaluate.segmentation import answers_of, draw
+from radiffuse.label_maps import distribution, encode, likeliest, probabilities, staple, vote
+from radiffuse.metrics.segmentation import (
+    doubt_of,
+    errors_in_doubtful_tenth,
+    generalised_energy,
+    voxel_ece,
+)
+from radiffuse.metrics.surface import hausdorff, surface_dice
+from radiffuse.objective import Hybrid
+from radiffuse.recipes.segmentation_ensembles import SegmentationEnsembles
+from radiffuse.testing import check_recipe
+
+SIDE = 16
+
+
+def discs(count, seed=0, side=SIDE):
+    """Noisy images of a ring around a disc, and their labels: 1 the ring, 2 the disc."""
+    draw = np.random.default_rng(seed)
+    y, x = np.mgrid[:side, :side]
+    images, masks = [], []
+    for _ in range(count):
+        cy, cx = draw.uniform(5, side - 5, 2)
+        far = np.hypot(y - cy, x - cx)
+        mask = np.where(far < 2.5, 2, np.where(far < 4.5, 1, 0))
+        images.append(60 * mask + 60 + draw.normal(0, 8, mask.shape))
+        masks.append(mask)
+    return np.stack(images).clip(0, 255).astype(np.uint8), np.stack(masks).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "discs.npz"
+    t1, mask = discs(28)
+    np.savez(
+        path,
+        t1=t1,
+        flair=255 - t1,
+        mask=mask,
+        patient=np.array([f"p{k // 2}" for k in range(28)]),
+        split=np.array(["train"] * 18 + ["val"] * 4 + ["test"] * 6),
+    )
+    return path
+
+
+@pytest.fixture
+def refused(capsys):
+    def run_it(*words):
+        capsys.readouterr()
+        assert cli.main([str(word) for word in words]) == 1
+        err = capsys.readouterr().err.splitlines()
+        assert len(err) == 1 and err[0].startswith("radiffuse: error: "), err
+        return err[0]
+
+    return run_it
+
+
+def command(*words):
+    assert cli.main([str(word) for word in words]) == 0
+
+
+def opened(path, **more):
+    return open_cases(path, mapping={"image": "t1", "mask": "mask", **more})
+
+
+# ------------------------------------------------------------------------------ label maps as x_0
+@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("absent", [0.0, -1.0])
+def test_a_label_map_goes_there_and_back(axes, absent):
+    mask = torch.randint(0, 4, (2, 1, *[6] * axes), generator=torch.Generator().manual_seed(0))
+    x = encode(mask, 3, absent)
+    assert x.shape == (2, 3, *[6] * axes) and set(x.unique().tolist()) == {absent, 1.0}
+    assert torch.equal(likeliest(probabilities(x, absent)), mask)
+    assert torch.allclose(distribution(probabilities(x, absent)).sum(1), torch.ones(()))
+
+
+def test_the_border_lies_halfway_between_the_two_values():
+    """0.5 for masks of 0 and 1 (not 0), 0 for masks of -1 and 1."""
+    x = torch.tensor([-0.1, 0.1, 0.4, 0.6]).reshape(1, 1, 4)
+    assert likeliest(probabilities(x, 0.0)).flatten().tolist() == [0, 0, 0, 1]
+    assert likeliest(probabilities(x, -1.0)).flatten().tolist() == [0, 1, 1, 1]
+
+
+def test_the_likeliest_label_need_not_have_the_majority():
+    foreground = torch.tensor([[0.45, 0.30], [0.2, 0.1]])[..., None]
+    assert likeliest(foreground).flatten().tolist() == [1, 0]
+
+
+# ------------------------------------------------------------------------------------- the method
+class TwoModes(Denoiser):
+    """Exact E[x_0 | x_t, image] where the mask is `image > 0.2` or `image > 0.6`, equally likely."""
+
+    def __init__(self, like, absent):
+        super().__init__()
+        self.schedule, self.predicts, self.absent = like.schedule, like.predicts, absent
+        self.told = []
+
+    def forward(self, x_t, t):
+        raise AssertionError("asked without the image")
+
+    def given(self, x_t, t, image):
+        self.told.append(image)
+        alpha, sigma = (v.double() for v in self.schedule(t, x_t))
+        modes = [encode((image > level).long(), 1, self.absent).double() for level in (0.2, 0.6)]
+        logs = [-((x_t - alpha * m) ** 2 / (2 * sigma**2)).flatten(1).sum(1) for m in modes]
+        weight = torch.softmax(torch.stack(logs, 1), 1)
+        flat = weight[:, :1] * modes[0].flatten(1) + weight[:, 1:] * modes[1].flatten(1)
+        return flat.reshape(x_t.shape).to(x_t)
+
+    def with_variance(self, x_t, t, image):
+        return self.given(x_t, t, image), torch.full_like(x_t, 0.5)
+
+
+def two_modes(recipe, count):
+    """An image of three grey levels, `count` times, and an objective that knows its two masks."""
+    image = torch.full((1, 1, 8, 8), -1.0)
+    image[..., 1:7, 1:7], image[..., 3:5, 3:5] = 0.4, 0.8
+    exact = SimpleNamespace(network=TwoModes(recipe.network(), recipe.absent), players={})
+    return exact, image.expand(count, -1, -1, -1)
+
+
+def fitted(recipe, side=8):
+    return dataclasses.replace(
+        recipe, channels=1, condition_channels=1, size=(side, side), data_std=1.0, width=8,
+        multiples=(1,), attention=(), blocks=1,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("preset", ["paper", "small"])
+def test_the_ensemble_is_the_mean_of_draws_of_both_modes(preset):
+    kind = SegmentationEnsembles
+    recipe = fitted(kind.small() if preset == "small" else kind(timesteps=100, steps=100))
+    exact, image = two_modes(recipe, 200)
+    made = recipe.predict(exact, {"image": image, "seed": torch.arange(200)})
+    ring, inner, outer = image[0] == 0.4, image[0] == 0.8, image[0] == -1
+    masks = made["mask"].float()
+    wide = masks[:, ring].mean(1)
+    assert bool(((wide == 0) | (wide == 1)).all()), "a draw is one mode, not a mixture"
+    assert float(wide.mean()) == pytest.approx(0.5, abs=0.1)
+    mean, variance = made["probability"].mean(0), made["probability"].var(0, correction=0)
+    assert float(mean[ring].mean()) == pytest.approx(0.5, abs=0.1)
+    assert float(variance[ring].mean()) == pytest.approx(0.25, abs=0.02)
+    assert bool((mean[inner] > 0.98).all()) and bool((mean[outer] < 0.02).all())
+    assert float(variance[inner | outer].max()) < 1e-3
+    references = torch.stack([(image[:1] > level).long() for level in (0.2, 0.6)])
+    law = generalised_energy(made["mask"][:, None], references, 1)
+    alone = generalised_energy(made["mask"][:1, None], references, 1)
+    assert float(law) < 0.02 < 0.3 < float(alone)
+
+
+def test_one_seed_makes_one_mask_and_the_image_stays_clean():
+    recipe = fitted(SegmentationEnsembles.small())
+    exact, image = two_modes(recipe, 6)
+    made = recipe.predict(exact, {"image": image, "seed": torch.full((6,), 3)})
+    assert float(made["probability"].var(0, correction=0).max()) == 0
+    assert len(exact.network.told) >= recipe.steps
+    assert all(torch.equal(told, image) for told in exact.network.told)
+
+
+def test_only_the_mask_is_noised_and_only_it_is_answered(data):
+    cases = opened(data, flair="flair")
+    recipe = dataclasses.replace(SegmentationEnsembles.tiny(), also=("flair",))
+    recipe = recipe.fitted(cases.facts())
+    assert (recipe.channels, recipe.condition_channels) == (2, 2)
+    batch = cases.batch(range(6))
+    objective = recipe.objective()
+    seen = []
+    network = objective.players["network"]
+    network.register_forward_hook(
+        lambda module, given, told, out: seen.append((given[0].shape, told["image"], out.shape)),
+        with_kwargs=True,
+    )
+    next(iter(objective.losses(batch)))
+    recipe.predict(objective, {**batch, "seed": torch.arange(6)})
+    clean = torch.cat([batch["image"], batch["flair"]], 1)
+    assert len(seen) > 2
+    assert all(torch.equal(told, clean) for _, told, _ in seen)
+    assert {(x[1], out[1]) for x, _, out in seen} == {(2, 2)}
+
+
+def test_the_papers_chain_learns_its_variance_from_the_image_too(data):
+    """epsilon and the bound, weighted 1 at T = 1000; the variance of a step depends on the image."""
+    paper = SegmentationEnsembles()
+    assert (paper.timesteps, paper.betas, paper.predicts, paper.absent) == (
+        1000,
+        "linear",
+        "noise",
+        0,
+    )
+    assert (paper.width, paper.multiples, paper.samples, paper.steps) == (
+        128,
+        (1, 1, 2, 2, 4, 4),
+        5,
+        1000,
+    )
+    assert pytest.approx(1.0) == paper.timesteps * Hybrid.vlb
+    cases = opened(data)
+    recipe = dataclasses.replace(
+        paper, width=8, multiples=(1, 2), attention=(), timesteps=20, steps=20
+    ).fitted(cases.facts())
+    objective = recipe.objective()
+    assert isinstance(objective, Hybrid)
+    torch.manual_seed(0)
+    for parameter in objective.players["network"].parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    batch = {**cases.batch(range(4)), "seed": torch.arange(4)}
+    ((_, loss),) = objective.losses(batch)
+    loss.backward()
+    last = list(objective.players["network"].parameters())[-1].grad
+    assert len(last) == 4 and bool((last != 0).all()), "two channels of noise, two of variance"
+    x_t, t = torch.zeros(4, 2, SIDE, SIDE), torch.tensor(0.5)
+    w = recipe.denoiser(objective, batch).with_variance(x_t, t)[1]
+    assert float((w - w.roll(1, 0)).abs().max().detach()) > 1e-3
+    assert recipe.predict(objective, batch)["mask"].shape == (4, 1, SIDE, SIDE)
+
+
+def test_conformance_of_two_and_three_axes(data):
+    cases = opened(data)
+    check_recipe(SegmentationEnsembles, cases.facts(), cases.batch(range(8)))
+    volumes = open_cases("brains3d:count=4,size=16", mapping={"image": "t1", "mask": "tissue"})
+    check_recipe(SegmentationEnsembles, volumes.facts(), volumes.batch(range(2)))
+    assert SegmentationEnsembles.tiny().fitted(volumes.facts()).channels == 3
+
+
+def test_a_trained_network_segments_the_image_it_is_told():
+    images, masks = (torch.from_numpy(each)[:, None] for each in discs(64))
+    image, mask = images.float() / 127.5 - 1, masks.long()
+    recipe = dataclasses.replace(
+        SegmentationEnsembles.tiny(), channels=2, condition_channels=1, size=(SIDE, SIDE),
+        data_std=1.0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    objective = recipe.objective()
+    adam = torch.optim.Adam(objective.players["network"].parameters(), 4e-3)
+    for step in range(120):
+        rows = torch.randperm(48, generator=torch.Generator().manual_seed(step))[:16]
+        torch.manual_seed(step)
+        ((_, loss),) = objective.losses({"image": image[rows], "mask": mask[rows]})
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+
+    def found(told):
+        with torch.no_grad():
+            return recipe.predict(objective, {"image": told, "seed": torch.arange(16)})["mask"]
+
+    def agreement(one, other):
+        return float(2 * ((one > 0) & (other > 0)).sum() / ((one > 0).sum() + (other > 0).sum()))
+
+    right, shuffled = found(image[48:]), found(image[48:].roll(1, 0))
+    assert agreement(right, mask[48:]) > 0.85
+    assert agreement(shuffled, mask[48:]) < 0.6
+    assert agreement(shuffled, mask[48:].roll(1, 0)) > 0.85
+
+
+# ---------------------------------------------------------------------------------------- fusion
+def test_votes_are_counted():
+    draws = torch.tensor([[0, 1, 2, 2], [1, 1, 2, 0], [1, 0, 0, 0]])[:, None, None]
+    assert vote(draws).flatten().tolist() == [1, 1, 2, 0]
+    empty = torch.zeros(3, 2, 1, 4, 4, dtype=torch.int64)
+    assert torch.equal(vote(empty), empty[0]) and torch.equal(staple(empty), empty[0])
+
+
+@pytest.mark.parametrize("labels", [1, 2])
+@pytest.mark.parametrize("axes", [2, 3])
+def test_staple_trusts_those_who_agree_over_a_majority_that_guesses(labels, axes):
+    draw = torch.Generator().manual_seed(0)
+    truth = torch.zeros(2, 1, *[12] * axes, dtype=torch.int64)
+    truth[:, :, 2:6], truth[:, :, 8:10] = 1, labels
+    good = [truth, truth]
+    bad = [
+        torch.where(
+            torch.rand(truth.shape, generator=draw) < 0.45,
+            torch.randint(0, labels + 1, truth.shape, generator=draw),
+            truth,
+        )
+        for _ in range(3)
+    ]
+    draws = torch.stack(good + bad)
+    wrong = float((vote(draws) != truth).double().mean())
+    assert float((staple(draws) != truth).double().mean()) < 0.5 * wrong
+
+
+# --------------------------------------------------------------------------------------- metrics
+def test_generalised_energy_by_hand():
+    a = torch.tensor([1, 1, 0, 0]).reshape(1, 1, 4)
+    b = torch.tensor([0, 1, 1, 0]).reshape(1, 1, 4)  # IoU(a, b) = 1/3
+    draws = torch.stack([a, b])
+    assert float(generalised_energy(draws, a[None], 1)) == pytest.approx(2 / 3 - 1 / 3)
+    assert float(generalised_energy(draws, draws, 1)) == pytest.approx(0)
+    assert float(generalised_energy(a[None], b[None], 1)) == pytest.approx(4 / 3)
+    assert float(generalised_energy(a[None], b[None], 2)) == pytest.approx(2 / 3)  # 2 is in neither
+    assert float(generalised_energy(0 * a[None], 0 * a[None], 1)) == 0
+
+
+def test_calibration_error_by_hand():
+    p = torch.full((1, 1, 10), 0.8)
+    truth = torch.tensor([1] * 8 + [0] * 2).reshape(1, 1, 10)
+    assert voxel_ece(p, truth) == pytest.approx(0, abs=1e-6)
+    assert voxel_ece(p, 1 - truth) == pytest.approx(0.6)
+    mixed = torch.tensor([0.9] * 5 + [0.05] * 5).reshape(1, 1, 10)  # sure of 0.9 and of 0.95
+    truth = torch.tensor([1, 1, 1, 0, 0] + [0] * 5).reshape(1, 1, 10)
+    assert voxel_ece(mixed, truth) == pytest.approx(0.5 * 0.3 + 0.5 * 0.05)
+
+
+def test_doubt_and_where_errors_lie():
+    p = torch.tensor([0.5, 1.0, 0.0]).reshape(1, 1, 3)
+    assert doubt_of(p).flatten().tolist() == [0.5, 0, 0]
+    doubt = torch.arange(20.0)
+    wrong = torch.zeros(20, dtype=torch.bool)
+    wrong[[19, 18, 3]] = True
+    assert errors_in_doubtful_tenth(doubt, wrong) == pytest.approx(2 / 3)
+    assert math.isnan(errors_in_doubtful_tenth(doubt, torch.zeros(20)))
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_border_distances_in_the_unit_of_the_spacing(axes):
+    box = torch.zeros(*[12] * axes, dtype=torch.bool)
+    box[2:5, 2:5] = True
+    shifted, further = box.roll(1, 0), box.roll(3, 1)
+    mm = (2.0, 0.5, 1.0)[:axes]
+    one = (1.0,) * axes
+    assert hausdorff(box, box, mm) == 0 and surface_dice(box, box, mm, 0.0) == 1
+    assert hausdorff(box, shifted, mm, 1.0) == 2.0 and hausdorff(box, shifted, one, 1.0) == 1.0
+    assert hausdorff(box, further, mm, 1.0) == 1.5 and hausdorff(box, further, one, 1.0) == 3.0
+    assert surface_dice(box, shifted, mm, 2.0) == 1 and surface_dice(box, shifted, mm, 1.9) < 1
+    around = torch.zeros_like(box)
+    around[:7, :7] = True
+    if axes == 2:
+        assert surface_dice(box, around, one, 1.0) == 0, "the inside of a structure is no border"
+    nothing = torch.zeros_like(box)
+    assert hausdorff(box, nothing, one) == pytest.approx(12 * axes**0.5)
+    assert surface_dice(box, nothing, one, 1.0) == 0
+    assert math.isnan(hausdorff(nothing, nothing, one))
+    assert math.isnan(surface_dice(nothing, nothing, one, 1.0))
+
+
+def test_hd95_leaves_out_a_few_far_voxels():
+    line = torch.zeros(1, 100, dtype=torch.bool)
+    line[0, :40] = True
+    spot = line.clone()
+    spot[0, 90] = True  # one of 41 voxels, 51 away
+    assert hausdorff(line, spot, (1.0, 1.0)) == 0
+    assert hausdorff(line, spot, (1.0, 1.0), 1.0) == 51
+
+
+def test_dice_loss_of_the_baseline_by_hand():
+    truth = torch.tensor([1.0, 1, 0, 0]).reshape(1, 1, 4)
+    assert float(soft_dice_loss(truth, truth)) == 0
+    assert float(soft_dice_loss(1 - truth, truth)) == pytest.approx(1 - 1 / 5)
+    assert float(soft_dice_loss(0 * truth, 0 * truth)) == 0
+
+
+def test_the_baseline_learns():
+    images, masks = (torch.from_numpy(each)[:, None] for each in discs(16))
+    batch = {"image": images.float() / 127.5 - 1, "mask": masks.long()}
+    torch.manual_seed(0)
+    unet = Segmenter(direct_unet(2, 1, 3, (SIDE, SIDE), 16, (1, 2), squash=False), ("image",), 2)
+    adam = torch.optim.Adam(unet.players["network"].parameters(), 3e-3)
+    for _ in range(40):
+        ((_, loss),) = unet.losses(batch)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    p = unet.predict(batch)
+    assert float((likeliest(p) == batch["mask"]).double().mean()) > 0.95
+    assert bool((distribution(p).sum(1) - 1).abs().max() < 1e-5)
+
+
+def test_every_use_of_the_draws_is_measured(data):
+    cases = opened(data)
+    held_out = cases.held_out()
+    truth = held_out.batch(range(6))["mask"]
+
+    class Perfect:
+        given = ("image",)
+
+        def predict(self, objective, batch):
+            return {"mask": self.truth, "probability": encode(self.truth, 2, 0.0)}
+
+    perfect = Perfect()
+    perfect.truth = truth
+    objective = SimpleNamespace(players={"network": torch.nn.Linear(1, 1)})
+    drawn = draw(perfect, objective, held_out, 3, 0, 6)
+    answers = answers_of(drawn, 2)
+    assert set(answers) == {"method", "vote", "staple", "single_draw"}
+    for name, answer in answers.items():
+        metrics = measure(answer, truth, held_out.patients, 2, [(1.0, 1.0)] * 6)
+        for key in ("dice", "dice_1", "dice_2", "surface_dice"):
+            assert metrics[key]["mean"] == 1, (name, key)
+        assert metrics["hd95"]["mean"] == metrics["generalised_energy"]["mean"] == 0
+        assert metrics["dice"]["n"] == 3, "patients, not slices"
+        if name != "staple":
+            assert metrics["ece"]["mean"] == pytest.approx(0, abs=1e-6)
+            assert "no voxel is wrong" in metrics["errors_in_doubtful_tenth"]["refused"]
+
+
+# ---------------------------------------------------------------------------- by the command line
+def test_train_predict_evaluate_report(data, tmp_path):
+    run, out = tmp_path / "run", tmp_path / "predicted"
+    command("train", "segmentation-ensembles", "--data", data, "--map", "image=t1", "flair=flair",
+            "mask=mask", "--also", "flair", "--preset", "tiny", "--train.steps", 3,
+            "--train.batch", 4, "--out", run)  # fmt: skip
+    command("predict", run, "--out", out, "--samples", 3, "--map", "image=t1", "flair=flair")
+    entries = json.loads((out / "predictions.json").read_text())["predictions"]
+    files = {name for entry in entries for name in entry["files"]}
+    assert files == {"mask", "probability", "probability-mean", "probability-std",
+                     "mask-vote", "mask-staple", "mask-mean"}  # fmt: skip
+    check_fused(out, [entry for entry in entries if entry["case"] == entries[0]["case"]])
+    command("evaluate", run, "--samples", 2, "--batch", 6)
+    record = json.loads((run / "metrics.json").read_text())
+    assert record["task"] == "segmentation" and record["settings"]["samples"] == 2
+    assert set(record["baselines"]) == {"unet", "vote", "staple", "single_draw"}
+    assert record["baseline"] == record["baselines"]["unet"]
+    for name in ("dice", "dice_2", "hd95", "surface_dice", "generalised_energy", "ece",
+                 "uncertainty_error_correlation", "errors_in_doubtful_tenth"):  # fmt: skip
+        assert "mean" in record["method"][name], name
+    assert (run / "baseline-unet" / "model.safetensors").is_file()
+    assert (run / "pictures" / "segmentation.png").is_file()
+    command("report", run)
+    assert "two draws" in (run / "report.html").read_text()
+
+
+def check_fused(out, entries):
+    """What is fused is made of the draws written beside it, and stored as labels."""
+    draws = [read_image(out / e["files"]["mask"]).data for e in entries if "mask" in e["files"]]
+    several = torch.stack(draws).long()[:, None]
+    files = {name: out / file for e in entries for name, file in e["files"].items()}
+    assert len(draws) == 3
+    assert torch.equal(read_image(files["mask-vote"]).data.long(), vote(several)[0])
+    mean = read_image(files["probability-mean"]).data.float()
+    assert torch.equal(read_image(files["mask-mean"]).data.long(), likeliest(mean[None])[0])
+
+
+def test_brains_in_three_axes_keep_their_geometry(tmp_path):
+    run, out = tmp_path / "run", tmp_path / "predicted"
+    command("train", "segmentation-ensembles", "--data", "brains3d:count=6,size=16", "--map",
+            "image=t1", "mask=tissue", "--preset", "tiny", "--train.steps", 1, "--train.batch", 2,
+            "--out", run)  # fmt: skip
+    command("predict", run, "--out", out, "--samples", 2)
+    entries = json.loads((out / "predictions.json").read_text())["predictions"]
+    cases = open_cases("brains3d:count=6,size=16", mapping={"image": "t1", "mask": "tissue"})
+    like = cases.image(cases.ids.index(entries[0]["case"]), "mask")
+    for entry in entries:
+        for name, file in entry["files"].items():
+            image = read_image(out / file)
+            assert torch.allclose(image.affine, like.affine) and image.size == like.size
+            if name.startswith("mask"):
+                assert set(image.data.unique().tolist()) <= {0, 1, 2, 3}
+    command("evaluate", run, "--split", "train", "--samples", 2)
+    settings = json.loads((run / "metrics.json").read_text())["settings"]
+    assert settings["unit"] == "mm" and settings["labels"] == 3
+
+
+def test_colour_images_and_one_label(tmp_path):
+    grey, mask = discs(12)
+    path = tmp_path / "colour.npz"
+    np.savez(
+        path, image=np.stack([grey, grey // 2, 255 - grey], 1), mask=(mask > 0) * np.uint8(255)
+    )
+    run, out = tmp_path / "run", tmp_path / "predicted"
+    command("train", "segmentation-ensembles", "--data", path, "--preset", "tiny",
+            "--train.steps", 1, "--train.batch", 4, "--out", run)  # fmt: skip
+    command("predict", run, "--out", out, "--split", "val")
+    entries = json.loads((out / "predictions.json").read_text())["predictions"]
+    made = read_image(out / entries[0]["files"]["mask"])
+    assert made.data.shape == (1, SIDE, SIDE) and set(made.data.unique().tolist()) <= {0, 1}
+
+
+# ------------------------------------------------------------------------------------- bad input
+def saved(path, image, mask):
+    n = len(image)
+    np.savez(path, image=image, mask=mask, split=np.array([*(["train"] * (n - 2)), "val", "test"]))
+    return path
+
+
+def test_masks_that_do_not_fit_are_one_clear_line(tmp_path, refused):
+    image, mask = discs(8)
+    train = ("train", "segmentation-ensembles", "--preset", "tiny", "--train.steps", "2",
+             "--train.batch", "4")  # fmt: skip
+    odd = saved(tmp_path / "size.npz", image, mask[:, ::2, ::2])
+    said = refused(*train, "--data", odd, "--out", tmp_path / "a")
+    assert "16 x 16" in said and "8 x 8" in said and "--size" in said
+    empty = saved(tmp_path / "empty.npz", image, 0 * mask)
+    assert "no label to learn" in refused(*train, "--data", empty, "--out", tmp_path / "b")
+    grey = saved(tmp_path / "grey.npz", image, image)
+    assert "without gaps" in refused(*train, "--data", grey, "--out", tmp_path / "c")
+    small = saved(tmp_path / "small.npz", image[:, :3, :3], 0 * mask[:, :3, :3] + 1)
+    assert "stride" in refused(*train, "--data", small, "--out", tmp_path / "d")
+    good = saved(tmp_path / "good.npz", image, mask)
+    command(*train, "--data", good, "--out", tmp_path / "run")
+    mask[-1, 0, 0] = 5
+    odd = saved(tmp_path / "labels.npz", image, mask)
+    said = refused("evaluate", tmp_path / "run", "--data", odd)
+    assert "holds label 5" in said and "knows 0 (background) to 2" in said
+    said = refused(*train, "--data", good, "--also", "flair", "--out", tmp_path / "e")
+    assert "no image flair" in said
+    crop = saved(tmp_path / "crop.npz", image[:, :15, :15], mask[:, :15, :15])
+    assert "stride" in refused("predict", tmp_path / "run", "--data", crop, "--out", tmp_path / "p")
+
+
+def test_a_label_unknown_in_training_too_is_refused(tmp_path, refused, monkeypatch):
+    """A rare label that the look at the data missed."""
+    from radiffuse.data import cases
+
+    monkeypatch.setattr(cases, "_labels_of", lambda *_: 2)
+    path = saved(tmp_path / "rare.npz", *discs(8))
+    said = refused("train", "segmentation-ensembles", "--preset", "tiny", "--data", path,
+                   "--train.batch", "4", "--train.steps", "2", "--out", tmp_path / "r")  # fmt: skip
+    assert "holds label 2, and the model knows 0 (background) to 1" in said
