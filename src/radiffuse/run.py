@@ -79,7 +79,6 @@ class Run:
             raise UsageError(f"--steps: {self.config.method} has no number of steps to set")
         return dataclasses.replace(self, recipe=dataclasses.replace(self.recipe, steps=steps))
 
-
     def with_settings(self, values: Mapping[str, str]) -> "Run":
         """The same run with fields changed that only prediction reads.
 

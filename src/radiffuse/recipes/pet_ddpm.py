@@ -99,7 +99,8 @@ class PET(Windowed):
     variance: Literal["posterior", "chain"] = "posterior"
     """sigma_t^2 of a step and of its pull."""
     renoise: bool = False
-    """Pull to the measured image at the noise level of the step."""
+    """Pull to the measured image at the noise level of the step, not of the paper: on Gaussian data
+    with the exact denoiser the error falls by half or more at few counts."""
     steps: int = 1000
     """Sampling steps."""
     samples: int = 10
@@ -167,6 +168,7 @@ class PET(Windowed):
             predicts="edm",
             preconditioned=True,
             loss="karras",
+            renoise=True,
             steps=100,
             samples=4,
         )
