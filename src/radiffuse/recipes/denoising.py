@@ -230,7 +230,7 @@ class Windowed(ABC):
         """`strength` times the standard deviation of the noise in y, `(B,)` float64."""
         if self.slices_of(y):
             few = torch.linspace(0, y.shape[-1] - 1, min(8, y.shape[-1])).round().long()
-            each = torch.stack([estimate_noise(y[..., k]) ** 2 for k in few.tolist()])
+            each = torch.stack([estimate_noise(y[..., k].cpu()) ** 2 for k in few.tolist()])
             return self.strength * each.mean(dim=0).sqrt()
         return self.strength * estimate_noise(y.cpu())
 
