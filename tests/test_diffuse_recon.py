@@ -18,7 +18,7 @@ from radiffuse.recipes.diffuse_recon import Beside, DiffuseRecon, Stack, in_unit
 from radiffuse.sample import DDPM, grids, prior
 from radiffuse.testing import Counted, GaussianDenoiser, check_operator
 
-SHORT = dataclasses.replace(DiffuseRecon(), channels=2, steps=10, samples=1, refine=0)
+SHORT = dataclasses.replace(DiffuseRecon(), channels=2, steps=10, chains=1, refine=0)
 
 
 def acquired_by(mask, image):
@@ -129,7 +129,7 @@ def test_a_chain_guided_without_noise_would_be_told_apart():
 
 @pytest.mark.parametrize("slices", [1, 2])
 def test_number_of_network_calls(slices):
-    recipe = dataclasses.replace(SHORT, channels=2 * slices, steps=7, samples=3, refine=5)
+    recipe = dataclasses.replace(SHORT, channels=2 * slices, steps=7, chains=3, refine=5)
     image = an_image(4)
     rows = [acquired_by(some(), image[k : k + 1]) for k in range(4)]
     acquired = rows[1]
@@ -151,7 +151,7 @@ def test_coarse_means_come_nearer_to_the_conditional_mean_with_more_samples():
     denoiser = the_prior(recipe, 0.2)
     errors = []
     for samples in (2, 8):
-        coarse = dataclasses.replace(recipe, samples=samples).coarse(denoiser, acquired, gaussian)
+        coarse = dataclasses.replace(recipe, chains=samples).coarse(denoiser, acquired, gaussian)
         assert coarse.shape == (samples, 64, 1, 8, 8)
         errors.append(float((coarse.mean(0) - exact).abs().square().mean().sqrt()))
     assert errors[0] / errors[1] == pytest.approx(2, rel=0.1)
@@ -187,7 +187,7 @@ def test_the_fine_chain_is_the_last_of_five_hundred_steps_not_noised_again(monke
 
 def test_pairs_of_neighbours_are_averaged_where_they_overlap(monkeypatch):
     """s comes from the second place of (s - 1, s) and the first of (s, s + 1); s + 1 likewise."""
-    recipe = dataclasses.replace(SHORT, channels=4, samples=2)
+    recipe = dataclasses.replace(SHORT, channels=4, chains=2)
     image = an_image(4)
     rows = [acquired_by(torch.ones(1, 1, 8, 8), image[k : k + 1]) for k in range(4)]
     stack = Stack(**vars(rows[1]), around=(rows[0], rows[2], rows[3]))

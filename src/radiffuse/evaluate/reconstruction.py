@@ -32,7 +32,7 @@ from ..report.pictures import write_grid
 from .generation import _about, _spread
 from .progress import progress_bar
 
-COUNT, SAMPLES, TUNING, SHOWN = 40, 4, 4, 6
+COUNT, TUNING, SHOWN = 40, 4, 6
 LEVEL = 0.9
 
 Baseline = Callable[[Measurement, Tensor], Tensor]
@@ -116,7 +116,7 @@ def evaluate_reconstruction(
         recipe, objective: a reconstruction method with its prior.
         train, held_out: images; measurements are simulated from each by its content.
         count: held-out cases, evenly spaced; None: 40 or all.
-        samples: draws a case; None: 4.
+        samples: draws a case; None: the recipe's number.
         seed: draw k of a case depends on this, its name and k.
         batch: cases at once.
         folder_for_pictures: gets reconstructions.png.
@@ -127,7 +127,7 @@ def evaluate_reconstruction(
         UserError: the data hold no images.
     """
     rows = _spread(len(held_out), count or COUNT)
-    draws = SAMPLES if samples is None else samples
+    draws = recipe.samples if samples is None else samples
     rivals = dict(classical(recipe, train) if baselines is None else baselines)
     ours, theirs = Scores(), {name: Scores() for name in ("first", *rivals)}
     spreads, panels = Spreads(), list[list[Tensor]]()

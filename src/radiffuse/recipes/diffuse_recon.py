@@ -37,7 +37,7 @@ class Stack(Acquired):
 class DiffuseRecon(ComplexPrior):
     r"""An unconditional DDPM of two adjacent complex slices, guided by replacing k-space.
 
-    **Coarse**: of every pair with slice s or s + 1 in it, `samples` chains of `steps` respaced steps;
+    **Coarse**: of every pair with slice s or s + 1 in it, `chains` chains of `steps` respaced steps;
     after each, what was measured replaces the image's k-space, noised to the level t - 1 moved to
     with fresh noise, $\sqrt{\bar\alpha_{t-1}}\,y + \sqrt{1-\bar\alpha_{t-1}}\,A z$ (the released code takes the
     network's own noise estimate instead). **Fine**: from the mean over samples and pairs, the last
@@ -54,7 +54,7 @@ class DiffuseRecon(ComplexPrior):
     """Slices beside each case that the batches hold as "image_neighbours", "kspace_neighbours"."""
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = (
         *ComplexPrior.AFTER_TRAINING,
-        *("samples", "respaced", "refine"),
+        *("chains", "respaced", "refine"),
     )
 
     process: Literal["vp", "sub-vp", "ve", "sigma-power", "edm", "flow"] = "vp"
@@ -70,7 +70,7 @@ class DiffuseRecon(ComplexPrior):
     coils: int = 1
     steps: int = 100
     """Coarse steps."""
-    samples: int = 10
+    chains: int = 10
     """Coarse samples that are averaged."""
     respaced: int = 500
     """Steps of the fine chain, were it walked in full."""
@@ -129,7 +129,7 @@ class DiffuseRecon(ComplexPrior):
             project = data_consistency(pair, noised=True, inverse=pair.A.adjoint)
             sampler = Constrained(DDPM(Clipped(denoiser), noise, w=1.0), project)
             like = pair.A.adjoint(pair.y)
-            starts = (prior(schedule, like, noise) for _ in range(self.samples))
+            starts = (prior(schedule, like, noise) for _ in range(self.chains))
             runs.append(torch.stack([sampler(x, times) for x in starts]))
         if len(runs) == 1:
             return runs[0]
@@ -178,12 +178,12 @@ class DiffuseRecon(ComplexPrior):
     @classmethod
     def small(cls) -> Self:
         values = {**SMALL, "predicts": "edm", "preconditioned": True, "loss": "karras"}
-        return cls(**values, acceleration=4.0, coils=8, steps=30, samples=4)
+        return cls(**values, acceleration=4.0, coils=8, steps=30, chains=4)
 
     @classmethod
     def tiny(cls) -> Self:
         values = {**TINY, "predicts": "edm", "preconditioned": True, "loss": "karras"}
-        return cls(**values, steps=3, samples=2, respaced=20, refine=2, acceleration=4.0)
+        return cls(**values, steps=3, chains=2, respaced=20, refine=2, acceleration=4.0)
 
 
 class Beside(LinearOperator):

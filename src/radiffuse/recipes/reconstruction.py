@@ -5,7 +5,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -25,6 +25,9 @@ from ..tasks.reconstruction import RECONSTRUCTION
 from .base import Batch
 from .continuous import Continuous
 from .solvers import DATA_STD, SOLVERS, SolverName
+
+if TYPE_CHECKING:
+    from ..data.dataset import Facts
 
 __all__ = ["Reconstruction"]
 
@@ -52,7 +55,7 @@ class Reconstruction(Continuous):
             "model_error",
         ),
         *("values", "views", "beam", "photons", "absorption", "factor", "noise_law", "solver"),
-        *("lowest", "highest", "warm"),
+        *("lowest", "highest", "warm", "samples"),
     )
     ALONE: ClassVar[bool] = False
     """Whether cases go through the chain one by one, for each has its own number of steps."""
@@ -98,6 +101,17 @@ class Reconstruction(Continuous):
     """Highest noise level of the chain."""
     warm: float = 0.0
     """Begin at this time of the chain, in (0, 1), as CCDF does; 0 = at its highest level."""
+    samples: int = 4
+    """Draws of a case that `evaluate` takes the mean and the intervals of."""
+
+    def fitted(self, facts: "Facts") -> Self:
+        filled = super().fitted(facts)
+        if filled.measurement == "mri" and filled.values != "channels" and filled.channels != 1:
+            raise UserError(
+                f"{self.paper.id} reconstructs grey images by MRI, and these have {filled.channels} "
+                "channels; take one of them, or --measurement noise or super-resolution"
+            )
+        return filled
 
     @abstractmethod
     def chain(self, denoiser: Denoiser, acquired: Acquired, noise: Noise) -> Tensor:

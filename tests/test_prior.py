@@ -1,0 +1,109 @@
+"""A prior of another run, settings after training, and the evaluation of reconstructions."""
+
+import json
+
+import pytest
+import torch
+
+from radiffuse import cli
+from radiffuse.evaluate.reconstruction import Spreads
+from radiffuse.run import open_run
+
+DATA = "brains:count=30,size=32"
+
+
+@pytest.fixture(scope="module")
+def prior(tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "prior"
+    words = ["train", "sde", "--data", DATA, "--preset", "tiny", "--train.steps", "30"]
+    assert cli.main([*words, "--out", str(run)]) == 0
+    return run
+
+
+@pytest.fixture(scope="module")
+def adopted(prior):
+    run = prior.parent / "mri"
+    words = ["train", "score-mri", "--prior", str(prior), "--preset", "tiny"]
+    assert cli.main([*words, "--out", str(run)]) == 0
+    return run
+
+
+def refused(capsys, code, *words):
+    assert cli.main([str(word) for word in words]) == code
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1 and "internal" not in said[0]
+    return said[0]
+
+
+def test_a_method_takes_the_network_of_another_run(prior, adopted):
+    source, taken = open_run(prior), open_run(adopted)
+    assert taken.model_sha256 == source.model_sha256
+    assert (taken.recipe.channels, taken.recipe.size) == (1, (32, 32))
+    assert taken.manifest["prior"]["sha256"] == source.model_sha256
+    x, t = torch.randn(2, 1, 32, 32), torch.tensor(0.5)
+    with torch.no_grad():
+        assert torch.equal(source.objective.network(x, t), taken.objective.network(x, t))
+
+
+def test_a_prior_of_a_prior_is_the_first_one(adopted):
+    again = adopted.parent / "again"
+    words = ["train", "mcg", "--prior", str(adopted), "--preset", "tiny", "--out", str(again)]
+    assert cli.main(words) == 0
+    assert open_run(again).config.prior["method"] == "sde"
+
+
+def test_what_cannot_take_a_prior_says_so(prior, adopted, capsys):
+    out = prior.parent / "none"
+    assert "cannot take" in refused(capsys, 1, "train", "ddpm", "--prior", prior, "--out", out)
+    said = refused(capsys, 1, "train", "mcg", "--prior", prior, "--out", adopted)
+    assert "holds a run already" in said
+    assert "no such run" in refused(capsys, 1, "train", "mcg", "--prior", out, "--out", out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("accelration=8", "did you mean acceleration"),
+        ("acceleration=fast", "acceleration must be a number, not 'fast'"),
+        ("width=64", "no such setting after training"),
+        ("mask=spiral", "mask must be one of"),
+        ("mask", "write field=value"),
+    ],
+)
+def test_a_wrong_setting_is_one_clear_line(adopted, capsys, word, said):
+    assert said in refused(capsys, 2, "predict", adopted, "--out", "x", "--set", word)
+
+
+def test_settings_change_the_measurement_and_are_recorded(adopted, tmp_path):
+    words = [
+        "evaluate",
+        str(adopted),
+        "--split",
+        "train",
+        "--count",
+        "6",
+        "--samples",
+        "2",
+        "--steps",
+        "2",
+    ]
+    words += ["--set", "measurement=noise", "noise=0.2", "solver=dds"]
+    assert cli.main([*words, "--out", str(tmp_path / "metrics.json")]) == 0
+    record = json.loads((tmp_path / "metrics.json").read_text())
+    assert {"first", "non_local_means", "total_variation"} == set(record["baselines"])
+    assert 0 <= record["method"]["coverage90"]["mean"] <= 1
+    assert record["settings"]["network_calls_per_draw"] == pytest.approx(3)  # and one to finish
+
+
+def test_conformal_coverage_is_that_of_patients_not_fitted_on():
+    torch.manual_seed(0)
+    truth = torch.full((40, 1, 16, 16), 0.5)
+    spreads = Spreads()
+    # draws vary half as much as they err, so plain intervals cover too little
+    centre = truth + 0.1 * torch.randn_like(truth)
+    spreads.add(centre + 0.05 * torch.randn(8, *truth.shape), truth)
+    found = spreads.metrics([f"p{k // 2}" for k in range(40)])
+    assert found["coverage90"]["mean"] < 0.75
+    assert found["coverage90_conformal"]["mean"] == pytest.approx(0.9, abs=0.02)
+    assert all(factor > 1.5 for factor in spreads.factors)
