@@ -225,6 +225,34 @@ def _reconstruction_row(who, table, settings):
     return f"| {who} | {' | '.join(cells)} | {calls} | {seconds} |"
 
 
+def registration(record, name):
+    """One table: the method, then what stands beside it."""
+    trained = record["trained"]
+    minutes = {who: f"{t['minutes']:.0f} min, {t['images']} images" for who, t in trained.items()}
+    tables = {"method": record["method"], **record["baselines"]}
+    metrics = [m for m in record["method"] if m != "mse"]
+    lines = [
+        f"### {name}",
+        "",
+        f"`{record['trained_by']}`. Held out: {record['settings']['count']} pairs of "
+        f"{record['data']['held_out']['patients']} patients. `{record['command']}`. Trained: "
+        + "; ".join(f"{who} {what}" for who, what in minutes.items())
+        + ".",
+        "",
+        f"| | {' | '.join(metrics)} |",
+        "|---" * (len(metrics) + 1) + "|",
+    ]
+    for who, table in tables.items():
+        cells = []
+        for name_of in metrics:
+            metric = table.get(name_of, {})
+            low, high = metric.get("ci95", (0, 0))
+            shown = f"{metric.get('mean', 0):.3g} [{low:.3g}, {high:.3g}]"
+            cells.append(shown if "mean" in metric else "")
+        lines.append(f"| {who} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
 def scans(record):
     lines = [
         "### Real k-space",
@@ -281,6 +309,11 @@ def main():
             lines += reconstruction(record, name.removeprefix("reconstruction-"))
     if "scans" in found:
         lines += scans(found["scans"])
+    registered = [(k, v) for k, v in found.items() if k.startswith("registration-")]
+    if registered:
+        lines += ["## Registration", ""]
+        for name, record in registered:
+            lines += registration(record, name.removeprefix("registration-"))
     curves = [(k, v) for k, v in found.items() if k.startswith("steps-")]
     if curves:
         lines += ["## Quality against network calls", ""]
