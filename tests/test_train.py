@@ -4,9 +4,9 @@ import json
 import math
 import os
 import signal
-import time
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
