@@ -20,6 +20,7 @@ import torch
 
 from radiffuse.baselines.reconstruction import tune
 from radiffuse.commands.source import open_source
+from radiffuse.evaluate.asked import Asked
 from radiffuse.evaluate.reconstruction import classical, evaluate_reconstruction
 from radiffuse.files import read_json, write_json
 from radiffuse.recipes import index
@@ -91,15 +92,18 @@ def entry(run, train, held_out, name, method, arguments):
     recipe = recipe_of(run, kind, settings, MEASUREMENTS[name])
     rivals = baselines_of(recipe, train) if method == "classical" else {}
     record = evaluate_reconstruction(
-        dataclasses.replace(recipe, steps=2) if method == "classical" else recipe,
+        # beside classical methods the chain is of no interest, so it is short
+        dataclasses.replace(recipe, steps=2, samples=1)
+        if method == "classical"
+        else dataclasses.replace(recipe, samples=arguments.samples),
         run.objective,
         train,
         held_out,
-        count=len(held_out),
-        samples=1 if method == "classical" else arguments.samples,
-        seed=0,
-        batch=arguments.batch,
-        folder_for_pictures=arguments.pictures and arguments.pictures / f"{name}-{method}",
+        Asked(
+            count=len(held_out),
+            batch=arguments.batch,
+            folder_for_pictures=arguments.pictures and arguments.pictures / f"{name}-{method}",
+        ),
         baselines=rivals,
     )
     tables = record["baselines"] if method == "classical" else {method: record["method"]}

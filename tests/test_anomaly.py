@@ -14,6 +14,7 @@ from radiffuse.data.dataset import open_cases
 from radiffuse.denoise import Denoiser
 from radiffuse.errors import UserError
 from radiffuse.evaluate import anomaly as evaluation
+from radiffuse.evaluate.asked import Asked
 from radiffuse.metrics import detection, features
 from radiffuse.recipes import index
 from radiffuse.recipes.anoddpm import AnoDDPM
@@ -292,7 +293,12 @@ def record(cases, tmp_path_factory):
         held_out = cases.take(range(0, 48, 2))
         oracle = Oracle(cases.batch(range(len(cases))))
         made = evaluation.evaluate_anomaly(
-            oracle, None, cases.split("train"), held_out, folder_for_pictures=folder, steps=3
+            oracle,
+            None,
+            cases.split("train"),
+            held_out,
+            Asked(folder_for_pictures=folder),
+            steps=3,
         )
         made["picture"] = (folder / "anomalies.png").stat().st_size
     return made
@@ -338,10 +344,10 @@ def test_cases_with_trouble_are_refused(cases):
     pixels[2] = 0
     blank = open_cases_of(pixels)
     with pytest.raises(UserError, match="the image of case c2 has one value throughout"):
-        evaluation.evaluate_anomaly(odd, None, small, blank)
+        evaluation.evaluate_anomaly(odd, None, small, blank, Asked())
     classed = dataclasses.replace(index.find("diffusion-anomaly").tiny(), classes=1)
     with pytest.raises(UserError, match="has label 1, but the model knows the 1 classes"):
-        evaluation.evaluate_anomaly(classed, None, small, small)
+        evaluation.evaluate_anomaly(classed, None, small, small, Asked())
 
 
 def open_cases_of(pixels):
@@ -393,18 +399,6 @@ def test_train_predict_evaluate_report(method, data, tmp_path, hasty, monkeypatc
     assert record["task"] == "anomaly" and record["settings"]["count"] == 16
     assert cli.main(["report", str(run)]) == 0
     assert "Anomalies" in (run / "report.html").read_text()
-
-
-@pytest.fixture
-def refused(capsys):
-    def run_it(*words):
-        capsys.readouterr()
-        assert cli.main([str(word) for word in words]) == 1
-        err = capsys.readouterr().err.splitlines()
-        assert len(err) == 1 and err[0].startswith("radiffuse: error: "), err
-        return err[0]
-
-    return run_it
 
 
 def test_no_healthy_training_case_is_one_clear_line(data, tmp_path, refused):

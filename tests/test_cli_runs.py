@@ -49,20 +49,6 @@ def trained(data, tmp_path_factory):
     return out
 
 
-@pytest.fixture
-def refused(capsys):
-    """Run a command line that must fail with exit code 1 and one line; return that line."""
-
-    def run_it(*words):
-        capsys.readouterr()
-        assert cli.main([str(word) for word in words]) == 1
-        err = capsys.readouterr().err.splitlines()
-        assert len(err) == 1 and err[0].startswith("radiffuse: error: "), err
-        return err[0]
-
-    return run_it
-
-
 def sampled(run_folder, out, *words):
     command = ["sample", run_folder, "--out", out, *words]
     assert cli.main([str(word) for word in command]) == 0

@@ -452,18 +452,6 @@ def command(*words):
     assert cli.main([str(word) for word in words]) == 0
 
 
-@pytest.fixture
-def refused(capsys):
-    def run_it(*words):
-        capsys.readouterr()
-        assert cli.main([str(word) for word in words]) == 1
-        err = capsys.readouterr().err.splitlines()
-        assert len(err) == 1 and err[0].startswith("radiffuse: error: "), err
-        return err[0]
-
-    return run_it
-
-
 def scans(count=12):
     """Clean layered images, noisy ones, and another contrast of the same, uint8."""
     draw = np.random.default_rng(0)

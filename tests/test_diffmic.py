@@ -14,6 +14,7 @@ from radiffuse import cli
 from radiffuse.data.dataset import Facts
 from radiffuse.denoise import Denoiser, Given, Network
 from radiffuse.errors import UserError
+from radiffuse.evaluate.asked import Asked
 from radiffuse.evaluate.classification import evaluate_classification
 from radiffuse.kernels import diffuse, posterior
 from radiffuse.metrics import classification as metrics
@@ -576,18 +577,6 @@ def test_train_predict_evaluate_report(data, tmp_path, capsys):
     assert "saliency of the guiding classifier" in page
 
 
-@pytest.fixture
-def refused(capsys):
-    def run_it(*words):
-        capsys.readouterr()
-        assert cli.main([str(word) for word in words]) == 1
-        err = capsys.readouterr().err.splitlines()
-        assert len(err) == 1 and err[0].startswith("radiffuse: error: "), err
-        return err[0]
-
-    return run_it
-
-
 def changed(data, folder, **columns):
     stored = {k: v for k, v in {**np.load(data), **columns}.items() if v is not None}
     np.savez(folder / "changed.npz", **stored)
@@ -647,4 +636,4 @@ def test_evaluation_without_labels_is_refused(data):
     cases = open_cases(data)
     bare = dataclasses.replace(cases, columns={"image": cases.columns["image"]})
     with pytest.raises(UserError, match="no label to compare with"):
-        evaluate_classification(recipe, objective, bare, bare)
+        evaluate_classification(recipe, objective, bare, bare, Asked())

@@ -14,7 +14,7 @@ from radiffuse import evaluate as package
 from radiffuse import processes
 from radiffuse.data.dataset import from_iterable
 from radiffuse.errors import UserError
-from radiffuse.evaluate import evaluate, evaluate_generation, judge, quality_against_steps
+from radiffuse.evaluate import evaluate, judge, quality_against_steps
 from radiffuse.evaluate.sampling import drawn_labels, generate
 from radiffuse.metrics import features
 from radiffuse.noise import Seeded, derive
@@ -100,7 +100,7 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def made(cases, cache, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pictures")
-    record = evaluate_generation(
+    record = evaluate(
         Discs(),
         Objective(),
         cases.split("train"),

@@ -28,13 +28,6 @@ def adopted(prior):
     return run
 
 
-def refused(capsys, code, *words):
-    assert cli.main([str(word) for word in words]) == code
-    said = capsys.readouterr().err.strip().splitlines()
-    assert len(said) == 1 and "internal" not in said[0]
-    return said[0]
-
-
 def test_a_method_takes_the_network_of_another_run(prior, adopted):
     source, taken = open_run(prior), open_run(adopted)
     assert taken.model_sha256 == source.model_sha256
@@ -52,12 +45,12 @@ def test_a_prior_of_a_prior_is_the_first_one(adopted):
     assert open_run(again).config.prior["method"] == "sde"
 
 
-def test_what_cannot_take_a_prior_says_so(prior, adopted, capsys):
+def test_what_cannot_take_a_prior_says_so(prior, adopted, refused):
     out = prior.parent / "none"
-    assert "cannot take" in refused(capsys, 1, "train", "ddpm", "--prior", prior, "--out", out)
-    said = refused(capsys, 1, "train", "mcg", "--prior", prior, "--out", adopted)
+    assert "cannot take" in refused("train", "ddpm", "--prior", prior, "--out", out)
+    said = refused("train", "mcg", "--prior", prior, "--out", adopted)
     assert "holds a run already" in said
-    assert "no such run" in refused(capsys, 1, "train", "mcg", "--prior", out, "--out", out)
+    assert "no such run" in refused("train", "mcg", "--prior", out, "--out", out)
     assert not out.exists()
 
 
@@ -71,8 +64,8 @@ def test_what_cannot_take_a_prior_says_so(prior, adopted, capsys):
         ("mask", "write field=value"),
     ],
 )
-def test_a_wrong_setting_is_one_clear_line(adopted, capsys, word, said):
-    assert said in refused(capsys, 2, "predict", adopted, "--out", "x", "--set", word)
+def test_a_wrong_setting_is_one_clear_line(adopted, refused, word, said):
+    assert said in refused("predict", adopted, "--out", "x", "--set", word, code=2)
 
 
 def test_settings_change_the_measurement_and_are_recorded(adopted, tmp_path):

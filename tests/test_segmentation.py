@@ -61,18 +61,6 @@ def data(tmp_path_factory):
     return path
 
 
-@pytest.fixture
-def refused(capsys):
-    def run_it(*words):
-        capsys.readouterr()
-        assert cli.main([str(word) for word in words]) == 1
-        err = capsys.readouterr().err.splitlines()
-        assert len(err) == 1 and err[0].startswith("radiffuse: error: "), err
-        return err[0]
-
-    return run_it
-
-
 def command(*words):
     assert cli.main([str(word) for word in words]) == 0
 

@@ -9,11 +9,13 @@ A metric that cannot be given is {"refused": reason, "n": n}.
 """
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 from ..data.dataset import Cases
 from ..errors import UserError
 from .anomaly import evaluate_anomaly
+from .asked import Asked
 from .classification import evaluate_classification
 from .denoising import evaluate_denoising
 from .generation import evaluate_generation
@@ -26,6 +28,7 @@ from .translation import evaluate_translation
 
 __all__ = [
     "EVALUATIONS",
+    "Asked",
     "Judge",
     "evaluate",
     "evaluate_anomaly",
@@ -55,7 +58,12 @@ EVALUATIONS: dict[str, Callable[..., dict[str, Any]]] = {
 def evaluate(
     recipe: Any, objective: Any, train: Cases, held_out: Cases, **options: Any
 ) -> dict[str, Any]:
-    """Measure a recipe by the function of its task; `options` are that function's.
+    """Measure a recipe by the function of its task.
+
+    Args:
+        recipe, objective: a trained method.
+        train, held_out: its data.
+        options: fields of `Asked`, and what the task's function takes beside them.
 
     Raises:
         UserError: this task has no evaluation yet.
@@ -63,4 +71,7 @@ def evaluate(
     name = recipe.task.name
     if name not in EVALUATIONS:
         raise UserError(f"evaluation of {name} is not there yet; there is {', '.join(EVALUATIONS)}")
-    return EVALUATIONS[name](recipe, objective, train, held_out, **options)
+    shared = {field.name for field in fields(Asked)}
+    asked = Asked(**{key: value for key, value in options.items() if key in shared})
+    special = {key: value for key, value in options.items() if key not in shared}
+    return EVALUATIONS[name](recipe, objective, train, held_out, asked, **special)

@@ -17,7 +17,7 @@ from ..metrics.estimate import Metric, average_per_patient, proportion, refused
 from ..noise import derive
 from ..report.pictures import write_grid
 from ..tasks.anomaly import is_healthy
-from .generation import _about
+from .asked import Asked, about, spread
 from .progress import progress_bar
 
 IMAGE_RATE, VOXEL_RATE = 0.05, 0.005
@@ -58,15 +58,9 @@ def evaluate_anomaly(
     objective: Any,
     train: Cases,
     held_out: Cases,
+    asked: Asked,
     *,
-    count: int | None = None,
-    seed: int = 0,
-    batch: int = 16,
-    folder_for_pictures: Path | None = None,
-    command: str = "",
-    cache: Path | None = None,
     steps: int | None = None,
-    **_: Any,
 ) -> dict[str, Any]:
     """Counterparts, maps and scores of the held-out cases, beside baselines without diffusion.
 
@@ -77,13 +71,7 @@ def evaluate_anomaly(
     Args:
         recipe, objective: a trained method.
         train, held_out: its data; baselines are fitted to the healthy training cases.
-        count: held-out cases at most, evenly spaced; None: all.
-        seed: of the method's draws, of the fitting half and of the baselines.
-        batch: cases at once.
-        folder_for_pictures: gets anomalies.png.
-        command: what the user typed, for the record.
-        cache: folder that keeps the feature network.
-        steps: of training the auto-encoders; None: 600.
+        asked: what `evaluate` was asked for.
 
     Raises:
         UserError: a label the model never saw, masks of another size, or no healthy training case.
@@ -92,16 +80,16 @@ def evaluate_anomaly(
         check_labels(held_out, recipe.classes)
     if not processes.is_main():
         return {}
-    cases = held_out if count is None else held_out.take(_spread(len(held_out), count))
-    truth = _truth(cases, recipe.healthy, seed)
-    predicted = _predict(recipe, objective, cases, seed, batch)
+    cases = held_out if asked.count is None else held_out.take(spread(len(held_out), asked.count))
+    truth = _truth(cases, recipe.healthy, asked.seed)
+    predicted = _predict(recipe, objective, cases, asked.seed, asked.batch)
     own = Found(predicted["score"], predicted["anomaly"])
-    simple = _baselines(train, recipe.healthy, truth, seed, cache, steps)
+    simple = _baselines(train, recipe.healthy, truth, asked.seed, asked.cache, steps)
     method = {**_measure(own, truth, predicted["mask"]), **_kept(predicted["healthy"], truth)}
     baselines = {name: _measure(found, truth, None) for name, found in simple.items()}
     best = strongest(baselines)
-    if folder_for_pictures is not None:
-        _draw(folder_for_pictures / "anomalies.png", truth, predicted)
+    if asked.folder_for_pictures is not None:
+        _draw(asked.folder_for_pictures / "anomalies.png", truth, predicted)
     return {
         "method": method,
         "baseline": baselines[best],
@@ -109,11 +97,11 @@ def evaluate_anomaly(
         "calibration": calibration(own, truth),
         "cases": _cases(cases, own, truth),
         "task": "anomaly",
-        "data": _about(train, held_out),
-        "command": command,
+        "data": about(train, held_out),
+        "command": asked.command,
         "settings": {
             "count": len(cases),
-            "seed": seed,
+            "seed": asked.seed,
             "steps": getattr(recipe, "steps", None),
             "baseline": best,
             "healthy": recipe.healthy,
@@ -146,11 +134,6 @@ def calibration(found: Found, truth: Truth) -> dict[str, Any]:
         record["voxel_false_positive_rate"] = VOXEL_RATE
         record["anomaly"] = fitted_threshold(found.maps[truth.fitting], VOXEL_RATE)
     return record
-
-
-def _spread(n: int, count: int) -> list[int]:
-    count = min(n, count)
-    return [place * n // count for place in range(count)]
 
 
 def _truth(cases: Cases, healthy: int, seed: int) -> Truth:

@@ -18,7 +18,7 @@ from ..metrics.estimate import Metric
 from ..noise import derive
 from ..options import TrainOptions
 from ..report.pictures import write_grid
-from .generation import _about
+from .asked import Asked, about
 from .progress import progress_bar
 
 SHOWN = 6
@@ -46,15 +46,7 @@ def evaluate_classification(
     objective: Any,
     train: Cases,
     held_out: Cases,
-    *,
-    count: int | None = None,
-    seed: int = 0,
-    batch: int = 16,
-    folder_for_pictures: Path | None = None,
-    command: str = "",
-    cache: Path | None = None,
-    options: TrainOptions | None = None,
-    **_: Any,
+    asked: Asked,
 ) -> dict[str, Any]:
     """Accuracy, balanced accuracy, F1, AUROC, calibration and rejection curves, by patient.
 
@@ -67,13 +59,7 @@ def evaluate_classification(
     Args:
         recipe, objective: a trained method of the task.
         train, held_out: its data, with "image" and "label".
-        count: held-out cases at most, evenly spaced; None takes all.
-        seed: a case's draws depend on this and its name alone.
-        batch: cases at once.
-        folder_for_pictures: gets classification.png.
-        command: what the user typed, for the record.
-        cache: RUN/features; the baseline goes beside it, none is trained where it is None.
-        options: training of the baseline; None: the budget of the run.
+        asked: what `evaluate` was asked for.
 
     Raises:
         UserError: there are no labels to compare with, or one the model does not know.
@@ -81,12 +67,14 @@ def evaluate_classification(
     if "label" not in held_out.keys:
         raise UserError(f"{held_out.source}: no label to compare with; --map label=COLUMN")
     check_labels(held_out, recipe.classes)
-    if count is not None and count < len(held_out):
-        held_out = held_out.take([k * len(held_out) // count for k in range(count)])
-    plain = None if cache is None else _resnet(recipe, train, cache.parent, options)
+    if asked.count is not None and asked.count < len(held_out):
+        held_out = held_out.take([k * len(held_out) // asked.count for k in range(asked.count)])
+    plain = (
+        None if asked.cache is None else _resnet(recipe, train, asked.cache.parent, asked.options)
+    )
     if not processes.is_main():
         return {}
-    answers = _ask(recipe, objective, plain, held_out, seed, batch)
+    answers = _ask(recipe, objective, plain, held_out, asked.seed, asked.batch)
     label = held_out.batch(range(len(held_out)))["label"]
     patients = held_out.patients
     curves = {
@@ -102,8 +90,8 @@ def evaluate_classification(
         if name != "method_by_confidence"
     }
     baselines = {name: each for name, each in metrics.items() if name != "method"}
-    if folder_for_pictures is not None:
-        _draw(folder_for_pictures / "classification.png", objective, held_out)
+    if asked.folder_for_pictures is not None:
+        _draw(asked.folder_for_pictures / "classification.png", objective, held_out)
     return {
         "method": metrics["method"],
         "baseline": baselines.get("resnet", baselines["prior"]),
@@ -113,11 +101,11 @@ def evaluate_classification(
         },
         "cases": _cases(held_out, label, answers),
         "task": "classification",
-        "data": _about(train, held_out),
-        "command": command,
+        "data": about(train, held_out),
+        "command": asked.command,
         "settings": {
             "count": len(held_out),
-            "seed": seed,
+            "seed": asked.seed,
             "steps": getattr(recipe, "steps", None),
             "draws": getattr(recipe, "draws", None),
             "classes": recipe.classes,

@@ -22,7 +22,7 @@ from ..metrics.translation import correlation
 from ..noise import Seeded, derive
 from ..options import TrainOptions
 from ..report.pictures import write_grid
-from .generation import _about
+from .asked import Asked, about
 from .progress import progress_bar
 
 SPAN = 2.0
@@ -54,15 +54,7 @@ def evaluate_denoising(
     objective: Any,
     train: Cases,
     held_out: Cases,
-    *,
-    count: int | None = None,
-    seed: int = 0,
-    batch: int = 16,
-    folder_for_pictures: Path | None = None,
-    command: str = "",
-    cache: Path | None = None,
-    options: TrainOptions | None = None,
-    **_: Any,
+    asked: Asked,
 ) -> dict[str, Any]:
     """One trained model at several noise levels, per patient, beside baselines without clean images.
 
@@ -77,13 +69,7 @@ def evaluate_denoising(
     Args:
         recipe, objective: a trained method of the task.
         train, held_out: its data, with "clean" and perhaps "noisy".
-        count: held-out cases at most, evenly spaced; None takes all.
-        seed: noise and draws of a case depend on this and its name alone.
-        batch: cases at once.
-        folder_for_pictures: gets denoised.png.
-        command: what the user typed, for the record.
-        cache: RUN/features; the network goes beside it, none is trained where it is None.
-        options: its training; None: the budget of the run.
+        asked: what `evaluate` was asked for.
 
     Raises:
         UserError: there is no clean image to compare with, noisy and clean differ in their range, or
@@ -92,26 +78,30 @@ def evaluate_denoising(
     if "clean" not in held_out.keys:
         raise UserError(f"{held_out.source}: no clean image to compare with; --map clean=COLUMN")
     check_one_range(held_out, ("noisy", "clean"))
-    if count is not None and count < len(held_out):
-        held_out = held_out.take([k * len(held_out) // count for k in range(count)])
-    network = None if cache is None else _blind_spot(recipe, train, cache.parent, options)
+    if asked.count is not None and asked.count < len(held_out):
+        held_out = held_out.take([k * len(held_out) // asked.count for k in range(asked.count)])
+    network = (
+        None
+        if asked.cache is None
+        else _blind_spot(recipe, train, asked.cache.parent, asked.options)
+    )
     if not processes.is_main():
         return {}
     parts = held_out.batch(range(len(held_out)))
-    pairs = _tuning_pairs(recipe, train, seed)
+    pairs = _tuning_pairs(recipe, train, asked.seed)
     weight = tuned_means(
         [(y, part["clean"]) for y, part in pairs], recipe.slices_of(parts["clean"])
     )
-    tuned, strengths = _tuned(recipe, objective, pairs, seed)
+    tuned, strengths = _tuned(recipe, objective, pairs, asked.seed)
     regions = [homogeneous_regions(x, 9 if x.ndim < 4 else 5) for x in parts["clean"]]
     levels: dict[str, Any] = {}
     shown: list[Tensor] = []
     main = _main_level(recipe, parts)
-    for level in _levels(recipe, parts, held_out, seed):
+    for level in _levels(recipe, parts, held_out, asked.seed):
         told = {**parts, "noisy": level.noisy}
-        made = {"method": draw(recipe, objective, told, held_out, seed, batch)}
+        made = {"method": draw(recipe, objective, told, held_out, asked.seed, asked.batch)}
         if tuned.strength != recipe.strength:
-            made["tuned"] = draw(tuned, objective, told, held_out, seed, batch)
+            made["tuned"] = draw(tuned, objective, told, held_out, asked.seed, asked.batch)
         smooth = means(level.noisy, weight, recipe.slices_of(level.noisy))
         made["non-local means"] = _alone(smooth)
         if network is not None:
@@ -132,17 +122,17 @@ def evaluate_denoising(
         "reference": _reference(parts["clean"], regions, held_out),
         "levels": levels,
     }
-    if folder_for_pictures is not None:
-        write_panels(folder_for_pictures / "denoised.png", shown)
+    if asked.folder_for_pictures is not None:
+        write_panels(asked.folder_for_pictures / "denoised.png", shown)
     return {
         **record,
         "task": "denoising",
-        "data": _about(train, held_out),
-        "command": command,
+        "data": about(train, held_out),
+        "command": asked.command,
         "settings": {
             "level": main,
             "samples": _samples(recipe),
-            "seed": seed,
+            "seed": asked.seed,
             "steps": getattr(recipe, "steps", None),
             "strength": recipe.strength,
             "tuned_strength": tuned.strength,

@@ -1,7 +1,6 @@
 """Evaluation of generated images: against held-out ones, a Gaussian baseline and real images."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from ..metrics.estimate import Metric, average, average_per_patient, proportion,
 from ..metrics.features import extract
 from ..noise import derive
 from . import panels
+from .asked import Asked, about, spread
 from .judge import Judge, judge
 from .progress import progress_bar
 from .sampling import chain, drawn_labels, generate
@@ -32,16 +32,10 @@ def evaluate_generation(
     objective: Any,
     train: Cases,
     held_out: Cases,
+    asked: Asked,
     *,
-    count: int | None = None,
-    seed: int = 0,
-    batch: int = 16,
-    folder_for_pictures: Path | None = None,
-    command: str = "",
     samples: Tensor | None = None,
     bits: int = LIKELIHOOD_CASES,
-    cache: Path | None = None,
-    weights: Path | None = None,
 ) -> dict[str, Any]:
     """Generated images against held-out ones, beside the Gaussian baseline and real images.
 
@@ -53,15 +47,9 @@ def evaluate_generation(
     Args:
         recipe, objective: a trained generative method.
         train, held_out: its data.
-        count: images to generate; None: 1000, or the training cases where these are fewer.
-        seed: sample k depends on this and k alone (`derive(seed, k)`, as `radiffuse sample`).
-        batch: images at once.
-        folder_for_pictures: gets real, generated, baseline, trajectory and copies .png.
-        command: what the user typed, for the record.
+        asked: what `evaluate` was asked for.
         samples: images `(n, C, *S)` in [-1, 1] drawn before; None draws them here.
         bits: held-out images whose bits per dimension are computed; 0 for none.
-        cache: folder that keeps the feature network.
-        weights: see `judge`.
 
     Returns:
         The record; empty on all but the main of several processes.
@@ -69,18 +57,18 @@ def evaluate_generation(
     Raises:
         UserError: the data hold no images or too few, or a sample is not finite.
     """
-    count = count or min(COUNT, len(train))
-    labels = drawn_labels(recipe, train, count, seed)
+    count = asked.count or min(COUNT, len(train))
+    labels = drawn_labels(recipe, train, count, asked.seed)
     if samples is None:
-        samples = generate(recipe, objective, count, labels, seed=seed, batch=batch)
+        samples = generate(recipe, objective, count, labels, seed=asked.seed, batch=asked.batch)
     if not processes.is_main():
         return {}
-    real = judge(train, held_out, cache=cache, weights=weights)
+    real = judge(train, held_out, cache=asked.cache, weights=asked.weights)
     samples = _checked(samples, real.train)
     model = fit_generation(real.train, real.labels, train.patients)
-    seeds = [derive(seed, k) for k in range(len(samples))]
+    seeds = [derive(asked.seed, k) for k in range(len(samples))]
     simple = model.sample(seeds)
-    rows, rest = _halves(len(real.train), len(samples), seed)
+    rows, rest = _halves(len(real.train), len(samples), asked.seed)
     method, copies = _metrics(real, samples, rest)
     baseline, _ = _metrics(real, simple, rest)
     record = {
@@ -88,19 +76,19 @@ def evaluate_generation(
         "baseline": {**baseline, **_bits_of_baseline(model, real, held_out, bits)},
         "reference": _reference(real, rows, rest, copies),
     }
-    if folder_for_pictures is not None:
-        panels.write_sets(folder_for_pictures, real.held_out, samples, simple, seed)
-        panels.write_copies(folder_for_pictures, samples, real.train, copies)
-        panels.write_chain(folder_for_pictures, chain(recipe, objective, labels, seed))
+    if asked.folder_for_pictures is not None:
+        panels.write_sets(asked.folder_for_pictures, real.held_out, samples, simple, asked.seed)
+        panels.write_copies(asked.folder_for_pictures, samples, real.train, copies)
+        panels.write_chain(asked.folder_for_pictures, chain(recipe, objective, labels, asked.seed))
     return {
         **record,
         "task": "generation",
-        "data": _about(train, held_out),
-        "command": command,
+        "data": about(train, held_out),
+        "command": asked.command,
         "features": {"name": type(real.network).__name__, "hash": real.hash},
         "settings": {
             "count": len(samples),
-            "seed": seed,
+            "seed": asked.seed,
             "steps": getattr(recipe, "steps", None),
             "baseline_components": list(model.components),
             "copy_threshold": copies.threshold,
@@ -173,7 +161,7 @@ def _bits(
     """Bits per dimension on a few held-out images, by the probability-flow ODE."""
     if not count or not hasattr(recipe, "denoiser"):
         return {}
-    rows = _spread(len(held_out), count)
+    rows = spread(len(held_out), count)
     if not _on_grid(real.held_out[rows]):
         return {"bits_per_dimension": _no_grid(len(rows))}
     labels = None
@@ -196,17 +184,11 @@ def _bits_of_baseline(
 ) -> dict[str, Metric]:
     if not count:
         return {}
-    rows = _spread(len(held_out), count)
+    rows = spread(len(held_out), count)
     if not _on_grid(real.held_out[rows]):
         return {"bits_per_dimension": _no_grid(len(rows))}
     values = model.bits_per_dimension(real.held_out[rows], seeds=rows, levels=LEVELS).tolist()
     return {"bits_per_dimension": average_per_patient(values, _patients(held_out, rows))}
-
-
-def _spread(n: int, count: int) -> list[int]:
-    """At most `count` of 0 .. n-1, evenly spaced."""
-    count = min(n, count)
-    return [place * n // count for place in range(count)]
 
 
 def _on_grid(x: Tensor) -> bool:
@@ -222,17 +204,3 @@ def _no_grid(n: int) -> Metric:
 def _patients(cases: Cases, rows: Sequence[int]) -> list[str]:
     patients = cases.patients
     return [patients[row] for row in rows]
-
-
-def _about(train: Cases, held_out: Cases) -> dict[str, Any]:
-    """Which data the numbers are of."""
-    return {
-        "source": str(train.source),
-        "train": {"fingerprint": train.fingerprint, "n": len(train)},
-        "held_out": {
-            "fingerprint": held_out.fingerprint,
-            "split": sorted(set(held_out.split_of)),
-            "n": len(held_out),
-            "patients": len(set(held_out.patients)),
-        },
-    }

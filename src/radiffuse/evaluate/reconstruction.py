@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,7 +28,7 @@ from ..metrics.fidelity import nmse, psnr, ssim
 from ..noise import derive
 from ..operators.tomography import hann
 from ..report.pictures import write_grid
-from .generation import _about, _spread
+from .asked import Asked, about, spread
 from .progress import progress_bar
 
 COUNT, TUNING, SHOWN = 40, 4, 6
@@ -94,19 +93,13 @@ def evaluate_reconstruction(
     objective: Any,
     train: Cases,
     held_out: Cases,
+    asked: Asked,
     *,
-    count: int | None = None,
-    samples: int | None = None,
-    seed: int = 0,
-    batch: int = 16,
-    folder_for_pictures: Path | None = None,
-    command: str = "",
     baselines: Mapping[str, Baseline] | None = None,
-    **_: Any,
 ) -> dict[str, Any]:
     """Posterior samples of simulated measurements of held-out images, against the images.
 
-    "method": the mean of `samples` draws (psnr, ssim, nmse), one draw (psnr_sample, ssim_sample),
+    "method": the mean of `recipe.samples` draws (psnr, ssim, nmse), one draw (psnr_sample, ssim_sample),
     the residual over the noise, and calibration: coverage of 90 % intervals as they are, and after
     the conformal factor of the other half of the patients. "baselines": classical methods of the
     same measurement, their weight chosen on training cases; "baseline": the best of them by PSNR.
@@ -115,23 +108,18 @@ def evaluate_reconstruction(
     Args:
         recipe, objective: a reconstruction method with its prior.
         train, held_out: images; measurements are simulated from each by its content.
-        count: held-out cases, evenly spaced; None: 40 or all.
-        samples: draws a case; None: the recipe's number.
-        seed: draw k of a case depends on this, its name and k.
-        batch: cases at once.
-        folder_for_pictures: gets reconstructions.png.
-        command: what the user typed, for the record.
+        asked: what `evaluate` was asked for.
         baselines: in place of the classical ones.
 
     Raises:
         UserError: the data hold no images.
     """
-    rows = _spread(len(held_out), count or COUNT)
-    draws = recipe.samples if samples is None else samples
+    rows = spread(len(held_out), asked.count or COUNT)
+    draws = recipe.samples
     rivals = dict(classical(recipe, train) if baselines is None else baselines)
     ours, theirs = Scores(), {name: Scores() for name in ("first", *rivals)}
     spreads, panels = Spreads(), list[list[Tensor]]()
-    batch = 1 if recipe.ALONE else batch
+    batch = 1 if recipe.ALONE else asked.batch
     seconds, calls = 0.0, _Calls(objective)
     with progress_bar("reconstructing", len(rows)) as done, torch.no_grad():
         for first in range(0, len(rows), batch):
@@ -144,7 +132,9 @@ def evaluate_reconstruction(
             began = time.perf_counter()
             drawn = torch.stack(
                 [
-                    recipe.reconstruct(objective, acquired, [derive(seed, n, k) for n in names])
+                    recipe.reconstruct(
+                        objective, acquired, [derive(asked.seed, n, k) for n in names]
+                    )
                     for k in range(draws)
                 ]
             )
@@ -164,20 +154,20 @@ def evaluate_reconstruction(
         return {}
     method = {**ours.metrics(patients), **spreads.metrics(patients)}
     best = max(tables, key=lambda name: tables[name]["psnr"].get("mean", -1.0))
-    if folder_for_pictures is not None:
+    if asked.folder_for_pictures is not None:
         tiles = [(2 * tile.clamp(0, 1) - 1).numpy() for row in panels for tile in row]
-        write_grid(folder_for_pictures / "reconstructions.png", tiles, len(panels[0]))
+        write_grid(asked.folder_for_pictures / "reconstructions.png", tiles, len(panels[0]))
     return {
         "method": method,
         "baseline": tables[best],
         "baselines": tables,
         "task": "reconstruction",
-        "data": _about(train, held_out),
-        "command": command,
+        "data": about(train, held_out),
+        "command": asked.command,
         "settings": {
             "count": len(rows),
             "samples": draws,
-            "seed": seed,
+            "seed": asked.seed,
             "steps": recipe.steps,
             "network_calls_per_draw": calls.images / max(1, draws * len(rows)),
             "seconds_per_draw": seconds / max(1, draws * len(rows)),
@@ -200,7 +190,7 @@ def classical(recipe: Any, train: Cases, work: int = 300) -> dict[str, Baseline]
     weighted = WEIGHTED[recipe.measurement]
     if not weighted:
         return found
-    images = _images(train, _spread(len(train), TUNING))
+    images = _images(train, spread(len(train), TUNING))
     acquired = recipe.acquire({"image": images})
     truth = ((images + 1) / 2).to(acquired.first.dtype)
     with progress_bar("tuning baselines", len(weighted)) as done:

@@ -15,7 +15,7 @@ from ..metrics.fidelity import nmse, psnr
 from ..metrics.overlap import dice_of_patients, labels_in
 from ..nn.warp import folded, warp
 from ..report.pictures import write_grid
-from .generation import _about, _spread
+from .asked import Asked, about, spread
 from .progress import progress_bar
 
 SHOWN = 6
@@ -28,13 +28,9 @@ def evaluate_registration(
     objective: Any,
     train: Cases,
     held_out: Cases,
+    asked: Asked,
     *,
-    count: int | None = None,
-    batch: int = 16,
-    folder_for_pictures: Path | None = None,
-    command: str = "",
     direct: Direct | None = None,
-    **_: Any,
 ) -> dict[str, Any]:
     """Held-out pairs registered by the method, by SimpleITK, and not at all.
 
@@ -47,13 +43,10 @@ def evaluate_registration(
     Args:
         recipe, objective: a trained method.
         train, held_out: its data.
-        count: held-out pairs at most, evenly spaced; None: all.
-        batch: pairs at once; the time per pair is measured one by one.
-        folder_for_pictures: gets registration.png and path.png.
-        command: what the user typed, for the record.
+        asked: what `evaluate` was asked for.
         direct: the same deformation network without a diffusion, trained, if it shall be compared.
     """
-    pairs = held_out.take(_spread(len(held_out), count or len(held_out)))
+    pairs = held_out.take(spread(len(held_out), asked.count or len(held_out)))
     data = pairs.batch(range(len(pairs)))
     moving, fixed, patients = data["moving"], data["fixed"], pairs.patients
     device = next(objective.players["field"].parameters()).device
@@ -61,9 +54,9 @@ def evaluate_registration(
     def network(m: Tensor, f: Tensor) -> Tensor:
         return recipe.register(objective, m.to(device), f.to(device)).cpu()
 
-    fields, seconds = _by_network(network, moving, fixed, batch)
+    fields, seconds = _by_network(network, moving, fixed, asked.batch)
     score = _Score(recipe, data, patients)
-    frames = _path(recipe, objective, data, device, batch) if "frames" in data else None
+    frames = _path(recipe, objective, data, device, asked.batch) if "frames" in data else None
     method = score(fields, seconds, frames)
     baselines = {"unregistered": score(torch.zeros_like(fields), None)}
     for name, register in CLASSICAL.items():
@@ -72,17 +65,17 @@ def evaluate_registration(
     if direct is not None:
         with torch.no_grad():
             baselines["network_alone"] = score(
-                *_by_network(direct.displacement, moving, fixed, batch)
+                *_by_network(direct.displacement, moving, fixed, asked.batch)
             )
-    if folder_for_pictures is not None:
-        _draw(folder_for_pictures, recipe, objective, data, fields, device)
+    if asked.folder_for_pictures is not None:
+        _draw(asked.folder_for_pictures, recipe, objective, data, fields, device)
     return {
         "method": method,
         "baseline": baselines[best],
         "baselines": baselines,
         "task": "registration",
-        "data": _about(train, held_out),
-        "command": command,
+        "data": about(train, held_out),
+        "command": asked.command,
         "settings": {
             "count": len(pairs),
             "baseline": best,
@@ -221,7 +214,7 @@ def _draw(
     device: torch.device,
 ) -> None:
     """registration.png: moving, fixed, warped, differences before and after, deformed grid; path.png."""
-    rows = _spread(len(fields), SHOWN)
+    rows = spread(len(fields), SHOWN)
     moving, fixed, fields = data["moving"][rows], data["fixed"][rows], fields[rows]
     warped = recipe.warped(moving, fields)
     lines = torch.zeros_like(moving)

@@ -18,7 +18,7 @@ from ..metrics.segmentation import BINS, doubt_of
 from ..noise import derive
 from ..options import TrainOptions
 from ..report.pictures import write_grid
-from .generation import _about
+from .asked import Asked, about
 from .overlaps import Answer, measure
 from .progress import progress_bar
 
@@ -47,15 +47,7 @@ def evaluate_segmentation(
     objective: Any,
     train: Cases,
     held_out: Cases,
-    *,
-    count: int | None = None,
-    seed: int = 0,
-    batch: int = 16,
-    folder_for_pictures: Path | None = None,
-    command: str = "",
-    cache: Path | None = None,
-    options: TrainOptions | None = None,
-    **_: Any,
+    asked: Asked,
 ) -> dict[str, Any]:
     """Overlap, border distances, calibration and the worth of the uncertainty map, by patient.
 
@@ -66,13 +58,7 @@ def evaluate_segmentation(
     Args:
         recipe, objective: a trained method of the task.
         train, held_out: its data, with "image" and "mask".
-        count: held-out cases at most, evenly spaced; None takes all.
-        seed: draw k of a case depends on this, its name and k alone.
-        batch: cases at once.
-        folder_for_pictures: gets segmentation.png.
-        command: what the user typed, for the record.
-        cache: RUN/features; the baseline goes beside it, none is trained where it is None.
-        options: training of the baseline; None: the budget of the run.
+        asked: what `evaluate` was asked for.
 
     Raises:
         UserError: there is no mask to compare with, one of another size or with a label the model
@@ -80,36 +66,36 @@ def evaluate_segmentation(
     """
     if "mask" not in held_out.keys:
         raise UserError(f"{held_out.source}: no mask to compare with; --map mask=COLUMN")
-    if count is not None and count < len(held_out):
-        held_out = held_out.take([k * len(held_out) // count for k in range(count)])
+    if asked.count is not None and asked.count < len(held_out):
+        held_out = held_out.take([k * len(held_out) // asked.count for k in range(asked.count)])
     parts = held_out.batch(range(len(held_out)))
     check_masks(held_out, parts, recipe.channels)
-    unet = None if cache is None else _unet(recipe, train, cache.parent, options)
+    unet = None if asked.cache is None else _unet(recipe, train, asked.cache.parent, asked.options)
     if not processes.is_main():
         return {}
     samples = max(1, int(recipe.samples))
-    drawn = draw(recipe, objective, held_out, samples, seed, batch)
+    drawn = draw(recipe, objective, held_out, samples, asked.seed, asked.batch)
     answers = answers_of(drawn, recipe.channels)
     if unet is not None:
-        answers["unet"] = _answer_of(unet, parts, recipe.given, batch)
+        answers["unet"] = _answer_of(unet, parts, recipe.given, asked.batch)
     spacings, unit = spacings_of(held_out)
     found = {
         name: measure(each, parts["mask"], held_out.patients, recipe.channels, spacings)
         for name, each in answers.items()
     }
     method = found.pop("method")
-    if folder_for_pictures is not None:
-        write_panels(folder_for_pictures / "segmentation.png", parts, drawn, recipe.channels)
+    if asked.folder_for_pictures is not None:
+        write_panels(asked.folder_for_pictures / "segmentation.png", parts, drawn, recipe.channels)
     return {
         "method": method,
         "baseline": found.get("unet", {}),
         "baselines": found,
         "task": "segmentation",
-        "data": _about(train, held_out),
-        "command": command,
+        "data": about(train, held_out),
+        "command": asked.command,
         "settings": {
             "samples": samples,
-            "seed": seed,
+            "seed": asked.seed,
             "steps": recipe.steps,
             "labels": recipe.channels,
             "unit": unit,

@@ -23,7 +23,7 @@ from ..nn.critic import PatchCritic
 from ..noise import derive
 from ..options import TrainOptions
 from ..report.pictures import write_grid
-from .generation import _about
+from .asked import Asked, about
 from .judge import Judge, judge
 from .progress import progress_bar
 
@@ -55,16 +55,7 @@ def evaluate_translation(
     objective: Any,
     train: Cases,
     held_out: Cases,
-    *,
-    count: int | None = None,
-    seed: int = 0,
-    batch: int = 16,
-    folder_for_pictures: Path | None = None,
-    command: str = "",
-    cache: Path | None = None,
-    weights: Path | None = None,
-    options: TrainOptions | None = None,
-    **_: Any,
+    asked: Asked,
 ) -> dict[str, Any]:
     """Mean and single draws against the true target, per patient, beside trained baselines.
 
@@ -76,14 +67,7 @@ def evaluate_translation(
     Args:
         recipe, objective: a trained method of the task.
         train, held_out: its data, with "source" and "target".
-        count: held-out cases at most, evenly spaced; None takes all.
-        seed: draw k of a case depends on this, its name and k alone.
-        batch: cases at once.
-        folder_for_pictures: gets translation.png.
-        command: what the user typed, for the record.
-        cache: RUN/features; baselines go beside it, none are trained where it is None.
-        weights: see `judge`.
-        options: training of the baselines; None: the budget of the run.
+        asked: what `evaluate` was asked for.
 
     Raises:
         UserError: there is no target to compare with, or a prediction is not finite.
@@ -91,17 +75,19 @@ def evaluate_translation(
     for key in ("source", "target"):
         if key not in held_out.keys:
             raise UserError(f"{held_out.source}: no {key} to compare with; --map {key}=COLUMN")
-    if count is not None and count < len(held_out):
-        held_out = held_out.take([k * len(held_out) // count for k in range(count)])
-    folder = None if cache is None else cache.parent
-    simple = {} if folder is None else _baselines(train, folder, options)
+    if asked.count is not None and asked.count < len(held_out):
+        held_out = held_out.take([k * len(held_out) // asked.count for k in range(asked.count)])
+    folder = None if asked.cache is None else asked.cache.parent
+    simple = {} if folder is None else _baselines(train, folder, asked.options)
     if not processes.is_main():
         return {}
     samples = max(1, int(getattr(recipe, "samples", 1)))
-    drawn = draw(recipe, objective, held_out, samples, seed, batch)
-    eyes = judge(_only_target(train), _only_target(held_out), cache=cache, weights=weights)
+    drawn = draw(recipe, objective, held_out, samples, asked.seed, asked.batch)
+    eyes = judge(
+        _only_target(train), _only_target(held_out), cache=asked.cache, weights=asked.weights
+    )
     parts = held_out.batch(range(len(held_out)))
-    outputs = {name: _applied(baseline, parts, batch) for name, baseline in simple.items()}
+    outputs = {name: _applied(baseline, parts, asked.batch) for name, baseline in simple.items()}
     baselines = {
         name: measure(Drawn(x, torch.zeros_like(x), x), parts, held_out, eyes)
         for name, x in outputs.items()
@@ -114,18 +100,18 @@ def evaluate_translation(
         "alignment": _alignment(drawn.mean, parts["target"]),
     }
     if hasattr(recipe, "variants"):
-        record["samplers"] = _samplers(recipe, objective, held_out, seed)
-    if folder_for_pictures is not None:
-        write_panels(folder_for_pictures / "translation.png", parts, drawn)
+        record["samplers"] = _samplers(recipe, objective, held_out, asked.seed)
+    if asked.folder_for_pictures is not None:
+        write_panels(asked.folder_for_pictures / "translation.png", parts, drawn)
     return {
         **record,
         "task": "translation",
-        "data": _about(train, held_out),
-        "command": command,
+        "data": about(train, held_out),
+        "command": asked.command,
         "features": {"name": type(eyes.network).__name__, "hash": eyes.hash},
         "settings": {
             "samples": samples,
-            "seed": seed,
+            "seed": asked.seed,
             "steps": getattr(recipe, "steps", getattr(recipe, "timesteps", None)),
             "range": [-1.0, 1.0],
         },

@@ -1,0 +1,56 @@
+"""What every evaluation is asked for, and how it says which data its numbers are of."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..data.dataset import Cases
+from ..options import TrainOptions
+
+__all__ = ["Asked", "about", "spread"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Options that all evaluations share; one that a task has no use for changes nothing.
+
+    Attributes:
+        count: images to generate, or held-out cases to measure (evenly spaced); None: the task's
+            own number, or all.
+        seed: a draw depends on this, its case and its number alone.
+        batch: cases at once; changes nothing but speed and memory.
+        folder_for_pictures: gets the pictures; None writes none.
+        command: what the user typed, for the record.
+        cache: folder that keeps feature networks and trained baselines.
+        weights: a feature network of the user's in place of our own.
+        options: how long trained baselines train; None: as long as the run.
+    """
+
+    count: int | None = None
+    seed: int = 0
+    batch: int = 16
+    folder_for_pictures: Path | None = None
+    command: str = ""
+    cache: Path | None = None
+    weights: Path | None = None
+    options: TrainOptions | None = None
+
+
+def spread(n: int, count: int) -> list[int]:
+    """At most `count` of 0 .. n-1, evenly spaced."""
+    count = min(n, count)
+    return [place * n // count for place in range(count)]
+
+
+def about(train: Cases, held_out: Cases) -> dict[str, Any]:
+    """Which data the numbers are of."""
+    return {
+        "source": str(train.source),
+        "train": {"fingerprint": train.fingerprint, "n": len(train)},
+        "held_out": {
+            "fingerprint": held_out.fingerprint,
+            "split": sorted(set(held_out.split_of)),
+            "n": len(held_out),
+            "patients": len(set(held_out.patients)),
+        },
+    }
