@@ -36,7 +36,7 @@ SHARED = (
         "recipes.conditional",
         "recipes.dual_guided",
     ),
-    *("recipes.continuous", "recipes.denoising"),
+    *("recipes.continuous", "recipes.denoising", "recipes.parts"),
     *("recipes.reconstruction", "recipes.registration", "recipes.solvers"),
 )
 """Not recipes but what several recipes share."""

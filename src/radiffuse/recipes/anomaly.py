@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from ..denoise import Network, elapsed, log_noise, unit_variance, unscaled
+from ..denoise import Network
 from ..errors import UserError
 from ..metrics.detection import otsu, top_mean
 from ..nn import UNet
@@ -16,17 +16,18 @@ from ..objective import Objective
 from ..schedule import Discrete
 from ..tasks.anomaly import ANOMALY, is_healthy
 from ..tasks.base import Task
-from .base import (
+from .base import Batch
+from .parts import (
+    PRECONDITIONED,
     SMALL,
     TINY,
     TRAINING,
-    Batch,
     PredictsName,
     WeightName,
-    predicts_named,
+    check_stride,
+    network_of,
     weight_named,
 )
-from .conditional import check_stride
 
 if TYPE_CHECKING:
     from ..data.dataset import Facts
@@ -38,7 +39,6 @@ __all__ = [
 
 SCHEDULES = {"linear": Discrete.linear, "cosine": Discrete.cosine}
 
-PRECONDITIONED: dict[str, Any] = {"predicts": "edm", "preconditioned": True, "loss": "karras"}
 """Karras et al. 2022, table 1: what lets a small network learn in few steps."""
 
 
@@ -154,12 +154,8 @@ class Anomaly(ABC):
 
     def network_around(self, backbone: torch.nn.Module) -> Network:
         """The denoiser that a backbone makes."""
-        return Network(
-            backbone,
-            self.schedule(),
-            predicts_named(self.predicts, self.data_std),
-            scale=unit_variance(self.data_std) if self.preconditioned else unscaled,
-            clock=log_noise if self.preconditioned else elapsed,
+        return network_of(
+            backbone, self.schedule(), self.predicts, self.data_std, self.preconditioned
         )
 
     def weight(self) -> Any:

@@ -6,7 +6,7 @@ hold; its defaults are the paper. Names in a field are looked up here, once, in 
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
@@ -15,31 +15,16 @@ from torch import Tensor, nn
 
 from ..denoise import Denoiser, Given, Guided, Network, Steered
 from ..errors import UserError
-from ..losses import Times, Weight, karras, likelihood, min_snr, output, p2, simple
+from ..losses import Times, Weight
 from ..nn import Classifier, DiT, UNet
 from ..noise import Noise, Seeded
 from ..objective import Classifying, Denoising, Objective
 from ..papers import Paper
-from ..parametrization import CLEAN, FLOW, NOISE, SCORE, VELOCITY, Predicts, edm
-from ..sample import (
-    DDIM,
-    DDPM,
-    DPMSolver,
-    DPMSolverSDE,
-    EulerMaruyama,
-    FlowODE,
-    Heun,
-    Langevin,
-    Sampler,
-    Then,
-    UniPC,
-    grids,
-    prior,
-    signal_to_noise,
-)
+from ..sample import Sampler, last, prior
 from ..schedule import Schedule
 from ..tasks.base import Task
 from ..tasks.generation import GENERATION
+from .parts import GRIDS, SAMPLERS, TRAINING, GridName, SamplerName, check_stride
 
 if TYPE_CHECKING:
     from ..data.dataset import Facts
@@ -62,106 +47,6 @@ class Recipe(Protocol):
     def small(cls) -> Self: ...
     @classmethod
     def tiny(cls) -> Self: ...
-
-
-SamplerName = Literal[
-    "ddpm",
-    "ddpm-large",
-    "ddpm-learned",
-    "ddim",
-    "euler-maruyama",
-    "predictor-corrector",
-    "heun",
-    "dpm-solver",
-    "dpm-solver-sde",
-    "unipc",
-    "ode",
-    "langevin",
-]
-SAMPLERS: dict[str, Callable[[Denoiser, Noise], Sampler]] = {
-    "ddpm": DDPM,
-    "ddpm-large": lambda denoiser, noise: DDPM(denoiser, noise, w=1.0),
-    "ddpm-learned": lambda denoiser, noise: DDPM(denoiser, noise, w=None),
-    "ddim": DDIM,
-    "euler-maruyama": EulerMaruyama,
-    "predictor-corrector": lambda denoiser, noise: Then(
-        EulerMaruyama(denoiser, noise), Langevin(denoiser, noise, signal_to_noise(0.16))
-    ),
-    "heun": Heun,
-    "dpm-solver": DPMSolver,
-    "dpm-solver-sde": DPMSolverSDE,
-    "unipc": UniPC,
-    "ode": FlowODE,
-}
-
-GridName = Literal["uniform", "quadratic", "karras", "log-snr"]
-GRIDS: dict[str, Callable[[Schedule, int, float, float], Tensor]] = {
-    "uniform": lambda schedule, steps, start, stop: grids.uniform(steps, start, stop),
-    "quadratic": lambda schedule, steps, start, stop: grids.quadratic(steps, start, stop),
-    "karras": lambda schedule, steps, start, stop: grids.karras(schedule, steps, 7.0, start, stop),
-    "log-snr": grids.log_ratio,
-}
-
-PredictsName = Literal["noise", "clean", "velocity", "flow", "score", "edm"]
-PREDICTS: dict[str, Predicts] = {p.name: p for p in (NOISE, CLEAN, VELOCITY, FLOW, SCORE)}
-
-WeightName = Literal["simple", "likelihood", "p2", "min-snr", "karras", "output"]
-
-
-def weight_named(name: str, data_std: float) -> Weight:
-    """The loss weight of a name (see `losses`)."""
-    table: dict[str, Weight] = {
-        "simple": simple,
-        "likelihood": likelihood,
-        "p2": p2(),
-        "min-snr": min_snr(),
-        "karras": karras(data_std),
-        "output": output,
-    }
-    return table[name]
-
-
-def predicts_named(name: str, data_std: float) -> Predicts:
-    """The parametrisation of a name (see `parametrization`)."""
-    return edm(data_std) if name == "edm" else PREDICTS[name]
-
-
-SMALL: dict[str, Any] = {
-    "width": 32,
-    "multiples": (1, 2, 4, 6),
-    "blocks": 1,
-    "attention": (2, 3),
-    "patch": 2,
-    "dropout": 0.0,
-}
-"""The network of the small presets: useful after half an hour on two CPU cores."""
-
-TINY: dict[str, Any] = {
-    "width": 16,
-    "multiples": (1, 2),
-    "blocks": 1,
-    "attention": (),
-    "patch": 2,
-    "dropout": 0.0,
-}
-"""The network of the tiny presets: trains and predicts in seconds, for tests."""
-
-
-TRAINING: dict[str, dict[str, Any]] = {
-    # Ho et al. 2020, appendix B
-    "paper": {"batch": 128, "learning_rate": 2e-4, "warmup": 5000, "betas": (0.9, 0.999)},
-    # few steps: a high rate that ends at zero, and bf16, which halves their cost
-    "small": {
-        "batch": 32,
-        "learning_rate": 1e-3,
-        "warmup": 200,
-        "cooldown": 0.3,
-        "precision": "bf16",
-        "ema": (0.05,),
-        "minutes": 30.0,
-    },
-    "tiny": {"batch": 8, "learning_rate": 2e-3, "warmup": 10, "steps": 100},
-}
 
 
 class Both:
@@ -277,13 +162,7 @@ class Generative(ABC):
         )
         stride = filled.patch * 2 ** (len(filled.multiples) - 1)
         stride = filled.patch if filled.backbone == "dit" else stride
-        if any(side % stride for side in filled.size):
-            sides = " x ".join(str(side) for side in filled.size)
-            fits = " ".join(str(max(stride, round(side / stride) * stride)) for side in filled.size)
-            raise UserError(
-                f"images of {sides} do not divide by this network's stride {stride}; "
-                f"resize with --size {fits}, or change --multiples or --patch"
-            )
+        check_stride(filled.size, stride, "--multiples or --patch")
         return filled
 
     def body(self, twice: bool = False) -> nn.Module:
@@ -394,8 +273,5 @@ class Generative(ABC):
         Raises:
             UserError: labels out of range, or given to an unconditional model.
         """
-        result = None
-        for result in self.trajectory(objective, batch):  # noqa: B007
-            pass
-        assert result is not None
+        result = last(self.trajectory(objective, batch))
         return {"image": result.clamp(-1, 1)}

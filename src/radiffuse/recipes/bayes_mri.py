@@ -16,9 +16,9 @@ from ..papers import Paper, by_id
 from ..sample import Sampler, grids
 from ..sample.base import State
 from ..schedule import VE, Schedule
-from .base import SMALL, TINY
 from .complex_prior import ComplexPrior
-from .continuous import PRECONDITIONED
+from .continuous import LOG_NORMAL
+from .parts import SMALL, TINY
 
 __all__ = ["BayesMRI", "PosteriorChain"]
 
@@ -92,12 +92,12 @@ class BayesMRI(ComplexPrior):
 
     @classmethod
     def small(cls) -> Self:
-        values = {**SMALL, **PRECONDITIONED, "stop": 0.0}
+        values = {**SMALL, **LOG_NORMAL, "stop": 0.0}
         return cls(**values, mask="gaussian-columns", acceleration=4.0, steps=50, repeats=3)
 
     @classmethod
     def tiny(cls) -> Self:
-        return cls(**{**TINY, **PRECONDITIONED, "steps": 8}, acceleration=4.0, repeats=2, extend=2)
+        return cls(**{**TINY, **LOG_NORMAL, "steps": 8}, acceleration=4.0, repeats=2, extend=2)
 
 
 def uniform(noise: Noise, like: Tensor) -> Tensor:

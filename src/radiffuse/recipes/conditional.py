@@ -15,9 +15,10 @@ from ..losses import Times, Weight
 from ..nn import UNet
 from ..noise import Noise, Seeded
 from ..objective import Denoising
-from ..sample import Sampler, prior
+from ..sample import Sampler, last, prior
 from ..schedule import Schedule
-from .base import GRIDS, SAMPLERS, Batch, GridName, SamplerName
+from .base import Batch
+from .parts import GRIDS, SAMPLERS, GridName, SamplerName, check_stride, sides
 
 if TYPE_CHECKING:
     from ..data.dataset import Facts
@@ -206,10 +207,7 @@ class Conditional(ABC):
         Returns:
             What `answer` makes of the draw, {made: (B, C, *S) in [-1, 1]} by default.
         """
-        result = None
-        for result in self.trajectory(objective, batch):  # noqa: B007
-            pass
-        assert result is not None
+        result = last(self.trajectory(objective, batch))
         return self.answer(result)
 
 
@@ -240,25 +238,6 @@ def check_same_size(first: str, size: Sequence[int], second: str, other: Sequenc
     if tuple(size) != tuple(other):
         numbers = " ".join(str(side) for side in size)
         raise UserError(
-            f"{first} is {_sides(size)} and {second} is {_sides(other)}: they must be of one size; "
+            f"{first} is {sides(size)} and {second} is {sides(other)}: they must be of one size; "
             f"resize both with --size {numbers}"
         )
-
-
-def check_stride(size: Sequence[int], stride: int, flags: str) -> None:
-    """Refuse images that the network cannot halve as often as it does.
-
-    Raises:
-        UserError: says which size would fit, and which `flags` lower the stride.
-    """
-    if any(side % stride for side in size):
-        fits = " ".join(str(max(stride, round(side / stride) * stride)) for side in size)
-        what = "are smaller than" if min(size) < stride else "do not divide by"
-        raise UserError(
-            f"images of {_sides(size)} {what} this network's stride {stride}; "
-            f"resize with --size {fits}, or change {flags}"
-        )
-
-
-def _sides(size: Sequence[int]) -> str:
-    return " x ".join(str(side) for side in size)

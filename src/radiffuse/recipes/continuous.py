@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from ..denoise import Network, elapsed, log_noise, unit_variance, unscaled
 from ..losses import Times, Weight, log_normal, uniform_times
 from ..schedule import EDM, VE, VP, Rectified, Schedule, SigmaPower, SubVP
-from .base import (
-    Generative,
+from .base import Generative
+from .parts import (
+    PRECONDITIONED,
     PredictsName,
     SamplerName,
     WeightName,
@@ -19,21 +20,19 @@ from .base import (
 if TYPE_CHECKING:
     from ..data.dataset import Facts
 
-__all__ = ["PRECONDITIONED", "Continuous"]
+__all__ = ["LOG_NORMAL", "Continuous"]
 
 
-PRECONDITIONED: dict[str, Any] = {
+LOG_NORMAL: dict[str, Any] = {
+    **PRECONDITIONED,
     "process": "edm",
-    "predicts": "edm",
-    "preconditioned": True,
-    "loss": "karras",
     "law": "log-normal",
     # EDM's (-1.2, 1.2) hardly trains the levels where the content of an image is decided
     "law_mean": -0.5,
     "law_std": 1.6,
     "stop": 0.0,
 }
-"""What the small and tiny presets share: Karras et al. 2022, table 1, but for the law of sigma."""
+"""EDM (Karras et al. 2022, table 1), but for its law of sigma."""
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,19 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self, cast
 
-from ..denoise import Network, elapsed, log_noise, unit_variance, unscaled
+from ..denoise import Network
 from ..losses import Times, Weight, discrete_times
 from ..objective import Denoising, Hybrid
 from ..papers import Paper, by_id
 from ..schedule import Discrete, Schedule
-from .base import (
+from .base import Generative
+from .parts import (
+    PRECONDITIONED,
     SMALL,
     TINY,
-    Generative,
     PredictsName,
     WeightName,
-    predicts_named,
+    network_of,
     weight_named,
 )
 
@@ -54,12 +55,12 @@ class DDPM(Generative):
         return discrete.zero_terminal() if self.zero_terminal else discrete
 
     def network(self) -> Network:
-        return Network(
+        return network_of(
             self.body(twice=self.learned_variance),
             self.schedule(),
-            predicts_named(self.predicts, self.data_std),
-            scale=unit_variance(self.data_std) if self.preconditioned else unscaled,
-            clock=log_noise if self.preconditioned else elapsed,
+            self.predicts,
+            self.data_std,
+            self.preconditioned,
         )
 
     def times(self, schedule: Schedule) -> Times:
@@ -77,9 +78,7 @@ class DDPM(Generative):
         return cls(
             **SMALL,
             betas="cosine",
-            predicts="edm",
-            preconditioned=True,
-            loss="karras",
+            **PRECONDITIONED,
             sampler="dpm-solver",
             grid="karras",
             start=0.998,
@@ -92,9 +91,7 @@ class DDPM(Generative):
         return cls(
             **TINY,
             betas="cosine",
-            predicts="edm",
-            preconditioned=True,
-            loss="karras",
+            **PRECONDITIONED,
             sampler="ddim",
             start=0.998,
             steps=5,

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, Self, cast
 
 from torch import Tensor
 
-from ..denoise import Clipped, Denoiser, Network, elapsed, log_noise, unit_variance, unscaled
+from ..denoise import Clipped, Denoiser, Network
 from ..losses import Times, Weight, discrete_times, uniform_times
 from ..noise import Noise
 from ..papers import Paper, by_id
@@ -16,17 +16,18 @@ from ..sample.base import State
 from ..schedule import Discrete, Schedule, SigmaPower
 from ..tasks.base import Task
 from ..tasks.translation import TRANSLATION
-from .base import (
+from .base import Batch
+from .conditional import Conditional, Told
+from .parts import (
+    PRECONDITIONED,
     TINY,
     TRAINING,
-    Batch,
     PredictsName,
     SamplerName,
     WeightName,
-    predicts_named,
+    network_of,
     weight_named,
 )
-from .conditional import Conditional, Told
 
 __all__ = ["Conversion", "CorrectFirst"]
 
@@ -92,12 +93,8 @@ class Conversion(Conditional):
         return SigmaPower(self.base)
 
     def network(self) -> Network:
-        return Network(
-            self.body(),
-            self.schedule(),
-            predicts_named(self.predicts, self.data_std),
-            scale=unit_variance(self.data_std) if self.preconditioned else unscaled,
-            clock=log_noise if self.preconditioned else elapsed,
+        return network_of(
+            self.body(), self.schedule(), self.predicts, self.data_std, self.preconditioned
         )
 
     def times(self, schedule: Schedule) -> Times:
@@ -136,9 +133,7 @@ class Conversion(Conditional):
             attention=(3,),
             patch=2,
             formulation="sde",
-            predicts="edm",
-            preconditioned=True,
-            loss="karras",
+            **PRECONDITIONED,
             sampler="dpm-solver",
             grid="karras",
             steps=15,
@@ -152,9 +147,7 @@ class Conversion(Conditional):
         return cls(
             **TINY,
             formulation="sde",
-            predicts="edm",
-            preconditioned=True,
-            loss="karras",
+            **PRECONDITIONED,
             sampler="heun",
             grid="karras",
             steps=4,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from ..denoise import Denoiser, Network, Tiled, elapsed, log_noise, unit_variance, unscaled
+from ..denoise import Denoiser, Network, Tiled
 from ..errors import UserError
 from ..losses import Times, Weight, discrete_times
 from ..metrics.noise_level import estimate_noise
@@ -21,8 +21,9 @@ from ..schedule import Discrete
 from ..tasks.base import Task
 from ..tasks.denoising import DENOISING
 from ..windows import continued, cut_back
-from .base import TRAINING, Batch, PredictsName, WeightName, predicts_named, weight_named
+from .base import Batch
 from .conditional import one_size
+from .parts import TRAINING, PredictsName, WeightName, network_of, weight_named
 
 if TYPE_CHECKING:
     from ..data.dataset import Facts
@@ -205,13 +206,7 @@ class Windowed(ABC):
             condition=self.condition_channels,
             dropout=self.dropout,
         )
-        return Network(
-            body,
-            self.schedule(),
-            predicts_named(self.predicts, self.data_std),
-            scale=unit_variance(self.data_std) if self.preconditioned else unscaled,
-            clock=log_noise if self.preconditioned else elapsed,
-        )
+        return network_of(body, self.schedule(), self.predicts, self.data_std, self.preconditioned)
 
     def objective(self) -> Prepared:
         """Denoising of random windows."""

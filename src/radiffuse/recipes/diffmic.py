@@ -33,8 +33,9 @@ from ..sample import DDPM, grids
 from ..schedule import Discrete
 from ..tasks.base import Task
 from ..tasks.classification import CLASSIFICATION
-from .base import Batch, predicts_named
+from .base import Batch
 from .dual_guided import DualGuided
+from .parts import predicts_named
 
 if TYPE_CHECKING:
     from ..data.dataset import Facts

@@ -17,8 +17,9 @@ from ..operators import LinearOperator
 from ..papers import Paper, by_id
 from ..sample import DDPM, grids, prior
 from ..schedule import Discrete, Schedule
-from .base import SMALL, TINY, Batch, PredictsName
+from .base import Batch
 from .complex_prior import ComplexPrior
+from .parts import PRECONDITIONED, SMALL, TINY, PredictsName
 
 if TYPE_CHECKING:
     from ..data.dataset import Facts
@@ -177,12 +178,12 @@ class DiffuseRecon(ComplexPrior):
 
     @classmethod
     def small(cls) -> Self:
-        values = {**SMALL, "predicts": "edm", "preconditioned": True, "loss": "karras"}
+        values = {**SMALL, **PRECONDITIONED}
         return cls(**values, acceleration=4.0, coils=8, steps=30, chains=4)
 
     @classmethod
     def tiny(cls) -> Self:
-        values = {**TINY, "predicts": "edm", "preconditioned": True, "loss": "karras"}
+        values = {**TINY, **PRECONDITIONED}
         return cls(**values, steps=3, chains=2, respaced=20, refine=2, acceleration=4.0)
 
 

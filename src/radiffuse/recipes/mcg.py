@@ -13,8 +13,8 @@ from ..noise import Noise
 from ..papers import Paper, by_id
 from ..sample import DDPM, Sampler, grids, signal_to_noise
 from ..sample.base import State
-from .base import SMALL, TINY
-from .continuous import PRECONDITIONED
+from .continuous import LOG_NORMAL
+from .parts import SMALL, TINY
 from .reconstruction import Reconstruction
 
 __all__ = ["MCG", "Manifold"]
@@ -57,12 +57,12 @@ class MCG(Reconstruction):
 
     @classmethod
     def small(cls) -> Self:
-        values = {**SMALL, **PRECONDITIONED, "stop": 0.0, "steps": 100}
+        values = {**SMALL, **LOG_NORMAL, "stop": 0.0, "steps": 100}
         return cls(**values, lowest=0.005, highest=10.0)
 
     @classmethod
     def tiny(cls) -> Self:
-        return cls(**{**TINY, **PRECONDITIONED, "steps": 4}, highest=10.0, views=8)
+        return cls(**{**TINY, **LOG_NORMAL, "steps": 4}, highest=10.0, views=8)
 
 
 class Manifold(Sampler):

@@ -16,7 +16,8 @@ from ..papers import Paper, by_id
 from ..parametrization import SCALED_SCORE, edm
 from ..sample import Langevin, Sampler, annealed, grids
 from ..schedule import VE, Schedule
-from .base import SMALL, TINY, Generative, SamplerName
+from .base import Generative
+from .parts import SMALL, TINY, SamplerName
 
 if TYPE_CHECKING:
     from ..data.dataset import Facts

@@ -16,8 +16,9 @@ from ..noise import Noise, gaussian
 from ..papers import Paper, by_id
 from ..schedule import Discrete, expand
 from ..windows import random_windows
-from .base import TINY, Batch
+from .base import Batch
 from .denoising import Windowed
+from .parts import PRECONDITIONED, TINY
 
 if TYPE_CHECKING:
     from ..data.dataset import Facts
@@ -150,12 +151,10 @@ class OCT(Windowed):
             blocks=1,
             patch=2,
             dropout=0.0,
-            predicts="edm",
-            preconditioned=True,
-            loss="karras",
+            **PRECONDITIONED,
         )
 
     @classmethod
     def tiny(cls) -> Self:
-        values = {**TINY, "predicts": "edm", "preconditioned": True, "loss": "karras"}
+        values = {**TINY, **PRECONDITIONED}
         return cls(**values, window=16, crops=2, radius=2)

@@ -16,8 +16,9 @@ from ..sample import Sampler, grids, prior
 from ..sample.base import State
 from ..schedule import Discrete, expand
 from ..windows import random_windows
-from .base import TINY, Batch
+from .base import Batch
 from .denoising import Windowed
+from .parts import PRECONDITIONED, TINY
 
 if TYPE_CHECKING:
     from ..data.dataset import Facts
@@ -165,9 +166,7 @@ class PET(Windowed):
             width=32,
             multiples=(1, 2, 4, 4),
             blocks=1,
-            predicts="edm",
-            preconditioned=True,
-            loss="karras",
+            **PRECONDITIONED,
             renoise=True,
             steps=100,
             samples=4,
@@ -175,5 +174,5 @@ class PET(Windowed):
 
     @classmethod
     def tiny(cls) -> Self:
-        values = {**TINY, "predicts": "edm", "preconditioned": True, "loss": "karras"}
+        values = {**TINY, **PRECONDITIONED}
         return cls(**values, window=16, crops=2, steps=4, samples=2)

@@ -16,8 +16,8 @@ from ..noise import Noise
 from ..operators import Fourier
 from ..papers import Paper, by_id
 from ..sample import DDPM, grids
-from .base import SMALL, TINY
-from .continuous import PRECONDITIONED
+from .continuous import LOG_NORMAL
+from .parts import SMALL, TINY
 from .reconstruction import Reconstruction
 
 __all__ = ["R2D2", "estimate_noise", "low_frequencies"]
@@ -82,12 +82,12 @@ class R2D2(Reconstruction):
 
     @classmethod
     def small(cls) -> Self:
-        values = {**SMALL, **PRECONDITIONED, "stop": 0.0, "steps": 200}
+        values = {**SMALL, **LOG_NORMAL, "stop": 0.0, "steps": 200}
         return cls(**values, lowest=0.005, highest=10.0)
 
     @classmethod
     def tiny(cls) -> Self:
-        return cls(**{**TINY, **PRECONDITIONED, "steps": 10}, highest=10.0)
+        return cls(**{**TINY, **LOG_NORMAL, "steps": 10}, highest=10.0)
 
 
 def low_frequencies(y: Tensor, radius: float, keep: float) -> Project:

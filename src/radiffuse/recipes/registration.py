@@ -23,7 +23,8 @@ from ..schedule import Discrete, expand
 from ..tasks.base import Task
 from ..tasks.registration import REGISTRATION
 from .base import Batch
-from .conditional import check_stride, one_size
+from .conditional import one_size
+from .parts import check_stride
 
 if TYPE_CHECKING:
     from ..data.dataset import Facts

@@ -13,8 +13,8 @@ from ..noise import Noise
 from ..papers import Paper, by_id
 from ..sample import DDPM, Langevin, Sampler, grids, signal_to_noise
 from ..sample.base import State
-from .base import SMALL, TINY
-from .continuous import PRECONDITIONED
+from .continuous import LOG_NORMAL
+from .parts import SMALL, TINY
 from .reconstruction import Reconstruction
 
 __all__ = ["Projected", "ScoreInverse"]
@@ -58,12 +58,12 @@ class ScoreInverse(Reconstruction):
 
     @classmethod
     def small(cls) -> Self:
-        values = {**SMALL, **PRECONDITIONED, "stop": 0.0, "steps": 100}
+        values = {**SMALL, **LOG_NORMAL, "stop": 0.0, "steps": 100}
         return cls(**values, coils=8, lowest=0.005, highest=10.0, ratio=0.16)
 
     @classmethod
     def tiny(cls) -> Self:
-        return cls(**{**TINY, **PRECONDITIONED, "steps": 4}, highest=10.0)
+        return cls(**{**TINY, **LOG_NORMAL, "steps": 4}, highest=10.0)
 
 
 class Projected(Sampler):

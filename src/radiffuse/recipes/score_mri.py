@@ -15,8 +15,8 @@ from ..operators.coils import root_sum_of_squares
 from ..papers import Paper, by_id
 from ..sample import DDPM, Langevin, Sampler, Then, grids, signal_to_noise
 from ..sample.base import State
-from .base import SMALL, TINY
-from .continuous import PRECONDITIONED
+from .continuous import LOG_NORMAL
+from .parts import SMALL, TINY
 from .reconstruction import Reconstruction
 
 __all__ = ["ScoreMRI", "Sense"]
@@ -85,12 +85,12 @@ class ScoreMRI(Reconstruction):
 
     @classmethod
     def small(cls) -> Self:
-        values = {**SMALL, **PRECONDITIONED, "stop": 0.0, "steps": 100}
+        values = {**SMALL, **LOG_NORMAL, "stop": 0.0, "steps": 100}
         return cls(**values, combine="sense", values="real", lowest=0.005, highest=10.0)
 
     @classmethod
     def tiny(cls) -> Self:
-        return cls(**{**TINY, **PRECONDITIONED, "steps": 4}, highest=10.0, every=2)
+        return cls(**{**TINY, **LOG_NORMAL, "steps": 4}, highest=10.0, every=2)
 
 
 class Sense(Sampler):

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from ..papers import Paper, by_id
-from .base import SMALL, TINY
-from .continuous import PRECONDITIONED, Continuous
+from .continuous import LOG_NORMAL, Continuous
+from .parts import SMALL, TINY
 
 __all__ = ["SDE"]
 
@@ -18,8 +18,8 @@ class SDE(Continuous):
 
     @classmethod
     def small(cls) -> Self:
-        return cls(**SMALL, **PRECONDITIONED, sampler="dpm-solver", steps=20)
+        return cls(**SMALL, **LOG_NORMAL, sampler="dpm-solver", steps=20)
 
     @classmethod
     def tiny(cls) -> Self:
-        return cls(**TINY, **PRECONDITIONED, sampler="heun", steps=4)
+        return cls(**TINY, **LOG_NORMAL, sampler="heun", steps=4)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from torch import Tensor
 
-from ..denoise import Clipped, Denoiser, Network, elapsed, log_noise, unit_variance, unscaled
+from ..denoise import Clipped, Denoiser, Network
 from ..errors import UserError
 from ..label_maps import encode, likeliest, probabilities
 from ..losses import Times, Weight, discrete_times
@@ -15,18 +15,20 @@ from ..papers import Paper, by_id
 from ..schedule import Discrete, Schedule
 from ..tasks.base import Task
 from ..tasks.segmentation import SEGMENTATION
-from .base import (
+from .base import Batch
+from .conditional import Conditional, Told, check_same_size
+from .parts import (
+    PRECONDITIONED,
     SMALL,
     TINY,
     TRAINING,
-    Batch,
     PredictsName,
     SamplerName,
     WeightName,
-    predicts_named,
+    check_stride,
+    network_of,
     weight_named,
 )
-from .conditional import Conditional, Told, check_same_size, check_stride
 
 if TYPE_CHECKING:
     from ..data.dataset import Facts
@@ -131,14 +133,9 @@ class SegmentationEnsembles(Conditional):
     # --- the diffusion -------------------------------------------------------------------------
 
     def network(self) -> Network:
-        linear = self.betas == "linear"
-        return Network(
-            self.body(twice=self.learned_variance),
-            (Discrete.linear if linear else Discrete.cosine)(self.timesteps),
-            predicts_named(self.predicts, self.data_std),
-            scale=unit_variance(self.data_std) if self.preconditioned else unscaled,
-            clock=log_noise if self.preconditioned else elapsed,
-        )
+        schedule = (Discrete.linear if self.betas == "linear" else Discrete.cosine)(self.timesteps)
+        body = self.body(twice=self.learned_variance)
+        return network_of(body, schedule, self.predicts, self.data_std, self.preconditioned)
 
     def times(self, schedule: Schedule) -> Times:
         assert isinstance(schedule, Discrete)
@@ -165,9 +162,7 @@ class SegmentationEnsembles(Conditional):
             **{**SMALL, "multiples": (1, 2, 4, 4), "attention": (3,)},
             absent=-1.0,
             betas="cosine",
-            predicts="edm",
-            preconditioned=True,
-            loss="karras",
+            **PRECONDITIONED,
             learned_variance=False,
             sampler="dpm-solver",
             grid="karras",
@@ -183,9 +178,7 @@ class SegmentationEnsembles(Conditional):
             **TINY,
             absent=-1.0,
             betas="cosine",
-            predicts="edm",
-            preconditioned=True,
-            loss="karras",
+            **PRECONDITIONED,
             learned_variance=False,
             sampler="ddim",
             start=0.998,

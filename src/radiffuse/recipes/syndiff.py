@@ -13,12 +13,13 @@ from ..nn.critic import PairCritic, PatchCritic
 from ..nn.generator import Direct, LatentUNet, ResNet
 from ..noise import Seeded
 from ..papers import Paper, by_id
-from ..sample import DDPM, grids
+from ..sample import DDPM, grids, last
 from ..tasks.base import Task
 from ..tasks.translation import TRANSLATION_UNPAIRED
 from .adversarial import KEYS, OTHER, Adversarial, Drawing, large_steps
 from .base import Batch
-from .conditional import check_stride, one_size
+from .conditional import one_size
+from .parts import check_stride
 
 if TYPE_CHECKING:
     from ..data.dataset import Facts
@@ -206,10 +207,7 @@ class SynDiff:
             {"target": (B, C, *S) in [-1, 1]}, or {"source": ...}.
         """
         key = "target" if "source" in batch else "source"
-        result = None
-        for result in self.trajectory(objective, batch):  # noqa: B007
-            pass
-        assert result is not None
+        result = last(self.trajectory(objective, batch))
         return {key: result.clamp(-1, 1)}
 
     @classmethod

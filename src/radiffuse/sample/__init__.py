@@ -1,7 +1,7 @@
 """Samplers: one loop (`base`), grids of times (`grids`), and one step each."""
 
 from . import grids
-from .base import Sampler, Then, prior
+from .base import Sampler, Then, last, prior
 from .langevin import Langevin, annealed, signal_to_noise
 from .multistep import DPMSolver, DPMSolverSDE, UniPC
 from .ode import FlowODE, flow
@@ -22,6 +22,7 @@ __all__ = [
     "annealed",
     "flow",
     "grids",
+    "last",
     "prior",
     "signal_to_noise",
 ]

@@ -1,6 +1,7 @@
 """The one sampling loop. A sampler is its step; the grid of times and the noise are handed in."""
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -12,7 +13,7 @@ from ..denoise import Denoiser
 from ..noise import Noise, gaussian
 from ..schedule import Schedule
 
-__all__ = ["Sampler", "Then", "prior"]
+__all__ = ["Sampler", "Then", "last", "prior"]
 
 State = Any
 
@@ -21,6 +22,11 @@ def prior(schedule: Schedule, like: Tensor, noise: Noise = gaussian, t: float = 
     """Where a chain starts: sigma(t) times noise, of the shape of `like` (B, *)."""
     _, sigma = schedule(torch.tensor(t), like)
     return sigma * noise(like)
+
+
+def last(states: Iterator[Tensor]) -> Tensor:
+    """The last of the states of a chain; the others are forgotten as they come."""
+    return deque(states, maxlen=1)[0]
 
 
 class Sampler(ABC):
@@ -71,9 +77,7 @@ class Sampler(ABC):
 
     def __call__(self, x: Tensor, times: Tensor) -> Tensor:
         """Walk x (B, *) from times[0] to the end and finish it."""
-        for step in self.trajectory(x, times):
-            x = step
-        return x
+        return last(self.trajectory(x, times))
 
 
 class Then(Sampler):

@@ -1,0 +1,176 @@
+"""The words of a configuration and what they stand for; presets; what every recipe checks."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from ..denoise import Denoiser, Network, elapsed, log_noise, unit_variance, unscaled
+from ..errors import UserError
+from ..losses import Weight, karras, likelihood, min_snr, output, p2, simple
+from ..noise import Noise
+from ..parametrization import CLEAN, FLOW, NOISE, SCORE, VELOCITY, Predicts, edm
+from ..sample import (
+    DDIM,
+    DDPM,
+    DPMSolver,
+    DPMSolverSDE,
+    EulerMaruyama,
+    FlowODE,
+    Heun,
+    Langevin,
+    Sampler,
+    Then,
+    UniPC,
+    grids,
+    signal_to_noise,
+)
+from ..schedule import Schedule
+
+SamplerName = Literal[
+    "ddpm",
+    "ddpm-large",
+    "ddpm-learned",
+    "ddim",
+    "euler-maruyama",
+    "predictor-corrector",
+    "heun",
+    "dpm-solver",
+    "dpm-solver-sde",
+    "unipc",
+    "ode",
+    "langevin",
+]
+SAMPLERS: dict[str, Callable[[Denoiser, Noise], Sampler]] = {
+    "ddpm": DDPM,
+    "ddpm-large": lambda denoiser, noise: DDPM(denoiser, noise, w=1.0),
+    "ddpm-learned": lambda denoiser, noise: DDPM(denoiser, noise, w=None),
+    "ddim": DDIM,
+    "euler-maruyama": EulerMaruyama,
+    "predictor-corrector": lambda denoiser, noise: Then(
+        EulerMaruyama(denoiser, noise), Langevin(denoiser, noise, signal_to_noise(0.16))
+    ),
+    "heun": Heun,
+    "dpm-solver": DPMSolver,
+    "dpm-solver-sde": DPMSolverSDE,
+    "unipc": UniPC,
+    "ode": FlowODE,
+}
+
+GridName = Literal["uniform", "quadratic", "karras", "log-snr"]
+GRIDS: dict[str, Callable[[Schedule, int, float, float], Tensor]] = {
+    "uniform": lambda schedule, steps, start, stop: grids.uniform(steps, start, stop),
+    "quadratic": lambda schedule, steps, start, stop: grids.quadratic(steps, start, stop),
+    "karras": lambda schedule, steps, start, stop: grids.karras(schedule, steps, 7.0, start, stop),
+    "log-snr": grids.log_ratio,
+}
+
+PredictsName = Literal["noise", "clean", "velocity", "flow", "score", "edm"]
+PREDICTS: dict[str, Predicts] = {p.name: p for p in (NOISE, CLEAN, VELOCITY, FLOW, SCORE)}
+
+WeightName = Literal["simple", "likelihood", "p2", "min-snr", "karras", "output"]
+
+
+def weight_named(name: str, data_std: float) -> Weight:
+    """The loss weight of a name (see `losses`)."""
+    table: dict[str, Weight] = {
+        "simple": simple,
+        "likelihood": likelihood,
+        "p2": p2(),
+        "min-snr": min_snr(),
+        "karras": karras(data_std),
+        "output": output,
+    }
+    return table[name]
+
+
+def predicts_named(name: str, data_std: float) -> Predicts:
+    """The parametrisation of a name (see `parametrization`)."""
+    return edm(data_std) if name == "edm" else PREDICTS[name]
+
+
+SMALL: dict[str, Any] = {
+    "width": 32,
+    "multiples": (1, 2, 4, 6),
+    "blocks": 1,
+    "attention": (2, 3),
+    "patch": 2,
+    "dropout": 0.0,
+}
+"""The network of the small presets: useful after half an hour on two CPU cores."""
+
+TINY: dict[str, Any] = {
+    "width": 16,
+    "multiples": (1, 2),
+    "blocks": 1,
+    "attention": (),
+    "patch": 2,
+    "dropout": 0.0,
+}
+"""The network of the tiny presets: trains and predicts in seconds, for tests."""
+
+
+TRAINING: dict[str, dict[str, Any]] = {
+    # Ho et al. 2020, appendix B
+    "paper": {"batch": 128, "learning_rate": 2e-4, "warmup": 5000, "betas": (0.9, 0.999)},
+    # few steps: a high rate that ends at zero, and bf16, which halves their cost
+    "small": {
+        "batch": 32,
+        "learning_rate": 1e-3,
+        "warmup": 200,
+        "cooldown": 0.3,
+        "precision": "bf16",
+        "ema": (0.05,),
+        "minutes": 30.0,
+    },
+    "tiny": {"batch": 8, "learning_rate": 2e-3, "warmup": 10, "steps": 100},
+}
+
+PRECONDITIONED: dict[str, Any] = {"predicts": "edm", "preconditioned": True, "loss": "karras"}
+"""Karras et al. 2022, table 1: unit variance in and out of the network, at every noise level."""
+
+
+def network_of(
+    backbone: nn.Module,
+    schedule: Schedule,
+    predicts: PredictsName,
+    data_std: float,
+    preconditioned: bool,
+) -> Network:
+    """The denoiser around a backbone.
+
+    Args:
+        backbone: the network.
+        schedule: of its training.
+        predicts: what it outputs.
+        data_std: of its images in [-1, 1].
+        preconditioned: whether its input has unit variance and its clock is log(sigma / alpha) / 4;
+            otherwise it sees x_t itself and the time.
+    """
+    return Network(
+        backbone,
+        schedule,
+        predicts_named(predicts, data_std),
+        scale=unit_variance(data_std) if preconditioned else unscaled,
+        clock=log_noise if preconditioned else elapsed,
+    )
+
+
+def check_stride(size: Sequence[int], stride: int, flags: str) -> None:
+    """Refuse images that the network cannot halve as often as it does.
+
+    Raises:
+        UserError: says which size would fit, and which `flags` lower the stride.
+    """
+    if any(side % stride for side in size):
+        fits = " ".join(str(max(stride, round(side / stride) * stride)) for side in size)
+        what = "are smaller than" if min(size) < stride else "do not divide by"
+        raise UserError(
+            f"images of {sides(size)} {what} this network's stride {stride}; "
+            f"resize with --size {fits}, or change {flags}"
+        )
+
+
+def sides(size: Sequence[int]) -> str:
+    """A size in words: 128 x 96."""
+    return " x ".join(str(side) for side in size)
