@@ -12,11 +12,9 @@ from radiffuse.acquisition import (
     MRI,
     LowResolution,
     Noisy,
-    calibration_widths,
-    check_kspace,
-    noise_level,
     smooth_phase,
 )
+from radiffuse.acquisition.kspace import calibration_widths, check_kspace, noise_level
 from radiffuse.data.dataset import open_cases
 from radiffuse.errors import UserError
 from radiffuse.operators import BlockMean, Fourier

@@ -176,7 +176,10 @@ class Flat(nn.Module):
 def test_one_guided_step_lowers_the_loss_on_the_estimate(kind):
     """The sign of every guide (Swiss Army Knife): the task's loss at x_0 falls."""
     network = Network(nn.Identity(), LINEAR, None)
-    times = lambda count: torch.full((count,), 0.5)  # noqa: E731
+
+    def times(count):
+        return torch.full((count,), 0.5)
+
     x_t, t = torch.randn(4, 1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.tensor(0.5)
     if kind == "class":
         read = Reader("r", Flat(3), network, times, F.cross_entropy)

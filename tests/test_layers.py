@@ -30,6 +30,7 @@ FLOORS = {name: floor for floor, names in enumerate(HOUSE) for name in names}
 SHARED = (
     *(
         "recipes.adversarial",
+        "recipes.backbone",
         "recipes.base",
         "recipes.anomaly",
         "recipes.complex_prior",

@@ -1,6 +1,7 @@
 """SynDiff: each ingredient against an exact answer, and the eight players in the loop."""
 
 import dataclasses
+import functools
 import json
 import os
 import subprocess
@@ -210,9 +211,8 @@ def test_the_cycle_reaches_the_first_translator_through_the_second():
 def test_the_generator_of_a_diffusion_is_told_the_made_source():
     objective = made()
     x_t, t = torch.randn(2, 1, SIDE, SIDE), torch.tensor([0.5, 1.0]).double()
-    zero = lambda like: torch.zeros_like(like)  # noqa: E731
     image = torch.zeros(2, 1, SIDE, SIDE, requires_grad=True)
-    objective.estimate("target", x_t, t, image, zero).sum().backward()
+    objective.estimate("target", x_t, t, image, torch.zeros_like).sum().backward()
     assert float(image.grad.abs().sum()) > 0
 
 
@@ -296,7 +296,7 @@ class Fixed(Adversarial):
     """Draws that belong to the case, not to the micro-batch it came in."""
 
     def __init__(self, objective):
-        super().__init__(objective.players, objective.schedule)
+        super().__init__(objective.players, objective.schedule, objective.latent)
         self.times = lambda count: torch.full((count,), 0.5, dtype=torch.float64)
         self.noise = lambda like: 0.1 * torch.ones_like(like)
 
@@ -324,11 +324,10 @@ def test_accumulation_is_one_big_batch(tmp_path, monkeypatch):
     assert int(one["weights/judge_source.seen"]) == int(two["weights/judge_source.seen"]) == 1
 
 
-def made_weights(cache={}):  # noqa: B006
-    if not cache:
-        for name, player in made().players.items():
-            cache.update({f"{name}.{key}": value for key, value in player.state_dict().items()})
-    return cache
+@functools.cache
+def made_weights():
+    players = made().players.items()
+    return {f"{who}.{key}": value for who, p in players for key, value in p.state_dict().items()}
 
 
 def test_stopped_and_resumed_it_is_the_same_to_the_bit(tmp_path):

@@ -7,7 +7,7 @@ run, where an interrupted training goes on and a finished one is found again.
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ from ..train import Trainable, train
 __all__ = ["Pix2Pix", "Regression", "direct_unet", "options_like", "trained"]
 
 Batch = dict[str, Tensor]
+Kind = TypeVar("Kind", bound=Trainable)
 
 
 def direct_unet(
@@ -111,9 +112,7 @@ def options_like(run: TrainOptions, **changes: Any) -> TrainOptions:
     return TrainOptions(**{**own, **kept, "seed": run.seed, **changes})
 
 
-def trained(
-    objective: Trainable, cases: Readable, options: TrainOptions, folder: Path
-) -> Trainable:
+def trained(objective: Kind, cases: Readable, options: TrainOptions, folder: Path) -> Kind:
     """Train `objective` into `folder`, or go on there, or read what was finished there.
 
     Returns:

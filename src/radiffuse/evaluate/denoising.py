@@ -283,7 +283,7 @@ def _blind_spot(recipe: Any, train: Cases, folder: Path, options: TrainOptions |
     torch.manual_seed(derive(options.seed, "baseline"))
     network = direct_unet(len(seen), channels, channels, seen, squash=False)
     spot = BlindSpot(network, lambda batch: recipe.noisy_of(batch, None), recipe.size, recipe.crops)
-    return trained(spot, train, options, folder / "baseline-blind-spot")  # type: ignore[return-value]
+    return trained(spot, train, options, folder / "baseline-blind-spot")
 
 
 def write_panels(path: Path, columns: list[Tensor]) -> None:

@@ -75,7 +75,7 @@ class _Block(nn.Module):
         same = stride == 1 and into == out
         self.skip = nn.Identity() if same else conv(axes, into, out, 1, stride)
         # the branch begins as nothing, so that deep networks train from the first step
-        nn.init.zeros_(self.norms[-1].weight)  # type: ignore[arg-type]
+        nn.init.zeros_(self.norms[-1].get_parameter("weight"))
 
     def forward(self, x: Tensor) -> Tensor:
         h = x

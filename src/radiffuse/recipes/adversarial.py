@@ -40,6 +40,7 @@ class Adversarial:
     Args:
         players: the networks by these names.
         schedule: T large steps.
+        latent: length of the generators' z.
         penalty: factor of R1 (Mescheder et al. 2018), gamma.
         every: steps between penalties; they are not scaled up for it.
         fidelity: factor of the L1 distance of $\hat x_0$ from $x_0$.
@@ -54,13 +55,14 @@ class Adversarial:
         self,
         players: dict[str, nn.Module],
         schedule: Discrete,
+        latent: int,
         penalty: float = 1.0,
         every: int = 10,
         fidelity: float = 0.5,
         cycle: float = 0.5,
         rate: float = 1.6,
     ) -> None:
-        self.players, self.schedule = players, schedule
+        self.players, self.schedule, self.latent = players, schedule, latent
         self.penalty, self.every, self.fidelity, self.cycle = penalty, every, fidelity, cycle
         self.rates = dict.fromkeys(self.generators, rate)
         self.unaveraged = self.critics
@@ -144,7 +146,7 @@ class Adversarial:
     def estimate(self, key: str, x_t: Tensor, t: Tensor, condition: Tensor, noise: Noise) -> Tensor:
         """The clean image of modality `key` that the diffusive generator draws at x_t, t (B,)."""
         generator = self.players[f"diffuse_{key}"]
-        z = noise(x_t.new_empty(len(x_t), int(generator.latent)))  # type: ignore[arg-type]
+        z = noise(x_t.new_empty(len(x_t), self.latent))
         return generator(x_t, self._clock(t, x_t), z, condition).float()
 
     def _before(self, t: Tensor) -> Tensor:

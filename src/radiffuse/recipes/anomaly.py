@@ -11,11 +11,11 @@ from torch import Tensor
 from ..denoise import Network
 from ..errors import UserError
 from ..metrics.detection import otsu, top_mean
-from ..nn import UNet
 from ..objective import Objective
 from ..schedule import Discrete
 from ..tasks.anomaly import ANOMALY, is_healthy
 from ..tasks.base import Task
+from .backbone import Backbone
 from .base import Batch
 from .parts import (
     PRECONDITIONED,
@@ -48,33 +48,19 @@ def device_of(objective: Any) -> torch.device:
 
 
 @dataclass(frozen=True)
-class Anomaly(ABC):
+class Anomaly(Backbone, ABC):
     """Detection by the difference from a healthy counterpart; a recipe says how that is made."""
 
     task: ClassVar[Task] = ANOMALY
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = ("depth", "steps", "threshold", "level", "top")
     """Fields that only prediction reads, so that they may be changed after training."""
 
-    channels: int = 0
-    """Channels of the image; 0 = from the data."""
-    size: tuple[int, ...] = ()
-    """Spatial size of the image; empty = from the data."""
-    data_std: float = 0.0
-    """Standard deviation of the images in [-1, 1]; 0 = from the data."""
     healthy: int = 0
     """The label of healthy images (where masks are given, an empty mask is healthy)."""
-    width: int = 128
-    """Channels of the network's first level."""
     multiples: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
     """Width of each level over `width`; each level halves the resolution."""
-    blocks: int = 2
-    """Residual blocks a level."""
     attention: tuple[int, ...] = (4,)
     """Levels that attend, 0 = finest."""
-    patch: int = 1
-    """Side of the blocks folded into channels at the input."""
-    dropout: float = 0.0
-    """Dropout in residual blocks."""
     betas: Literal["linear", "cosine"] = "linear"
     """The list of betas."""
     timesteps: int = 1000
@@ -127,30 +113,9 @@ class Anomaly(ABC):
         check_stride(filled.size, filled.stride, "--multiples or --patch")
         return filled
 
-    @property
-    def stride(self) -> int:
-        """What the sides of an image must divide by."""
-        return self.patch * 2 ** (len(self.multiples) - 1)
-
     def suitable(self, batch: Batch) -> Tensor:
         """Which cases `(B,)` to train on; a method of healthy images overrides this."""
         return torch.ones(len(batch["image"]), dtype=torch.bool)
-
-    def unet(self, **options: Any) -> UNet:
-        """A new U-Net for the fields at hand; `options` are those of `UNet`."""
-        if not self.channels or not self.size:
-            raise UserError("channels and size are not set; fit the recipe to data first")
-        return UNet(
-            len(self.size),
-            self.channels,
-            self.width,
-            self.multiples,
-            self.blocks,
-            self.attention,
-            self.patch,
-            dropout=self.dropout,
-            **options,
-        )
 
     def network_around(self, backbone: torch.nn.Module) -> Network:
         """The denoiser that a backbone makes."""
@@ -170,9 +135,9 @@ class Anomaly(ABC):
     def counterpart(self, objective: Any, batch: Batch) -> Tensor:
         """The healthy counterpart of batch["image"], (B, C, *S)."""
 
-    @abstractmethod
     def residual(self, image: Tensor, healthy: Tensor) -> Tensor:
-        """The anomaly map (B, 1, *S) >= 0."""
+        """The anomaly map (B, 1, *S) >= 0: |image - healthy|, summed over channels."""
+        return (image - healthy).abs().sum(1, keepdim=True)
 
     def predict(self, objective: Any, batch: Batch) -> Batch:
         """Healthy counterparts, maps, masks and scores; see `tasks.anomaly.ANOMALY`.

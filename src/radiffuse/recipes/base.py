@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..denoise import Denoiser, Given, Guided, Network, Steered
 from ..errors import UserError
 from ..losses import Times, Weight
-from ..nn import Classifier, DiT, UNet
+from ..nn import Classifier, DiT
 from ..noise import Noise, Seeded
 from ..objective import Classifying, Denoising, Objective
 from ..papers import Paper
@@ -24,6 +24,7 @@ from ..sample import Sampler, last, prior
 from ..schedule import Schedule
 from ..tasks.base import Task
 from ..tasks.generation import GENERATION
+from .backbone import Backbone
 from .parts import GRIDS, SAMPLERS, TRAINING, GridName, SamplerName, check_stride
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Both:
 
 
 @dataclass(frozen=True)
-class Generative(ABC):
+class Generative(Backbone, ABC):
     """Image generation by a diffusion: the fields that DDPM, NCSN and SDE share.
 
     A subclass says the schedule, the times of training and the defaults; it never asks which
@@ -77,14 +78,8 @@ class Generative(ABC):
     )
     """Fields that only prediction reads, so that they may be changed after training."""
 
-    channels: int = 0
-    """Channels of the image; 0 = from the data."""
-    size: tuple[int, ...] = ()
-    """Spatial size of the image; empty = from the data."""
     classes: int = 0
     """Classes to condition on; 0 = unconditional, or from the data if `conditional`."""
-    data_std: float = 0.0
-    """Standard deviation of the images in [-1, 1]; 0 = from the data."""
     conditional: bool = False
     """Train on labels too (class-conditional, with classifier-free guidance)."""
     label_drop: float = 0.1
@@ -95,20 +90,10 @@ class Generative(ABC):
     """Train a classifier of noisy images beside the network and guide by its gradient."""
     backbone: Literal["unet", "dit"] = "unet"
     """The network."""
-    width: int = 128
-    """Channels of the first level (U-Net) or of a token (DiT)."""
-    multiples: tuple[int, ...] = (1, 2, 2, 2)
-    """Width of each level over `width`; each level halves the resolution."""
-    blocks: int = 2
-    """Residual blocks a level (U-Net), or blocks in all (DiT)."""
     attention: tuple[int, ...] = (2,)
     """Levels that attend, 0 = finest."""
-    patch: int = 1
-    """Side of the blocks folded into channels at the input."""
     dropout: float = 0.1
     """Dropout in residual blocks."""
-    recompute: bool = False
-    """Gradient checkpointing: less memory, one more forward pass."""
     sampler: SamplerName = "ddpm"
     """The sampler."""
     steps: int = 1000
@@ -160,8 +145,7 @@ class Generative(ABC):
             classes=self.classes or (facts.classes if wants else 0),
             data_std=self.data_std or round(float(facts.std), 4) or 0.5,
         )
-        stride = filled.patch * 2 ** (len(filled.multiples) - 1)
-        stride = filled.patch if filled.backbone == "dit" else stride
+        stride = filled.patch if filled.backbone == "dit" else filled.stride
         check_stride(filled.size, stride, "--multiples or --patch")
         return filled
 
@@ -171,32 +155,20 @@ class Generative(ABC):
         Raises:
             UserError: the recipe has not been fitted to data.
         """
+        classes = self.classes if self.conditional else 0
+        if self.backbone == "unet":
+            return self.unet(classes=classes, twice=twice)
         if not self.channels or not self.size:
             raise UserError("channels and size are not set; fit the recipe to data first")
-        axes, classes = len(self.size), self.classes if self.conditional else 0
-        if self.backbone == "dit":
-            return DiT(
-                axes,
-                self.channels,
-                self.width,
-                self.blocks,
-                heads=max(1, self.width // 64),
-                patch=self.patch,
-                classes=classes,
-                twice=twice,
-            )
-        return UNet(
-            axes,
+        return DiT(
+            len(self.size),
             self.channels,
             self.width,
-            self.multiples,
             self.blocks,
-            self.attention,
-            self.patch,
+            heads=max(1, self.width // 64),
+            patch=self.patch,
             classes=classes,
             twice=twice,
-            dropout=self.dropout,
-            recompute=self.recompute,
         )
 
     def denoising(self, network: Network) -> Denoising:

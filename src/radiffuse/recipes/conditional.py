@@ -17,6 +17,7 @@ from ..noise import Noise, Seeded
 from ..objective import Denoising
 from ..sample import Sampler, last, prior
 from ..schedule import Schedule
+from .backbone import Backbone
 from .base import Batch
 from .parts import GRIDS, SAMPLERS, GridName, SamplerName, check_stride, sides
 
@@ -51,7 +52,7 @@ class Told(Denoising):
 
 
 @dataclass(frozen=True)
-class Conditional(ABC):
+class Conditional(Backbone, ABC):
     """A diffusion of one key of the batch, told other keys, at one size.
 
     A subclass says the keys, the network, the times of training and the defaults. What is made
@@ -60,8 +61,8 @@ class Conditional(ABC):
 
     made: ClassVar[str]
     """The key that is made."""
-    given: ClassVar[tuple[str, ...]]
-    """Keys the network is told."""
+    GIVEN: ClassVar[tuple[str, ...]]
+    """Keys the network is always told."""
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = ("sampler", "grid", "start", "stop", "samples")
     """Fields that only prediction reads."""
 
@@ -71,22 +72,10 @@ class Conditional(ABC):
     """Channels of all that the network is told; 0 = from the data."""
     size: tuple[int, ...] = ()
     """Spatial size; empty = from the data."""
-    data_std: float = 0.0
-    """Standard deviation of the images in [-1, 1]; 0 = from the data."""
     width: int = 64
     """Channels of the first level."""
     multiples: tuple[int, ...] = (1, 2, 2, 4, 4)
     """Width of each level over `width`; each level halves the resolution."""
-    blocks: int = 2
-    """Residual blocks a level."""
-    attention: tuple[int, ...] = ()
-    """Levels that attend, 0 = finest."""
-    patch: int = 1
-    """Side of the blocks folded into channels at the input."""
-    dropout: float = 0.0
-    """Dropout in residual blocks."""
-    recompute: bool = False
-    """Gradient checkpointing: less memory, one more forward pass."""
     sampler: SamplerName = "ddpm"
     """The sampler."""
     steps: int = 1000
@@ -111,6 +100,11 @@ class Conditional(ABC):
     @abstractmethod
     def weight(self) -> Weight:
         """The loss weight."""
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Keys the network is told."""
+        return self.GIVEN
 
     # --- how a batch becomes x_0 and back -----------------------------------------------------
 
@@ -148,8 +142,7 @@ class Conditional(ABC):
             size=size,
             data_std=self.data_std or round(float(facts.std), 4) or 0.5,
         )
-        stride = filled.patch * 2 ** (len(filled.multiples) - 1)
-        check_stride(size, stride, "--multiples or --patch")
+        check_stride(size, filled.stride, "--multiples or --patch")
         return filled
 
     def body(self, twice: bool = False) -> UNet:
@@ -158,21 +151,7 @@ class Conditional(ABC):
         Raises:
             UserError: the recipe has not been fitted to data.
         """
-        if not self.channels or not self.condition_channels or not self.size:
-            raise UserError("channels and size are not set; fit the recipe to data first")
-        return UNet(
-            len(self.size),
-            self.channels,
-            self.width,
-            self.multiples,
-            self.blocks,
-            self.attention,
-            self.patch,
-            condition=self.condition_channels,
-            twice=twice,
-            dropout=self.dropout,
-            recompute=self.recompute,
-        )
+        return self.unet(condition=self.condition_channels, twice=twice)
 
     def objective(self) -> Told:
         """Denoising of what is made, told the rest."""

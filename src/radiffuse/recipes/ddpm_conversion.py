@@ -62,7 +62,7 @@ class Conversion(Conditional):
     paper: ClassVar[Paper] = by_id("ddpm-conversion")
     task: ClassVar[Task] = TRANSLATION
     made: ClassVar[str] = "target"
-    given: ClassVar[tuple[str, ...]] = ("source",)
+    GIVEN: ClassVar[tuple[str, ...]] = ("source",)
 
     formulation: Literal["ddpm", "sde"] = "ddpm"
     """Discrete variance-preserving chain, or the SDE with drift 0 and diffusion sigma^t."""

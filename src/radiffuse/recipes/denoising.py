@@ -14,13 +14,13 @@ from ..denoise import Denoiser, Network, Tiled
 from ..errors import UserError
 from ..losses import Times, Weight, discrete_times
 from ..metrics.noise_level import estimate_noise
-from ..nn import UNet
 from ..noise import Noise, Seeded
 from ..objective import Denoising
 from ..schedule import Discrete
 from ..tasks.base import Task
 from ..tasks.denoising import DENOISING
 from ..windows import continued, cut_back
+from .backbone import Backbone
 from .base import Batch
 from .conditional import one_size
 from .parts import TRAINING, PredictsName, WeightName, network_of, weight_named
@@ -50,7 +50,7 @@ class Prepared(Denoising):
 
 
 @dataclass(frozen=True)
-class Windowed(ABC):
+class Windowed(Backbone, ABC):
     """A denoiser of windows of images, or of slices of volumes, that serves whole ones.
 
     A subclass says the schedule, the examples of training, the simulation and the chain.
@@ -61,14 +61,10 @@ class Windowed(ABC):
     ANY_SIZE: ClassVar[bool] = True
     """Images to predict may be of any size."""
 
-    channels: int = 0
-    """Channels of the image; 0 = from the data."""
     condition_channels: int = 0
     """Channels of all that the network is told; from the data."""
     size: tuple[int, ...] = ()
     """Sides of a window, 1 along the axis of slices; empty = from the data and `window`."""
-    data_std: float = 0.0
-    """Standard deviation of the images in [-1, 1]; 0 = from the data."""
     window: int = 128
     """Side of the windows trained on; smaller images are taken whole."""
     slices: bool = True
@@ -81,14 +77,6 @@ class Windowed(ABC):
     """Channels of the first level."""
     multiples: tuple[int, ...] = (1, 2, 2, 4)
     """Width of each level over `width`; each level halves the resolution."""
-    blocks: int = 2
-    """Residual blocks a level."""
-    attention: tuple[int, ...] = ()
-    """Levels that attend, 0 = finest."""
-    patch: int = 1
-    """Side of the blocks folded into channels at the input."""
-    dropout: float = 0.0
-    """Dropout in residual blocks."""
     timesteps: int = 1000
     """Number of betas of the chain."""
     predicts: PredictsName = "noise"
@@ -154,7 +142,7 @@ class Windowed(ABC):
             )
         told = [key for key in self.inputs() if key != "noisy"]
         sides = one_size(facts, [*made, *told])
-        stride = self.patch * 2 ** (len(self.multiples) - 1)
+        stride = self.stride
         if self.window % stride:
             raise UserError(
                 f"--window {self.window} does not divide by this network's stride {stride}; "
@@ -192,20 +180,8 @@ class Windowed(ABC):
         Raises:
             UserError: the recipe has not been fitted to data.
         """
-        if not self.channels or not self.size:
-            raise UserError("channels and size are not set; fit the recipe to data first")
         axes = len(self.size) - self._sliced(len(self.size))
-        body = UNet(
-            axes,
-            self.channels,
-            self.width,
-            self.multiples,
-            self.blocks,
-            self.attention,
-            self.patch,
-            condition=self.condition_channels,
-            dropout=self.dropout,
-        )
+        body = self.unet(axes, condition=self.condition_channels)
         return network_of(body, self.schedule(), self.predicts, self.data_std, self.preconditioned)
 
     def objective(self) -> Prepared:

@@ -72,9 +72,6 @@ class DiffusionAnomaly(Anomaly):
         )
         return decode(led, encode(network, image, times), times)
 
-    def residual(self, image: Tensor, healthy: Tensor) -> Tensor:
-        return (image - healthy).abs().sum(1, keepdim=True)
-
     @classmethod
     def small(cls) -> Self:
         return cls(**SMALL_FIELDS, steps=50)

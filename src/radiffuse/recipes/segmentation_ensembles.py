@@ -55,6 +55,7 @@ class SegmentationEnsembles(Conditional):
     paper: ClassVar[Paper] = by_id("segmentation-ensembles")
     task: ClassVar[Task] = SEGMENTATION
     made: ClassVar[str] = "mask"
+    GIVEN: ClassVar[tuple[str, ...]] = ("image",)
 
     width: int = 128
     multiples: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
@@ -80,9 +81,9 @@ class SegmentationEnsembles(Conditional):
     """Scale the input to unit variance and tell the network log(sigma / alpha) / 4."""
 
     @property
-    def given(self) -> tuple[str, ...]:  # type: ignore[override]
+    def given(self) -> tuple[str, ...]:
         """Keys the network is told."""
-        return ("image", *self.also)
+        return (*self.GIVEN, *self.also)
 
     @classmethod
     def training(cls, preset: str) -> dict[str, Any]:
@@ -152,8 +153,7 @@ class SegmentationEnsembles(Conditional):
 
     def denoiser(self, objective: Told, batch: Batch) -> Denoiser:
         """As `Conditional`, the estimate kept to [-1, 1]."""
-        stride = self.patch * 2 ** (len(self.multiples) - 1)
-        check_stride(batch["image"].shape[2:], stride, "--multiples or --patch in training")
+        check_stride(batch["image"].shape[2:], self.stride, "--multiples or --patch in training")
         return Clipped(super().denoiser(objective, batch))
 
     @classmethod

@@ -166,9 +166,6 @@ class SwissArmy(Anomaly):
         empty = torch.zeros_like(image[:, :1], dtype=torch.int64)
         return log_mask(readers["segmentation"], empty if target is None else target)
 
-    def residual(self, image: Tensor, healthy: Tensor) -> Tensor:
-        return (image - healthy).abs().sum(1, keepdim=True)
-
     @classmethod
     def small(cls) -> Self:
         return cls(**SMALL_FIELDS, steps=50)

@@ -160,6 +160,7 @@ class SynDiff:
         return Adversarial(
             players,
             large_steps(self.timesteps),
+            self.latent,
             self.penalty,
             self.penalty_every,
             self.fidelity,

@@ -1,0 +1,65 @@
+"""The fields of a recipe that say how its U-Net is built."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import UserError
+from ..nn import UNet
+
+__all__ = ["Backbone"]
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A U-Net in fields; a recipe that builds one inherits them and changes what its paper differs in."""
+
+    channels: int = 0
+    """Channels of the image; 0 = from the data."""
+    size: tuple[int, ...] = ()
+    """Spatial size of the image; empty = from the data."""
+    data_std: float = 0.0
+    """Standard deviation of the images in [-1, 1]; 0 = from the data."""
+    width: int = 128
+    """Channels of the first level (U-Net) or of a token (DiT)."""
+    multiples: tuple[int, ...] = (1, 2, 2, 2)
+    """Width of each level over `width`; each level halves the resolution."""
+    blocks: int = 2
+    """Residual blocks a level (U-Net), or blocks in all (DiT)."""
+    attention: tuple[int, ...] = ()
+    """Levels that attend, 0 = finest."""
+    patch: int = 1
+    """Side of the blocks folded into channels at the input."""
+    dropout: float = 0.0
+    """Dropout in residual blocks."""
+    recompute: bool = False
+    """Gradient checkpointing: less memory, one more forward pass."""
+
+    @property
+    def stride(self) -> int:
+        """What the sides of an image must divide by."""
+        return self.patch * 2 ** (len(self.multiples) - 1)
+
+    def unet(self, axes: int = 0, **options: Any) -> UNet:
+        """A new U-Net for the fields at hand.
+
+        Args:
+            axes: spatial axes; 0 = as many as `size` has.
+            options: those of `UNet` beside the fields (classes, condition, twice ...).
+
+        Raises:
+            UserError: the recipe has not been fitted to data.
+        """
+        if not self.channels or not self.size:
+            raise UserError("channels and size are not set; fit the recipe to data first")
+        return UNet(
+            axes or len(self.size),
+            self.channels,
+            self.width,
+            self.multiples,
+            self.blocks,
+            self.attention,
+            self.patch,
+            dropout=self.dropout,
+            recompute=self.recompute,
+            **options,
+        )
