@@ -7,49 +7,20 @@ numbers go to benchmarks/results/generation-SET-METHOD.json.
 """
 
 import argparse
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+from recorded import RESULTS, brief, radiffuse, train, trained_by, training
+
 from radiffuse.files import read_json, write_json
-
-HERE = Path(__file__).resolve().parent
-
-
-def radiffuse(*words, processes=1):
-    words = [str(word) for word in words]
-    start = [sys.executable, "-m"]
-    if processes > 1:
-        start += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
-    threads = max(1, (os.cpu_count() or 1) // processes)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    subprocess.run([*start, "radiffuse", *words], check=True, env=environment)
 
 
 def work(arguments, run):
     """Train, sample, evaluate, report."""
     many = {"processes": arguments.processes}
-    radiffuse(
-        *("train", arguments.method, "--data", arguments.data, "--preset", "small"),
-        *("--train.minutes", arguments.minutes, "--out", run, "--resume"),
-        **many,
-    )
+    train(arguments.method, [arguments.data], run, arguments.minutes, **many)
     radiffuse("sample", run, "--count", 64, "--out", run / "samples", **many)
     radiffuse("evaluate", run, "--count", arguments.count, "--batch", 50, **many)
     radiffuse("report", run)
-
-
-def record_of(run):
-    """metrics.json without the per-case values, and what the training was."""
-    record = read_json(run / "metrics.json")
-    for who in ("method", "baseline", "reference"):
-        for metric in record.get(who, {}).values():
-            metric.pop("per_patient", None)
-    last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
-    trained = {"steps": last["step"], "images": last["images"], "minutes": last["seconds"] / 60}
-    return {"trained": trained, "trained_by": read_json(run / "manifest.json")["command"], **record}
 
 
 def main():
@@ -68,8 +39,13 @@ def main():
     run = arguments.run or arguments.runs / name
     if arguments.run is None:
         work(arguments, run)
-    out = arguments.json or HERE / "results" / f"generation-{name}.json"
-    write_json(out, {"note": arguments.note, **record_of(run)})
+    out = arguments.json or RESULTS / f"generation-{name}.json"
+    about = {
+        "note": arguments.note,
+        "trained": {"method": training(run)},
+        "trained_by": trained_by(run),
+    }
+    write_json(out, {**about, **brief(read_json(run / "metrics.json"))})
     print(out)
 
 

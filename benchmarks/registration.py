@@ -9,24 +9,20 @@ A run that exists is gone on with. Numbers: benchmarks/results/registration-SET-
 """
 
 import argparse
-import json
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from recorded import RESULTS, brief, radiffuse, train, trained_by, training
 
 from radiffuse.baselines.registration import CLASSICAL, trained_direct
-from radiffuse.checkpoint import MODEL
 from radiffuse.commands.source import open_source
 from radiffuse.config import build
 from radiffuse.evaluate import evaluate
-from radiffuse.files import read_json, write_json
+from radiffuse.files import write_json
 from radiffuse.options import TrainOptions
 from radiffuse.run import environment, open_run
-
-HERE = Path(__file__).resolve().parent
 
 
 def elastix(moving, fixed, spacing_mm):
@@ -58,14 +54,6 @@ def has_elastix():
     return hasattr(itk, "elastix_registration_method")
 
 
-def train(arguments, run):
-    words = ["train", arguments.method, "--data", arguments.data, "--map", *arguments.map]
-    words += ["--preset", arguments.preset, "--out", run, "--resume"]
-    words += ["--train.steps", arguments.steps] if arguments.steps else []
-    words += [] if arguments.steps else ["--train.minutes", arguments.minutes]
-    subprocess.run([sys.executable, "-m", "radiffuse", *map(str, words)], check=True)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True)
@@ -73,14 +61,14 @@ def main():
     parser.add_argument("--method", default="diffusemorph")
     parser.add_argument("--preset", default="small")
     parser.add_argument("--minutes", type=float, default=35)
-    parser.add_argument("--steps", type=int, default=0, help="a budget in steps instead")
     parser.add_argument("--count", type=int, help="held-out pairs at most")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     name = f"{Path(arguments.data).stem.replace(':', '-')}-{arguments.method}"
     run = arguments.runs / f"registration-{name}"
-    train(arguments, run)
+    data = [arguments.data, *(["--map", *arguments.map] if arguments.map else [])]
+    train(arguments.method, data, run, arguments.minutes, arguments.preset)
     opened = open_run(run)
     cases = open_source(opened.config.data)
     options = build(TrainOptions, opened.config.train, where="config.toml: [train]")
@@ -103,21 +91,11 @@ def main():
         direct=direct,
     )
     write_json(run / "metrics.json", {**record, "run": str(run), "id": arguments.method})
-    subprocess.run([sys.executable, "-m", "radiffuse", "report", str(run)], check=True)
-    for who in (record["method"], record["baseline"], *record["baselines"].values()):
-        for metric in who.values():
-            metric.pop("per_patient", None)
-    trained = {}
-    for who, folder in (("method", run), ("network_alone", run / "direct")):
-        last = json.loads((folder / "log.jsonl").read_text().splitlines()[-1])
-        trained[who] = {
-            "steps": last["step"], "images": last["images"], "minutes": last["seconds"] / 60,
-            "weights_mb": round((folder / MODEL).stat().st_size / 1e6, 1),
-        }  # fmt: skip
-    out = arguments.json or HERE / "results" / f"registration-{name}.json"
-    trained_by = read_json(run / "manifest.json")["command"]
-    about = {"trained": trained, "trained_by": trained_by, "environment": environment()}
-    write_json(out, {**record, **about, "skipped": skipped})
+    radiffuse("report", run)
+    trained = {"method": training(run), "network_alone": training(run / "direct")}
+    about = {"trained": trained, "trained_by": trained_by(run), "environment": environment()}
+    out = arguments.json or RESULTS / f"registration-{name}.json"
+    write_json(out, {**brief(record), **about, "skipped": skipped})
     print(out)
 
 

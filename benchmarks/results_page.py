@@ -22,6 +22,41 @@ METRICS = (
     ("bits_per_dimension", "bits per dimension, lower"),
 )
 
+COLUMNS = {
+    "anomaly": (
+        *("auroc", "average_precision", "pixel_auroc", "pixel_average_precision"),
+        *("dice_fitted", "dice_best", "psnr_healthy", "psnr_outside"),
+    ),
+    "segmentation": (
+        *(
+            "dice",
+            "hd95",
+            "surface_dice",
+            "ece",
+            "energy_distance",
+            "uncertainty_error_correlation",
+        ),
+    ),
+    "classification": ("accuracy", "balanced_accuracy", "f1", "auroc", "ece"),
+    "translation": (
+        *("psnr", "ssim", "ms_ssim_to_target", "psnr_single", "fid", "kid", "shift"),
+        *("deviation_correlation", "lesion_contrast", "lesion_contrast_error"),
+    ),
+    "denoising": ("psnr", "ssim", "cnr", "enl", "deviation_correlation"),
+    "registration": (
+        *("dice", "dice_1", "dice_2", "dice_3", "correlation", "folded", "seconds_per_pair"),
+    ),
+}
+"""Metrics that the table of a task shows; the JSON has them all."""
+APPLICATIONS = {
+    "segmentation": "Segmentation",
+    "classification": "Classification",
+    "translation": "Translation",
+    "denoising": "Denoising",
+    "anomaly": "Anomaly detection",
+    "registration": "Registration",
+}
+
 
 def number(metric):
     if metric is None:
@@ -37,10 +72,10 @@ def number(metric):
 
 
 def generation(record, name):
-    lines, data = [f"### {name}", ""], record["data"]
+    lines, data, trained = [f"### {name}", ""], record["data"], record["trained"]["method"]
     said = {
-        "trained": f"{record['trained']['minutes']:.0f} minutes, {record['trained']['steps']} steps, "
-        f"{record['trained']['images']} images: `{record['trained_by']}`",
+        "trained": f"{trained['minutes']:.0f} minutes, {trained['steps']} steps, "
+        f"{trained['images']} images: `{record['trained_by']}`",
         "data": f"{data['source']}, {data['train']['n']} training images "
         f"(`{data['train']['fingerprint'][:12]}`) and {data['held_out']['n']} held out "
         f"({', '.join(data['held_out']['split'])}, `{data['held_out']['fingerprint'][:12]}`)",
@@ -61,26 +96,30 @@ def generation(record, name):
     return [*lines, ""]
 
 
+def method_of(record):
+    """The id in the command that trained it."""
+    words = record["trained_by"].split()
+    return words[words.index("train") + 1]
+
+
 def ledgers(made):
     """What `radiffuse show METHOD` prints: the same numbers, packaged with the library."""
-    for method in sorted({name.rpartition("-")[2] for name, _ in made}):
-        entries = [
-            {
-                "name": f"{name.partition('-')[2]}, {record['trained']['minutes']:.0f} minutes",
-                "command": record["command"],
-                **{
-                    who: {
-                        key: {k: record[who][key][k] for k in ("mean", "ci95", "n")}
-                        for key, _ in METRICS
-                        if (record[who].get(key) or {}).get("ci95")
-                    }
-                    for who in ("method", "baseline")
-                },
+    entries = {}
+    for name, record in made:
+        task, _, rest = name.partition("-")
+        tables = {
+            who: {
+                key: {k: record[who][key][k] for k in ("mean", "ci95", "n")}
+                for key in columns(record, task)
+                if (record[who].get(key) or {}).get("ci95")
             }
-            for name, record in made
-            if name.endswith("-" + method)
-        ]
-        write_json(HERE.parent / "src" / "radiffuse" / "results" / f"{method}.json", entries)
+            for who in ("method", "baseline")
+        }
+        named = f"{rest}, {record['trained']['method']['minutes']:.0f} minutes"
+        entry = {"name": named, "command": record["command"], **tables}
+        entries.setdefault(method_of(record), []).append(entry)
+    for method, its in entries.items():
+        write_json(HERE.parent / "src" / "radiffuse" / "results" / f"{method}.json", its)
 
 
 def steps(record, name):
@@ -225,31 +264,94 @@ def _reconstruction_row(who, table, settings):
     return f"| {who} | {' | '.join(cells)} | {calls} | {seconds} |"
 
 
-def registration(record, name):
-    """One table: the method, then what stands beside it."""
-    trained = record["trained"]
-    minutes = {who: f"{t['minutes']:.0f} min, {t['images']} images" for who, t in trained.items()}
-    tables = {"method": record["method"], **record["baselines"]}
-    metrics = [m for m in record["method"] if m != "mse"]
+def columns(record, task):
+    """Names of the metrics that a table of a task shows, in order."""
+    if task == "generation":
+        return [key for key, _ in METRICS]
+    chosen = COLUMNS.get(task) or list(record["method"])
+    shown = [record["method"], *record["baselines"].values()]
+    return [key for key in chosen if any(key in table for table in shown)]
+
+
+def comparison(record, name, task):
+    """One table: the method, what stands beside it, and the truth itself where that says something."""
+    minutes = "; ".join(
+        f"{who.removeprefix('baseline-')} {its['minutes']:.0f} min, {its['images']} images"
+        for who, its in record["trained"].items()
+    )
+    held_out, settings = record["data"]["held_out"], record["settings"]
     lines = [
         f"### {name}",
         "",
-        f"`{record['trained_by']}`. Held out: {record['settings']['count']} pairs of "
-        f"{record['data']['held_out']['patients']} patients. `{record['command']}`. Trained: "
-        + "; ".join(f"{who} {what}" for who, what in minutes.items())
-        + ".",
+        f"`{record['trained_by']}`. Held out: {settings.get('count') or held_out['n']} cases "
+        f"of {held_out['patients']} patients ({', '.join(held_out['split'])}). "
+        f"`{record['command']}`. Trained: {minutes}."
+        + (f" {record['note']}" if record.get("note") else ""),
         "",
-        f"| | {' | '.join(metrics)} |",
-        "|---" * (len(metrics) + 1) + "|",
     ]
+    tables = {"method": record["method"], **record["baselines"]}
+    tables |= {"truth": record["reference"]} if record.get("reference") else {}
+    metrics = columns(record, task)
+    lines += [f"| | {' | '.join(metrics)} |", "|---" * (len(metrics) + 1) + "|"]
     for who, table in tables.items():
-        cells = []
-        for name_of in metrics:
-            metric = table.get(name_of, {})
-            low, high = metric.get("ci95", (0, 0))
-            shown = f"{metric.get('mean', 0):.3g} [{low:.3g}, {high:.3g}]"
-            cells.append(shown if "mean" in metric else "")
+        cells = [short(table.get(metric, {})) for metric in metrics]
         lines.append(f"| {who} | {' | '.join(cells)} |")
+    return [*lines, "", *level_lines(record), *referral(record)]
+
+
+def short(metric):
+    """A metric without its n: 0.742 [0.679, 0.8]."""
+    if metric.get("mean") is None:
+        return ""
+    low, high = metric.get("ci95") or (None, None)
+    return f"{metric['mean']:.3g}" + ("" if low is None else f" [{low:.3g}, {high:.3g}]")
+
+
+def level_lines(record):
+    """PSNR of a denoiser at every noise level."""
+    levels = record.get("levels")
+    if not levels:
+        return []
+    names = list(next(iter(levels.values())))
+    lines = ["PSNR at several noise levels, one model:", "", f"| | {' | '.join(names)} |"]
+    lines.append("|---" * (len(names) + 1) + "|")
+    for level, table in levels.items():
+        cells = [short(table[who].get("psnr", {})) for who in names]
+        lines.append(f"| {level} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def referral(record):
+    """Accuracy of what remains when the doubtful share is referred."""
+    curves = record.get("rejection")
+    if not curves:
+        return []
+    shares = [point["referred"] for point in next(iter(curves.values()))["curve"]]
+    lines = ["Accuracy of the cases that remain when a share is referred, the most doubtful first:"]
+    lines += ["", f"| referred | {' | '.join(f'{share:.0%}' for share in shares)} |"]
+    lines.append("|---" * (len(shares) + 1) + "|")
+    for who, each in curves.items():
+        cells = [f"{point['mean']:.3g}" if "mean" in point else "" for point in each["curve"]]
+        lines.append(f"| {who} (by {each['by']}) | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def lesions(record, name):
+    """Detection against size and contrast: the method, then its strongest baseline at that point."""
+    lines = [f"### Lesions of {name}", "", f"`{record['trained_by']}`", ""]
+    lines += [
+        "| radius mm | contrast | AUROC | voxel AP | best Dice | strongest baseline | its AP |"
+    ]
+    lines += ["|---|---|---|---|---|---|---|"]
+    for point in record["points"]:
+        best = point["settings"]["baseline"]
+        own = [
+            short(point["method"].get(key, {}))
+            for key in ("auroc", "pixel_average_precision", "dice_best")
+        ]
+        other = short(point["baselines"][best].get("pixel_average_precision", {}))
+        place = f"{point['radius_mm']:g} | {point['contrast']:g}"
+        lines.append(f"| {place} | {' | '.join(own)} | {best} | {other} |")
     return [*lines, ""]
 
 
@@ -286,7 +388,35 @@ def startup(record):
     return [*lines, ""]
 
 
+def of_task(found, task):
+    """Records whose file is named after a task, by what follows it."""
+    return [(k.removeprefix(f"{task}-"), v) for k, v in found.items() if k.startswith(f"{task}-")]
+
+
+def applications(found):
+    """A section for each application that has records."""
+    lines = []
+    for task, title in APPLICATIONS.items():
+        records = of_task(found, task)
+        lines += [f"## {title}", ""] if records else []
+        for name, record in records:
+            lines += comparison(record, name, task)
+        if task == "anomaly":
+            for name, record in of_task(found, "lesions"):
+                lines += lesions(record, name)
+    return lines
+
+
+def section(title, records, table):
+    """A heading and a table for each record, or nothing."""
+    lines = [f"## {title}", ""] if records else []
+    for name, record in records:
+        lines += table(record, name)
+    return lines
+
+
 def main():
+    found = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
     lines = [
         "# Measured results",
         "",
@@ -295,31 +425,14 @@ def main():
         "Errors of samplers on data whose answer is known: [samplers.md](samplers.md).",
         "",
     ]
-    found = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
-    rebuilt = [(k, v) for k, v in found.items() if k.startswith("reconstruction-")]
-    made = [(k, v) for k, v in found.items() if k.startswith("generation-")]
-    if made:
-        lines += ["## Generation", ""]
-        for name, record in made:
-            lines += generation(record, name.removeprefix("generation-"))
-        ledgers(made)
-    if rebuilt:
-        lines += ["## Reconstruction", ""]
-        for name, record in rebuilt:
-            lines += reconstruction(record, name.removeprefix("reconstruction-"))
+    lines += section("Generation", of_task(found, "generation"), generation)
+    lines += section("Quality against network calls", of_task(found, "steps"), steps)
+    for name, record in of_task(found, "steps"):
+        plot(record, HERE.parent / "docs" / f"{name}.svg")
+    lines += section("Reconstruction", of_task(found, "reconstruction"), reconstruction)
     if "scans" in found:
         lines += scans(found["scans"])
-    registered = [(k, v) for k, v in found.items() if k.startswith("registration-")]
-    if registered:
-        lines += ["## Registration", ""]
-        for name, record in registered:
-            lines += registration(record, name.removeprefix("registration-"))
-    curves = [(k, v) for k, v in found.items() if k.startswith("steps-")]
-    if curves:
-        lines += ["## Quality against network calls", ""]
-        for name, record in curves:
-            lines += steps(record, name)
-            plot(record, HERE.parent / "docs" / f"{name}.svg")
+    lines += applications(found)
     sections = {
         "peers_step": peers,
         "peers_fid": fid_against_minutes,
@@ -328,10 +441,12 @@ def main():
     }
     if set(sections) & set(found):
         lines += ["## Against peers, and start-up", ""]
-    for key, section in sections.items():
+    for key, table in sections.items():
         if key in found:
-            lines += section(found[key])
+            lines += table(found[key])
     write_text(HERE.parent / "docs" / "results.md", "\n".join(lines).rstrip() + "\n")
+    tasks = ("generation", *APPLICATIONS)
+    ledgers([item for item in found.items() if item[0].partition("-")[0] in tasks])
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from ..metrics.estimate import Metric, average_per_patient, proportion, refused
 from ..noise import derive
 from ..report.pictures import write_grid
 from ..tasks.anomaly import is_healthy
-from .asked import Asked, about, spread
+from .asked import Asked, about
 from .progress import progress_bar
 
 IMAGE_RATE, VOXEL_RATE = 0.05, 0.005
@@ -80,7 +80,7 @@ def evaluate_anomaly(
         check_labels(held_out, recipe.classes)
     if not processes.is_main():
         return {}
-    cases = held_out if asked.count is None else held_out.take(spread(len(held_out), asked.count))
+    cases = asked.chosen(held_out)
     truth = _truth(cases, recipe.healthy, asked.seed)
     predicted = _predict(recipe, objective, cases, asked.seed, asked.batch)
     own = Found(predicted["score"], predicted["anomaly"])

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .. import config
+from ..baselines.supervised import options_like
 from ..data.dataset import Cases
 from ..options import TrainOptions
 
@@ -34,6 +36,30 @@ class Asked:
     cache: Path | None = None
     weights: Path | None = None
     options: TrainOptions | None = None
+
+    def chosen(self, held_out: Cases) -> Cases:
+        """The cases to measure."""
+        if self.count is None or self.count >= len(held_out):
+            return held_out
+        return held_out.take(spread(len(held_out), self.count))
+
+    @property
+    def run(self) -> Path | None:
+        """Folder of the run, where trained baselines are kept; None where there is no cache."""
+        return None if self.cache is None else self.cache.parent
+
+    def budget(self, *same: str) -> TrainOptions:
+        """How long trained baselines train: `options`, or as long as the run.
+
+        Args:
+            same: further options of the run that they share.
+        """
+        if self.options is not None:
+            return self.options
+        assert self.run is not None, "without a cache there is no run to be like"
+        made_with = config.read_config(self.run / "config.toml")
+        run = config.build(TrainOptions, made_with.train, where=f"{self.run}: [train]")
+        return options_like(run, **{name: getattr(run, name) for name in same})
 
 
 def spread(n: int, count: int) -> list[int]:

@@ -8,15 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import config, processes
+from .. import processes
 from ..baselines.classification import PlainClassifier, ResNetClassifier
-from ..baselines.supervised import options_like, trained
+from ..baselines.supervised import trained
 from ..data.dataset import Cases, check_labels
 from ..errors import UserError
 from ..metrics.classification import classification, rejection_curve
 from ..metrics.estimate import Metric
 from ..noise import derive
-from ..options import TrainOptions
 from ..report.pictures import write_grid
 from .asked import Asked, about
 from .progress import progress_bar
@@ -67,11 +66,8 @@ def evaluate_classification(
     if "label" not in held_out.keys:
         raise UserError(f"{held_out.source}: no label to compare with; --map label=COLUMN")
     check_labels(held_out, recipe.classes)
-    if asked.count is not None and asked.count < len(held_out):
-        held_out = held_out.take([k * len(held_out) // asked.count for k in range(asked.count)])
-    plain = (
-        None if asked.cache is None else _resnet(recipe, train, asked.cache.parent, asked.options)
-    )
+    held_out = asked.chosen(held_out)
+    plain = _resnet(recipe, train, asked.run, asked) if asked.run else None
     if not processes.is_main():
         return {}
     answers = _ask(recipe, objective, plain, held_out, asked.seed, asked.batch)
@@ -144,14 +140,9 @@ def _ask(
     return answers
 
 
-def _resnet(
-    recipe: Any, train: Cases, folder: Path, options: TrainOptions | None
-) -> PlainClassifier:
+def _resnet(recipe: Any, train: Cases, folder: Path, asked: Asked) -> PlainClassifier:
     """A plain network of the sizes of the method's classifier, trained as long as the run."""
-    if options is None:
-        made_with = config.read_config(folder / "config.toml")
-        kept = config.build(TrainOptions, made_with.train, where=f"{folder}: [train]")
-        options = options_like(kept, batch=kept.batch, weight_decay=kept.weight_decay)
+    options = asked.budget("batch", "weight_decay")
     torch.manual_seed(derive(options.seed, "baseline"))
     network = ResNetClassifier(
         len(recipe.size),

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import config, processes
+from .. import processes
 from ..baselines.denoising import BlindSpot, means, tuned_means
-from ..baselines.supervised import direct_unet, options_like, trained
+from ..baselines.supervised import direct_unet, trained
 from ..data.cases import check_one_range
 from ..data.dataset import Cases
 from ..errors import UserError
@@ -20,7 +20,6 @@ from ..metrics.fidelity import nmse, psnr, ssim
 from ..metrics.regions import Regions, activity_bias, cnr, enl, homogeneous_regions
 from ..metrics.translation import correlation
 from ..noise import Seeded, derive
-from ..options import TrainOptions
 from ..report.pictures import write_grid
 from .asked import Asked, about
 from .progress import progress_bar
@@ -78,13 +77,8 @@ def evaluate_denoising(
     if "clean" not in held_out.keys:
         raise UserError(f"{held_out.source}: no clean image to compare with; --map clean=COLUMN")
     check_one_range(held_out, ("noisy", "clean"))
-    if asked.count is not None and asked.count < len(held_out):
-        held_out = held_out.take([k * len(held_out) // asked.count for k in range(asked.count)])
-    network = (
-        None
-        if asked.cache is None
-        else _blind_spot(recipe, train, asked.cache.parent, asked.options)
-    )
+    held_out = asked.chosen(held_out)
+    network = _blind_spot(recipe, train, asked.run, asked) if asked.run else None
     if not processes.is_main():
         return {}
     parts = held_out.batch(range(len(held_out)))
@@ -272,12 +266,9 @@ def _tuned(
 # --- baselines and pictures ----------------------------------------------------------------------
 
 
-def _blind_spot(recipe: Any, train: Cases, folder: Path, options: TrainOptions | None) -> BlindSpot:
+def _blind_spot(recipe: Any, train: Cases, folder: Path, asked: Asked) -> BlindSpot:
     """The blind-spot network of this run's windows, trained as long as the run in `folder`."""
-    if options is None:
-        made_with = config.read_config(folder / "config.toml")
-        kept = config.build(TrainOptions, made_with.train, where=f"{folder}: [train]")
-        options = options_like(kept)
+    options = asked.budget()
     seen = [side for side in recipe.size if side > 1]
     channels = recipe.channels
     torch.manual_seed(derive(options.seed, "baseline"))

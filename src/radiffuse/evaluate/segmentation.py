@@ -8,15 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import config, processes
+from .. import processes
 from ..baselines.segmentation import Segmenter
-from ..baselines.supervised import direct_unet, options_like, trained
+from ..baselines.supervised import direct_unet, trained
 from ..data.dataset import Cases
 from ..errors import UserError
 from ..label_maps import frequencies, likeliest, staple, vote
 from ..metrics.segmentation import BINS, doubt_of
 from ..noise import derive
-from ..options import TrainOptions
 from ..report.pictures import write_grid
 from .asked import Asked, about
 from .overlaps import Answer, measure
@@ -66,11 +65,10 @@ def evaluate_segmentation(
     """
     if "mask" not in held_out.keys:
         raise UserError(f"{held_out.source}: no mask to compare with; --map mask=COLUMN")
-    if asked.count is not None and asked.count < len(held_out):
-        held_out = held_out.take([k * len(held_out) // asked.count for k in range(asked.count)])
+    held_out = asked.chosen(held_out)
     parts = held_out.batch(range(len(held_out)))
     check_masks(held_out, parts, recipe.channels)
-    unet = None if asked.cache is None else _unet(recipe, train, asked.cache.parent, asked.options)
+    unet = _unet(recipe, train, asked.run, asked) if asked.run else None
     if not processes.is_main():
         return {}
     samples = max(1, int(recipe.samples))
@@ -172,11 +170,8 @@ def spacings_of(cases: Cases) -> tuple[list[tuple[float, ...]], str]:
     return [(1.0,) * len(image.size) for image in images], "voxels"
 
 
-def _unet(recipe: Any, train: Cases, folder: Path, options: TrainOptions | None) -> Segmenter:
-    if options is None:
-        made_with = config.read_config(folder / "config.toml")
-        kept = config.build(TrainOptions, made_with.train, where=f"{folder}: [train]")
-        options = options_like(kept)
+def _unet(recipe: Any, train: Cases, folder: Path, asked: Asked) -> Segmenter:
+    options = asked.budget()
     torch.manual_seed(derive(options.seed, "baseline"))
     size, labels = recipe.size, recipe.channels
     network = direct_unet(len(size), recipe.condition_channels, labels + 1, size, squash=False)

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import config, processes
-from ..baselines.supervised import Pix2Pix, Regression, direct_unet, options_like, trained
+from .. import processes
+from ..baselines.supervised import Pix2Pix, Regression, direct_unet, trained
 from ..data.dataset import Cases
 from ..errors import UserError
 from ..metrics.distribution import distances_between_sets
@@ -21,7 +21,6 @@ from ..metrics.fidelity import psnr, ssim
 from ..metrics.translation import correlation, lesion_contrast, shift
 from ..nn.critic import PatchCritic
 from ..noise import derive
-from ..options import TrainOptions
 from ..report.pictures import write_grid
 from .asked import Asked, about
 from .judge import Judge, judge
@@ -75,10 +74,8 @@ def evaluate_translation(
     for key in ("source", "target"):
         if key not in held_out.keys:
             raise UserError(f"{held_out.source}: no {key} to compare with; --map {key}=COLUMN")
-    if asked.count is not None and asked.count < len(held_out):
-        held_out = held_out.take([k * len(held_out) // asked.count for k in range(asked.count)])
-    folder = None if asked.cache is None else asked.cache.parent
-    simple = {} if folder is None else _baselines(train, folder, asked.options)
+    held_out = asked.chosen(held_out)
+    simple = _baselines(train, asked.run, asked) if asked.run else {}
     if not processes.is_main():
         return {}
     samples = max(1, int(getattr(recipe, "samples", 1)))
@@ -230,12 +227,9 @@ def _only_target(cases: Cases) -> Cases:
     return dataclasses.replace(cases, columns={"target": cases.columns["target"]})
 
 
-def _baselines(train: Cases, folder: Path, options: TrainOptions | None) -> dict[str, Any]:
+def _baselines(train: Cases, folder: Path, asked: Asked) -> dict[str, Any]:
     """Direct regression and a pix2pix-like GAN, trained as long as the run in `folder`."""
-    if options is None:
-        made_with = config.read_config(folder / "config.toml")
-        kept = config.build(TrainOptions, made_with.train, where=f"{folder}: [train]")
-        options = options_like(kept)
+    options = asked.budget()
     facts = train.facts()
     axes, size = len(facts.size["target"]), facts.size["target"]
     into, out = facts.channels["source"], facts.channels["target"]

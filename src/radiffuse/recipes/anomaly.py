@@ -39,8 +39,6 @@ __all__ = [
 
 SCHEDULES = {"linear": Discrete.linear, "cosine": Discrete.cosine}
 
-"""Karras et al. 2022, table 1: what lets a small network learn in few steps."""
-
 
 def device_of(objective: Any) -> torch.device:
     """Where the players are."""
