@@ -1,6 +1,6 @@
 """The baseline of classification: one residual network of the whole image, by cross-entropy."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -15,21 +15,12 @@ Batch = dict[str, Tensor]
 
 
 class ResNetClassifier(nn.Module):
-    """Logits (B, classes) of images (B, C, *S): `ResNet`, mean over space, one linear layer."""
+    """Logits (B, classes) of images (B, C, *S): `body`, mean over space, one linear layer."""
 
-    def __init__(
-        self,
-        axes: int,
-        channels: int,
-        classes: int,
-        width: int = 64,
-        blocks: Sequence[int] = (2, 2, 2, 2),
-        bottleneck: bool = False,
-        stem: int = 4,
-    ) -> None:
+    def __init__(self, body: ResNet, classes: int) -> None:
         super().__init__()
-        self.body = ResNet(axes, channels, width, blocks, bottleneck, stem)
-        self.leave = nn.Linear(self.body.out, classes)
+        self.body = body
+        self.leave = nn.Linear(body.out, classes)
 
     def forward(self, image: Tensor) -> Tensor:
         return self.leave(self.body.pooled(image))

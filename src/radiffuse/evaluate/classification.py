@@ -15,6 +15,7 @@ from ..data.dataset import Cases, check_labels
 from ..errors import UserError
 from ..metrics.classification import classification, rejection_curve
 from ..metrics.estimate import Metric
+from ..nn.resnet import ResNet
 from ..noise import derive
 from ..report.pictures import write_grid
 from .asked import Asked, about
@@ -144,15 +145,15 @@ def _resnet(recipe: Any, train: Cases, folder: Path, asked: Asked) -> PlainClass
     """A plain network of the sizes of the method's classifier, trained as long as the run."""
     options = asked.budget("batch", "weight_decay")
     torch.manual_seed(derive(options.seed, "baseline"))
-    network = ResNetClassifier(
+    body = ResNet(
         len(recipe.size),
         recipe.channels,
-        recipe.classes,
         recipe.width,
         recipe.prior_blocks,
         recipe.bottleneck,
         recipe.stem,
     )
+    network = ResNetClassifier(body, recipe.classes)
     plain = PlainClassifier(network, recipe.turn, recipe.flip)
     trained(plain, train, options, folder / "baseline-resnet")
     return plain
