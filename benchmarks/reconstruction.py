@@ -17,16 +17,17 @@ from pathlib import Path
 
 import bart
 import torch
+from recorded import RESULTS, brief
 
 from radiffuse.baselines.reconstruction import tune
+from radiffuse.baselines.unrolled import trained_unrolled
 from radiffuse.commands.source import open_source
-from radiffuse.evaluate.asked import Asked
-from radiffuse.evaluate.reconstruction import classical, evaluate_reconstruction
+from radiffuse.evaluate.asked import Asked, about
+from radiffuse.evaluate.reconstruction import classical, compare, evaluate_reconstruction
 from radiffuse.files import read_json, write_json
+from radiffuse.options import TrainOptions
 from radiffuse.recipes import index
 from radiffuse.run import command_line, environment, open_run
-
-HERE = Path(__file__).resolve().parent
 
 MEASUREMENTS = {
     "mri-1d-r4": {"measurement": "mri", "mask": "gaussian-columns", "acceleration": 4.0},
@@ -53,6 +54,12 @@ METHODS = {
     "pigdm": ("score-mri", {"solver": "pigdm", "steps": 25, "highest": 5.0}, MRI + CT + IMAGE),
 }
 """Name -> recipe, its settings (at most 50 network calls a draw), what it is tried on."""
+APART = ("classical", "supervised", "changed")
+"""Entries of methods without a prior."""
+CHANGED = {"mri-2d-r8": "mri-1d-r8", "mri-1d-r4": "mri-1d-r8"}
+"""Measurement -> the one that supervised networks of "changed" were trained for."""
+UNROLLED = 3
+"""Data-consistency steps."""
 
 
 def recipe_of(run, method, settings, measurement):
@@ -72,7 +79,7 @@ def middle_slices(cases, each):
     return cases.take(rows)
 
 
-def baselines_of(recipe, train):
+def classical_and_bart(recipe, train):
     """The library's classical methods, and BART's where it is installed."""
     found = classical(recipe, train, work=2000)
     if recipe.measurement == "mri" and shutil.which("bart"):
@@ -86,35 +93,62 @@ def baselines_of(recipe, train):
     return found
 
 
+def supervised(recipe, train, arguments, name):
+    """U-Nets without and with data consistency, trained for this measurement as long as asked for."""
+    options = TrainOptions(
+        minutes=arguments.minutes, learning_rate=1e-3, warmup=50, cooldown=0.3, ema=(0.05,)
+    )
+    folder = arguments.run / f"supervised-{name}"
+    return {
+        "unet": trained_unrolled(recipe, train, options, folder / "unet", 0),
+        "unet_consistent": trained_unrolled(
+            recipe, train, options, folder / "consistent", UNROLLED
+        ),
+    }
+
+
+def rivals_of(method, recipe, train, arguments, name):
+    """Methods without a prior; "changed" are supervised ones trained for another mask."""
+    if method == "classical":
+        return classical_and_bart(recipe, train)
+    if method == "supervised":
+        return supervised(recipe, train, arguments, name)
+    other = CHANGED[name]
+    known = dataclasses.replace(recipe, **MEASUREMENTS[other])
+    found = supervised(known, train, arguments, other)
+    return {f"{who} of {other}": rival for who, rival in found.items()}
+
+
 def entry(run, train, held_out, name, method, arguments):
-    """Measure one method on one measurement; classical methods are an entry of their own."""
+    """Measure one method on one measurement; methods without a prior share entries of their own."""
     kind, settings, _ = METHODS.get(method, METHODS["dds"])
     recipe = recipe_of(run, kind, settings, MEASUREMENTS[name])
-    rivals = baselines_of(recipe, train) if method == "classical" else {}
-    record = evaluate_reconstruction(
-        # beside classical methods the chain is of no interest, so it is short
-        dataclasses.replace(recipe, steps=2, samples=1)
-        if method == "classical"
-        else dataclasses.replace(recipe, samples=arguments.samples),
-        run.objective,
-        train,
-        held_out,
-        Asked(
-            count=len(held_out),
-            batch=arguments.batch,
-            folder_for_pictures=arguments.pictures and arguments.pictures / f"{name}-{method}",
-        ),
-        baselines=rivals,
+    asked = Asked(
+        count=len(held_out),
+        batch=arguments.batch,
+        folder_for_pictures=arguments.pictures and arguments.pictures / f"{name}-{method}",
     )
-    tables = record["baselines"] if method == "classical" else {method: record["method"]}
-    for table in tables.values():
-        for metric in table.values():
-            metric.pop("per_patient", None)
+    if method in APART:
+        rivals = rivals_of(method, recipe, train, arguments, name)
+        return {
+            "metrics": brief(compare(recipe, held_out, rivals, asked)),
+            "settings": {"minutes": arguments.minutes} if method == "supervised" else {},
+            "data": about(train, held_out),
+        }
+    recipe = dataclasses.replace(recipe, samples=arguments.samples)
+    record = evaluate_reconstruction(recipe, run.objective, train, held_out, asked, baselines={})
     return {
-        "metrics": tables,
+        "metrics": {method: brief(record["method"])},
         "settings": {**record["settings"], **settings},
         "data": record["data"],
     }
+
+
+def fits(method, name):
+    """Whether a method is tried on a measurement."""
+    if method == "changed":
+        return name in CHANGED
+    return method in APART or MEASUREMENTS[name]["measurement"] in METHODS[method][2]
 
 
 def main():
@@ -125,24 +159,22 @@ def main():
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--batch", type=int, default=10)
     parser.add_argument("--measurements", nargs="*", default=list(MEASUREMENTS))
-    parser.add_argument("--methods", nargs="*", default=["classical", *METHODS])
+    parser.add_argument("--methods", nargs="*", default=[*APART, *METHODS])
+    parser.add_argument("--minutes", type=float, default=40, help="of each supervised network")
     parser.add_argument("--pictures", type=Path)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     run = open_run(arguments.run)
     cases = open_source(run.config.data)
     train, held_out = cases.split("train"), middle_slices(cases.held_out(), arguments.each)
-    out = arguments.json or HERE / "results" / f"reconstruction-{arguments.name}.json"
+    out = arguments.json or RESULTS / f"reconstruction-{arguments.name}.json"
     results = read_json(out) if out.is_file() else {"entries": {}}
     results["command"] = command_line(sys.argv).removeprefix("radiffuse ")
     results["prior"] = {"trained_by": run.manifest["command"], "sha256": run.model_sha256}
     results["environment"] = environment()
     for name in arguments.measurements:
         for method in arguments.methods:
-            fits = MEASUREMENTS[name]["measurement"]
-            if method != "classical" and fits not in METHODS[method][2]:
-                continue
-            if method in results["entries"].setdefault(name, {}):
+            if not fits(method, name) or method in results["entries"].setdefault(name, {}):
                 continue
             torch.manual_seed(0)
             found = entry(run, train, held_out, name, method, arguments)

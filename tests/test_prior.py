@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from radiffuse import cli
-from radiffuse.evaluate.reconstruction import Spreads
+from radiffuse.commands.source import open_source
+from radiffuse.evaluate.asked import Asked
+from radiffuse.evaluate.reconstruction import Spreads, compare
 from radiffuse.run import open_run
 
 DATA = "brains:count=30,size=32"
@@ -87,6 +89,17 @@ def test_settings_change_the_measurement_and_are_recorded(adopted, tmp_path):
     assert {"first", "non_local_means", "total_variation"} == set(record["baselines"])
     assert 0 <= record["method"]["coverage90"]["mean"] <= 1
     assert record["settings"]["network_calls_per_draw"] == pytest.approx(3)  # and one to finish
+
+
+def test_methods_without_a_prior_are_measured_on_the_same_scans(adopted, tmp_path):
+    words = ["evaluate", str(adopted), "--count", "3", "--samples", "1", "--steps", "2"]
+    assert cli.main([*words, "--out", str(tmp_path / "metrics.json")]) == 0
+    record = json.loads((tmp_path / "metrics.json").read_text())
+    run = open_run(adopted)
+    cases = open_source(run.config.data)
+    rivals = {"again": lambda measurement, first: first}
+    alone = compare(run.recipe, cases.held_out(), rivals, Asked(count=3, batch=2))
+    assert alone["first"] == alone["again"] == record["baselines"]["first"]
 
 
 def test_conformal_coverage_is_that_of_patients_not_fitted_on():
