@@ -272,6 +272,7 @@ def test_evaluation_sets_every_method_beside_doing_nothing(tmp_path):
     before, best = record["baselines"]["unregistered"], record["baseline"]
     assert best["dice"]["mean"] > before["dice"]["mean"]
     assert best["frames_psnr"]["mean"] > before["frames_psnr"]["mean"]
+    assert best["end_point_error"]["mean"] < before["end_point_error"]["mean"]
     assert record["method"]["dice"]["n"] == len(set(held_out.patients))
     assert {"dice_1", "correlation", "mse", "folded", "seconds_per_pair"} <= set(record["method"])
     assert (tmp_path / "registration.png").is_file() and (tmp_path / "path.png").is_file()
@@ -377,6 +378,15 @@ def test_embedded_motion_has_known_frames_from_moving_to_fixed():
     assert torch.equal(batch["frames"][:, -1:], batch["fixed"])
     steps = (batch["frames"] - batch["frames"][:, :1]).square().flatten(2).mean(2)
     assert (steps.diff(dim=1) > 0).all(), "each frame is further from the first"
+
+
+@pytest.mark.parametrize("data", ["brains:count=3,size=64", "brains3d:count=1,size=32"])
+def test_embedded_motion_has_the_field_that_pulls_moving_onto_fixed(data):
+    batch = open_cases(f"{data},noise=0,pairs=motion").batch([0])
+    moving, fixed, field = batch["moving"], batch["fixed"], batch["field"]
+    before, after = (fixed - moving).abs().mean(), (fixed - warp(moving, field)).abs().mean()
+    wrong = (fixed - warp(moving, -field)).abs().mean()
+    assert after < 0.5 * before < 0.5 * wrong
 
 
 def test_embedded_people_share_no_person_across_pairs():

@@ -176,7 +176,7 @@ def make_case(
     if affine is None:
         affine = _volume_affine(options.size) if volumes else _slice_affine(options.size, height)
     shape = (options.size,) * (3 if volumes else 2)
-    points = _points(affine, shape)
+    points = points_of(affine, shape)
     where = who.to_template(points if pulled is None else points + pulled(points))
     fine = where if volumes else _finer(where, shape)
     maps = sample(template(), fine, TEMPLATE_ORIGIN, 1.0)
@@ -214,7 +214,7 @@ def _volume_affine(size: int) -> Tensor:
     return affine
 
 
-def _points(affine: Tensor, shape: tuple[int, ...]) -> Tensor:
+def points_of(affine: Tensor, shape: tuple[int, ...]) -> Tensor:
     """World coordinates `(P, 3)` of the voxels."""
     axes = [torch.arange(n, dtype=torch.float64) for n in (*shape, 1)[:3]]
     index = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, 2)

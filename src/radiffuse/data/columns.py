@@ -25,7 +25,7 @@ CACHE_BYTES = 1 << 30
 """Decoded images of one file column are kept in memory up to this many bytes."""
 
 _MASKS = {"mask", "masks", "seg", "segmentation", "vessel", "tissue", "lesion"}
-_RAW = {"coords", "points", "kspace"}
+_RAW = {"coords", "points", "kspace", "field"}
 
 
 def names_mask(name: str) -> bool:

@@ -2,7 +2,8 @@
 
 `people`: moving and fixed are two subjects of `brains`, slices at the same height. `motion`: fixed is
 the same subject pulled by a smooth displacement u of a few mm, and `frames` are the states between,
-pulled by t u for t from 0 to 1, both ends included; noise is drawn anew for every frame.
+pulled by t u for t from 0 to 1, both ends included; noise is drawn anew for every frame. `field` is u
+in voxels: fixed at x shows what moving shows at x + u(x).
 """
 
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .anatomy import CELL_MM, CELLS, FIELD_ORIGIN, _smooth, generator, sample
-from .brains import LEVELS, BrainOptions, Case, make_case
+from .brains import LEVELS, BrainOptions, Case, make_case, points_of
 from .columns import ArrayColumn, Column
 from .table import Table
 
@@ -40,7 +41,7 @@ def motion_of(seed: int, person: int, volumes: bool) -> Motion:
 
 
 def open_pairs(name: str, volumes: bool, options: BrainOptions, seed: int, about: str) -> Table:
-    """The data set called `name`: keys moving, fixed, moving_mask, fixed_mask (tissue), and frames."""
+    """The data set called `name`: moving, fixed, moving_mask, fixed_mask (tissue); frames and field."""
     make = _people if options.pairs == "people" else _motion
     made = [make(index, volumes, options, seed) for index in range(options.count)]
     affines = torch.stack([series[0].affine for series in made])
@@ -55,6 +56,8 @@ def open_pairs(name: str, volumes: bool, options: BrainOptions, seed: int, about
         columns["frames"] = ArrayColumn(
             frames, "image", f"{name}: frames", affines, "MR", (0.0, 255.0)
         )
+        fields = [_field(k, one[0], volumes, seed) for k, one in enumerate(made)]
+        columns["field"] = ArrayColumn(torch.stack(fields), "raw", f"{name}: field")
     return Table(
         source=name,
         ids=tuple(series[0].name for series in made),
@@ -71,6 +74,15 @@ def _people(index: int, volumes: bool, options: BrainOptions, seed: int) -> list
     rows = numbers if volumes else tuple(n * len(LEVELS) + level for n in numbers)
     first = make_case(rows[0], volumes, options, seed)
     return [first, make_case(rows[1], volumes, options, seed, affine=first.affine)]
+
+
+def _field(index: int, case: Case, volumes: bool, seed: int) -> Tensor:
+    """The motion of a case on its grid, (n, *S) in voxels."""
+    size = tuple(case.images["t1"].shape)
+    motion = motion_of(seed, index if volumes else index // len(LEVELS), volumes)
+    mm = motion(points_of(case.affine, size))
+    voxels = mm @ torch.linalg.inv(case.affine[:3, :3]).to(mm).T
+    return voxels.T[: len(size)].reshape(len(size), *size).float()
 
 
 def _motion(index: int, volumes: bool, options: BrainOptions, seed: int) -> list[Case]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..baselines.registration import CLASSICAL, Direct
 from ..data.dataset import Cases
+from ..metrics.deformation import end_point_error
 from ..metrics.estimate import Metric, average, average_per_patient, refused
 from ..metrics.fidelity import nmse, psnr
 from ..metrics.overlap import dice_of_patients, labels_in
@@ -37,8 +38,9 @@ def evaluate_registration(
     Dice (with `moving_mask` and `fixed_mask`) counts all slices of a patient together, for each label
     and averaged over the labels there are; every other metric is averaged over a patient's pairs. Where
     the data hold `frames`, the ones between the ends are compared with the path of the method, and with
-    the field of the others scaled by t. "baseline" is the classical method of the highest Dice (without
-    masks: of the highest correlation); "unregistered" among "baselines" is what there was before.
+    the field of the others scaled by t; where they hold the true `field`, fields are compared with it.
+    "baseline" is the classical method of the highest Dice (without masks: of the highest correlation);
+    "unregistered" among "baselines" is what there was before.
 
     Args:
         recipe, objective: a trained method.
@@ -107,6 +109,8 @@ class _Score:
             metrics[name] = average_per_patient(values.tolist(), self.patients)
         if "frames" in self.data:
             metrics |= self._between(fields, frames)
+        if "field" in self.data:
+            metrics["end_point_error"] = self._error(fields)
         if seconds is not None:
             metrics["seconds_per_pair"] = average(torch.tensor(seconds))
         return metrics
@@ -125,6 +129,15 @@ class _Score:
             },
         }
         return {name: _of_patients(values) for name, values in by_name.items()}
+
+    def _error(self, fields: Tensor) -> Metric:
+        """Mean distance from the true field in voxels, in the tissue where that is known."""
+        truth = self.data["field"]
+        if truth.shape != fields.shape:
+            return refused(f"the true field has shape {tuple(truth.shape[1:])}", 0)
+        tissue = self.data["fixed_mask"] > 0 if "fixed_mask" in self.data else None
+        values = end_point_error(fields, truth, tissue)
+        return average_per_patient(values.tolist(), self.patients)
 
     def _between(self, fields: Tensor, frames: Tensor | None) -> dict[str, Metric]:
         """PSNR and NMSE (in [0, 1]) of the frames between the ends."""
