@@ -215,5 +215,5 @@ def _like(cases: Cases, row: int, task: Task, key: str = "") -> Image:
     keys = [key for key in wanted if key in cases.image_keys]
     if keys:
         return cases.image(row, keys[0])
-    size = cases.batch([row])[task.given[0]].shape[2:]
-    return Image(torch.zeros(1, *size), None, range=(0.0, 1.0), format=".nii.gz")
+    given = cases.columns[task.given[0]].image(cases.rows[row])
+    return Image(torch.zeros(1, *given.size), given.affine, range=(0.0, 1.0), format=".nii.gz")

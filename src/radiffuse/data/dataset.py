@@ -40,8 +40,8 @@ def open_cases(
     Args:
         path: NAME.npz (one case per row, or MedMNIST), a folder with cases.csv, a Decathlon
             dataset.json, a folder of images (sub-folders are classes, or train / val / test), a
-            DICOM folder, one image file, a fastMRI .h5, or "brains" / "brains3d" for embedded
-            brains, with options as in "brains:count=200,size=96".
+            DICOM folder, one image file, a fastMRI or ISMRMRD .h5, or "brains" / "brains3d" for
+            embedded brains, with options as in "brains:count=200,size=96".
         mapping: key -> column. Only these keys, and "label", remain.
         range: stored values that become [-1, 1], for every image key or by key. Without it the
             range that files declare (8 bit: 0 to 255), else one from training cases, with a notice.

@@ -38,7 +38,9 @@ def open_table(path: Path) -> Table:
         if name.endswith((".npz", ".npy")):
             return open_arrays(path)
         if name.endswith((".h5", ".hdf5")):
-            return open_fastmri(path)
+            from .ismrmrd import is_ismrmrd, open_ismrmrd
+
+            return open_ismrmrd(path) if is_ismrmrd(path) else open_fastmri(path)
         if name.endswith(".csv"):
             return open_csv(path)
         if name.endswith(".json"):
