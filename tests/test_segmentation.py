@@ -96,9 +96,10 @@ def test_the_likeliest_label_need_not_have_the_majority():
 class TwoModes(Denoiser):
     """Exact E[x_0 | x_t, image] where the mask is `image > 0.2` or `image > 0.6`, equally likely."""
 
-    def __init__(self, like, absent):
+    def __init__(self, like, absent, scale):
         super().__init__()
-        self.schedule, self.predicts, self.absent = like.schedule, like.predicts, absent
+        self.schedule, self.predicts = like.schedule, like.predicts
+        self.absent, self.scale = absent, scale
         self.told = []
 
     def forward(self, x_t, t):
@@ -107,7 +108,8 @@ class TwoModes(Denoiser):
     def given(self, x_t, t, image):
         self.told.append(image)
         alpha, sigma = (v.double() for v in self.schedule(t, x_t))
-        modes = [encode((image > level).long(), 1, self.absent).double() for level in (0.2, 0.6)]
+        masks = [(image > level).long() for level in (0.2, 0.6)]
+        modes = [self.scale * encode(mask, 1, self.absent).double() for mask in masks]
         logs = [-((x_t - alpha * m) ** 2 / (2 * sigma**2)).flatten(1).sum(1) for m in modes]
         weight = torch.softmax(torch.stack(logs, 1), 1)
         flat = weight[:, :1] * modes[0].flatten(1) + weight[:, 1:] * modes[1].flatten(1)
@@ -121,7 +123,9 @@ def two_modes(recipe, count):
     """An image of three grey levels, `count` times, and an objective that knows its two masks."""
     image = torch.full((1, 1, 8, 8), -1.0)
     image[..., 1:7, 1:7], image[..., 3:5, 3:5] = 0.4, 0.8
-    exact = SimpleNamespace(network=TwoModes(recipe.network(), recipe.absent), players={})
+    exact = SimpleNamespace(
+        network=TwoModes(recipe.network(), recipe.absent, recipe.scale), players={}
+    )
     return exact, image.expand(count, -1, -1, -1)
 
 
@@ -152,6 +156,16 @@ def test_the_ensemble_is_the_mean_of_draws_of_both_modes(preset):
     law = generalised_energy(made["mask"][:, None], references, 1)
     alone = generalised_energy(made["mask"][:1, None], references, 1)
     assert float(law) < 0.02 < 0.3 < float(alone)
+
+
+def test_a_smaller_x_0_is_the_same_mask():
+    mask = torch.randint(0, 2, (2, 1, 8, 8))
+    batch = {"image": torch.rand(2, 1, 8, 8), "mask": mask}
+    for scale in (1.0, 0.1):
+        recipe = dataclasses.replace(fitted(SegmentationEnsembles.small()), scale=scale)
+        x_0 = recipe.clean(batch)
+        assert float(x_0.abs().max()) == pytest.approx(scale)
+        assert torch.equal(recipe.answer(x_0)["mask"], mask)
 
 
 def test_one_seed_makes_one_mask_and_the_image_stays_clean():

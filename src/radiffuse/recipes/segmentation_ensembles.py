@@ -67,6 +67,9 @@ class SegmentationEnsembles(Conditional):
     """Further image keys that the network is told, other contrasts of the same place."""
     absent: float = 0.0
     """Value of x_0 where a label is not; where it is, the value is 1."""
+    scale: float = 1.0
+    """Factor on x_0. Large structures show through much noise; a smaller x_0 is hidden by it sooner, so
+    that more of the training is where the image must decide (Chen et al. 2023, section 3.2)."""
     betas: Literal["linear", "cosine"] = "linear"
     """The list of betas."""
     timesteps: int = 1000
@@ -121,15 +124,15 @@ class SegmentationEnsembles(Conditional):
         mask = batch[self.made]
         check_same_size("image", batch["image"].shape[2:], self.made, mask.shape[2:])
         check_labels(mask, self.channels)
-        return encode(mask, self.channels, self.absent)
+        return self.scale * encode(mask, self.channels, self.absent)
 
     def answer(self, x_0: Tensor) -> Batch:
-        foreground = probabilities(x_0.float(), self.absent)
+        foreground = probabilities(x_0.float() / self.scale, self.absent)
         return {self.made: likeliest(foreground), "probability": foreground}
 
     def fitted(self, facts: "Facts") -> Self:
         """As `Conditional`; `data_std` is the root mean square of x_0 where labels are +1 and -1."""
-        return dataclasses.replace(super().fitted(facts), data_std=self.data_std or 1.0)
+        return dataclasses.replace(super().fitted(facts), data_std=self.data_std or self.scale)
 
     # --- the diffusion -------------------------------------------------------------------------
 
@@ -152,15 +155,16 @@ class SegmentationEnsembles(Conditional):
         return kind(network, times, self.weight(), self.clean, self.condition)
 
     def denoiser(self, objective: Told, batch: Batch) -> Denoiser:
-        """As `Conditional`, the estimate kept to [-1, 1]."""
+        """As `Conditional`, the estimate kept to `scale` times [-1, 1]."""
         check_stride(batch["image"].shape[2:], self.stride, "--multiples or --patch in training")
-        return Clipped(super().denoiser(objective, batch))
+        return Clipped(super().denoiser(objective, batch), -self.scale, self.scale)
 
     @classmethod
     def small(cls) -> Self:
         return cls(
             **{**SMALL, "multiples": (1, 2, 4, 4), "attention": (3,)},
             absent=-1.0,
+            scale=0.1,
             betas="cosine",
             **PRECONDITIONED,
             learned_variance=False,
