@@ -97,7 +97,7 @@ class DiffSCM(Anomaly):
 
     @classmethod
     def small(cls) -> Self:
-        # at the paper's depth of 0.75 a network trained half an hour loses the identity of an image
+        # the paper's depth of 0.75 separates worse after so short a training (docs/anomaly.md)
         return cls(**SMALL_FIELDS, tokens=64, depth=0.5, steps=25)
 
     @classmethod
