@@ -1,8 +1,15 @@
-"""What the tests of the command line share."""
+"""What the tests share: one seed for every test, and the command line's refusals."""
 
 import pytest
+import torch
 
 from radiffuse import cli
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Every test draws the same numbers, whichever ran before it."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture
