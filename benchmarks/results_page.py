@@ -380,6 +380,20 @@ def scans(record):
     return [*lines, ""]
 
 
+def simplex(record):
+    size = " x ".join(map(str, record["size"]))
+    compiled = "compiled by numba" if record["numba"] else "pure Python: numba was not installed"
+    lines = ["### Simplex noise", ""]
+    lines += [
+        f"Fields of {size}, {record['octaves']} octaves, {record['threads']} thread; "
+        f"`python benchmarks/simplex.py`. The opensimplex package here is {compiled}.",
+        "",
+    ]
+    lines += ["| | milliseconds a field |", "|---|---|"]
+    lines += [f"| {name} | {ms:.3g} |" for name, ms in record["milliseconds_per_field"].items()]
+    return [*lines, ""]
+
+
 def startup(record):
     lines = ["### Start-up", "", f"Medians of {record['rounds']} rounds; `{record['command']}`", ""]
     lines += ["| | seconds |", "|---|---|"]
@@ -437,6 +451,7 @@ def main():
         "peers_step": peers,
         "peers_fid": fid_against_minutes,
         "operators": operators,
+        "simplex": simplex,
         "startup": startup,
     }
     if set(sections) & set(found):
