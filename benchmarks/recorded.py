@@ -17,7 +17,7 @@ def radiffuse(*words, processes=1):
     start = [sys.executable, "-m"]
     if processes > 1:
         start += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
-    threads = max(1, (os.cpu_count() or 1) // processes)
+    threads = max(1, len(os.sched_getaffinity(0)) // processes)
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     subprocess.run(
         [*start, "radiffuse", *(str(word) for word in words)], check=True, env=environment

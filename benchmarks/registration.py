@@ -10,6 +10,7 @@ A run that exists is gone on with. Numbers: benchmarks/results/registration-SET-
 
 import argparse
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,7 +42,8 @@ def elastix(moving, fixed, spacing_mm):
     _, found = itk.elastix_registration_method(
         still, as_itk(moving), parameter_object=parameters, log_to_console=False
     )
-    field = itk.transformix_deformation_field(still, found)
+    with tempfile.TemporaryDirectory() as folder:  # where it leaves a copy of the field
+        field = itk.transformix_deformation_field(still, found, output_directory=folder)
     mm = torch.from_numpy(np.asarray(field).T.copy())
     return mm / torch.tensor(spacing_mm).reshape(-1, *[1] * fixed.ndim)
 

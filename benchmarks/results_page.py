@@ -28,14 +28,8 @@ COLUMNS = {
         *("dice_fitted", "dice_best", "psnr_healthy", "psnr_outside"),
     ),
     "segmentation": (
-        *(
-            "dice",
-            "hd95",
-            "surface_dice",
-            "ece",
-            "energy_distance",
-            "uncertainty_error_correlation",
-        ),
+        *("dice", "hd95", "surface_dice", "generalised_energy", "ece"),
+        "uncertainty_error_correlation",
     ),
     "classification": ("accuracy", "balanced_accuracy", "f1", "auroc", "ece"),
     "translation": (
@@ -44,7 +38,8 @@ COLUMNS = {
     ),
     "denoising": ("psnr", "ssim", "cnr", "enl", "deviation_correlation"),
     "registration": (
-        *("dice", "dice_1", "dice_2", "dice_3", "correlation", "folded", "seconds_per_pair"),
+        *("dice", "dice_1", "dice_2", "dice_3", "correlation", "end_point_error"),
+        *("frames_psnr", "folded", "seconds_per_pair"),
     ),
 }
 """Metrics that the table of a task shows; the JSON has them all."""
@@ -253,11 +248,7 @@ def reconstruction(record, name):
 
 def _reconstruction_row(who, table, settings):
     names = ("psnr", "ssim", "nmse", "psnr_sample", "coverage90", "coverage90_conformal")
-    cells = []
-    for name in names:
-        metric = table.get(name, {})
-        low, high = metric.get("ci95", (0, 0))
-        cells.append(f"{metric['mean']:.3g} [{low:.3g}, {high:.3g}]" if "mean" in metric else "")
+    cells = [short(table.get(name, {})) for name in names]
     ours = "psnr_sample" in table
     calls = f"{settings['network_calls_per_draw']:.0f} x {settings['samples']}" if ours else ""
     seconds = f"{settings['seconds_per_draw']:.1f}" if ours else ""
@@ -268,7 +259,7 @@ def columns(record, task):
     """Names of the metrics that a table of a task shows, in order."""
     if task == "generation":
         return [key for key, _ in METRICS]
-    chosen = COLUMNS.get(task) or list(record["method"])
+    chosen = COLUMNS[task]
     shown = [record["method"], *record["baselines"].values()]
     return [key for key in chosen if any(key in table for table in shown)]
 

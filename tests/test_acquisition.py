@@ -116,7 +116,6 @@ def test_reading_gives_back_what_was_simulated_in_its_own_scale(brain):
 
 
 def test_noise_is_estimated_from_the_edge_of_kspace():
-    torch.manual_seed(0)
     mask = gaussian_columns((64, 64), 3.0, 8, [1]).mask
     z = torch.randn(1, 6, 64, 64, dtype=torch.complex64) * 0.02 * math.sqrt(2)
     middle = torch.zeros(64, 64)

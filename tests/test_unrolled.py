@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-import pytest
 import torch
 from torch import nn
 
 from radiffuse.acquisition import MRI
 from radiffuse.baselines.unrolled import Refiner, Scans, Unrolled, trained_unrolled
+from radiffuse.data.scan import spread
 from radiffuse.inverse import Measurement
 from radiffuse.metrics.fidelity import nmse
 from radiffuse.operators import Mask
@@ -60,11 +60,10 @@ class Constant(nn.Module):
         return torch.full_like(x, self.value) - x
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
-def test_a_step_is_the_closed_form_between_measurement_and_network(dtype):
+def test_a_step_is_the_closed_form_between_measurement_and_network():
     """Of a mask: (y/s^2 + D/r^2) / (1/s^2 + 1/r^2) where measured, D elsewhere."""
     mask = (torch.arange(16.0).reshape(1, 1, 4, 4) % 3 == 0).float()
-    x = torch.rand(1, 1, 4, 4).to(dtype) + 0.1
+    x = torch.rand(1, 1, 4, 4)
     measurement = Measurement(mask * x, Mask(mask), std=0.1)
     refiner = Refiner(Constant(0.5), spread=0.2)
     found = Unrolled(refiner, steps=1)(measurement, x)
@@ -97,9 +96,7 @@ def test_scans_are_measured_once_and_spread_over_patients():
 
     scans = Scans(Pictures(discs(20)), acquire, together=8, most=18)
     assert len(scans) == 3 and [len(group) for group in scans.groups] == [6, 6, 6]
-    assert sorted(row for group in scans.groups for row in group) == [
-        k * 20 // 18 for k in range(18)
-    ]
+    assert sorted(row for group in scans.groups for row in group) == spread(20, 18)
     assert scans.groups[0][1] - scans.groups[0][0] >= 3
     first, again = scans.scan(1), scans.scan(1)
     assert first[0] is again[0] and asked == [6]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ..acquisition import Acquired
 from ..batches import Readable
+from ..data.scan import spread
 from ..inverse import Measurement
 from ..noise import derive
 from ..options import TrainOptions
@@ -51,9 +52,8 @@ class Scans:
         most: int = MOST,
     ) -> None:
         self.cases, self.acquire = cases, acquire
-        count = min(len(cases), most)
-        rows = [place * len(cases) // count for place in range(count)]
-        groups = math.ceil(count / together)
+        rows = spread(len(cases), most)
+        groups = math.ceil(len(rows) / together)
         # neighbours are slices of one patient: a group takes every so-many-th
         self.groups = [rows[first::groups] for first in range(groups)]
         self.kept: dict[int, tuple[Acquired, Tensor]] = {}
@@ -74,7 +74,7 @@ class Scans:
 
 
 class Refiner(nn.Module):
-    """D(x) = x + U(x) of magnitudes (B, 1, *S), and r^2, how far to trust it."""
+    """D(x) = x + U(x) of images (B, 1, *S), and r^2, how far to trust it."""
 
     def __init__(self, network: nn.Module, spread: float = 0.05) -> None:
         super().__init__()
@@ -108,21 +108,18 @@ class Unrolled:
         errors = []
         for group in batch["group"].tolist():
             acquired, truth = self.scans(group)
-            x = self.reconstruct(acquired.measurement, acquired.first)
-            errors.append(F.l1_loss(x.abs() if x.is_complex() else x, truth))
+            errors.append(F.l1_loss(self.reconstruct(acquired.measurement, acquired.first), truth))
         yield "network", torch.stack(errors).mean()
 
     def reconstruct(self, measurement: Measurement, first: Tensor) -> Tensor:
-        """The image (B, 1, *S), real or complex as `first`, the plain reconstruction."""
+        """The image (B, 1, *S) from `first`, the plain reconstruction."""
         x = first
         for _ in range(max(1, self.steps)):
-            magnitude = x.abs() if x.is_complex() else x
-            better, r2 = self.players["network"](magnitude)
-            x = better.float() * torch.sgn(x) if x.is_complex() else better.float()
+            x, r2 = self.players["network"](x)
             if self.steps:
                 with torch.autocast(x.device.type, enabled=False):
-                    x = measurement.nearest(x, r2.float(), CONJUGATE_GRADIENTS)
-        return x
+                    x = measurement.nearest(x.float(), r2.float(), CONJUGATE_GRADIENTS)
+        return x.float()
 
     def __call__(self, measurement: Measurement, first: Tensor) -> Tensor:
         with torch.no_grad():
@@ -135,7 +132,7 @@ def trained_unrolled(
     """Train (or go on with, or find in `folder`) a supervised network for a recipe's measurement.
 
     Args:
-        recipe: a reconstruction recipe of grey images; says what is measured.
+        recipe: a reconstruction recipe of real grey images; says what is measured.
         train: training images.
         options: of the training; a step takes one group of `Scans`.
         folder: of this network.

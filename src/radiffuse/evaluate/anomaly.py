@@ -97,7 +97,7 @@ def evaluate_anomaly(
         "calibration": calibration(own, truth),
         "cases": _cases(cases, own, truth),
         "task": "anomaly",
-        "data": about(train, held_out),
+        "data": about(train, cases),
         "command": asked.command,
         "settings": {
             "count": len(cases),

@@ -44,9 +44,10 @@ class Asked:
         return held_out.take(spread(len(held_out), self.count))
 
     @property
-    def run(self) -> Path | None:
-        """Folder of the run, where trained baselines are kept; None where there is no cache."""
-        return None if self.cache is None else self.cache.parent
+    def run(self) -> Path:
+        """Folder of the run, where trained baselines are kept; only where there is a cache."""
+        assert self.cache is not None
+        return self.cache.parent
 
     def budget(self, *same: str) -> TrainOptions:
         """How long trained baselines train: `options`, or as long as the run.
@@ -56,7 +57,6 @@ class Asked:
         """
         if self.options is not None:
             return self.options
-        assert self.run is not None, "without a cache there is no run to be like"
         made_with = config.read_config(self.run / "config.toml")
         run = config.build(TrainOptions, made_with.train, where=f"{self.run}: [train]")
         return options_like(run, **{name: getattr(run, name) for name in same})

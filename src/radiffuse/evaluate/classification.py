@@ -18,7 +18,7 @@ from ..metrics.estimate import Metric
 from ..nn.resnet import ResNet
 from ..noise import derive
 from ..report.pictures import write_grid
-from .asked import Asked, about
+from .asked import Asked, about, spread
 from .progress import progress_bar
 
 SHOWN = 6
@@ -68,7 +68,7 @@ def evaluate_classification(
         raise UserError(f"{held_out.source}: no label to compare with; --map label=COLUMN")
     check_labels(held_out, recipe.classes)
     held_out = asked.chosen(held_out)
-    plain = _resnet(recipe, train, asked.run, asked) if asked.run else None
+    plain = _resnet(recipe, train, asked) if asked.cache else None
     if not processes.is_main():
         return {}
     answers = _ask(recipe, objective, plain, held_out, asked.seed, asked.batch)
@@ -141,7 +141,7 @@ def _ask(
     return answers
 
 
-def _resnet(recipe: Any, train: Cases, folder: Path, asked: Asked) -> PlainClassifier:
+def _resnet(recipe: Any, train: Cases, asked: Asked) -> PlainClassifier:
     """A plain network of the sizes of the method's classifier, trained as long as the run."""
     options = asked.budget("batch", "weight_decay")
     torch.manual_seed(derive(options.seed, "baseline"))
@@ -155,7 +155,7 @@ def _resnet(recipe: Any, train: Cases, folder: Path, asked: Asked) -> PlainClass
     )
     network = ResNetClassifier(body, recipe.classes)
     plain = PlainClassifier(network, recipe.turn, recipe.flip)
-    trained(plain, train, options, folder / "baseline-resnet")
+    trained(plain, train, options, asked.run / "baseline-resnet")
     return plain
 
 
@@ -185,7 +185,7 @@ def _cases(cases: Cases, label: Tensor, answers: dict[str, Answers]) -> dict[str
 
 def _draw(path: Path, objective: Any, cases: Cases) -> None:
     """A row a case: image, summed saliency (each in its own window), and the patches cut."""
-    rows = [k * len(cases) // SHOWN for k in range(min(SHOWN, len(cases)))]
+    rows = spread(len(cases), SHOWN)
     prior = objective.players["prior"]
     device = next(prior.parameters()).device
     image = cases.batch(rows)["image"]

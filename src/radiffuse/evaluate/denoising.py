@@ -21,7 +21,7 @@ from ..metrics.regions import Regions, activity_bias, cnr, enl, homogeneous_regi
 from ..metrics.translation import correlation
 from ..noise import Seeded, derive
 from ..report.pictures import write_grid
-from .asked import Asked, about
+from .asked import Asked, about, spread
 from .progress import progress_bar
 
 SPAN = 2.0
@@ -78,7 +78,7 @@ def evaluate_denoising(
         raise UserError(f"{held_out.source}: no clean image to compare with; --map clean=COLUMN")
     check_one_range(held_out, ("noisy", "clean"))
     held_out = asked.chosen(held_out)
-    network = _blind_spot(recipe, train, asked.run, asked) if asked.run else None
+    network = _blind_spot(recipe, train, asked) if asked.cache else None
     if not processes.is_main():
         return {}
     parts = held_out.batch(range(len(held_out)))
@@ -226,7 +226,7 @@ def _levels(recipe: Any, parts: Mapping[str, Tensor], cases: Cases, seed: int) -
 
 def _tuning_pairs(recipe: Any, train: Cases, seed: int) -> list[tuple[Tensor, dict[str, Tensor]]]:
     """Noisy images, and the batch they belong to: the middle windows of a few training cases."""
-    few = train.take([k * len(train) // _TUNING for k in range(min(_TUNING, len(train)))])
+    few = train.take(spread(len(train), _TUNING))
     pairs = []
     for row, case in enumerate(few.ids):
         part = {key: _middle(x) for key, x in few.batch([row]).items() if x.ndim > 2}
@@ -266,7 +266,7 @@ def _tuned(
 # --- baselines and pictures ----------------------------------------------------------------------
 
 
-def _blind_spot(recipe: Any, train: Cases, folder: Path, asked: Asked) -> BlindSpot:
+def _blind_spot(recipe: Any, train: Cases, asked: Asked) -> BlindSpot:
     """The blind-spot network of this run's windows, trained as long as the run in `folder`."""
     options = asked.budget()
     seen = [side for side in recipe.size if side > 1]
@@ -274,12 +274,11 @@ def _blind_spot(recipe: Any, train: Cases, folder: Path, asked: Asked) -> BlindS
     torch.manual_seed(derive(options.seed, "baseline"))
     network = direct_unet(len(seen), channels, channels, seen, squash=False)
     spot = BlindSpot(network, lambda batch: recipe.noisy_of(batch, None), recipe.size, recipe.crops)
-    return trained(spot, train, options, folder / "baseline-blind-spot")
+    return trained(spot, train, options, asked.run / "baseline-blind-spot")
 
 
 def write_panels(path: Path, columns: list[Tensor]) -> None:
     """Rows of noisy, the method, tuned where it differs, baselines, clean; the middle of each."""
     cut = [_middle(column).clamp(-1, 1) for column in columns]
-    n = len(cut[0])
-    rows = [k * n // _SHOWN for k in range(min(_SHOWN, n))]
+    rows = spread(len(cut[0]), _SHOWN)
     write_grid(path, [column[row].numpy() for row in rows for column in cut], len(cut))

@@ -1,7 +1,7 @@
 """Evaluation of reconstructions: accuracy, consistency and calibration, beside classical methods."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -122,13 +122,8 @@ def evaluate_reconstruction(
     batch = 1 if recipe.ALONE else asked.batch
     seconds, calls = 0.0, _Calls(objective)
     with progress_bar("reconstructing", len(rows)) as done, torch.no_grad():
-        for first in range(0, len(rows), batch):
-            part = rows[first : first + batch]
+        for part, acquired, truth in _measured(recipe, held_out, rows, batch):
             names = [held_out.ids[row] for row in part]
-            images = _images(held_out, part)
-            beside = {k: v for k, v in held_out.batch(part).items() if k.startswith("image_")}
-            acquired = recipe.acquire({"image": images, **beside})
-            truth = (images + 1) / 2
             began = time.perf_counter()
             drawn = torch.stack(
                 [
@@ -145,7 +140,7 @@ def evaluate_reconstruction(
             for name, image in shown.items():
                 theirs[name].add(**_fidelity(image, truth))
             panels += _panel(truth, shown, drawn)[: SHOWN - len(panels)]
-            done(first + len(part))
+            done(rows.index(part[-1]) + 1)
     patients = [held_out.patients[row] for row in rows]
     tables = {name: scores.metrics(patients) for name, scores in theirs.items()}
     if not processes.is_main():
@@ -183,14 +178,23 @@ def compare(
     rows = spread(len(held_out), asked.count or COUNT)
     scores = {name: Scores() for name in ("first", *rivals)}
     with progress_bar("comparing", len(rows)) as done:
-        for first in range(0, len(rows), asked.batch):
-            part = rows[first : first + asked.batch]
-            images = _images(held_out, part)
-            for name, image in _apart(rivals, recipe.acquire({"image": images})).items():
-                scores[name].add(**_fidelity(image, (images + 1) / 2))
-            done(first + len(part))
+        for part, acquired, truth in _measured(recipe, held_out, rows, asked.batch):
+            for name, image in _apart(rivals, acquired).items():
+                scores[name].add(**_fidelity(image, truth))
+            done(rows.index(part[-1]) + 1)
     patients = [held_out.patients[row] for row in rows]
     return {name: each.metrics(patients) for name, each in scores.items()}
+
+
+def _measured(
+    recipe: Any, cases: Cases, rows: Sequence[int], batch: int
+) -> Iterator[tuple[Sequence[int], Acquired, Tensor]]:
+    """Rows of a batch, their simulated measurement, and their images in [0, 1]."""
+    for first in range(0, len(rows), batch):
+        part = rows[first : first + batch]
+        images = _images(cases, part)
+        beside = {k: v for k, v in cases.batch(part).items() if k.startswith("image_")}
+        yield part, recipe.acquire({"image": images, **beside}), (images + 1) / 2
 
 
 def _apart(rivals: Mapping[str, Baseline], acquired: Acquired) -> dict[str, Tensor]:

@@ -48,7 +48,7 @@ def evaluate_registration(
         asked: what `evaluate` was asked for.
         direct: the same deformation network without a diffusion, trained, if it shall be compared.
     """
-    pairs = held_out.take(spread(len(held_out), asked.count or len(held_out)))
+    pairs = asked.chosen(held_out)
     data = pairs.batch(range(len(pairs)))
     moving, fixed, patients = data["moving"], data["fixed"], pairs.patients
     device = next(objective.players["field"].parameters()).device
@@ -76,7 +76,7 @@ def evaluate_registration(
         "baseline": baselines[best],
         "baselines": baselines,
         "task": "registration",
-        "data": about(train, held_out),
+        "data": about(train, pairs),
         "command": asked.command,
         "settings": {
             "count": len(pairs),

@@ -17,7 +17,7 @@ from ..label_maps import frequencies, likeliest, staple, vote
 from ..metrics.segmentation import BINS, doubt_of
 from ..noise import derive
 from ..report.pictures import write_grid
-from .asked import Asked, about
+from .asked import Asked, about, spread
 from .overlaps import Answer, measure
 from .progress import progress_bar
 
@@ -68,7 +68,7 @@ def evaluate_segmentation(
     held_out = asked.chosen(held_out)
     parts = held_out.batch(range(len(held_out)))
     check_masks(held_out, parts, recipe.channels)
-    unet = _unet(recipe, train, asked.run, asked) if asked.run else None
+    unet = _unet(recipe, train, asked) if asked.cache else None
     if not processes.is_main():
         return {}
     samples = max(1, int(recipe.samples))
@@ -170,13 +170,13 @@ def spacings_of(cases: Cases) -> tuple[list[tuple[float, ...]], str]:
     return [(1.0,) * len(image.size) for image in images], "voxels"
 
 
-def _unet(recipe: Any, train: Cases, folder: Path, asked: Asked) -> Segmenter:
+def _unet(recipe: Any, train: Cases, asked: Asked) -> Segmenter:
     options = asked.budget()
     torch.manual_seed(derive(options.seed, "baseline"))
     size, labels = recipe.size, recipe.channels
     network = direct_unet(len(size), recipe.condition_channels, labels + 1, size, squash=False)
     unet = Segmenter(network, recipe.given, labels)
-    trained(unet, train, options, folder / "baseline-unet")
+    trained(unet, train, options, asked.run / "baseline-unet")
     return unet
 
 
@@ -195,8 +195,7 @@ def _answer_of(
 
 def write_panels(path: Path, parts: dict[str, Tensor], drawn: Drawn, labels: int) -> None:
     """Rows of image | true mask | two draws | mean's mask | deviation, black 0 to white 0.5."""
-    n = len(drawn.mean)
-    rows = [k * n // _ROWS for k in range(min(_ROWS, n))]
+    rows = spread(len(drawn.mean), _ROWS)
     axes = parts["image"].dim() - 2
 
     def shown(mask: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from ..metrics.translation import correlation, lesion_contrast, shift
 from ..nn.critic import PatchCritic
 from ..noise import derive
 from ..report.pictures import write_grid
-from .asked import Asked, about
+from .asked import Asked, about, spread
 from .judge import Judge, judge
 from .progress import progress_bar
 
@@ -75,7 +75,7 @@ def evaluate_translation(
         if key not in held_out.keys:
             raise UserError(f"{held_out.source}: no {key} to compare with; --map {key}=COLUMN")
     held_out = asked.chosen(held_out)
-    simple = _baselines(train, asked.run, asked) if asked.run else {}
+    simple = _baselines(train, asked) if asked.cache else {}
     if not processes.is_main():
         return {}
     samples = max(1, int(getattr(recipe, "samples", 1)))
@@ -212,7 +212,7 @@ def _alignment(images: Tensor, target: Tensor) -> dict[str, Any]:
 
 def _samplers(recipe: Any, objective: Any, cases: Cases, seed: int) -> dict[str, Any]:
     """PSNR of one draw of a few cases under each sampler of the same network."""
-    few = cases.take([k * len(cases) // _FEW for k in range(min(_FEW, len(cases)))])
+    few = cases.take(spread(len(cases), _FEW))
     target = few.batch(range(len(few)))["target"]
     found = {}
     for name, variant in recipe.variants():
@@ -227,8 +227,8 @@ def _only_target(cases: Cases) -> Cases:
     return dataclasses.replace(cases, columns={"target": cases.columns["target"]})
 
 
-def _baselines(train: Cases, folder: Path, asked: Asked) -> dict[str, Any]:
-    """Direct regression and a pix2pix-like GAN, trained as long as the run in `folder`."""
+def _baselines(train: Cases, asked: Asked) -> dict[str, Any]:
+    """Direct regression and a pix2pix-like GAN, trained as long as the run in its folder."""
     options = asked.budget()
     facts = train.facts()
     axes, size = len(facts.size["target"]), facts.size["target"]
@@ -248,7 +248,7 @@ def _baselines(train: Cases, folder: Path, asked: Asked) -> dict[str, Any]:
         ),
     }
     return {
-        name: trained(objective, train, its, folder / f"baseline-{name}")
+        name: trained(objective, train, its, asked.run / f"baseline-{name}")
         for name, (objective, its) in kinds.items()
     }
 
@@ -264,8 +264,7 @@ def _applied(objective: Any, parts: dict[str, Tensor], batch: int) -> Tensor:
 
 def write_panels(path: Path, parts: dict[str, Tensor], drawn: Drawn) -> None:
     """Rows of source | target | mean | deviation | error; the last two from 0 (black) to 0.5."""
-    n = len(drawn.mean)
-    rows = [k * n // _ROWS for k in range(min(_ROWS, n))]
+    rows = spread(len(drawn.mean), _ROWS)
     error = (drawn.mean - parts["target"]).abs()
     columns: Iterable[Tensor] = (
         parts["source"], parts["target"], drawn.mean, 4 * drawn.std - 1, 4 * error - 1
