@@ -18,12 +18,13 @@ from radiffuse.errors import UserError
 from radiffuse.evaluate import evaluate
 from radiffuse.metrics.deformation import end_point_error
 from radiffuse.metrics.fidelity import psnr
+from radiffuse.nn.augment import Varied, mirrored_alike
 from radiffuse.nn.field import FieldUNet
 from radiffuse.nn.warp import warp
 from radiffuse.options import TrainOptions
 from radiffuse.recipes.ddm import DDM
 from radiffuse.recipes.diffusemorph import DiffuseMorph
-from radiffuse.recipes.registration import Registering, mirrored_alike
+from radiffuse.recipes.registration import Registering
 from radiffuse.registration_losses import misfit
 from radiffuse.schedule import Discrete
 from radiffuse.testing import check_recipe
@@ -200,6 +201,22 @@ def test_both_images_of_a_case_are_mirrored_alike():
     first, second = mirrored_alike(a, a + 1)
     assert torch.equal(first + 1, second) and not torch.equal(first, a)
     assert torch.allclose(first.flatten(1).sort().values, a.flatten(1).sort().values)
+
+
+def test_pairs_vary_alike_and_half_of_them_change_roles():
+    """Both ends are the same picture in other grey values, so any turn of one must be one of the other."""
+    torch.manual_seed(2)
+    moving = torch.rand(400, 1, 8, 8)
+    fixed = moving / 2 + 3
+    first, second = Varied(swapped=True, mirrored=True, turns=25.0)(moving, fixed)
+    same = (first < 1.5).flatten(1).all(1)
+    assert 0.4 < same.float().mean() < 0.6
+    here = torch.where(same[:, None, None, None], first, second)
+    there = torch.where(same[:, None, None, None], second, first)
+    assert torch.allclose(here / 2 + 3, there, atol=1e-5)
+    assert not torch.allclose(here, moving, atol=0.1)
+    still = Varied()(moving, fixed)
+    assert torch.equal(still[0], moving) and torch.equal(still[1], fixed)
 
 
 def test_the_diffeomorphic_option_hardly_folds():

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..nn.augment import UNVARIED, Varied
 from ..nn.field import FieldUNet
 from ..nn.warp import exponential
 from ..registration_losses import misfit
@@ -134,7 +135,7 @@ class Direct:
 
     Args:
         network: (B, 2, *S) -> field; the player "field".
-        smooth, padding, diffeomorphic: as in the method it is compared with.
+        smooth, padding, diffeomorphic, varied: as in the method it is compared with.
     """
 
     def __init__(
@@ -143,12 +144,14 @@ class Direct:
         smooth: float = 1.0,
         padding: str = "border",
         diffeomorphic: bool = False,
+        varied: Varied = UNVARIED,
     ) -> None:
         self.players: dict[str, nn.Module] = {"field": network}
+        self.varied = varied
         self.smooth, self.padding, self.diffeomorphic = smooth, padding, diffeomorphic
 
     def losses(self, batch: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-        moving, fixed = batch["moving"], batch["fixed"]
+        moving, fixed = self.varied(batch["moving"], batch["fixed"])
         field = self.displacement(moving, fixed)
         yield "field", misfit(moving, fixed, field, self.smooth, padding=self.padding).mean()
 
@@ -168,6 +171,7 @@ def trained_direct(recipe: Any, cases: Any, options: TrainOptions, folder: Path)
         recipe.smooth,
         recipe.padding,
         recipe.diffeomorphic,
+        recipe.varied(),
     )
     train(objective, cases, options, folder, resume=True, about={"method": "direct"})
     objective.players["field"].eval()

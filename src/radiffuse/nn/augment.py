@@ -1,12 +1,13 @@
-"""Random flips and turns of images, for classifiers."""
+"""Random flips and turns: of images, and of pairs of images alike."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["turned"]
+__all__ = ["UNVARIED", "Varied", "mirrored_alike", "turned"]
 
 
 def turned(image: Tensor, degrees: float, flip: bool) -> Tensor:
@@ -35,3 +36,47 @@ def turned(image: Tensor, degrees: float, flip: bool) -> Tensor:
     matrix[:, 1, 0] = angle.sin() * columns / rows
     grid = F.affine_grid(matrix.to(image), list(image.shape), align_corners=False)
     return F.grid_sample(image, grid, padding_mode="border", align_corners=False)
+
+
+def mirrored_alike(*images: Tensor) -> tuple[Tensor, ...]:
+    """Mirror each case along axes drawn at random, every image of a case alike."""
+    for axis in range(2, images[0].ndim):
+        draw = _coin(images[0])
+        images = tuple(torch.where(draw, image.flip(axis), image) for image in images)
+    return images
+
+
+def _coin(like: Tensor) -> Tensor:
+    """True for about half of the cases, (B, 1, ...)."""
+    draw = torch.rand(len(like)) < 0.5
+    return draw.to(like.device).reshape(-1, *[1] * (like.ndim - 1))
+
+
+@dataclass(frozen=True)
+class Varied:
+    """Random views of pairs (B, C, *S), both images of a case alike, so that their motion stays true.
+
+    Attributes:
+        swapped: half of the cases change their roles: the motion is learned both ways.
+        mirrored: along axes drawn at random.
+        turns: largest angle of a turn in the plane of the last two axes, degrees.
+    """
+
+    swapped: bool = False
+    mirrored: bool = False
+    turns: float = 0.0
+
+    def __call__(self, moving: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor]:
+        if self.swapped:
+            draw = _coin(moving)
+            moving, fixed = torch.where(draw, fixed, moving), torch.where(draw, moving, fixed)
+        if self.mirrored:
+            moving, fixed = mirrored_alike(moving, fixed)
+        if self.turns:
+            pair = turned(torch.cat([moving, fixed], dim=1), self.turns, flip=False)
+            moving, fixed = pair.chunk(2, dim=1)
+        return moving, fixed
+
+
+UNVARIED = Varied()
+"""Pairs as they are."""

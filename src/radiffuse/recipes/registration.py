@@ -14,6 +14,7 @@ from ..errors import UserError
 from ..kernels import diffuse
 from ..losses import Times, discrete_times
 from ..nn import UNet
+from ..nn.augment import UNVARIED, Varied
 from ..nn.field import FieldUNet
 from ..nn.warp import exponential, folded, warp
 from ..noise import gaussian
@@ -48,7 +49,7 @@ class Registering:
         smooth: weight of the smoothness in the misfit.
         padding: of the warp, "border" or "zeros".
         diffeomorphic: M gives a velocity, the field is its exponential.
-        mirrored: mirror both images of a case alike, along axes drawn at random.
+        varied: how training pairs vary.
         clean: share of cases trained at the place of prediction.
         anchored: the field is M(m, s) - M(m, 0), so that a latent of 0 moves nothing.
     """
@@ -63,20 +64,18 @@ class Registering:
         smooth: float = 1.0,
         padding: str = "border",
         diffeomorphic: bool = False,
-        mirrored: bool = False,
+        varied: Varied = UNVARIED,
         clean: float = 0.0,
         anchored: bool = False,
     ) -> None:
         self.players: dict[str, nn.Module] = {"score": score, "field": field}
         self.schedule, self.similarity, self.smooth = schedule, similarity, smooth
-        self.padding, self.diffeomorphic, self.mirrored = padding, diffeomorphic, mirrored
+        self.padding, self.diffeomorphic, self.varied = padding, diffeomorphic, varied
         self.clean, self.anchored = clean, anchored
         self.times: Times = discrete_times(schedule)
 
     def losses(self, batch: Batch) -> Iterator[tuple[tuple[str, ...], Tensor]]:
-        moving, fixed = batch["moving"], batch["fixed"]
-        if self.mirrored:
-            moving, fixed = mirrored_alike(moving, fixed)
+        moving, fixed = self.varied(batch["moving"], batch["fixed"])
         t, z = self.times(len(fixed)), gaussian(fixed)
         noisy = torch.rand(len(fixed)) >= self.clean
         t = torch.where(noisy, t, torch.full_like(t, 1 / self.schedule.steps))
@@ -110,14 +109,6 @@ class Registering:
             yield self.field(moving, scale * s)
 
 
-def mirrored_alike(*images: Tensor) -> tuple[Tensor, ...]:
-    """Mirror each case along axes drawn at random, every image of a case alike."""
-    for axis in range(2, images[0].ndim):
-        draw = expand((torch.rand(len(images[0])) < 0.5).to(images[0].device), images[0])
-        images = tuple(torch.where(draw, image.flip(axis), image) for image in images)
-    return images
-
-
 TRAINING: dict[str, dict[str, Any]] = {
     "paper": {"batch": 1, "learning_rate": 2e-4, "betas": (0.5, 0.999), "warmup": 0, "clip": 0.0},
     "small": {
@@ -145,6 +136,8 @@ SMALL: dict[str, Any] = {
     "padding": "border",
     "clean": 0.5,
     "anchored": True,
+    "turns": 30.0,
+    "swapped": True,
 }
 """Useful after half an hour on two CPU cores. Half of the cases are trained at the place of prediction,
 which the noisy ones alone reach only after many more steps."""
@@ -205,6 +198,10 @@ class Deformable:
     """The deformation network gives a velocity; the field is its exponential, which hardly folds."""
     mirrored: bool = True
     """Mirror both images of a case alike, along axes drawn at random, in training."""
+    turns: float = 0.0
+    """Turn both alike by up to so many degrees in training."""
+    swapped: bool = False
+    """Half of the training cases change their roles, so that the motion is learned both ways."""
     clean: float = 0.0
     """Share of cases trained at the place of prediction: the clean fixed image at the first step."""
     anchored: bool = False
@@ -262,10 +259,14 @@ class Deformable:
             smooth=self.smooth,
             padding=self.padding,
             diffeomorphic=self.diffeomorphic,
-            mirrored=self.mirrored,
+            varied=self.varied(),
             clean=self.clean,
             anchored=self.anchored,
         )
+
+    def varied(self) -> Varied:
+        """How training pairs vary."""
+        return Varied(self.swapped, self.mirrored, self.turns)
 
     @torch.no_grad()
     def predict(self, objective: Registering, batch: Batch) -> Batch:
