@@ -108,6 +108,26 @@ def test_the_target_is_the_very_noise_that_was_added(cases, recipe):
     assert float(loss) < 1e-8
 
 
+def test_nothing_is_learned_inside_lesions_where_regions_are_what_is_healthy(cases, recipe):
+    regions = dataclasses.replace(recipe, learns="regions")
+    objective = regions.objective()
+    for parameter in objective.players["network"].parameters():
+        torch.nn.init.normal_(parameter, std=0.02)
+    batch = cases.batch(range(12))
+    heard = []
+
+    def hear(module, told, out):
+        out.register_hook(heard.append)
+
+    objective.players["network"].register_forward_hook(hear)
+    ((_, loss),) = objective.losses(batch)
+    loss.backward()
+    lesion = (batch["mask"] > 0).expand_as(heard[0])
+    assert lesion.any() and heard[0][lesion].abs().max() == 0
+    assert heard[0][~lesion].abs().min() > 0
+    assert regions.suitable(batch).all() and not recipe.suitable(batch).all()
+
+
 def test_map_mask_and_score_of_a_known_counterpart(cases, recipe):
     """The map is the squared difference, the mask its part above 0.5, the score its top."""
     objective = recipe.objective()
@@ -249,6 +269,22 @@ def test_baselines_find_what_is_bright(hasty):
             assert each.maps.shape == images.shape
             inside = each.maps[:10, :, 4:8, 4:8].mean()
             assert inside > 1.2 * each.maps[10:, :, 4:8, 4:8].mean(), name
+
+
+def test_baselines_of_sick_images_learn_nothing_from_their_lesions(hasty):
+    """Every image has the same bright lesion: known only to whom it is not hidden from."""
+    torch.manual_seed(0)
+    images = 0.1 * torch.randn(40, 1, 16, 16)
+    images[:, :, 4:12, 4:12] += 1.5
+    lesions = torch.zeros(40, 1, 16, 16, dtype=torch.bool)
+    lesions[:, :, 4:12, 4:12] = True
+    options = {"fingerprint": "x" * 12, "steps": 60}
+    told = baselines.all_baselines(images, images[:5], lesions=lesions, **options)
+    blind = baselines.all_baselines(images, images[:5], **options)
+    assert set(blind) - set(told) == {"nearest_features"}
+    for name in ("atlas", "autoencoder", "vae", "patches"):
+        inside = [float(each[name].maps[:, :, 5:11, 5:11].mean()) for each in (told, blind)]
+        assert inside[0] > 1.5 * inside[1], name
 
 
 @pytest.mark.parametrize("size", [(24,), (9, 15), (8, 8, 8)])
@@ -397,16 +433,63 @@ def test_train_predict_evaluate_report(method, data, tmp_path, hasty, monkeypatc
     assert "pixel_average_precision" in capsys.readouterr().out
     record = json.loads((run / "metrics.json").read_text())
     assert record["task"] == "anomaly" and record["settings"]["count"] == 16
+    plain = record["baselines"]["plain_ddpm"]
+    assert "pixel_average_precision" in plain and plain["auroc"] != record["method"]["auroc"]
+    log = (run / "baseline-plain-ddpm" / "log.jsonl").read_text().splitlines()
+    assert json.loads(log[-1])["step"] == 2, "trained as long as the method"
     assert cli.main(["report", str(run)]) == 0
     assert "Anomalies" in (run / "report.html").read_text()
 
 
-def test_no_healthy_training_case_is_one_clear_line(data, tmp_path, refused):
+@pytest.fixture
+def sick(data, tmp_path):
+    """The same squares, a lesion in every one."""
     stored = dict(np.load(data))
     stored["mask"][:, 0, 0] = 1
     np.savez(tmp_path / "sick.npz", **stored)
-    words = ["train", "anoddpm", "--data", tmp_path / "sick.npz", "--out", tmp_path / "r", *TINY]
-    assert "healthy cases only" in refused(*words)
+    return tmp_path / "sick.npz"
+
+
+def test_no_healthy_training_case_is_one_clear_line(sick, tmp_path, refused):
+    words = ["train", "anoddpm", "--data", sick, "--out", tmp_path / "r", *TINY]
+    assert "--learns regions" in refused(*words)
+
+
+def test_sick_images_alone_train_on_what_lies_outside_their_lesions(
+    sick, tmp_path, monkeypatch, hasty
+):
+    monkeypatch.setattr(baselines, "STEPS", 3)
+    words = ["train", "anoddpm", "--data", str(sick), "--out", str(tmp_path / "r"), *TINY]
+    assert cli.main([*words, "--learns", "regions"]) == 0
+    assert cli.main(["evaluate", str(tmp_path / "r"), "--steps", "2"]) == 0
+    record = json.loads((tmp_path / "r" / "metrics.json").read_text())
+    assert record["method"]["auroc"]["refused"] == "everything measured is anomalous"
+    assert "mean" in record["method"]["pixel_average_precision"]
+    assert {"intensity", "atlas", "plain_ddpm"} < set(record["baselines"])
+
+
+def test_regions_need_masks(recipe, tmp_path, data, refused):
+    np.savez(tmp_path / "plain.npz", image=np.load(data)["image"])
+    words = ["train", "anoddpm", "--data", tmp_path / "plain.npz", "--out", tmp_path / "r", *TINY]
+    assert "--learns regions needs masks" in refused(*words, "--learns", "regions")
+
+
+def test_other_data_are_measured_beside_baselines_of_the_training_data(
+    data, sick, tmp_path, monkeypatch, hasty
+):
+    """A trained baseline is the run's: it is read, not trained again on what it is tested on."""
+    monkeypatch.setattr(baselines, "STEPS", 3)
+    run = tmp_path / "run"
+    assert cli.main(["train", "anoddpm", "--data", str(data), "--out", str(run), *TINY]) == 0
+    assert cli.main(["evaluate", str(run), "--steps", "2"]) == 0
+    own = json.loads((run / "metrics.json").read_text())
+    out = tmp_path / "other" / "metrics.json"
+    words = ["evaluate", str(run), "--data", str(sick), "--steps", "2", "--out", str(out)]
+    assert cli.main(words) == 0
+    other = json.loads(out.read_text())
+    assert other["data"]["train"] == own["data"]["train"]
+    assert other["data"]["held_out"] != own["data"]["held_out"]
+    assert "nearest_features" in other["baselines"], "fitted to the healthy training cases"
 
 
 def test_a_healthy_class_that_is_not_there(data, tmp_path, refused):

@@ -1,6 +1,7 @@
 """The honest baselines of anomaly detection: what finds lesions without any diffusion.
 
-All are given the healthy training images and nothing else. A baseline is a map `(n, 1, *S)`, a score
+All are given the healthy training images and nothing else, or where there is no healthy image what
+lies outside the lesions of sick ones. A baseline is a map `(n, 1, *S)`, a score
 `(n,)`, or both, as a method's prediction is.
 """
 
@@ -49,8 +50,12 @@ def all_baselines(
     cache: Path | None = None,
     steps: int | None = None,
     progress: Callable[[float], None] | None = None,
+    lesions: Tensor | None = None,
 ) -> dict[str, Found]:
     """Every baseline on `images` (n, C, *S), fitted to `healthy` (m, C, *S), both in [-1, 1].
+
+    `lesions` (m, 1, *S), bool, is what nothing is learned from; with it there are no whole healthy
+    images, and "nearest_features" is left out.
 
     "brightness": the mean grey value; "intensity": grey values themselves, what a threshold sees;
     "atlas": deviations from the voxel-wise mean; "autoencoder", "vae": squared residuals;
@@ -62,25 +67,29 @@ def all_baselines(
     found = {
         "brightness": Found(images.flatten(1).mean(1)),
         "intensity": from_map((images.mean(1, keepdim=True) + 1) / 2),
-        "atlas": from_map(_atlas(healthy, images)),
+        "atlas": from_map(_atlas(healthy, images, lesions)),
     }
     for place, name in enumerate(("autoencoder", "vae")):
-        model = fit_reconstruction(healthy, name == "vae", seed=seed, steps=steps)
+        model = fit_reconstruction(healthy, name == "vae", seed=seed, steps=steps, lesions=lesions)
         found[name] = from_map(model.residual(images))
         told(0.3 * (place + 1))
     network = trained_features(healthy, fingerprint=fingerprint, seed=seed, cache=cache)
     told(0.9)
-    found["nearest_features"] = Found(
-        _distances(extract(network, images), extract(network, healthy), NEIGHBOURS)
-    )
-    found["patches"] = from_map(_patches(network, healthy, images, seed))
+    if lesions is None:
+        found["nearest_features"] = Found(
+            _distances(extract(network, images), extract(network, healthy), NEIGHBOURS)
+        )
+    found["patches"] = from_map(_patches(network, healthy, images, seed, lesions))
     told(1.0)
     return found
 
 
-def _atlas(healthy: Tensor, images: Tensor) -> Tensor:
+def _atlas(healthy: Tensor, images: Tensor, lesions: Tensor | None) -> Tensor:
     """Mean over channels of |x - mean| / deviation of the healthy images at each voxel."""
-    mean, std = healthy.mean(0), healthy.std(0)
+    sound = torch.ones_like(healthy[:, :1]) if lesions is None else (~lesions).float()
+    count = sound.sum(0).clamp_min(2)
+    mean = (sound * healthy).sum(0) / count
+    std = ((sound * (healthy - mean) ** 2).sum(0) / (count - 1)).sqrt()
     return ((images - mean).abs() / (std + 0.05)).mean(1, keepdim=True)
 
 
@@ -93,14 +102,20 @@ def _distances(x: Tensor, to: Tensor, count: int = 1) -> Tensor:
 
 
 @torch.no_grad()
-def _patches(network: FeatureNetwork, healthy: Tensor, images: Tensor, seed: int) -> Tensor:
+def _patches(
+    network: FeatureNetwork, healthy: Tensor, images: Tensor, seed: int, lesions: Tensor | None
+) -> Tensor:
     """Distance of each place's features to the nearest of all healthy places, at full size."""
     layers = network.body[: 3 * 2]  # two stages: places of four voxels a side
 
     def features(x: Tensor) -> Tensor:
         return torch.cat([layers(part) for part in x.split(250)])
 
-    bank = features(healthy).movedim(1, -1).flatten(0, -2)
+    places = features(healthy)
+    bank = places.movedim(1, -1).flatten(0, -2)
+    if lesions is not None:
+        sick = F.interpolate(lesions.float(), size=tuple(places.shape[2:]), mode="area")
+        bank = bank[sick.flatten() == 0]
     draw = torch.Generator().manual_seed(seed)
     bank = bank[torch.randperm(len(bank), generator=draw)[:PATCHES]]
     maps = features(images)
@@ -163,9 +178,17 @@ class Reconstruction(nn.Module):
 
 
 def fit_reconstruction(
-    images: Tensor, variational: bool, *, seed: int = 0, steps: int = STEPS
+    images: Tensor,
+    variational: bool,
+    *,
+    seed: int = 0,
+    steps: int = STEPS,
+    lesions: Tensor | None = None,
 ) -> Reconstruction:
-    """Train on images (m, C, *S) in [-1, 1]: AdamW, a cosine from 2e-3 to 0, 32 images a step."""
+    """Train on images (m, C, *S) in [-1, 1]: AdamW, a cosine from 2e-3 to 0, 32 images a step.
+
+    Errors inside `lesions` (m, 1, *S), bool, do not count.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Reconstruction(images.shape[1], tuple(images.shape[2:]), variational)
@@ -173,9 +196,12 @@ def fit_reconstruction(
         for step in range(steps):
             for group in optimiser.param_groups:
                 group["lr"] = 1e-3 * (1 + math.cos(math.pi * step / steps))
-            x = images[torch.randint(len(images), (min(_BATCH, len(images)),))]
-            rebuilt, divergence = model(x)
-            loss = (rebuilt - x).square().mean() + 0.02 * divergence
+            rows = torch.randint(len(images), (min(_BATCH, len(images)),))
+            rebuilt, divergence = model(images[rows])
+            error = (rebuilt - images[rows]).square()
+            if lesions is not None:
+                error = error * ~lesions[rows]
+            loss = error.mean() + 0.02 * divergence
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

@@ -12,7 +12,7 @@ from ..evaluate import evaluate
 from ..files import write_json
 from ..run import command_line, environment, open_run
 from . import parsing
-from .source import check_keys, open_source, source_of
+from .source import asked_cases, check_keys, open_source, source_of, training_cases
 
 PICTURES = "pictures"
 
@@ -25,7 +25,8 @@ class Flags:
         run: run folder of a finished training.
         data: file or folder of the data; those of the training where left out.
         map: key=column words; those of the training where left out.
-        split: train, val or test; test where left out, or val where there is no test.
+        split: train, val or test. Where left out: test, or val where there is no test; other data
+            than those of the training, which name no splits, are all measured.
         out: JSON file to write; RUN/metrics.json where left out. Pictures go to a folder beside it.
         count: generated images to measure (generative methods).
         steps: network evaluations of the sampler; the recipe's own number where left out.
@@ -63,13 +64,13 @@ def run(arguments: Sequence[str]) -> None:
     source = source_of(opened.config, flags.data, flags.map)
     cases = open_source(source, opened.recipe)
     check_keys(opened.config.method, opened.recipe, cases.keys, source)
-    held_out = cases.held_out() if flags.split is None else cases.split(flags.split)
+    held_out = asked_cases(cases, flags.split, source, opened.config)
     out = flags.out or flags.run / "metrics.json"
     command = command_line(["evaluate", *arguments])
     record = evaluate(
         opened.recipe,
         opened.objective,
-        cases.split("train"),
+        training_cases(cases, opened.recipe, source, opened.config),
         held_out,
         count=flags.count,
         seed=flags.seed,

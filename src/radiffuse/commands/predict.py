@@ -22,7 +22,7 @@ from ..tasks.base import Task
 from . import parsing
 from .pictures import said_of, write_output
 from .predictions import Folder
-from .source import check_given, open_source, source_of
+from .source import asked_cases, check_given, open_source, source_of
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def run(arguments: Sequence[str]) -> None:
     opened = opened.with_steps(flags.steps).with_settings(parsing.pairs(flags.set, "--set"))
     source = source_of(opened.config, flags.data, flags.map)
     every = open_source(source, opened.recipe)
-    cases = _asked(every, flags, opened.config.data.path)
+    cases = asked_cases(every, flags.split, source, opened.config)
     check_given(method, opened.recipe, cases.keys, source)
     settings = {
         "method": method,
@@ -95,14 +95,6 @@ def run(arguments: Sequence[str]) -> None:
         for part in parts:
             part.unlink()
         print(f"{len(cases)} cases predicted in {flags.out}")
-
-
-def _asked(every: Cases, flags: Flags, trained_on: str) -> Cases:
-    """The cases to predict."""
-    if flags.split is not None:
-        return every.split(flags.split)
-    new = flags.data is not None and flags.data != trained_on
-    return every if new and every.split_here else every.held_out()
 
 
 def _predict(opened: Run, cases: Cases, flags: Flags) -> Iterator[dict[str, Any]]:

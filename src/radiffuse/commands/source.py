@@ -46,6 +46,30 @@ def source_of(made_with: Config, data: str | None, words: Sequence[str]) -> Data
     return source
 
 
+def asked_cases(every: Cases, split: str | None, source: DataSource, made_with: Config) -> Cases:
+    """The cases to predict or measure: of one split, or the held-out ones.
+
+    All, where they are of other data than the training's that name no splits.
+    """
+    if split is not None:
+        return every.split(split)
+    new = source.path != made_with.data.path
+    return every if new and every.split_here else every.held_out()
+
+
+def training_cases(every: Cases, recipe: Any, source: DataSource, made_with: Config) -> Cases:
+    """The cases a run was trained on, which baselines are given as well.
+
+    Where the run's own data are gone, the training cases of the data at hand.
+    """
+    if source == made_with.data:
+        return every.split("train")
+    try:
+        return open_source(made_with.data, recipe).split("train")
+    except UserError:
+        return every.split("train")
+
+
 def check_keys(method: str, recipe: Any, keys: Sequence[str], source: DataSource) -> None:
     """Refuse data that lack a key which the recipe's task reads.
 

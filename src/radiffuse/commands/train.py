@@ -81,18 +81,14 @@ def _suitable(method: str, recipe: Any, cases: Cases) -> Cases:
     choose = getattr(recipe, "suitable", None)
     if choose is None:
         return cases
-    rows: list[int] = []
-    for first in range(0, len(cases), 64):
-        part = range(first, min(first + 64, len(cases)))
-        kept = choose(cases.batch(part)).tolist()
-        rows += [row for row, good in zip(part, kept, strict=True) if good]
-    if len(rows) < 2:
+    kept = cases.kept(choose)
+    if len(kept) < 2:
         raise UserError(
             f"{cases.source}: {method} trains on healthy cases only (label {recipe.healthy}, or an "
-            f"empty mask), and {len(rows)} of {len(cases)} training cases are; --healthy N says "
-            "which label is healthy"
+            f"empty mask), and {len(kept)} of {len(cases)} training cases are; --healthy N says "
+            "which label is healthy, --learns regions takes what lies outside the masks"
         )
-    return cases if len(rows) == len(cases) else cases.take(rows)
+    return kept
 
 
 def _changed(before: Any, after: Any) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Cases: what training, prediction and evaluation read, whatever the files look like."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -184,6 +184,15 @@ class Cases:
     def take(self, indices: Sequence[int]) -> "Cases":
         """Some of the cases, in that order."""
         return replace(self, rows=tuple(self.rows[index] for index in indices))
+
+    def kept(self, choose: Callable[[dict[str, Tensor]], Tensor]) -> "Cases":
+        """The cases whose batches `choose` says True of, `(B,)` bool; read in parts."""
+        rows: list[int] = []
+        for first in range(0, len(self), 64):
+            part = range(first, min(first + 64, len(self)))
+            flags = choose(self.batch(part)).tolist()
+            rows += [row for row, good in zip(part, flags, strict=True) if good]
+        return self if len(rows) == len(self) else self.take(rows)
 
     def image(self, index: int, key: str) -> Image:
         """One image in stored units with its geometry (on the grid of `size` where one was asked).

@@ -1,5 +1,6 @@
 """Evaluation of anomaly detection: whole images, voxels, and what is left alone, beside baselines."""
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,14 @@ from torch import Tensor
 
 from .. import processes
 from ..baselines.anomaly import Found, all_baselines
+from ..baselines.supervised import trained
 from ..data.dataset import Cases, check_labels
 from ..errors import UserError
 from ..metrics.detection import dice, fitted_threshold, otsu, p_values, ranking
 from ..metrics.estimate import Metric, average_per_patient, proportion, refused
 from ..noise import derive
+from ..recipes.anoddpm import AnoDDPM
+from ..recipes.anomaly import Anomaly
 from ..report.pictures import write_grid
 from ..tasks.anomaly import is_healthy
 from .asked import Asked, about
@@ -78,13 +82,17 @@ def evaluate_anomaly(
     """
     if getattr(recipe, "classes", 0):
         check_labels(held_out, recipe.classes)
+    plain = _plain_ddpm(recipe, train, asked) if asked.cache else None
     if not processes.is_main():
         return {}
     cases = asked.chosen(held_out)
     truth = _truth(cases, recipe.healthy, asked.seed)
-    predicted = _predict(recipe, objective, cases, asked.seed, asked.batch)
+    predicted = _predict(recipe, objective, cases, asked)
     own = Found(predicted["score"], predicted["anomaly"])
-    simple = _baselines(train, recipe.healthy, truth, asked.seed, asked.cache, steps)
+    simple = _baselines(train, recipe.healthy, truth, asked, steps)
+    if plain is not None:
+        theirs = _predict(*plain, cases, asked, "plain DDPM")
+        simple["plain_ddpm"] = Found(theirs["score"], theirs["anomaly"])
     method = {**_measure(own, truth, predicted["mask"]), **_kept(predicted["healthy"], truth)}
     baselines = {name: _measure(found, truth, None) for name, found in simple.items()}
     best = strongest(baselines)
@@ -158,24 +166,48 @@ def _truth(cases: Cases, healthy: int, seed: int) -> Truth:
     )
 
 
-def _predict(recipe: Any, objective: Any, cases: Cases, seed: int, batch: int) -> dict[str, Tensor]:
+def _plain_ddpm(recipe: Any, train: Cases, asked: Asked) -> tuple[AnoDDPM, Any] | None:
+    """AnoDDPM with Gaussian noise on the same network, trained as long on healthy cases."""
+    if isinstance(recipe, AnoDDPM):
+        plain = dataclasses.replace(recipe, noise="gaussian")
+    else:
+        own = {"depth", "threshold", "level"}
+        same = {field.name for field in dataclasses.fields(Anomaly)} - own
+        shared = {name: getattr(recipe, name) for name in same}
+        plain = AnoDDPM(noise="gaussian", trained=0.4, **shared)
+    healthy = train.kept(plain.suitable)
+    if plain == recipe or len(healthy) < 2:
+        return None
+    options = asked.budget("batch", "learning_rate", "warmup", "cooldown", "ema")
+    torch.manual_seed(derive(options.seed, "baseline"))
+    objective = trained(plain.objective(), healthy, options, asked.run / "baseline-plain-ddpm")
+    return plain, objective
+
+
+def _predict(
+    recipe: Any, objective: Any, cases: Cases, asked: Asked, said: str = "detecting"
+) -> dict[str, Tensor]:
     parts: list[dict[str, Tensor]] = []
-    with progress_bar("detecting", len(cases)) as done:
-        for first in range(0, len(cases), batch):
-            rows = range(first, min(first + batch, len(cases)))
-            seeds = torch.tensor([derive(seed, cases.ids[row], 0) for row in rows])
-            asked = {"image": cases.batch(rows)["image"], "seed": seeds}
-            outputs = recipe.predict(objective, asked)
+    with progress_bar(said, len(cases)) as done:
+        for first in range(0, len(cases), asked.batch):
+            rows = range(first, min(first + asked.batch, len(cases)))
+            seeds = torch.tensor([derive(asked.seed, cases.ids[row], 0) for row in rows])
+            given = {"image": cases.batch(rows)["image"], "seed": seeds}
+            outputs = recipe.predict(objective, given)
             parts.append({key: value.detach().cpu() for key, value in outputs.items()})
             done(rows.stop)
     return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
 
 def _baselines(
-    train: Cases, healthy: int, truth: Truth, seed: int, cache: Path | None, steps: int | None
+    train: Cases, healthy: int, truth: Truth, asked: Asked, steps: int | None
 ) -> dict[str, Found]:
+    """What there is without diffusion, fitted to healthy cases, or to what lies outside lesions."""
     everything = train.batch(range(len(train)))
-    images = everything["image"][is_healthy(everything, healthy)]
+    sound = is_healthy(everything, healthy)
+    images, lesions = everything["image"][sound], None
+    if len(images) < 8 and "mask" in everything:
+        images, lesions = everything["image"], everything["mask"] > 0
     if len(images) < 8:
         raise UserError(
             f"{train.source}: {len(images)} healthy training cases (label {healthy}, or an empty "
@@ -186,10 +218,11 @@ def _baselines(
             images,
             truth.images,
             fingerprint=hashlib.sha256(images.numpy().tobytes()).hexdigest(),
-            seed=seed,
-            cache=None if cache is None else cache / "healthy",
+            seed=asked.seed,
+            cache=None if asked.cache is None else asked.cache / "healthy",
             steps=steps,
             progress=done,
+            lesions=lesions,
         )
 
 

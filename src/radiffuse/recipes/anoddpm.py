@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
 from ..denoise import Clipped, Network
+from ..errors import UserError
 from ..kernels import diffuse
 from ..losses import Times, Weight
 from ..noise import Noise, Seeded, derive, gaussian
@@ -19,15 +20,26 @@ from ..simplex import Simplex
 from .anomaly import SMALL_FIELDS, TINY_FIELDS, Anomaly, device_of, healthy_only
 from .base import Batch
 
+if TYPE_CHECKING:
+    from ..data.dataset import Facts
+
 __all__ = ["AnoDDPM", "PartialDenoising"]
 
 
 class PartialDenoising(Denoising):
-    """Denoising of images noised by `noise`, whatever its spectrum; the noise is the target."""
+    """Denoising of images noised by `noise`, whatever its spectrum; the noise is the target.
 
-    def __init__(self, network: Network, times: Times, weight: Weight, noise: Noise) -> None:
+    Args:
+        network, times, weight: as in `Denoising`.
+        noise: of the chain.
+        outside: nothing is learned where batch["mask"] is not empty.
+    """
+
+    def __init__(
+        self, network: Network, times: Times, weight: Weight, noise: Noise, outside: bool = False
+    ) -> None:
         super().__init__(network, times, weight)
-        self.noise = noise
+        self.noise, self.outside = noise, outside
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         x_0 = batch["image"]
@@ -35,7 +47,11 @@ class PartialDenoising(Denoising):
         z = self.noise(x_0)
         network = self._playing()
         x_t = diffuse(network.schedule, x_0, t, z)
-        yield "network", self.loss(network.raw(x_t, t).float(), x_0, z, x_t, t)
+        out = network.raw(x_t, t).float()
+        if self.outside:
+            right = network.predicts.target(x_0, z, *network.schedule(t, x_0))
+            out = torch.where(batch["mask"] > 0, right, out)
+        yield "network", self.loss(out, x_0, z, x_t, t)
 
 
 def first_times(schedule: Discrete, most: int) -> Times:
@@ -66,6 +82,8 @@ class AnoDDPM(Anomaly):
     """Share of the chain that is trained."""
     draws: int = 1
     """Counterparts averaged."""
+    learns: Literal["cases", "regions"] = "cases"
+    """What is healthy in training: whole cases, or in data with masks every region outside them."""
     attention: tuple[int, ...] = (3, 4, 5)
     depth: float = 0.25
     steps: int = 250
@@ -79,14 +97,24 @@ class AnoDDPM(Anomaly):
             {**options, "batch": 1, "steps": 300_000, "clip": 1.0} if preset == "paper" else options
         )
 
+    def fitted(self, facts: "Facts") -> Self:
+        if self.learns == "regions" and "mask" not in facts.mask_classes:
+            raise UserError(
+                "--learns regions needs masks of the lesions; name their column with --map mask=COLUMN"
+            )
+        return super().fitted(facts)
+
     def suitable(self, batch: Batch) -> Tensor:
+        if self.learns == "regions":
+            return (batch["mask"] == 0).flatten(1).any(1)
         return healthy_only(self, batch)
 
     def objective(self) -> PartialDenoising:
         network = self.network_around(self.unet())
         most = round(max(self.trained, self.depth) * self.timesteps)
         noise = gaussian if self.noise == "gaussian" else self.simplex()
-        return PartialDenoising(network, first_times(self.schedule(), most), self.weight(), noise)
+        times = first_times(self.schedule(), most)
+        return PartialDenoising(network, times, self.weight(), noise, self.learns == "regions")
 
     def simplex(self) -> Simplex:
         """The noise the fields describe."""
