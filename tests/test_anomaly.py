@@ -11,6 +11,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from radiffuse import cli
 from radiffuse.baselines import anomaly as baselines
 from radiffuse.data.dataset import open_cases
+from radiffuse.data.formats import read_image
 from radiffuse.denoise import Denoiser
 from radiffuse.errors import UserError
 from radiffuse.evaluate import anomaly as evaluation
@@ -228,6 +229,16 @@ def test_thresholds():
     flat = torch.zeros(1, 1, 9)
     assert not bool((flat > detection.otsu(flat)).any())
     assert detection.top_mean(two, 0.1).tolist() == pytest.approx([0.9, 0.9])
+
+
+def test_a_threshold_for_any_rate_comes_from_a_short_table():
+    torch.manual_seed(0)
+    healthy = torch.rand(200_000)
+    table = detection.levels(healthy)
+    for rate in (0.0003, 0.005, 0.07, 0.4):
+        assert float((healthy > detection.level_at(table, rate)).double().mean()) == pytest.approx(
+            rate, rel=0.05, abs=1e-4
+        )
 
 
 def test_p_values_are_uniform_for_healthy_cases():
@@ -490,6 +501,42 @@ def test_other_data_are_measured_beside_baselines_of_the_training_data(
     assert other["data"]["train"] == own["data"]["train"]
     assert other["data"]["held_out"] != own["data"]["held_out"]
     assert "nearest_features" in other["baselines"], "fitted to the healthy training cases"
+
+
+def test_predictions_stand_beside_healthy_cases(
+    data, tmp_path, monkeypatch, hasty, refused, capsys
+):
+    """p-values and a mask at a stated false-positive rate, once `evaluate` has seen healthy cases."""
+    monkeypatch.setattr(baselines, "STEPS", 3)
+    run = tmp_path / "run"
+    assert cli.main(["train", "anoddpm", "--data", str(data), "--out", str(run), *TINY]) == 0
+    asked = ["--set", "threshold=healthy", "rate=0.02"]
+
+    def predict(name, *words):
+        capsys.readouterr()
+        assert cli.main(["predict", str(run), "--out", str(tmp_path / name), *words]) == 0
+        text = (tmp_path / name / "predictions.json").read_text()
+        return json.loads(text)["predictions"], capsys.readouterr().err
+
+    entries, said = predict("before")
+    assert "no p-values: nothing was fitted" in said and "p_value" not in entries[0]["values"]
+    assert "evaluate" in refused("predict", run, "--out", tmp_path / "x", *asked)
+    assert cli.main(["evaluate", str(run)]) == 0
+    entries, said = predict("after", *asked)
+    assert not said
+    record = json.loads((run / "metrics.json").read_text())
+    scores = torch.tensor(record["calibration"]["healthy_scores"])
+    for entry in entries:
+        expected = detection.p_values(torch.tensor([entry["values"]["score"]]), scores)
+        assert entry["values"]["p_value"] == pytest.approx(float(expected))
+    level = detection.level_at(record["calibration"]["voxels"], 0.02)
+    maps, masks = (
+        read_image(tmp_path / "after" / entries[0]["files"][key]).data
+        for key in ("anomaly", "mask")
+    )
+    assert torch.equal(masks > 0, maps > level)
+    _, said = predict("deeper", "--set", "depth=0.4")
+    assert "fitted with depth=0.25, not 0.4" in said
 
 
 def test_a_healthy_class_that_is_not_there(data, tmp_path, refused):

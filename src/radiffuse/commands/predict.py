@@ -1,6 +1,6 @@
 """`radiffuse predict RUN`: one file per case and output key, in the format of the input."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +20,7 @@ from ..noise import derive
 from ..run import Run, open_run
 from ..tasks.base import Task
 from . import parsing
+from .healthy import Outputs, beside_healthy
 from .pictures import said_of, write_output
 from .predictions import Folder
 from .source import asked_cases, check_given, open_source, source_of
@@ -68,6 +69,7 @@ def run(arguments: Sequence[str]) -> None:
             f"use `radiffuse sample {flags.run} --count N --out DIR`"
         )
     opened = opened.with_steps(flags.steps).with_settings(parsing.pairs(flags.set, "--set"))
+    opened, judged = beside_healthy(opened)
     source = source_of(opened.config, flags.data, flags.map)
     every = open_source(source, opened.recipe)
     cases = asked_cases(every, flags.split, source, opened.config)
@@ -85,7 +87,7 @@ def run(arguments: Sequence[str]) -> None:
     folder = Folder(flags.out, flags.run, settings, ["predict", *arguments])
     folder.begin()
     with folder.going_on():
-        entries = list(_predict(opened, cases, flags))
+        entries = list(_predict(opened, judged, cases, flags))
     part = flags.out / f".part-{processes.rank()}.json"
     write_json(part, entries)
     processes.barrier()
@@ -97,7 +99,9 @@ def run(arguments: Sequence[str]) -> None:
         print(f"{len(cases)} cases predicted in {flags.out}")
 
 
-def _predict(opened: Run, cases: Cases, flags: Flags) -> Iterator[dict[str, Any]]:
+def _predict(
+    opened: Run, judged: Callable[[Outputs], Outputs], cases: Cases, flags: Flags
+) -> Iterator[dict[str, Any]]:
     """Predict this process's share of the cases, and say what was written for each."""
     mine = processes.share(len(cases), processes.rank(), processes.world())
     for first in range(mine.start, mine.stop, flags.batch):
@@ -108,7 +112,7 @@ def _predict(opened: Run, cases: Cases, flags: Flags) -> Iterator[dict[str, Any]
         for sample in range(flags.samples):
             seeds = [derive(flags.seed, cases.ids[row], sample) for row in rows]
             told = {**batch, "seed": torch.tensor(seeds, device=opened.device)}
-            outputs = opened.recipe.predict(opened.objective, told)
+            outputs = judged(opened.recipe.predict(opened.objective, told))
             for key, value in outputs.items():
                 if flags.samples > 1 and value.is_floating_point():
                     sums.setdefault(key, Sums()).add(value.detach().cpu())

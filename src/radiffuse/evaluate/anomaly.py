@@ -14,7 +14,7 @@ from ..baselines.anomaly import Found, all_baselines
 from ..baselines.supervised import trained
 from ..data.dataset import Cases, check_labels
 from ..errors import UserError
-from ..metrics.detection import dice, fitted_threshold, otsu, p_values, ranking
+from ..metrics.detection import dice, fitted_threshold, levels, otsu, p_values, ranking
 from ..metrics.estimate import Metric, average_per_patient, proportion, refused
 from ..noise import derive
 from ..recipes.anoddpm import AnoDDPM
@@ -89,6 +89,10 @@ def evaluate_anomaly(
     truth = _truth(cases, recipe.healthy, asked.seed)
     predicted = _predict(recipe, objective, cases, asked)
     own = Found(predicted["score"], predicted["anomaly"])
+    if getattr(recipe, "threshold", "") == "healthy" and bool(truth.fitting.any()):
+        maps = predicted["anomaly"]
+        level = fitted_threshold(maps[truth.fitting], recipe.rate)
+        predicted["mask"] = (maps > level).long()
     simple = _baselines(train, recipe.healthy, truth, asked, steps)
     if plain is not None:
         theirs = _predict(*plain, cases, asked, "plain DDPM")
@@ -110,7 +114,7 @@ def evaluate_anomaly(
         "settings": {
             "count": len(cases),
             "seed": asked.seed,
-            "steps": getattr(recipe, "steps", None),
+            "deciding": deciding(recipe),
             "baseline": best,
             "healthy": recipe.healthy,
             "fitting": int(truth.fitting.sum()),
@@ -141,7 +145,14 @@ def calibration(found: Found, truth: Truth) -> dict[str, Any]:
     if found.maps is not None:
         record["voxel_false_positive_rate"] = VOXEL_RATE
         record["anomaly"] = fitted_threshold(found.maps[truth.fitting], VOXEL_RATE)
+        record["voxels"] = levels(found.maps[truth.fitting])
     return record
+
+
+def deciding(recipe: Any) -> dict[str, Any]:
+    """The settings of prediction that maps and scores depend on."""
+    names = set(getattr(recipe, "AFTER_TRAINING", ())) - {"threshold", "level", "rate"}
+    return {name: getattr(recipe, name) for name in sorted(names)}
 
 
 def _truth(cases: Cases, healthy: int, seed: int) -> Truth:

@@ -9,7 +9,16 @@ from torch import Tensor
 
 from .estimate import REPLICAS, Metric, measured, quantiles, refused, resamples
 
-__all__ = ["dice", "fitted_threshold", "otsu", "p_values", "ranking", "top_mean"]
+__all__ = [
+    "dice",
+    "fitted_threshold",
+    "level_at",
+    "levels",
+    "otsu",
+    "p_values",
+    "ranking",
+    "top_mean",
+]
 
 _BINS = 1000
 
@@ -43,6 +52,19 @@ def fitted_threshold(healthy: Tensor, rate: float) -> float:
     """The threshold that the share `rate` of healthy values exceeds (a quantile, ties not above)."""
     values = healthy.flatten().double().sort().values
     return float(values[min(len(values) - 1, math.ceil((1 - rate) * len(values)) - 1)])
+
+
+def levels(healthy: Tensor, lowest: float = 1e-4, count: int = 25) -> list[list[float]]:
+    """[rate, fitted threshold] for rates from `lowest` to 0.5, evenly spaced in their logarithm."""
+    rates = torch.logspace(math.log10(lowest), math.log10(0.5), count, dtype=torch.float64)
+    ordered = healthy.flatten().double().sort().values
+    return [[rate, fitted_threshold(ordered, rate)] for rate in rates.tolist()]
+
+
+def level_at(table: Sequence[Sequence[float]], rate: float) -> float:
+    """The threshold for any rate, linear in its logarithm between the rows of `levels`."""
+    rates, thresholds = zip(*table, strict=True)
+    return float(np.interp(math.log(rate), np.log(rates), thresholds))
 
 
 def p_values(scores: Tensor, healthy: Tensor) -> Tensor:

@@ -87,7 +87,7 @@ class AnoDDPM(Anomaly):
     attention: tuple[int, ...] = (3, 4, 5)
     depth: float = 0.25
     steps: int = 250
-    threshold: Literal["fixed", "otsu"] = "fixed"
+    threshold: Literal["fixed", "otsu", "healthy"] = "fixed"
 
     @classmethod
     def training(cls, preset: str) -> dict[str, Any]:

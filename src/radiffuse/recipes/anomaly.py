@@ -50,7 +50,10 @@ class Anomaly(Backbone, ABC):
     """Detection by the difference from a healthy counterpart; a recipe says how that is made."""
 
     task: ClassVar[Task] = ANOMALY
-    AFTER_TRAINING: ClassVar[tuple[str, ...]] = ("depth", "steps", "threshold", "level", "top")
+    AFTER_TRAINING: ClassVar[tuple[str, ...]] = (
+        *("depth", "steps", "top"),
+        *("threshold", "level", "rate"),
+    )
     """Fields that only prediction reads, so that they may be changed after training."""
 
     healthy: int = 0
@@ -73,10 +76,13 @@ class Anomaly(Backbone, ABC):
     """How far up the chain an image is taken, as a share of T."""
     steps: int = 500
     """Steps between the image and there."""
-    threshold: Literal["fixed", "otsu"] = "otsu"
-    """Where the mask begins: at `level`, or where Otsu's method splits the map of the image."""
+    threshold: Literal["fixed", "otsu", "healthy"] = "otsu"
+    """Where the mask begins: at `level`, where Otsu's method splits the map of the image, or where the
+    maps of healthy cases end (`rate`), which `radiffuse evaluate` measures."""
     level: float = 0.5
     """The fixed threshold of the map."""
+    rate: float = 0.005
+    """Share of healthy voxels above the threshold `healthy`: its false-positive rate."""
     top: float = 0.05
     """The score is the mean over this share of the map's highest values."""
 
@@ -98,6 +104,8 @@ class Anomaly(Backbone, ABC):
         """
         if "image" not in facts.channels:
             raise UserError("the data hold no image; name the column with --map image=COLUMN")
+        if not 0 < self.rate < 1:
+            raise UserError(f"--rate {self.rate:g}: a share of healthy voxels, between 0 and 1")
         if facts.classes and not 0 <= self.healthy < facts.classes:
             raise UserError(
                 f"--healthy {self.healthy}: labels run from 0 to {facts.classes - 1} in these data"

@@ -1,0 +1,66 @@
+"""Predictions beside healthy cases: what `evaluate` learned of a run's maps and scores, applied."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from ..evaluate.anomaly import deciding
+from ..files import read_json
+from ..metrics.detection import level_at, p_values
+from ..run import Run
+
+__all__ = ["beside_healthy"]
+
+Outputs = dict[str, Tensor]
+
+
+def beside_healthy(opened: Run) -> tuple[Run, Callable[[Outputs], Outputs]]:
+    """The run with the threshold that `threshold=healthy` asks for, and what adds "p_value" (B,).
+
+    Both come from `calibration` in RUN/metrics.json, written by `radiffuse evaluate RUN`; without one
+    of this model and these settings there are no p-values. Runs of other tasks stay as they are.
+
+    Raises:
+        UserError: the threshold is asked for, and was never fitted.
+    """
+    recipe = opened.recipe
+    if recipe.task.name != "anomaly":
+        return opened, lambda outputs: outputs
+    found, trouble = _calibration(opened)
+    if found is None:
+        if recipe.threshold == "healthy":
+            raise UserError(f"threshold=healthy: {trouble}")
+        print(f"note: no p-values: {trouble}", file=sys.stderr)
+        return opened, lambda outputs: outputs
+    if recipe.threshold == "healthy":
+        opened = replace(
+            opened, recipe=replace(recipe, level=level_at(found["voxels"], recipe.rate))
+        )
+    scores = torch.tensor(found["healthy_scores"])
+    return opened, lambda outputs: {**outputs, "p_value": p_values(outputs["score"].cpu(), scores)}
+
+
+def _calibration(opened: Run) -> tuple[dict[str, Any] | None, str]:
+    """What was fitted to healthy cases, or why there is nothing of use."""
+    path = opened.path / "metrics.json"
+    first = f"run `radiffuse evaluate {opened.path}` first"
+    if not path.is_file():
+        return None, f"nothing was fitted to healthy cases yet; {first}"
+    record = read_json(path)
+    found = record.get("calibration", {})
+    if record.get("model_sha256") != opened.model_sha256 or "voxels" not in found:
+        reason = found.get("refused", "it is of another model")
+        return None, f"{path} does not serve ({reason}); {first}"
+    now = deciding(opened.recipe)
+    for name, value in record["settings"].get("deciding", {}).items():
+        if now.get(name) != value:
+            return None, (
+                f"{path} was fitted with {name}={value}, not {now.get(name)}; give `radiffuse "
+                "evaluate` the same --set and --steps"
+            )
+    return found, ""
