@@ -373,6 +373,21 @@ def test_a_guide_without_its_data_is_refused(cases):
         dataclasses.replace(index.find("swiss-army").tiny(), guide="segmentation").fitted(facts)
 
 
+@pytest.mark.parametrize("method", ["diffusion-anomaly", "swiss-army"])
+def test_nothing_guides_where_it_was_not_trained(method, cases):
+    recipe = dataclasses.replace(index.find(method).tiny(), read=0.5, depth=0.4)
+    recipe = recipe.fitted(cases.facts())
+    objective = recipe.objective()
+    torch.manual_seed(0)
+    for reader in objective.parts[1:]:
+        t = reader.times(4000)
+        assert t.min() > 0 and 0.49 < t.max() <= 0.5
+    assert objective.parts[0].times(4000).max() > 0.99, "the diffusion is trained on all of it"
+    deeper = dataclasses.replace(recipe, depth=0.6)
+    with pytest.raises(UserError, match=r"depth 0\.6 lies beyond read 0\.5"):
+        deeper.predict(objective, cases.batch([0]))
+
+
 def test_one_class_alone_teaches_nothing(cases):
     facts = dataclasses.replace(cases.facts(), mask_classes={}, classes=1)
     with pytest.raises(UserError, match="healthy and other cases"):

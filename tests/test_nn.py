@@ -5,6 +5,7 @@ import torch
 
 from radiffuse.nn import Classifier, DiT, UNet
 from radiffuse.nn.blocks import Attention, Residual, depth_to_space, space_to_depth
+from radiffuse.nn.classifier import AttentionPool
 
 SIZES = {1: (16,), 2: (16, 8), 3: (8, 8, 16)}
 
@@ -127,6 +128,21 @@ def test_classifier_reads_the_image_and_the_clock(axes):
     logits = network(x, torch.zeros(3))
     assert logits.shape == (3, 4)
     assert not torch.allclose(logits, network(x, torch.ones(3)))
+
+
+def test_attention_pool_is_a_mean_weighted_by_each_head():
+    torch.manual_seed(0)
+    pool = AttentionPool(2, 8, head=4)
+    h = torch.randn(3, 8, 5, 6)
+    weights = pool.weigh(h).flatten(2).softmax(2)
+    expected = torch.cat(
+        [
+            torch.einsum("bcn,bn->bc", h.flatten(2)[:, 4 * k : 4 * k + 4], weights[:, k])
+            for k in (0, 1)
+        ],
+        1,
+    )
+    assert torch.allclose(pool(h), expected, atol=1e-6)
 
 
 def test_bf16_autocast_stays_close():

@@ -108,10 +108,13 @@ def uniform_times(smallest: float = 1e-5) -> Times:
     return lambda count: smallest + (1 - smallest) * _strata(count)
 
 
-def discrete_times(schedule: Discrete) -> Times:
-    """t = i / T, i uniform on 1..T (Ho et al. 2020), stratified over the batch."""
-    steps = schedule.steps
-    return lambda count: ((_strata(count) * steps).floor().clamp(max=steps - 1) + 1) / steps
+def discrete_times(schedule: Discrete, share: float = 1.0) -> Times:
+    """t = i / T, i uniform on 1..T (Ho et al. 2020), stratified over the batch.
+
+    With a `share` below 1 only on 1 .. share T, the part of the chain that is used.
+    """
+    most = max(1, round(share * schedule.steps))
+    return lambda count: ((_strata(count) * most).floor().clamp(max=most - 1) + 1) / schedule.steps
 
 
 def log_normal(schedule: Schedule, mean: float = -1.2, std: float = 1.2) -> Times:

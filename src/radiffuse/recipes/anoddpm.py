@@ -10,12 +10,11 @@ from torch import Tensor
 from ..denoise import Clipped, Network
 from ..errors import UserError
 from ..kernels import diffuse
-from ..losses import Times, Weight
+from ..losses import Times, Weight, discrete_times
 from ..noise import Noise, Seeded, derive, gaussian
 from ..objective import Denoising
 from ..papers import Paper, by_id
 from ..sample import DDPM, grids
-from ..schedule import Discrete
 from ..simplex import Simplex
 from .anomaly import SMALL_FIELDS, TINY_FIELDS, Anomaly, device_of, healthy_only
 from .base import Batch
@@ -52,11 +51,6 @@ class PartialDenoising(Denoising):
             right = network.predicts.target(x_0, z, *network.schedule(t, x_0))
             out = torch.where(batch["mask"] > 0, right, out)
         yield "network", self.loss(out, x_0, z, x_t, t)
-
-
-def first_times(schedule: Discrete, most: int) -> Times:
-    """t = i / T, i uniform on 1..most: only the part of the chain that is used."""
-    return lambda count: (torch.randint(most, (count,)) + 1).double() / schedule.steps
 
 
 @dataclass(frozen=True)
@@ -111,9 +105,8 @@ class AnoDDPM(Anomaly):
 
     def objective(self) -> PartialDenoising:
         network = self.network_around(self.unet())
-        most = round(max(self.trained, self.depth) * self.timesteps)
         noise = gaussian if self.noise == "gaussian" else self.simplex()
-        times = first_times(self.schedule(), most)
+        times = discrete_times(self.schedule(), max(self.trained, self.depth))
         return PartialDenoising(network, times, self.weight(), noise, self.learns == "regions")
 
     def simplex(self) -> Simplex:

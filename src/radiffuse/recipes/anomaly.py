@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     *("SMALL_FIELDS", "TINY_FIELDS", "Anomaly"),
-    *("classes_in", "device_of", "healthy_only", "wanted"),
+    *("check_read", "classes_in", "device_of", "healthy_only", "wanted"),
 ]
 
 SCHEDULES = {"linear": Discrete.linear, "cosine": Discrete.cosine}
@@ -195,6 +195,19 @@ def classes_in(facts: "Facts") -> int:
             f"have {'one class' if classes else 'neither'}; name a column with --map label=COLUMN"
         )
     return classes
+
+
+def check_read(recipe: Any) -> None:
+    """Refuse a depth at which the networks that guide were not trained.
+
+    Raises:
+        UserError: `depth` lies beyond `read`.
+    """
+    if recipe.depth > recipe.read:
+        raise UserError(
+            f"depth {recipe.depth:g} lies beyond read {recipe.read:g}, where the networks that guide "
+            "are not trained: lower depth, or train with a higher --read"
+        )
 
 
 def wanted(healthy: int, image: Tensor) -> Tensor:

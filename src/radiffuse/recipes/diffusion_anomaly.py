@@ -14,7 +14,7 @@ from ..nn import Classifier
 from ..objective import Denoising
 from ..papers import Paper, by_id
 from ..tasks.anomaly import labels_of
-from .anomaly import SMALL_FIELDS, TINY_FIELDS, Anomaly, classes_in, device_of, wanted
+from .anomaly import SMALL_FIELDS, TINY_FIELDS, Anomaly, check_read, classes_in, device_of, wanted
 from .base import Batch
 
 if TYPE_CHECKING:
@@ -41,20 +41,24 @@ class DiffusionAnomaly(Anomaly):
     """Factor of the classifier's gradient."""
     classifier_width: int = 32
     """Channels of the classifier's first level."""
+    read: float = 1.0
+    """Share of the chain that the classifier is trained on; `depth` lies within."""
 
     def fitted(self, facts: "Facts") -> Self:
+        check_read(self)
         filled = super().fitted(facts)
         return dataclasses.replace(filled, classes=self.classes or classes_in(facts))
 
     def objective(self) -> Together:
         network = self.network_around(self.unet())
         times = discrete_times(self.schedule())
+        reading = discrete_times(self.schedule(), self.read)
         classifier = Classifier(
             len(self.size), self.channels, self.classes, self.classifier_width, patch=self.patch
         )
         return Together(
             Denoising(network, times, self.weight()),
-            Reader("classifier", classifier, network, times, self._loss),
+            Reader("classifier", classifier, network, reading, self._loss),
         )
 
     def _loss(self, read: Tensor, batch: Batch) -> Tensor:
@@ -62,6 +66,7 @@ class DiffusionAnomaly(Anomaly):
 
     def counterpart(self, objective: Any, batch: Batch) -> Tensor:
         image = batch["image"]
+        check_read(self)
         objective.play()
         denoising, reader = objective.parts
         network = denoising.network.to(device_of(objective)).eval()
@@ -74,7 +79,7 @@ class DiffusionAnomaly(Anomaly):
 
     @classmethod
     def small(cls) -> Self:
-        return cls(**SMALL_FIELDS, steps=50)
+        return cls(**SMALL_FIELDS, depth=0.3, steps=30, read=0.4)
 
     @classmethod
     def tiny(cls) -> Self:

@@ -27,7 +27,7 @@ from ..nn import Classifier, UNet
 from ..objective import Denoising
 from ..papers import Paper, by_id
 from ..tasks.anomaly import labels_of
-from .anomaly import SMALL_FIELDS, TINY_FIELDS, Anomaly, classes_in, device_of, wanted
+from .anomaly import SMALL_FIELDS, TINY_FIELDS, Anomaly, check_read, classes_in, device_of, wanted
 from .base import Batch
 
 if TYPE_CHECKING:
@@ -71,10 +71,13 @@ class SwissArmy(Anomaly):
     """Factor of the gradient of the log-probability."""
     head_width: int = 32
     """Channels of the first level of the networks that read."""
+    read: float = 1.0
+    """Share of the chain that they are trained on; `depth` lies within."""
     depth: float = 0.4
     steps: int = 400
 
     def fitted(self, facts: "Facts") -> Self:
+        check_read(self)
         filled = super().fitted(facts)
         masks = facts.mask_classes.get("mask", 0)
         filled = dataclasses.replace(
@@ -102,10 +105,11 @@ class SwissArmy(Anomaly):
     def objective(self) -> Together:
         network = self.network_around(self.unet())
         times = discrete_times(self.schedule())
+        reading = discrete_times(self.schedule(), self.read)
         parts: list[Any] = [Denoising(network, times, self.weight())]
 
         def reads(name: str, module: torch.nn.Module, loss: Any) -> None:
-            parts.append(Reader(name, module, network, times, loss))
+            parts.append(Reader(name, module, network, reading, loss))
 
         if self.classes:
             reads("classifier", self._encoder(self.classes), self._class_loss)
@@ -137,6 +141,7 @@ class SwissArmy(Anomaly):
 
     def counterpart(self, objective: Any, batch: Batch) -> Tensor:
         image = batch["image"]
+        check_read(self)
         objective.play()
         network = objective.parts[0].network.to(device_of(objective)).eval()
         times = ladder(self.schedule(), self.depth, self.steps)
@@ -168,7 +173,7 @@ class SwissArmy(Anomaly):
 
     @classmethod
     def small(cls) -> Self:
-        return cls(**SMALL_FIELDS, steps=50)
+        return cls(**SMALL_FIELDS, depth=0.3, steps=30, read=0.4)
 
     @classmethod
     def tiny(cls) -> Self:
