@@ -8,7 +8,7 @@ BIN := .venv/bin
 READY := .venv/.ready-for-development
 
 demo: $(READY)
-	$(BIN)/radiffuse demo --out demo-out
+	$(BIN)/radiffuse demo generation --out demo-out
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2

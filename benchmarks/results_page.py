@@ -136,14 +136,27 @@ def steps(record, name):
     return [*lines, ""]
 
 
-def plot(record, path):
+def figure():
+    """An empty figure and its axes, drawn the same on every machine."""
     import matplotlib
 
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "radiffuse"
     import matplotlib.pyplot as plt
 
-    figure, axis = plt.subplots(figsize=(7, 4.2))
+    return plt.subplots(figsize=(7, 4.2))
+
+
+def saved(drawn, axis, path):
+    """Write the figure as SVG."""
+    axis.grid(alpha=0.3, which="both")
+    axis.legend(frameon=False)
+    drawn.tight_layout()
+    drawn.savefig(path, metadata={"Date": None})
+
+
+def plot(record, path):
+    drawn, axis = figure()
     for sampler in dict.fromkeys(point["name"] for point in record["points"]):
         points = [p for p in record["points"] if p["name"] == sampler]
         axis.plot(
@@ -153,10 +166,7 @@ def plot(record, path):
             label=sampler,
         )
     axis.set(xscale="log", yscale="log", xlabel="network calls an image", ylabel="FID")
-    axis.grid(alpha=0.3, which="both")
-    axis.legend(frameon=False)
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
+    saved(drawn, axis, path)
 
 
 def peers(record):
@@ -327,9 +337,25 @@ def referral(record):
     return [*lines, ""]
 
 
+def lesion_plot(record, path):
+    """Voxel-wise average precision against contrast, one colour a radius; dashed: the best baseline."""
+    drawn, axis = figure()
+    for place, radius in enumerate(dict.fromkeys(p["radius_mm"] for p in record["points"])):
+        points = [p for p in record["points"] if p["radius_mm"] == radius]
+        contrasts = [p["contrast"] for p in points]
+        best = [p["baselines"][p["settings"]["baseline"]] for p in points]
+        for tables, style in (([p["method"] for p in points], "o-"), (best, "s--")):
+            values = [table["pixel_average_precision"]["mean"] for table in tables]
+            label = f"{radius:g} mm" + ("" if style == "o-" else ", best baseline")
+            axis.plot(contrasts, values, style, color=f"C{place}", label=label)
+    axis.set(xlabel="contrast of the lesions", ylabel="voxel-wise average precision", ylim=(0, 1))
+    saved(drawn, axis, path)
+
+
 def lesions(record, name):
     """Detection against size and contrast: the method, then its strongest baseline at that point."""
     lines = [f"### Lesions of {name}", "", f"`{record['trained_by']}`", ""]
+    lines += [f"![Detection against contrast and size](lesions-{name}.svg)", ""]
     lines += [
         "| radius mm | contrast | AUROC | voxel AP | best Dice | strongest baseline | its AP |"
     ]
@@ -434,6 +460,8 @@ def main():
     lines += section("Quality against network calls", of_task(found, "steps"), steps)
     for name, record in of_task(found, "steps"):
         plot(record, HERE.parent / "docs" / f"{name}.svg")
+    for name, record in of_task(found, "lesions"):
+        lesion_plot(record, HERE.parent / "docs" / f"lesions-{name}.svg")
     lines += section("Reconstruction", of_task(found, "reconstruction"), reconstruction)
     if "scans" in found:
         lines += scans(found["scans"])

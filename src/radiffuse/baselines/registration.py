@@ -4,6 +4,7 @@ The classical methods work in mm: the grid's spacing is told to SimpleITK. All g
 in voxels, as the recipes do.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,14 +36,20 @@ def b_spline(
     Returns:
         u (n, *S) in voxels.
     """
-    import SimpleITK as sitk
-
     still, moved = _itk(fixed, spacing_mm), _itk(moving, spacing_mm)
     mesh = [max(1, min(cells, side // 4)) for side in fixed.shape]
+    with _threads(fixed.ndim):
+        try:
+            return _voxels(_b_spline(still, moved, mesh, levels), spacing_mm)
+        except RuntimeError:  # the images do not overlap: left where they are
+            return torch.zeros(fixed.ndim, *fixed.shape)
+
+
+def _b_spline(still: Any, moved: Any, mesh: Sequence[int], levels: int) -> Any:
+    import SimpleITK as sitk
+
     transform = sitk.BSplineTransformInitializer(still, mesh, order=3)
     method = sitk.ImageRegistrationMethod()
-    if fixed.ndim == 2:  # threads cost more than they give on pictures
-        method.SetNumberOfThreads(1)
     method.SetMetricAsMeanSquares()
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsLBFGSB(gradientConvergenceTolerance=1e-5, numberOfIterations=100)
@@ -50,15 +57,11 @@ def b_spline(
     method.SetSmoothingSigmasPerLevel([float(level) for level in reversed(range(levels))])
     method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOff()
     method.SetInitialTransform(transform, inPlace=True)
-    try:
-        found = method.Execute(still, moved)
-    except RuntimeError:  # the images do not overlap: left where they are
-        return torch.zeros(fixed.ndim, *fixed.shape)
-    field = sitk.TransformToDisplacementField(
+    found = method.Execute(still, moved)
+    return sitk.TransformToDisplacementField(
         found, sitk.sitkVectorFloat64, still.GetSize(), still.GetOrigin(), still.GetSpacing(),
         still.GetDirection(),
     )  # fmt: skip
-    return _voxels(field, spacing_mm)
 
 
 def demons(
@@ -68,12 +71,15 @@ def demons(
 
     Args and result as for `b_spline`; sigma: of the field's smoothing, in voxels.
     """
+    still, moved = _itk(fixed, spacing_mm), _itk(moving, spacing_mm)
+    with _threads(fixed.ndim):
+        return _voxels(_demons(still, moved, sigma, levels), spacing_mm)
+
+
+def _demons(still: Any, moved: Any, sigma: float, levels: int) -> Any:
     import SimpleITK as sitk
 
-    still, moved = _itk(fixed, spacing_mm), _itk(moving, spacing_mm)
     method = sitk.DiffeomorphicDemonsRegistrationFilter()
-    if fixed.ndim == 2:
-        method.SetNumberOfThreads(1)
     method.SetSmoothDisplacementField(True)
     method.SetStandardDeviations(sigma)
     method.SetNumberOfIterations(60)
@@ -86,11 +92,24 @@ def demons(
             field = method.Execute(small, other)
         else:
             field = method.Execute(small, other, sitk.Resample(field, small))
-    return _voxels(sitk.Resample(field, still), spacing_mm)
+    return sitk.Resample(field, still)
 
 
 CLASSICAL: dict[str, Classical] = {"b_spline": b_spline, "demons": demons}
 """The classical methods by name; the first is the main baseline."""
+
+
+@contextlib.contextmanager
+def _threads(axes: int) -> Iterator[None]:
+    """One thread for pictures, where more cost more than they give: ten times the time on a busy machine."""
+    import SimpleITK as sitk
+
+    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1 if axes == 2 else before)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 
 
 def _itk(image: Tensor, spacing_mm: Sequence[float]) -> Any:
