@@ -9,6 +9,7 @@ go to benchmarks/results/TASK-NAME.json. Words after -- are further flags of `tr
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from recorded import RESULTS, brief, radiffuse, train, trained_by, training
@@ -55,12 +56,13 @@ def main():
     parser.add_argument("--set", nargs="*", default=[], help="fields changed after training")
     parser.add_argument("--also", nargs="*", default=[], help="other data to evaluate on as well")
     parser.add_argument("--note", default="", help="said beside the numbers")
-    parser.add_argument("rest", nargs="*", help="further flags of train, after --")
-    arguments = parser.parse_args()
+    words = sys.argv[1:]
+    end = words.index("--") if "--" in words else len(words)
+    arguments, rest = parser.parse_args(words[:end]), words[end + 1 :]
     name = arguments.name or f"{Path(arguments.data).stem.partition(':')[0]}-{arguments.method}"
     run = arguments.runs / name
     data = [arguments.data, *(["--map", *arguments.map] if arguments.map else [])]
-    more = {"preset": arguments.preset, "more": arguments.rest, "processes": arguments.processes}
+    more = {"preset": arguments.preset, "more": rest, "processes": arguments.processes}
     train(arguments.method, data, run, arguments.minutes, **more)
     recorded(evaluated(arguments, run), run, name, arguments.note)
     radiffuse("report", run)

@@ -63,6 +63,9 @@ def main():
     parser.add_argument("--method", default="diffusemorph")
     parser.add_argument("--preset", default="small")
     parser.add_argument("--minutes", type=float, default=35)
+    parser.add_argument(
+        "--direct-minutes", type=float, help="of the plain network; as many if none"
+    )
     parser.add_argument("--count", type=int, help="held-out pairs at most")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--json", type=Path)
@@ -75,7 +78,10 @@ def main():
     cases = open_source(opened.config.data)
     options = build(TrainOptions, opened.config.train, where="config.toml: [train]")
     direct = trained_direct(
-        opened.recipe, cases.split("train"), replace(options, seed=1), run / "direct"
+        opened.recipe,
+        cases.split("train"),
+        replace(options, seed=1, minutes=arguments.direct_minutes or options.minutes),
+        run / "direct",
     )
     skipped = []
     if has_elastix():
