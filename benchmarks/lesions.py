@@ -43,7 +43,7 @@ def main():
     parser.add_argument("--radii", type=float, nargs="+", default=RADII)
     parser.add_argument("--contrasts", type=float, nargs="+", default=CONTRASTS)
     arguments = parser.parse_args()
-    source = str(open_run(arguments.run).config.data.source)
+    source = open_run(arguments.run).config.data.path
     points = []
     for radius in arguments.radii:
         for contrast in arguments.contrasts:

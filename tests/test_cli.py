@@ -1,12 +1,17 @@
 """The command line: usage, exit codes, and one line for every mistake."""
 
 import json
+import re
 import subprocess
 import sys
 
 import pytest
 
 from radiffuse import cli
+from radiffuse.commands import demo, parsing
+from radiffuse.data.dataset import open_cases
+from radiffuse.evaluate import EVALUATIONS
+from radiffuse.recipes import index
 
 
 @pytest.fixture
@@ -178,3 +183,27 @@ def test_demo_never_replaces_a_folder_of_yours(refused, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     assert "take another --out" in refused("demo", "--out", tmp_path)
     assert (tmp_path / "mine.txt").exists()
+
+
+def test_demo_has_a_chapter_for_every_application_there_is():
+    assert set(demo.CHAPTERS) == set(EVALUATIONS)
+
+
+@pytest.mark.parametrize("name", sorted(demo.CHAPTERS))
+def test_a_chapter_of_the_demo_fits_its_data(name):
+    chapter = demo.CHAPTERS[name]
+    few = re.sub(r"count=\d+", "count=12", chapter.data)
+    cases = open_cases(few, mapping=parsing.pairs(chapter.map))
+    recipe = index.find(chapter.method).tiny().fitted(cases.facts())
+    assert recipe.task.name == name and set(recipe.task.reads) <= set(cases.keys)
+
+
+def test_demo_tells_the_nearest_application(refused):
+    assert "did you mean registration" in refused("demo", "registratoin", code=2)
+
+
+def test_demo_goes_from_training_to_report(told, tmp_path):
+    out = tmp_path / "demo"
+    code, said = told("demo", "registration", "--out", out, "--minutes", "0.02")[:2]
+    assert code == 0 and "$ radiffuse evaluate" in said
+    assert (out / "registration" / "report.html").is_file()

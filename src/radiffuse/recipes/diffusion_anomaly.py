@@ -79,7 +79,7 @@ class DiffusionAnomaly(Anomaly):
 
     @classmethod
     def small(cls) -> Self:
-        return cls(**SMALL_FIELDS, depth=0.3, steps=30, read=0.4)
+        return cls(**SMALL_FIELDS, guidance=10.0, depth=0.25, steps=25, read=0.4)
 
     @classmethod
     def tiny(cls) -> Self:
