@@ -96,10 +96,13 @@ class Registering:
 
     def field(self, moving: Tensor, latent: Tensor) -> Tensor:
         """The displacement (B, n, *S) in voxels that a latent stands for."""
-        out = self.players["field"](torch.cat([moving, latent], dim=1)).float()
+        told = torch.cat([moving, latent], dim=1)
         if self.anchored:
             none = torch.cat([moving, torch.zeros_like(latent)], dim=1)
-            out = out - self.players["field"](none).float()
+            out, at_rest = self.players["field"](torch.cat([told, none])).float().chunk(2)
+            out = out - at_rest
+        else:
+            out = self.players["field"](told).float()
         return exponential(out) if self.diffeomorphic else out
 
     def path(self, moving: Tensor, fixed: Tensor, scales: Tensor) -> Iterator[Tensor]:

@@ -68,7 +68,7 @@ class SwissArmy(Anomaly):
     guide: Literal["class", "regression", "segmentation"] = "class"
     """What leads the decoding."""
     guidance: float = 100.0
-    """Factor of the gradient of the log-probability."""
+    """Factor of the gradient of the log-probability; each guide has its own scale."""
     head_width: int = 32
     """Channels of the first level of the networks that read."""
     read: float = 1.0
@@ -173,7 +173,7 @@ class SwissArmy(Anomaly):
 
     @classmethod
     def small(cls) -> Self:
-        return cls(**SMALL_FIELDS, depth=0.3, steps=30, read=0.4)
+        return cls(**SMALL_FIELDS, guidance=10.0, depth=0.25, steps=25, read=0.4)
 
     @classmethod
     def tiny(cls) -> Self:
