@@ -503,6 +503,18 @@ def test_other_data_are_measured_beside_baselines_of_the_training_data(
     assert "nearest_features" in other["baselines"], "fitted to the healthy training cases"
 
 
+def test_data_of_another_size_are_brought_to_the_model_s(data, tmp_path, refused):
+    run, other = tmp_path / "run", tmp_path / "other.npz"
+    assert cli.main(["train", "anoddpm", "--data", str(data), "--out", str(run), *TINY]) == 0
+    np.savez(other, image=np.random.default_rng(0).integers(0, 255, (3, 24, 24), dtype=np.uint8))
+    words = ["predict", str(run), "--data", str(other), "--steps", "2", "--out"]
+    assert "use --size 16 16" in refused(*words, tmp_path / "p")
+    assert cli.main([*words, str(tmp_path / "q"), "--size", "16", "16"]) == 0
+    entries = json.loads((tmp_path / "q" / "predictions.json").read_text())["predictions"]
+    assert len(entries) == 3
+    assert read_image(tmp_path / "q" / entries[0]["files"]["healthy"]).size == (16, 16)
+
+
 def test_predictions_stand_beside_healthy_cases(
     data, tmp_path, monkeypatch, hasty, refused, capsys
 ):

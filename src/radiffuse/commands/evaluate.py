@@ -25,6 +25,7 @@ class Flags:
         run: run folder of a finished training.
         data: file or folder of the data; those of the training where left out.
         map: key=column words; those of the training where left out.
+        size: size every image is brought to, as --size 64 64; that of the training where left out.
         split: train, val or test. Where left out: test, or val where there is no test; other data
             than those of the training, which name no splits, are all measured.
         out: JSON file to write; RUN/metrics.json where left out. Pictures go to a folder beside it.
@@ -40,6 +41,7 @@ class Flags:
     run: Annotated[Path, tyro.conf.Positional]
     data: str | None = None
     map: tuple[str, ...] = ()
+    size: tuple[int, ...] = ()
     split: str | None = None
     out: Path | None = None
     count: int | None = None
@@ -61,7 +63,7 @@ def run(arguments: Sequence[str]) -> None:
     settings = parsing.pairs(flags.set, "--set")
     settings |= {} if flags.samples is None else {"samples": str(flags.samples)}
     opened = opened.with_settings(settings)
-    source = source_of(opened.config, flags.data, flags.map)
+    source = source_of(opened.config, flags.data, flags.map, flags.size)
     cases = open_source(source, opened.recipe)
     check_keys(opened.config.method, opened.recipe, cases.keys, source)
     held_out = asked_cases(cases, flags.split, source, opened.config)

@@ -35,6 +35,7 @@ class Flags:
         out: folder to write.
         data: file or folder of the data; those of the training where left out.
         map: key=column words; those of the training where left out.
+        size: size every image is brought to, as --size 64 64; that of the training where left out.
         split: train, val or test. Where left out: test, or val where there is no test; other data
             than those of the training, which name no splits, are all predicted.
         samples: draws per case; they differ by their seeds.
@@ -48,6 +49,7 @@ class Flags:
     out: Path
     data: str | None = None
     map: tuple[str, ...] = ()
+    size: tuple[int, ...] = ()
     split: str | None = None
     samples: int = 1
     steps: int | None = None
@@ -70,7 +72,7 @@ def run(arguments: Sequence[str]) -> None:
         )
     opened = opened.with_steps(flags.steps).with_settings(parsing.pairs(flags.set, "--set"))
     opened, judged = beside_healthy(opened)
-    source = source_of(opened.config, flags.data, flags.map)
+    source = source_of(opened.config, flags.data, flags.map, flags.size)
     every = open_source(source, opened.recipe)
     cases = asked_cases(every, flags.split, source, opened.config)
     check_given(method, opened.recipe, cases.keys, source)

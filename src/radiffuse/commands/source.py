@@ -25,13 +25,15 @@ def open_source(source: DataSource, recipe: Any = None) -> Cases:
     return with_neighbours(cases, getattr(recipe, "NEIGHBOURS", ()))
 
 
-def source_of(made_with: Config, data: str | None, words: Sequence[str]) -> DataSource:
-    """The training's data, with what the flags say instead; range and size stay the training's.
+def source_of(
+    made_with: Config, data: str | None, words: Sequence[str], size: tuple[int, ...] = ()
+) -> DataSource:
+    """The training's data, with what the flags say instead; the range stays the training's.
 
     Raises:
         UserError: the training's data are not where they were and no others are named.
     """
-    source = made_with.data
+    source = replace(made_with.data, size=size or made_with.data.size)
     if words:
         source = replace(source, map=pairs(words))
     if data is not None and Path(data).suffix in (".h5", ".hdf5"):

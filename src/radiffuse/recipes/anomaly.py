@@ -172,7 +172,10 @@ class Anomaly(Backbone, ABC):
         shape = (self.channels, *self.size)
         if tuple(image.shape[1:]) != shape:
             here, sides = (" x ".join(map(str, each)) for each in (image.shape[1:], shape))
-            raise UserError(f"images are {here}, and the model was trained on {sides}; use --size")
+            raise UserError(
+                f"images are {here}, and the model was trained on {sides}; "
+                f"use --size {' '.join(map(str, self.size))}"
+            )
         flat = image.flatten(1)
         blank = (flat.amax(1) == flat.amin(1)).nonzero()
         if len(blank):

@@ -272,7 +272,10 @@ class DiffMIC:
         shape = (self.channels, *self.size)
         if tuple(image.shape[1:]) != shape:
             here, sides = (" x ".join(map(str, each)) for each in (image.shape[1:], shape))
-            raise UserError(f"images are {here}, and the model was trained on {sides}; use --size")
+            raise UserError(
+                f"images are {here}, and the model was trained on {sides}; "
+                f"use --size {' '.join(map(str, self.size))}"
+            )
 
     @classmethod
     def small(cls) -> Self:
