@@ -1,6 +1,5 @@
 """Predictions beside healthy cases: what `evaluate` learned of a run's maps and scores, applied."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -19,8 +18,8 @@ __all__ = ["beside_healthy"]
 Outputs = dict[str, Tensor]
 
 
-def beside_healthy(opened: Run) -> tuple[Run, Callable[[Outputs], Outputs]]:
-    """The run with the threshold that `threshold=healthy` asks for, and what adds "p_value" (B,).
+def beside_healthy(opened: Run) -> tuple[Run, Callable[[Outputs], Outputs], str]:
+    """The run with the threshold that `threshold=healthy` asks for, what adds "p_value" (B,), a notice.
 
     Both come from `calibration` in RUN/metrics.json, written by `radiffuse evaluate RUN`; without one
     of this model and these settings there are no p-values. Runs of other tasks stay as they are.
@@ -30,19 +29,22 @@ def beside_healthy(opened: Run) -> tuple[Run, Callable[[Outputs], Outputs]]:
     """
     recipe = opened.recipe
     if recipe.task.name != "anomaly":
-        return opened, lambda outputs: outputs
+        return opened, lambda outputs: outputs, ""
     found, trouble = _calibration(opened)
     if found is None:
         if recipe.threshold == "healthy":
             raise UserError(f"threshold=healthy: {trouble}")
-        print(f"note: no p-values: {trouble}", file=sys.stderr)
-        return opened, lambda outputs: outputs
+        return opened, lambda outputs: outputs, f"no p-values: {trouble}"
     if recipe.threshold == "healthy":
         opened = replace(
             opened, recipe=replace(recipe, level=level_at(found["voxels"], recipe.rate))
         )
     scores = torch.tensor(found["healthy_scores"])
-    return opened, lambda outputs: {**outputs, "p_value": p_values(outputs["score"].cpu(), scores)}
+
+    def judged(outputs: Outputs) -> Outputs:
+        return {**outputs, "p_value": p_values(outputs["score"].cpu(), scores)}
+
+    return opened, judged, ""
 
 
 def _calibration(opened: Run) -> tuple[dict[str, Any] | None, str]:

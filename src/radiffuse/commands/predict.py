@@ -1,5 +1,6 @@
 """`radiffuse predict RUN`: one file per case and output key, in the format of the input."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,7 @@ def run(arguments: Sequence[str]) -> None:
             f"use `radiffuse sample {flags.run} --count N --out DIR`"
         )
     opened = opened.with_steps(flags.steps).with_settings(parsing.pairs(flags.set, "--set"))
-    opened, judged = beside_healthy(opened)
+    opened, judged, notice = beside_healthy(opened)
     source = source_of(opened.config, flags.data, flags.map, flags.size)
     every = open_source(source, opened.recipe)
     cases = asked_cases(every, flags.split, source, opened.config)
@@ -99,6 +100,8 @@ def run(arguments: Sequence[str]) -> None:
         for part in parts:
             part.unlink()
         print(f"{len(cases)} cases predicted in {flags.out}")
+        if notice:
+            print(f"note: {notice}", file=sys.stderr)
 
 
 def _predict(
