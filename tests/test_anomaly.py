@@ -513,6 +513,7 @@ def test_data_of_another_size_are_brought_to_the_model_s(data, tmp_path, refused
     entries = json.loads((tmp_path / "q" / "predictions.json").read_text())["predictions"]
     assert len(entries) == 3
     assert read_image(tmp_path / "q" / entries[0]["files"]["healthy"]).size == (16, 16)
+    assert entries[0]["files"]["healthy"].endswith(".tif"), "resized pictures hold fractions"
 
 
 def test_predictions_stand_beside_healthy_cases(

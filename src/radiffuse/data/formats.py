@@ -95,8 +95,12 @@ def save_image(image: Image, path: Path | str) -> Path:
 def natural_ending(image: Image) -> str:
     """Ending under which a prediction that looks like `image` is stored, without loss.
 
-    The format of the input, but .png for JPEG (lossy), and .nii.gz for arrays with an affine.
+    The format of the input, but .png for JPEG (lossy), and .nii.gz for arrays with an affine. Fractions,
+    as resized pictures have them, fit no .png: they go to .tif, in colour to .nii.gz.
     """
+    if image.data.is_floating_point() and image.format in (None, ".png", ".bmp", ".jpg", ".jpeg"):
+        flat = image.affine is None and len(image.size) == 2 and len(image.data) == 1
+        return ".tif" if flat else ".nii.gz"
     if image.format == ".dcm" and len(image.data) == 1:
         return ".dcm"
     if image.format in (".png", ".tif", ".tiff", ".bmp", ".nii", ".nii.gz", ".mha", ".nrrd"):
