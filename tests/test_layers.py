@@ -18,7 +18,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
      "operators", "nn", "losses", "registration_losses", "metrics", "data.image", "config", "options", "processes",
      "interrupt", "label_maps", "tensorfile", "windows", "degrade", "fusion"),
     ("kernels", "denoise", "data", "tasks", "ema", "checkpoint"),
-    ("sample", "objective", "likelihood", "counterfactual"),
+    ("sample", "objective", "likelihood", "counterfactual", "categorical"),
     ("inverse", "acquisition", "train", "baselines", "batches", "gradients", "health", "player", "progress"),
     ("recipes",),
     ("run", "evaluate", "report", "testing"),

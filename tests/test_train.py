@@ -70,7 +70,17 @@ def test_the_budget_first_reached_ends_the_run():
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("batch", 0), ("learning_rate", -1.0), ("ema", (0.5,)), ("cooldown", 2.0), ("steps", 0)],
+    [
+        ("batch", 0),
+        ("learning_rate", -1.0),
+        ("ema", (0.5,)),
+        ("cooldown", 2.0),
+        ("steps", 0),
+        ("mirror", (3,)),
+        ("turn", 200.0),
+        ("zoom", 1.0),
+        ("shift", -0.1),
+    ],
 )
 def test_values_out_of_range_name_the_flag(field, value):
     with pytest.raises(UsageError, match=f"--train.{field.replace('_', '-')} must be"):

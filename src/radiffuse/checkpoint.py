@@ -244,8 +244,10 @@ def refuse_others(folder: Path, now: Mapping[str, Any], was: Mapping[str, Any]) 
         UserError: names the first that differs.
     """
     for name, value in now.items():
+        if name not in was and not value:
+            continue  # an option that is off, and was not known then
         if value != was.get(name):
             raise UserError(
                 f"{folder}: cannot go on with other settings: {name} is {value} now and was "
-                f"{was.get(name)}; give the same as before, or another --out"
+                f"{was.get(name, 'not set')}; give the same as before, or another --out"
             )

@@ -44,6 +44,15 @@ class TrainOptions:
     keeps it constant."""
     cooldown: float = 0.0
     """Last part of the budget, 0 to 1, over which the rate falls linearly to zero."""
+    mirror: tuple[int, ...] = ()
+    """Axes (0 = first) along which images are mirrored at random, masks and all images of a case
+    alike. Not where left and right mean something."""
+    turn: float = 0.0
+    """Largest random turn in every plane, degrees; all images of a case alike."""
+    zoom: float = 0.0
+    """Largest random change of size: 0.1 is a factor from 1 / 1.1 to 1.1."""
+    shift: float = 0.0
+    """Largest random shift, as a share of each side."""
     clip: float = 1.0
     """Largest norm of a player's gradient, longer ones are shortened to it; 0 leaves them."""
     betas: tuple[float, float] = (0.9, 0.99)
@@ -85,6 +94,10 @@ class TrainOptions:
         _require(0 < self.learning_rate < math.inf, "learning-rate", "more than 0")
         _require(0 <= self.cooldown <= 1, "cooldown", "between 0 and 1")
         _require(all(0 <= beta < 1 for beta in self.betas), "betas", "between 0 and 1")
+        _require(all(0 <= axis <= 2 for axis in self.mirror), "mirror", "of 0, 1 and 2")
+        _require(0 <= self.turn <= 180, "turn", "between 0 and 180")
+        _require(0 <= self.zoom < 1, "zoom", "between 0 and 1")
+        _require(0 <= self.shift < 1, "shift", "between 0 and 1")
         _require(len(self.ema) >= 1, "ema", "at least one width")
         _require(all(0 < width < 0.28 for width in self.ema), "ema", "between 0 and 0.28")
         _require(len(set(self.ema)) == len(self.ema), "ema", "all different")

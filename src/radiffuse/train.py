@@ -22,12 +22,16 @@ from .ema import PowerAverage, write_snapshot
 from .errors import UsageError, UserError
 from .health import Meter, Turn, bad_case, bad_name, likely_cause
 from .interrupt import Interrupt
+from .nn.augment import Augment
 from .options import TrainOptions
 from .player import Player, accelerator_for, backward
 from .progress import Reporter, say
 
 __all__ = ["TrainOptions", "train"]
 
+
+_BEFORE = -1
+"""The turn before the first, in which a batch is augmented."""
 
 Who = str | tuple[str, ...]
 """The player whose turn it is, or the players that share one loss."""
@@ -127,6 +131,7 @@ class Trainer:
                 f"--train.batch {options.batch} is less than the {self.batches.slots} "
                 "micro-batches it is cut into (processes x --train.accumulate)"
             )
+        self.augment = Augment(options.mirror, options.turn, options.zoom, options.shift)
         self.step = 0
         self.seconds = 0.0
 
@@ -196,11 +201,7 @@ class Trainer:
         rate = self.options.rate(self.step, self.seconds)
         for name, player in self.players.items():
             player.set_rate(rate * self.rates[name])
-        device, channels_last = self.accelerator.device, self.options.channels_last
-        losses = [
-            (part, iter(self.objective.losses(place(part.batch, device, channels_last))))
-            for part in parts
-        ]
+        losses = [(part, iter(self.objective.losses(self._view(part)))) for part in parts]
         turn = 0
         while self._turn(turn, losses):
             turn += 1
@@ -213,6 +214,15 @@ class Trainer:
         every = self.options.snapshot_every
         if every and self.step % every == 0:
             self._together(lambda: write_snapshot(self.out, self.step, self.average.averages))
+
+    def _view(self, part: Part) -> Batch:
+        """A micro-batch on the device, augmented."""
+        device, channels_last = self.accelerator.device, self.options.channels_last
+        batch = place(part.batch, device, channels_last)
+        if not self.augment:
+            return batch
+        self._seed(part.slot, _BEFORE)
+        return place(self.augment(batch), device, channels_last)
 
     def _turn(self, turn: int, losses: list[tuple[Part, Iterator[tuple[Who, Tensor]]]]) -> bool:
         """Advance every micro-batch by one yield and update who is named; False at the end."""

@@ -106,10 +106,11 @@ class Pix2Pix(Regression):
 
 
 def options_like(run: TrainOptions, **changes: Any) -> TrainOptions:
-    """Options of a baseline: the run's budget, precision and seed, the rest its own."""
+    """Options of a baseline: the run's budget, precision, views and seed, the rest its own."""
     own = {"batch": 8, "learning_rate": 1e-3, "warmup": 50, "cooldown": 0.3, "ema": (0.05,)}
-    kept = {"steps": run.steps, "minutes": run.minutes, "precision": run.precision}
-    return TrainOptions(**{**own, **kept, "seed": run.seed, **changes})
+    same = ("steps", "minutes", "precision", "seed", "mirror", "turn", "zoom", "shift")
+    kept = {name: getattr(run, name) for name in same}
+    return TrainOptions(**{**own, **kept, **changes})
 
 
 def trained(objective: Kind, cases: Readable, options: TrainOptions, folder: Path) -> Kind:

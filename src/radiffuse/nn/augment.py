@@ -1,13 +1,16 @@
-"""Random flips and turns: of images, and of pairs of images alike."""
+"""Random views: turns and flips of images, of all images of a case alike, of pairs."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["UNVARIED", "Varied", "mirrored_alike", "turned"]
+from ..errors import UserError
+
+__all__ = ["UNVARIED", "Augment", "Varied", "mirrored_alike", "moved", "rotation", "turned"]
 
 
 def turned(image: Tensor, degrees: float, flip: bool) -> Tensor:
@@ -29,20 +32,111 @@ def turned(image: Tensor, degrees: float, flip: bool) -> Tensor:
     if not degrees or axes < 2:
         return image
     angle = (2 * torch.rand(batch) - 1) * math.radians(degrees)
-    rows, columns = image.shape[-2:]
-    matrix = torch.eye(axes, axes + 1).repeat(batch, 1, 1)  # coordinates run from the last axis
-    matrix[:, 0, 0] = matrix[:, 1, 1] = angle.cos()
-    matrix[:, 0, 1] = -angle.sin() * rows / columns
-    matrix[:, 1, 0] = angle.sin() * columns / rows
-    grid = F.affine_grid(matrix.to(image), list(image.shape), align_corners=False)
-    return F.grid_sample(image, grid, padding_mode="border", align_corners=False)
+    return moved(image, rotation(angle, axes, axes - 2, axes - 1), torch.zeros(batch, axes))
 
 
-def mirrored_alike(*images: Tensor) -> tuple[Tensor, ...]:
-    """Mirror each case along axes drawn at random, every image of a case alike."""
-    for axis in range(2, images[0].ndim):
+def rotation(angle: Tensor, axes: int, first: int, second: int) -> Tensor:
+    """Matrices (B, axes, axes) of a turn by `angle` (B,), in radians, in the plane of two axes."""
+    matrix = torch.eye(axes).repeat(len(angle), 1, 1)
+    matrix[:, first, first] = matrix[:, second, second] = angle.cos()
+    matrix[:, first, second], matrix[:, second, first] = angle.sin(), -angle.sin()
+    return matrix
+
+
+def moved(image: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
+    """Each image read at A x + b side, x counted in voxels from its middle.
+
+    Linear between voxels; whole numbers (label maps) take the nearest. Outside, the border goes on.
+
+    Args:
+        image: (B, C, *S), two or three axes.
+        matrix: A (B, axes, axes).
+        offset: b (B, axes), shares of each side.
+    """
+    half = torch.tensor(image.shape[2:]) / 2
+    unit = half.reciprocal()[:, None] * matrix * half  # from -1 to 1 between the image's borders
+    theta = torch.cat([unit, 2 * offset[..., None]], dim=2).flip(1)
+    theta[..., :-1] = theta[..., :-1].flip(2)  # coordinates run from the last axis
+    grid = F.affine_grid(theta.to(image.device, torch.float32), list(image.shape), False)
+    whole = not image.is_floating_point()
+    read = F.grid_sample(
+        image.float(), grid, "nearest" if whole else "bilinear", "border", align_corners=False
+    )
+    return read.round().to(image.dtype) if whole else read
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random views of a batch, every image and mask of a case alike.
+
+    Attributes:
+        mirror: axes (0 = first) along which half of the cases are mirrored, independently.
+        turn: largest turn in degrees, in every plane.
+        zoom: largest change of size: a factor from 1 / (1 + zoom) to 1 + zoom.
+        shift: largest shift, a share of each side.
+    """
+
+    mirror: tuple[int, ...] = ()
+    turn: float = 0.0
+    zoom: float = 0.0
+    shift: float = 0.0
+
+    def __bool__(self) -> bool:
+        return bool(self.mirror or self.turn or self.zoom or self.shift)
+
+    def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The batch with its images and masks (three axes and more) moved.
+
+        Random numbers come from torch's global generator.
+
+        Raises:
+            UserError: there is no such axis, complex images, or images of one axis to be turned.
+        """
+        found = {key: value for key, value in batch.items() if value.ndim > 2}
+        if not found:
+            return batch
+        axes = self._checked(found)
+        found = dict(zip(found, mirrored_alike(*found.values(), along=self.mirror), strict=True))
+        if self.turn or self.zoom or self.shift:
+            matrix, offset = self._drawn(len(next(iter(found.values()))), axes)
+            found = {key: moved(value, matrix, offset) for key, value in found.items()}
+        return {**batch, **found}
+
+    def _checked(self, images: dict[str, Tensor]) -> int:
+        """The number of axes that all images have."""
+        counts = {value.ndim - 2 for value in images.values()}
+        if len(counts) > 1 or any(value.is_complex() for value in images.values()):
+            raise UserError("only real images of as many axes as each other can be augmented alike")
+        (axes,) = counts
+        for axis in self.mirror:
+            if axis >= axes:
+                raise UserError(f"--train.mirror {axis}: the images have the axes 0 to {axes - 1}")
+        if axes == 1 and (self.turn or self.zoom or self.shift):
+            raise UserError(
+                "images of one axis are only mirrored: leave --train.turn, zoom and shift"
+            )
+        return axes
+
+    def _drawn(self, count: int, axes: int) -> tuple[Tensor, Tensor]:
+        """A and b of `moved` for `count` cases."""
+        matrix = torch.exp(_signed(count, 1, 1) * math.log1p(self.zoom)) * torch.eye(axes)
+        for first in range(axes):
+            for second in range(first + 1, axes):
+                angle = _signed(count) * math.radians(self.turn)
+                matrix = matrix @ rotation(angle, axes, first, second)
+        return matrix, self.shift * _signed(count, axes)
+
+
+def _signed(*shape: int) -> Tensor:
+    """Uniform on [-1, 1]."""
+    return 2 * torch.rand(shape) - 1
+
+
+def mirrored_alike(*images: Tensor, along: Sequence[int] | None = None) -> tuple[Tensor, ...]:
+    """Mirror each case along axes drawn at random from `along` (or all), every image of it alike."""
+    for axis in range(images[0].ndim - 2) if along is None else along:
         draw = _coin(images[0])
-        images = tuple(torch.where(draw, image.flip(axis), image) for image in images)
+        images = tuple(torch.where(draw, image.flip(axis + 2), image) for image in images)
     return images
 
 

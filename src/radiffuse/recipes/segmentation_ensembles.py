@@ -1,15 +1,25 @@
 """Implicit segmentation ensembles (Wolleb et al. 2022): a diffusion of the label map, told the image."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from torch import Tensor
 
-from ..denoise import Clipped, Denoiser, Network
+from ..categorical import Categorical
+from ..denoise import (
+    Clipped,
+    Denoiser,
+    Network,
+    elapsed,
+    log_noise,
+    unit_variance,
+    unscaled,
+)
 from ..errors import UserError
 from ..label_maps import encode, likeliest, probabilities
-from ..losses import Times, Weight, discrete_times
+from ..losses import Times, Weight, discrete_times, log_normal
 from ..objective import Hybrid
 from ..papers import Paper, by_id
 from ..schedule import Discrete, Schedule
@@ -18,7 +28,6 @@ from ..tasks.segmentation import SEGMENTATION
 from .base import Batch
 from .conditional import Conditional, Told, check_same_size
 from .parts import (
-    PRECONDITIONED,
     SMALL,
     TINY,
     TRAINING,
@@ -41,6 +50,14 @@ MOST_LABELS = 64
 
 class ToldHybrid(Told, Hybrid):
     """`Told` with the bound that trains the learned variance."""
+
+
+class ToldLabels(Told):
+    """`Told` by the cross-entropy of labels."""
+
+    def loss(self, out: Tensor, x_0: Tensor, z: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        assert isinstance(self.network, Categorical)
+        return self.network.cross_entropy(out, x_0)
 
 
 @dataclass(frozen=True)
@@ -74,10 +91,16 @@ class SegmentationEnsembles(Conditional):
     """The list of betas."""
     timesteps: int = 1000
     """Number of betas, T."""
-    predicts: PredictsName = "noise"
-    """What the network outputs."""
+    law: Literal["uniform", "log-normal"] = "uniform"
+    """Law of t in training: uniform, or the logarithm of sigma / (alpha scale) normal."""
+    law_mean: float = 2.0
+    """Mean of log(sigma / (alpha scale))."""
+    law_std: float = 1.8
+    """Standard deviation of log(sigma / (alpha scale))."""
+    predicts: PredictsName | Literal["labels"] = "noise"
+    """What the network outputs; "labels" is the logits of all labels, learned by cross-entropy."""
     loss: WeightName = "simple"
-    """The loss weight."""
+    """The loss weight; labels have none."""
     learned_variance: bool = True
     """Learn the variance between its bounds with the hybrid loss (Nichol & Dhariwal 2021)."""
     preconditioned: bool = False
@@ -131,18 +154,31 @@ class SegmentationEnsembles(Conditional):
         return {self.made: likeliest(foreground), "probability": foreground}
 
     def fitted(self, facts: "Facts") -> Self:
-        """As `Conditional`; `data_std` is the root mean square of x_0 where labels are +1 and -1."""
+        """As `Conditional`; `data_std` is the root mean square of x_0 where labels are +1 and -1.
+
+        Raises:
+            UserError: a variance is to be learned beside labels.
+        """
+        if self.predicts == "labels" and self.learned_variance:
+            raise UserError("--predicts labels has no variance to learn; add --no-learned-variance")
         return dataclasses.replace(super().fitted(facts), data_std=self.data_std or self.scale)
 
     # --- the diffusion -------------------------------------------------------------------------
 
     def network(self) -> Network:
         schedule = (Discrete.linear if self.betas == "linear" else Discrete.cosine)(self.timesteps)
+        if self.predicts == "labels":
+            body = self.unet(condition=self.condition_channels, out=self.channels + 1)
+            scale = unit_variance(self.data_std) if self.preconditioned else unscaled
+            clock = log_noise if self.preconditioned else elapsed
+            return Categorical(body, schedule, self.absent, self.scale, scale, clock)
         body = self.body(twice=self.learned_variance)
         return network_of(body, schedule, self.predicts, self.data_std, self.preconditioned)
 
     def times(self, schedule: Schedule) -> Times:
         assert isinstance(schedule, Discrete)
+        if self.law == "log-normal":
+            return log_normal(schedule, self.law_mean + math.log(self.scale), self.law_std)
         return discrete_times(schedule)
 
     def weight(self) -> Weight:
@@ -150,6 +186,7 @@ class SegmentationEnsembles(Conditional):
 
     def objective(self) -> Told:
         kind = ToldHybrid if self.learned_variance else Told
+        kind = ToldLabels if self.predicts == "labels" else kind
         network = self.network()
         times = self.times(network.schedule)
         return kind(network, times, self.weight(), self.clean, self.condition)
@@ -163,32 +200,30 @@ class SegmentationEnsembles(Conditional):
     def small(cls) -> Self:
         return cls(
             **{**SMALL, "multiples": (1, 2, 4, 4), "attention": (3,)},
-            absent=-1.0,
+            **LABELS,
             scale=0.1,
-            betas="cosine",
-            **PRECONDITIONED,
-            learned_variance=False,
             sampler="dpm-solver",
             grid="karras",
-            start=0.998,
-            stop=0.003,
+            start=0.97,
+            stop=0.006,
             steps=10,
             samples=8,
         )
 
     @classmethod
     def tiny(cls) -> Self:
-        return cls(
-            **TINY,
-            absent=-1.0,
-            betas="cosine",
-            **PRECONDITIONED,
-            learned_variance=False,
-            sampler="ddim",
-            start=0.998,
-            steps=5,
-            samples=3,
-        )
+        return cls(**TINY, **LABELS, sampler="ddim", start=0.998, steps=5, samples=3)
+
+
+LABELS: dict[str, Any] = {
+    "absent": -1.0,
+    "betas": "cosine",
+    "law": "log-normal",
+    "predicts": "labels",
+    "preconditioned": True,
+    "learned_variance": False,
+}
+"""Classification of every voxel at every noise level, instead of the paper's regression of noise."""
 
 
 def check_labels(mask: Tensor, most: int) -> None:
