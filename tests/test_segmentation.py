@@ -275,22 +275,35 @@ def test_a_trained_network_segments_the_image_it_is_told():
     assert agreement(shuffled, mask[48:].roll(1, 0)) > 0.85
 
 
-def test_logits_become_the_expected_code_and_learn_by_cross_entropy():
-    """E[x_0] = sum of p_l code_l, between the codes; the loss is the labels' cross-entropy."""
+@pytest.mark.parametrize("absent", [0.0, -1.0])
+@pytest.mark.parametrize("t", [0.05, 0.4, 0.95])
+def test_an_ignorant_network_gives_the_posterior_of_every_voxel_by_itself(t, absent):
+    """Where the network says nothing, E[x_0] is Bayes' for labels that are equally likely."""
     recipe = dataclasses.replace(
-        fitted(SegmentationEnsembles.small()), channels=2, absent=-1.0, scale=0.1
+        fitted(SegmentationEnsembles.small()), channels=2, absent=absent, scale=0.3
     )
     network = recipe.network()
-    logits = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    network.backbone.forward = lambda x, clock, **told: logits
-    mask = torch.randint(0, 3, (3, 1, 8, 8), generator=torch.Generator().manual_seed(1))
+    network.backbone.forward = lambda x, clock, **told: torch.zeros(len(x), 3, *x.shape[2:])
+    x_t = torch.randn(4, 2, 8, 8, generator=torch.Generator().manual_seed(0)).double()
+    codes = 0.3 * torch.tensor([[absent, absent], [1, absent], [absent, 1]]).double()
+    alpha, sigma = network.schedule(torch.tensor(t), x_t)
+    far = x_t[:, None] - (alpha * codes[None, :, :, None, None])
+    p = torch.softmax(-far.square().sum(2) / (2 * sigma**2), 1)
+    expected = torch.einsum("blhw,lc->bchw", p, codes)
+    assert torch.allclose(network.given(x_t, torch.tensor(t)), expected, atol=1e-6)
+
+
+def test_logits_are_learned_by_cross_entropy():
+    recipe = dataclasses.replace(fitted(SegmentationEnsembles.small()), channels=2)
+    network = recipe.network()
+    draw = torch.Generator().manual_seed(0)
+    out, x_t = (torch.randn(3, n, 8, 8, generator=draw) for n in (3, 2))
+    mask, t = torch.randint(0, 3, (3, 1, 8, 8), generator=draw), torch.tensor([0.5, 0.8, 0.95])
     x_0 = recipe.clean({"image": torch.zeros(3, 1, 8, 8), "mask": mask})
-    codes = torch.tensor([[-0.1, -0.1], [0.1, -0.1], [-0.1, 0.1]])
-    expected = torch.einsum("blhw,lc->bchw", logits.softmax(1), codes)
-    found = network.given(torch.randn(3, 2, 8, 8), torch.tensor(0.5))
-    assert torch.allclose(found, expected, atol=1e-6)
-    right = torch.nn.functional.cross_entropy(logits, mask[:, 0])
-    assert network.cross_entropy(logits, x_0).item() == pytest.approx(right.item(), rel=1e-6)
+    network.backbone.forward = lambda x, clock, **told: out
+    p = distribution(probabilities(network.given(x_t, t) / recipe.scale, recipe.absent))
+    right = -p.gather(1, mask).log().mean()
+    assert float(network.cross_entropy(out, x_0, x_t, t)) == pytest.approx(float(right), rel=1e-4)
 
 
 def test_labels_have_no_variance_to_learn(data):
@@ -307,6 +320,82 @@ def test_noise_levels_follow_the_scale_of_x_0():
         t = recipe.times(schedule)(4000)
         noise = -schedule.log_ratio(t) - math.log(scale)
         assert float((noise > recipe.law_mean).double().mean()) == pytest.approx(0.5, abs=0.01)
+
+
+# --------------------------------------------------------------------- windows of larger images
+class Pixelwise(torch.nn.Module):
+    """Logits of a voxel from itself and its image alone."""
+
+    def __init__(self, labels):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(labels + 1, labels + 1))
+
+    def forward(self, x, clock, image):
+        told = torch.cat([x, image], 1)
+        return torch.einsum("ij,bj...->bi...", self.weight, told)
+
+
+@pytest.mark.parametrize(("size", "window"), [((40, 28), 16), ((12, 10, 20), 8), ((10, 12), 16)])
+def test_windows_of_any_image_give_what_the_whole_would(size, window):
+    """A network that sees one voxel at a time: nothing but the tiling could make a difference."""
+    torch.manual_seed(0)
+    recipe = dataclasses.replace(
+        SegmentationEnsembles.tiny(), channels=2, condition_channels=1, data_std=1.0,
+        multiples=(1,), patch=1, size=(window,) * len(size), window=window,
+    )  # fmt: skip
+    objective = recipe.objective()
+    objective.network.backbone = Pixelwise(2)
+    batch = {"image": torch.randn(2, 1, *size), "seed": torch.arange(2)}
+    made = recipe.predict(objective, batch)
+    assert made["mask"].shape == (2, 1, *size)
+    if min(size) >= window:
+        whole = dataclasses.replace(recipe, window=0).predict(objective, batch)
+        assert torch.allclose(made["probability"], whole["probability"], atol=1e-4)
+
+
+def test_windows_are_learned_with_their_masks():
+    recipe = dataclasses.replace(
+        SegmentationEnsembles.tiny(), channels=1, condition_channels=1, data_std=1.0,
+        size=(8, 8), window=8, crops=3,
+    )  # fmt: skip
+    objective = recipe.objective()
+    image = torch.randn(2, 1, 30, 20)
+    batch = {"image": image, "mask": (image > 0).long(), "label": torch.arange(2)}
+    seen = []
+    objective.players["network"].register_forward_hook(
+        lambda module, given, told, out: seen.append((given[0].shape, told["image"])),
+        with_kwargs=True,
+    )
+    torch.manual_seed(0)
+    next(iter(objective.losses(batch)))
+    assert seen[0][0] == (6, 1, 8, 8)
+    torch.manual_seed(0)
+    cut = objective.cut(batch)
+    assert torch.equal(cut["image"], seen[0][1])
+    assert torch.equal(cut["mask"], (cut["image"] > 0).long()) and set(cut) == {"image", "mask"}
+
+
+def test_training_on_windows_by_the_command_line(tmp_path):
+    """Images of 40 x 28 learned in windows of 16; predicted and measured whole, of other sizes too."""
+    image, mask = discs(12, side=40)
+    np.savez(tmp_path / "large.npz", image=image[:, :, :28], mask=mask[:, :, :28],
+             patient=np.arange(12), split=np.array(["train"] * 8 + ["test"] * 4))  # fmt: skip
+    np.savez(tmp_path / "small.npz", image=image[:, :10, :20])
+    run, out = tmp_path / "run", tmp_path / "out"
+    command("train", "segmentation-ensembles", "--data", tmp_path / "large.npz", "--preset", "tiny",
+            "--window", 16, "--crops", 2, "--train.steps", 3, "--train.batch", 2, "--out", run)  # fmt: skip
+    command("predict", run, "--data", tmp_path / "small.npz", "--out", out)
+    entry = json.loads((out / "predictions.json").read_text())["predictions"][0]
+    assert read_image(out / entry["files"]["mask"]).size == (10, 20)
+    command("evaluate", run, "--samples", 2)
+    record = json.loads((run / "metrics.json").read_text())
+    assert record["method"]["dice"]["n"] == 4 and "mean" in record["baseline"]["dice"]
+
+
+def test_a_window_the_network_cannot_halve_is_refused(data):
+    recipe = dataclasses.replace(SegmentationEnsembles.small(), window=40)
+    with pytest.raises(UserError, match="stride 16"):
+        recipe.fitted(opened(data).facts())
 
 
 # ---------------------------------------------------------------------------------------- fusion

@@ -110,6 +110,18 @@ def test_conditions_are_cut_like_the_image_and_others_go_by_case():
     assert torch.allclose(made, x + image + vector[:, :, None], atol=1e-12)
 
 
+def test_a_learned_variance_is_tiled_like_the_mean():
+    class Twice(torch.nn.Module):
+        def forward(self, x, clock, image):
+            return torch.cat([x + image, (2 * image).clamp(-1, 1)], 1)
+
+    network = Network(Twice(), EDM(), CLEAN)
+    x, image = images((21,), 3, 1), images((21,), 3, 1).flip(0)
+    mean, w = Tiled(network, (8,), (4,), image=image).with_variance(x, torch.tensor(0.5))
+    assert torch.allclose(mean, x + image, atol=1e-12)
+    assert torch.allclose(w, ((2 * image).clamp(-1, 1) + 1) / 2, atol=1e-12)
+
+
 @pytest.mark.parametrize("side, wanted", [(5, 5), (5, 8), (3, 16), (1, 4)])
 def test_images_are_continued_by_reflection(side, wanted):
     x = torch.arange(float(side)).expand(2, 1, 4, side)

@@ -202,12 +202,15 @@ def command(*words):
     assert cli.main([str(word) for word in words]) == 0
 
 
-@pytest.mark.parametrize("method", ["ddpm-conversion", "syndiff"])
-def test_train_predict_evaluate_report(method, data, tmp_path):
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [("ddpm-conversion", ()), ("ddpm-conversion", ("--window", 8)), ("syndiff", ())],
+)
+def test_train_predict_evaluate_report(method, more, data, tmp_path):
     run = tmp_path / "run"
     mapped = ("--map", "source=t1", "target=flair", "mask=mask")
     command("train", method, "--data", data, *mapped, "--preset", "tiny",
-            "--train.steps", 3, "--train.batch", 4, "--out", run)  # fmt: skip
+            "--train.steps", 3, "--train.batch", 4, *more, "--out", run)  # fmt: skip
     out = tmp_path / "predicted"
     command("predict", run, "--out", out, "--samples", 3)
     entries = json.loads((out / "predictions.json").read_text())["predictions"]

@@ -2,8 +2,11 @@ r"""Diffusion of label maps by classification: the network outputs logits of lab
 
 Where x_0 is one of a few codes at every voxel, $E[x_0 \mid x_t] = \sum_l p(l \mid x_t)\, code_l$, and the
 probabilities are learned by cross-entropy, as a segmentation network learns them (score interpolation,
-Dieleman et al. 2022, section 3.1). The estimate lies between the codes whatever the network says, and
-at low noise a confident network returns the codes themselves.
+Dieleman et al. 2022, section 3.1). The estimate lies between the codes whatever the network says.
+
+What a voxel's own value says is known, $\log N(x_t;\ \alpha\,code_l,\ \sigma^2 I)$, and is added to the
+logits, so that the network learns what the image and the other voxels say (as EDM's skip connection
+does for numbers). Where there is little noise this alone gives the code back.
 """
 
 import torch.nn.functional as F
@@ -15,6 +18,9 @@ from .parametrization import CLEAN
 from .schedule import Schedule
 
 __all__ = ["Categorical"]
+
+_LEAST = 1e-4
+"""Least sigma: at zero noise the evidence would be infinite."""
 
 
 class Categorical(Network):
@@ -39,13 +45,25 @@ class Categorical(Network):
         self.absent, self.factor = absent, factor
 
     def given(self, x_t: Tensor, t: Tensor, **condition: Tensor) -> Tensor:
-        p = self.raw(x_t, t, **condition).float().softmax(1)[:, 1:]
+        p = self.logits(self.raw(x_t, t, **condition), x_t, t).softmax(1)[:, 1:]
         return (self.factor * (self.absent + (1 - self.absent) * p)).to(x_t.dtype)
 
     def with_variance(self, x_t: Tensor, t: Tensor, **condition: Tensor) -> tuple[Tensor, Tensor]:
         return Denoiser.with_variance(self, x_t, t)
 
-    def cross_entropy(self, logits: Tensor, x_0: Tensor) -> Tensor:
-        """Of logits (B, L + 1, *S) against the labels whose codes x_0 (B, L, *S) holds, nats a voxel."""
+    def logits(self, out: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        r"""Logits of all labels: the network's output and what each voxel's value says.
+
+        $\log N(x_t; \alpha\,code_l, \sigma^2) - \log N(x_t; \alpha\,code_0, \sigma^2)
+        = \alpha f (1 - a)\,(x_l - \alpha f (1 + a)/2) / \sigma^2$ with a = `absent`, f = `factor`.
+        """
+        alpha, sigma = self.schedule(t, x_t)
+        step = alpha * self.factor * (1 - self.absent)
+        middle = alpha * self.factor * (1 + self.absent) / 2
+        evidence = step * (x_t - middle) / sigma.clamp_min(_LEAST).square()
+        return out.float() + F.pad(evidence, (0,) * (2 * (x_t.ndim - 2)) + (1, 0))
+
+    def cross_entropy(self, out: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """Of the network's output (B, L + 1, *S) against the labels of x_0 (B, L, *S), nats a voxel."""
         truth = distribution(probabilities(x_0.float() / self.factor, self.absent))
-        return F.cross_entropy(logits, truth)
+        return F.cross_entropy(self.logits(out, x_t, t), truth)

@@ -3,11 +3,65 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-__all__ = ["continued", "cut_back", "random_windows", "tile_weights", "tiled"]
+__all__ = [
+    "Windows",
+    "continued",
+    "cut_back",
+    "random_windows",
+    "sides_of_window",
+    "tile_weights",
+    "tiled",
+]
+
+
+def sides_of_window(window: int, image: Sequence[int], stride: int) -> tuple[int, ...]:
+    """Sides of a window: `window`, or the image's rounded up to the stride where it is smaller.
+
+    Args:
+        window: divides by the stride.
+        image: sides of the images.
+        stride: what the network's input must divide by.
+    """
+    return tuple(min(window, stride * math.ceil(side / stride)) for side in image)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of one size: at random for training, laid over whole images for prediction.
+
+    Attributes:
+        size: sides of a window, 1 along an axis of slices.
+        crops: windows of each case in a training step.
+        overlap: share of a window that its neighbour overlaps.
+    """
+
+    size: tuple[int, ...]
+    crops: int = 1
+    overlap: float = 0.25
+
+    @property
+    def overlaps(self) -> list[int]:
+        """Voxels of overlap an axis, a multiple of 4."""
+        return [4 * round(self.overlap * side / 4) if side > 1 else 0 for side in self.size]
+
+    def cut(self, batch: dict[str, Tensor], keys: Sequence[str]) -> dict[str, Tensor]:
+        """Random windows of the images `keys`, `(B crops, C, *size)`, and nothing else."""
+        cuts = random_windows([batch[key] for key in keys], self.size, self.crops)
+        return dict(zip(keys, cuts, strict=True))
+
+    def whole(
+        self, apply: Callable[[list[Tensor]], Tensor], images: Sequence[Tensor], batch: int = 16
+    ) -> Tensor:
+        """A function of windows `(M, C_k, *size)` on whole images `(B, C_k, *S)` (see `tiled`)."""
+        sides = images[0].shape[2:]
+        images = [continued(x, self.size) for x in images]
+        made = tiled(lambda cuts, rows: apply(cuts), images, self.size, self.overlaps, batch)
+        return cut_back(made, sides)
 
 
 def continued(x: Tensor, size: Sequence[int]) -> Tensor:

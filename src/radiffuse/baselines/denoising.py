@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..inverse import Measurement
 from ..metrics.noise_level import estimate_noise
 from ..operators import Identity
-from ..windows import continued, cut_back, random_windows, tiled
+from ..windows import Windows, random_windows
 from .reconstruction import non_local_means, tune
 
 __all__ = ["BlindSpot", "means", "tuned_means"]
@@ -64,18 +64,11 @@ class BlindSpot:
 
     def predict(self, y: Tensor, overlap: float = 0.25, batch: int = 16) -> Tensor:
         """Whole images (B, C, *S) without their noise."""
-        overlaps = [4 * round(overlap * side / 4) if side > 1 else 0 for side in self.size]
         network = self.players["network"]
         device = next(network.parameters()).device
+        windows = Windows(self.size, overlap=overlap)
         with torch.no_grad():
-            x = tiled(
-                lambda cuts, rows: network(cuts[0].to(device)).float().cpu(),
-                [continued(y, self.size)],
-                self.size,
-                overlaps,
-                batch,
-            )
-        return cut_back(x, y.shape[2:])
+            return windows.whole(lambda cuts: network(cuts[0].to(device)).float().cpu(), [y], batch)
 
 
 def _beside(y: Tensor) -> Tensor:

@@ -19,8 +19,9 @@ from ..nn.critic import PatchCritic
 from ..nn.generator import Direct
 from ..options import TrainOptions
 from ..train import Trainable, train
+from ..windows import Windows
 
-__all__ = ["Pix2Pix", "Regression", "direct_unet", "options_like", "trained"]
+__all__ = ["InWindows", "Pix2Pix", "Regression", "direct_unet", "options_like", "trained"]
 
 Batch = dict[str, Tensor]
 Kind = TypeVar("Kind", bound=Trainable)
@@ -103,6 +104,33 @@ class Pix2Pix(Regression):
         fake = self.predict(batch)
         fooled = F.softplus(-critic(torch.cat([told, fake], dim=1))).mean()
         yield "network", fooled + self.fidelity * F.l1_loss(fake, real)
+
+
+class InWindows:
+    """A baseline that learns random windows and serves whole images by overlapping ones.
+
+    Args:
+        inner: `Regression`, `Pix2Pix`, `segmentation.Segmenter` or the like, of windows.
+        windows: which.
+        made: key that is learned beside those it is given.
+    """
+
+    def __init__(self, inner: Any, windows: Windows, made: str) -> None:
+        self.inner, self.windows, self.made = inner, windows, made
+        self.players: dict[str, nn.Module] = inner.players
+        self.given: tuple[str, ...] = inner.given
+
+    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+        return self.inner.losses(self.windows.cut(batch, (self.made, *self.given)))
+
+    @torch.no_grad()
+    def predict(self, batch: Batch) -> Tensor:
+        """What `inner` makes, of images of any size."""
+
+        def apply(cuts: list[Tensor]) -> Tensor:
+            return self.inner.predict(dict(zip(self.given, cuts, strict=True)))
+
+        return self.windows.whole(apply, [batch[key] for key in self.given])
 
 
 def options_like(run: TrainOptions, **changes: Any) -> TrainOptions:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .. import processes
 from ..baselines.segmentation import Segmenter
-from ..baselines.supervised import direct_unet, trained
+from ..baselines.supervised import InWindows, direct_unet, trained
 from ..data.dataset import Cases
 from ..errors import UserError
 from ..label_maps import frequencies, likeliest, staple, vote
@@ -170,18 +170,20 @@ def spacings_of(cases: Cases) -> tuple[list[tuple[float, ...]], str]:
     return [(1.0,) * len(image.size) for image in images], "voxels"
 
 
-def _unet(recipe: Any, train: Cases, asked: Asked) -> Segmenter:
+def _unet(recipe: Any, train: Cases, asked: Asked) -> Segmenter | InWindows:
     options = asked.budget()
     torch.manual_seed(derive(options.seed, "baseline"))
     size, labels = recipe.size, recipe.channels
     network = direct_unet(len(size), recipe.condition_channels, labels + 1, size, squash=False)
-    unet = Segmenter(network, recipe.given, labels)
+    unet: Any = Segmenter(network, recipe.given, labels)
+    if recipe.windows is not None:
+        unet = InWindows(unet, recipe.windows, "mask")
     trained(unet, train, options, asked.run / "baseline-unet")
     return unet
 
 
 def _answer_of(
-    unet: Segmenter, parts: dict[str, Tensor], given: Sequence[str], batch: int
+    unet: Segmenter | InWindows, parts: dict[str, Tensor], given: Sequence[str], batch: int
 ) -> Answer:
     device = next(unet.players["network"].parameters()).device
     made = [

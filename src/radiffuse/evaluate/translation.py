@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import processes
-from ..baselines.supervised import Pix2Pix, Regression, direct_unet, trained
+from ..baselines.supervised import InWindows, Pix2Pix, Regression, direct_unet, trained
 from ..data.dataset import Cases
 from ..errors import UserError
 from ..metrics.distribution import distances_between_sets
@@ -22,6 +22,7 @@ from ..metrics.translation import correlation, lesion_contrast, shift
 from ..nn.critic import PatchCritic
 from ..noise import derive
 from ..report.pictures import write_grid
+from ..windows import Windows
 from .asked import Asked, about, spread
 from .judge import Judge, judge
 from .progress import progress_bar
@@ -75,7 +76,8 @@ def evaluate_translation(
         if key not in held_out.keys:
             raise UserError(f"{held_out.source}: no {key} to compare with; --map {key}=COLUMN")
     held_out = asked.chosen(held_out)
-    simple = _baselines(train, asked) if asked.cache else {}
+    windows = getattr(recipe, "windows", None)
+    simple = _baselines(train, windows, asked) if asked.cache else {}
     if not processes.is_main():
         return {}
     samples = max(1, int(getattr(recipe, "samples", 1)))
@@ -227,11 +229,12 @@ def _only_target(cases: Cases) -> Cases:
     return dataclasses.replace(cases, columns={"target": cases.columns["target"]})
 
 
-def _baselines(train: Cases, asked: Asked) -> dict[str, Any]:
+def _baselines(train: Cases, windows: Windows | None, asked: Asked) -> dict[str, Any]:
     """Direct regression and a pix2pix-like GAN, trained as long as the run in its folder."""
     options = asked.budget()
     facts = train.facts()
-    axes, size = len(facts.size["target"]), facts.size["target"]
+    size = facts.size["target"] if windows is None else windows.size
+    axes = len(size)
     into, out = facts.channels["source"], facts.channels["target"]
     given, made = ("source",), "target"
 
@@ -248,9 +251,12 @@ def _baselines(train: Cases, asked: Asked) -> dict[str, Any]:
         ),
     }
     return {
-        name: trained(objective, train, its, asked.run / f"baseline-{name}")
+        name: trained(
+            objective if windows is None else InWindows(objective, windows, made),
+            train, its, asked.run / f"baseline-{name}",
+        )
         for name, (objective, its) in kinds.items()
-    }
+    }  # fmt: skip
 
 
 def _applied(objective: Any, parts: dict[str, Tensor], batch: int) -> Tensor:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import torch
 from torch import Tensor
 
-from ..denoise import Denoiser, Given, Network
+from ..denoise import Denoiser, Given, Network, Tiled
 from ..errors import UserError
 from ..losses import Times, Weight
 from ..nn import UNet
@@ -17,6 +17,7 @@ from ..noise import Noise, Seeded
 from ..objective import Denoising
 from ..sample import Sampler, last, prior
 from ..schedule import Schedule
+from ..windows import Windows, continued, cut_back, sides_of_window
 from .backbone import Backbone
 from .base import Batch
 from .parts import GRIDS, SAMPLERS, GridName, SamplerName, check_stride, sides
@@ -34,6 +35,7 @@ class Told(Denoising):
         network, times, weight: as `Denoising`.
         clean: batch -> x_0 (B, C, *S).
         condition: batch -> the images told (B, C_c, *S).
+        cut: batch -> the batch that is learned, random windows of it.
     """
 
     def __init__(
@@ -43,17 +45,19 @@ class Told(Denoising):
         weight: Weight,
         clean: Callable[[Batch], Tensor],
         condition: Callable[[Batch], Tensor],
+        cut: Callable[[Batch], Batch],
     ) -> None:
         super().__init__(network, times, weight)
-        self.clean, self.told = clean, condition
+        self.clean, self.told, self.cut = clean, condition, cut
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+        batch = self.cut(batch)
         yield from super().losses({"image": self.clean(batch), "source": self.told(batch)})
 
 
 @dataclass(frozen=True)
 class Conditional(Backbone, ABC):
-    """A diffusion of one key of the batch, told other keys, at one size.
+    """A diffusion of one key of the batch, told other keys, of whole images or of windows.
 
     A subclass says the keys, the network, the times of training and the defaults. What is made
     need not be an image: `clean`, `answer` and `channels_of` say how a batch becomes x_0 and back.
@@ -63,7 +67,9 @@ class Conditional(Backbone, ABC):
     """The key that is made."""
     GIVEN: ClassVar[tuple[str, ...]]
     """Keys the network is always told."""
-    AFTER_TRAINING: ClassVar[tuple[str, ...]] = ("sampler", "grid", "start", "stop", "samples")
+    AFTER_TRAINING: ClassVar[tuple[str, ...]] = (
+        "sampler", "grid", "start", "stop", "samples", "overlap",
+    )  # fmt: skip
     """Fields that only prediction reads."""
 
     channels: int = 0
@@ -71,7 +77,13 @@ class Conditional(Backbone, ABC):
     condition_channels: int = 0
     """Channels of all that the network is told; 0 = from the data."""
     size: tuple[int, ...] = ()
-    """Spatial size; empty = from the data."""
+    """Spatial size of the network's images; empty = from the data, or of a window."""
+    window: int = 0
+    """Side of the random windows trained on, for images of any size; 0 = whole images."""
+    crops: int = 1
+    """Windows of each image in a training step."""
+    overlap: float = 0.25
+    """Share of a window that overlaps its neighbour in prediction."""
     width: int = 64
     """Channels of the first level."""
     multiples: tuple[int, ...] = (1, 2, 2, 4, 4)
@@ -102,9 +114,25 @@ class Conditional(Backbone, ABC):
         """The loss weight."""
 
     @property
+    def ANY_SIZE(self) -> bool:
+        """Whether images to predict may be of any size."""
+        return bool(self.window)
+
+    @property
     def given(self) -> tuple[str, ...]:
         """Keys the network is told."""
         return self.GIVEN
+
+    @property
+    def windows(self) -> Windows | None:
+        """The windows that are learned; None: whole images."""
+        return Windows(self.size, self.crops, self.overlap) if self.window else None
+
+    def cut(self, batch: Batch) -> Batch:
+        """What is learned of a batch."""
+        if self.windows is None:
+            return batch
+        return self.windows.cut(batch, (self.made, *self.given))
 
     # --- how a batch becomes x_0 and back -----------------------------------------------------
 
@@ -133,7 +161,14 @@ class Conditional(Backbone, ABC):
             UserError: a key is missing, keys differ in size, or the size does not fit.
         """
         images = [self.made] if self.made in facts.size else []
-        size = self.size or one_size(facts, [*self.given, *images])
+        whole = one_size(facts, [*self.given, *images])
+        if self.window:
+            check_stride(
+                [self.window], self.stride, "--multiples or --patch, or take that --window"
+            )
+            size = self.size or sides_of_window(self.window, whole, self.stride)
+        else:
+            size = self.size or whole
         told = sum(facts.channels[key] for key in self.given)
         filled = dataclasses.replace(
             self,
@@ -157,11 +192,17 @@ class Conditional(Backbone, ABC):
         """Denoising of what is made, told the rest."""
         network = self.network()
         times = self.times(network.schedule)
-        return Told(network, times, self.weight(), self.clean, self.condition)
+        return Told(network, times, self.weight(), self.clean, self.condition, self.cut)
 
     def denoiser(self, objective: Told, batch: Batch) -> Denoiser:
-        """E[x_0 given x_t and the images of `batch`]."""
-        return Given(objective.network, image=self.condition(batch))
+        """E[x_0 given x_t and the images of `batch`], by windows where they are larger than one."""
+        told = self.condition(batch)
+        if self.windows is None:
+            return Given(objective.network, image=told)
+        whole = continued(told, self.size)
+        if whole.shape[2:] == self.size:
+            return Given(objective.network, image=whole)
+        return Tiled(objective.network, self.size, self.windows.overlaps, image=whole)
 
     def make_sampler(self, denoiser: Denoiser, noise: Noise) -> Sampler:
         """The sampler the fields name."""
@@ -170,6 +211,8 @@ class Conditional(Backbone, ABC):
     def trajectory(self, objective: Told, batch: Batch) -> Iterator[Tensor]:
         """The states of the chain, the last one the result; batch as in `predict`."""
         told = batch[self.given[0]]
+        if self.windows is not None:
+            told = continued(told, self.size)
         noise = Seeded(int(seed) for seed in batch["seed"])
         denoiser = self.denoiser(objective, batch).eval()
         times = GRIDS[self.grid](denoiser.schedule, self.steps, self.start, self.stop)
@@ -187,7 +230,7 @@ class Conditional(Backbone, ABC):
             What `answer` makes of the draw, {made: (B, C, *S) in [-1, 1]} by default.
         """
         result = last(self.trajectory(objective, batch))
-        return self.answer(result)
+        return self.answer(cut_back(result, batch[self.given[0]].shape[2:]))
 
 
 def one_size(facts: "Facts", keys: Sequence[str]) -> tuple[int, ...]:

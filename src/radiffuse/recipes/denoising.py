@@ -1,7 +1,6 @@
 """What the denoising recipes share: networks of windows, noisy images given or simulated."""
 
 import dataclasses
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from ..objective import Denoising
 from ..schedule import Discrete
 from ..tasks.base import Task
 from ..tasks.denoising import DENOISING
-from ..windows import continued, cut_back
+from ..windows import Windows, continued, cut_back, sides_of_window
 from .backbone import Backbone
 from .base import Batch
 from .conditional import one_size
@@ -148,7 +147,7 @@ class Windowed(Backbone, ABC):
                 f"--window {self.window} does not divide by this network's stride {stride}; "
                 f"take {max(stride, round(self.window / stride) * stride)}"
             )
-        size = [min(self.window, stride * math.ceil(side / stride)) for side in sides]
+        size = list(sides_of_window(self.window, sides, stride))
         if self._sliced(len(sides)):
             size[-1] = 1
         channels = facts.channels[made[0]]
@@ -207,7 +206,7 @@ class Windowed(Backbone, ABC):
 
     def denoiser(self, objective: Prepared, told: Batch) -> Denoiser:
         """E[x_0 given x_t and `told`], whole images `(B, C, *S)` of `size` at least."""
-        overlap = [4 * round(self.overlap * side / 4) if side > 1 else 0 for side in self.size]
+        overlap = Windows(self.size, overlap=self.overlap).overlaps
         images = [told[key].float() for key in self.inputs()]
         if not images:
             return Tiled(objective.network, self.size, overlap).eval()

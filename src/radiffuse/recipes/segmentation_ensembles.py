@@ -57,7 +57,7 @@ class ToldLabels(Told):
 
     def loss(self, out: Tensor, x_0: Tensor, z: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         assert isinstance(self.network, Categorical)
-        return self.network.cross_entropy(out, x_0)
+        return self.network.cross_entropy(out, x_0, x_t, t)
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,9 @@ class SegmentationEnsembles(Conditional):
     """Number of betas, T."""
     law: Literal["uniform", "log-normal"] = "uniform"
     """Law of t in training: uniform, or the logarithm of sigma / (alpha scale) normal."""
-    law_mean: float = 2.0
+    law_mean: float = 4.0
     """Mean of log(sigma / (alpha scale))."""
-    law_std: float = 1.8
+    law_std: float = 2.0
     """Standard deviation of log(sigma / (alpha scale))."""
     predicts: PredictsName | Literal["labels"] = "noise"
     """What the network outputs; "labels" is the logits of all labels, learned by cross-entropy."""
@@ -116,7 +116,7 @@ class SegmentationEnsembles(Conditional):
         """Options of the training loop that go with a preset, where they are not its defaults."""
         if preset == "paper":
             return {"batch": 10, "learning_rate": 1e-4, "warmup": 0, "betas": (0.9, 0.999)}
-        return {**TRAINING[preset], **({"batch": 8} if preset == "small" else {})}
+        return {**TRAINING[preset], **({"batch": 8, "warmup": 50} if preset == "small" else {})}
 
     # --- label maps as x_0 ---------------------------------------------------------------------
 
@@ -189,11 +189,14 @@ class SegmentationEnsembles(Conditional):
         kind = ToldLabels if self.predicts == "labels" else kind
         network = self.network()
         times = self.times(network.schedule)
-        return kind(network, times, self.weight(), self.clean, self.condition)
+        return kind(network, times, self.weight(), self.clean, self.condition, self.cut)
 
     def denoiser(self, objective: Told, batch: Batch) -> Denoiser:
         """As `Conditional`, the estimate kept to `scale` times [-1, 1]."""
-        check_stride(batch["image"].shape[2:], self.stride, "--multiples or --patch in training")
+        if self.windows is None:
+            check_stride(
+                batch["image"].shape[2:], self.stride, "--multiples or --patch in training"
+            )
         return Clipped(super().denoiser(objective, batch), -self.scale, self.scale)
 
     @classmethod
