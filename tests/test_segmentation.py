@@ -392,9 +392,18 @@ def test_training_on_windows_by_the_command_line(tmp_path):
     assert record["method"]["dice"]["n"] == 4 and "mean" in record["baseline"]["dice"]
 
 
-def test_a_window_the_network_cannot_halve_is_refused(data):
-    recipe = dataclasses.replace(SegmentationEnsembles.small(), window=40)
-    with pytest.raises(UserError, match="stride 16"):
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"window": 40}, "stride 16"),
+        ({"window": -16}, "--window must be more than 0"),
+        ({"window": 16, "crops": 0}, "--crops must be 1 or more"),
+        ({"window": 16, "overlap": 1.0}, "overlap must lie between 0 and 1"),
+    ],
+)
+def test_windows_that_cannot_be_are_refused(data, fields, said):
+    recipe = dataclasses.replace(SegmentationEnsembles.small(), **fields)
+    with pytest.raises(UserError, match=said):
         recipe.fitted(opened(data).facts())
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .errors import UserError
+
 __all__ = [
     "Windows",
     "continued",
@@ -38,11 +40,23 @@ class Windows:
         size: sides of a window, 1 along an axis of slices.
         crops: windows of each case in a training step.
         overlap: share of a window that its neighbour overlaps.
+
+    Raises:
+        UserError: no positive size, no crops, or an overlap outside [0, 1).
     """
 
     size: tuple[int, ...]
     crops: int = 1
     overlap: float = 0.25
+
+    def __post_init__(self) -> None:
+        for right, rule in (
+            (all(side > 0 for side in self.size), "--window must be more than 0"),
+            (self.crops > 0, "--crops must be 1 or more"),
+            (0 <= self.overlap < 1, "overlap must lie between 0 and 1 (a share of the window)"),
+        ):
+            if not right:
+                raise UserError(rule)
 
     @property
     def overlaps(self) -> list[int]:

@@ -163,10 +163,9 @@ class Conditional(Backbone, ABC):
         images = [self.made] if self.made in facts.size else []
         whole = one_size(facts, [*self.given, *images])
         if self.window:
-            check_stride(
-                [self.window], self.stride, "--multiples or --patch, or take that --window"
-            )
-            size = self.size or sides_of_window(self.window, whole, self.stride)
+            sides = sides_of_window(self.window, whole, self.stride)
+            size = self.size or Windows(sides, self.crops, self.overlap).size
+            check_stride([self.window], self.stride, "--window, --multiples or --patch")
         else:
             size = self.size or whole
         told = sum(facts.channels[key] for key in self.given)

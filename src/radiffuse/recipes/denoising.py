@@ -147,7 +147,9 @@ class Windowed(Backbone, ABC):
                 f"--window {self.window} does not divide by this network's stride {stride}; "
                 f"take {max(stride, round(self.window / stride) * stride)}"
             )
-        size = list(sides_of_window(self.window, sides, stride))
+        size = list(
+            Windows(sides_of_window(self.window, sides, stride), self.crops, self.overlap).size
+        )
         if self._sliced(len(sides)):
             size[-1] = 1
         channels = facts.channels[made[0]]

@@ -93,7 +93,7 @@ class SegmentationEnsembles(Conditional):
     """Number of betas, T."""
     law: Literal["uniform", "log-normal"] = "uniform"
     """Law of t in training: uniform, or the logarithm of sigma / (alpha scale) normal."""
-    law_mean: float = 4.0
+    law_mean: float = 5.0
     """Mean of log(sigma / (alpha scale))."""
     law_std: float = 2.0
     """Standard deviation of log(sigma / (alpha scale))."""
@@ -209,7 +209,7 @@ class SegmentationEnsembles(Conditional):
             grid="karras",
             start=0.97,
             stop=0.006,
-            steps=10,
+            steps=6,
             samples=8,
         )
 
