@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from radiffuse.denoise import Denoiser, Network, Tiled
 from radiffuse.parametrization import CLEAN
 from radiffuse.schedule import EDM
-from radiffuse.windows import continued, cut_back, random_windows, tile_weights, tiled
+from radiffuse.windows import Windows, continued, cut_back, random_windows, tile_weights, tiled
 
 SIZES = [((37,), (16,), (8,)), ((45, 90), (16, 32), (4, 16)), ((19, 13, 9), (8, 8, 4), (4, 4, 0))]
 
@@ -108,6 +108,14 @@ def test_conditions_are_cut_like_the_image_and_others_go_by_case():
     x, image, vector = images((21,), 3, 1), images((21,), 3, 1).flip(0), images((1,), 3, 1)[..., 0]
     made = Tiled(network, (8,), (4,), batch=2, image=image, vector=vector)(x, torch.tensor(0.5))
     assert torch.allclose(made, x + image + vector[:, :, None], atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [(4,), (8, 16), (8, 1)])
+@pytest.mark.parametrize("overlap", [0.0, 0.25, 0.75, 0.99])
+def test_every_overlap_allowed_can_be_laid(size, overlap):
+    x = images(tuple(19 if side > 1 else 3 for side in size))
+    made = Windows(size, overlap=overlap).whole(lambda cuts: cuts[0], [x])
+    assert torch.allclose(made, x, atol=1e-12)
 
 
 def test_a_learned_variance_is_tiled_like_the_mean():

@@ -325,26 +325,19 @@ class Tiled(Denoiser):
         self.condition = condition
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        def mean(x: Tensor, at: Tensor, told: dict[str, Tensor]) -> Tensor:
-            return self._network.given(x, at, **told) if told else self.denoiser(x, at)
-
-        return self._asked(mean, x_t, t)
+        return self._asked(lambda denoiser, x, at: denoiser(x, at), x_t, t)
 
     def with_variance(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        def both(x: Tensor, at: Tensor, told: dict[str, Tensor]) -> Tensor:
-            return torch.cat(self._network.with_variance(x, at, **told), 1)
+        def both(denoiser: Denoiser, x: Tensor, at: Tensor) -> Tensor:
+            return torch.cat(denoiser.with_variance(x, at), 1)
 
         mean, w = self._asked(both, x_t, t).chunk(2, 1)
         return mean, w
 
-    @property
-    def _network(self) -> Network:
-        assert isinstance(self.denoiser, Network)
-        return self.denoiser
-
     def _asked(
-        self, ask: Callable[[Tensor, Tensor, dict[str, Tensor]], Tensor], x_t: Tensor, t: Tensor
+        self, ask: Callable[[Denoiser, Tensor, Tensor], Tensor], x_t: Tensor, t: Tensor
     ) -> Tensor:
+        """What `ask` says of the denoiser with the conditions of each tile, blended."""
         times = torch.as_tensor(t).expand(len(x_t))
         images = {k: c for k, c in self.condition.items() if c.shape[2:] == x_t.shape[2:]}
         others = {k: c for k, c in self.condition.items() if k not in images}
@@ -352,7 +345,11 @@ class Tiled(Denoiser):
         def apply(cuts: list[Tensor], rows: Tensor) -> Tensor:
             told = dict(zip(images, cuts[1:], strict=True))
             told |= {name: value[rows.to(value.device)] for name, value in others.items()}
-            return ask(cuts[0], times[rows.to(times.device)], told)
+            at = times[rows.to(times.device)]
+            if not told:
+                return ask(self.denoiser, cuts[0], at)
+            assert isinstance(self.denoiser, Network)
+            return ask(Given(self.denoiser, **told), cuts[0], at)
 
         return tiled(apply, [x_t, *images.values()], self.tile, self.overlap, self.batch)
 

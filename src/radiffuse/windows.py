@@ -60,8 +60,8 @@ class Windows:
 
     @property
     def overlaps(self) -> list[int]:
-        """Voxels of overlap an axis, a multiple of 4."""
-        return [4 * round(self.overlap * side / 4) if side > 1 else 0 for side in self.size]
+        """Voxels of overlap an axis, a multiple of 4 and less than the side."""
+        return [4 * min(round(self.overlap * side / 4), (side - 1) // 4) for side in self.size]
 
     def cut(self, batch: dict[str, Tensor], keys: Sequence[str]) -> dict[str, Tensor]:
         """Random windows of the images `keys`, `(B crops, C, *size)`, and nothing else."""

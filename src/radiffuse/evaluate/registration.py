@@ -184,9 +184,8 @@ def _by_network(
             parts.append(register(moving[rows], fixed[rows]))
             done(min(first + batch, len(moving)))
     seconds: list[float] = []
-    register(
-        moving[:1], fixed[:1]
-    )  # the first pair by itself also prepares the kernels of its shape
+    # the first pair by itself also prepares the kernels of its shape
+    register(moving[:1], fixed[:1])
     for row in range(min(TIMED, len(moving))):
         began = time.perf_counter()
         register(moving[row : row + 1], fixed[row : row + 1])

@@ -5,7 +5,16 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from ..denoise import Denoiser, Network, elapsed, log_noise, unit_variance, unscaled
+from ..denoise import (
+    Clock,
+    Denoiser,
+    Network,
+    Scale,
+    elapsed,
+    log_noise,
+    unit_variance,
+    unscaled,
+)
 from ..errors import UserError
 from ..losses import Weight, karras, likelihood, min_snr, output, p2, simple
 from ..noise import Noise
@@ -130,6 +139,11 @@ PRECONDITIONED: dict[str, Any] = {"predicts": "edm", "preconditioned": True, "lo
 """Karras et al. 2022, table 1: unit variance in and out of the network, at every noise level."""
 
 
+def input_of(data_std: float, preconditioned: bool) -> tuple[Scale, Clock]:
+    """How a network sees x_t and the time (see `network_of`)."""
+    return (unit_variance(data_std), log_noise) if preconditioned else (unscaled, elapsed)
+
+
 def network_of(
     backbone: nn.Module,
     schedule: Schedule,
@@ -147,13 +161,8 @@ def network_of(
         preconditioned: whether its input has unit variance and its clock is log(sigma / alpha) / 4;
             otherwise it sees x_t itself and the time.
     """
-    return Network(
-        backbone,
-        schedule,
-        predicts_named(predicts, data_std),
-        scale=unit_variance(data_std) if preconditioned else unscaled,
-        clock=log_noise if preconditioned else elapsed,
-    )
+    predicted = predicts_named(predicts, data_std)
+    return Network(backbone, schedule, predicted, *input_of(data_std, preconditioned))
 
 
 def check_stride(size: Sequence[int], stride: int, flags: str) -> None:

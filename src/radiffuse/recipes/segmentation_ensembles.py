@@ -8,15 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from torch import Tensor
 
 from ..categorical import Categorical
-from ..denoise import (
-    Clipped,
-    Denoiser,
-    Network,
-    elapsed,
-    log_noise,
-    unit_variance,
-    unscaled,
-)
+from ..denoise import Clipped, Denoiser, Network
 from ..errors import UserError
 from ..label_maps import encode, likeliest, probabilities
 from ..losses import Times, Weight, discrete_times, log_normal
@@ -35,6 +27,7 @@ from .parts import (
     SamplerName,
     WeightName,
     check_stride,
+    input_of,
     network_of,
     weight_named,
 )
@@ -169,9 +162,8 @@ class SegmentationEnsembles(Conditional):
         schedule = (Discrete.linear if self.betas == "linear" else Discrete.cosine)(self.timesteps)
         if self.predicts == "labels":
             body = self.unet(condition=self.condition_channels, out=self.channels + 1)
-            scale = unit_variance(self.data_std) if self.preconditioned else unscaled
-            clock = log_noise if self.preconditioned else elapsed
-            return Categorical(body, schedule, self.absent, self.scale, scale, clock)
+            seen = input_of(self.data_std, self.preconditioned)
+            return Categorical(body, schedule, self.absent, self.scale, *seen)
         body = self.body(twice=self.learned_variance)
         return network_of(body, schedule, self.predicts, self.data_std, self.preconditioned)
 
