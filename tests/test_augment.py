@@ -76,6 +76,13 @@ def test_images_and_masks_of_a_case_move_alike(size):
     assert found["mask"].dtype == torch.int64 and torch.equal(found["label"], batch["label"])
 
 
+def test_no_label_appears_that_was_not_there():
+    _, mask = pictures(8, 16, 16)
+    torch.manual_seed(0)
+    found = Augment(turn=30, zoom=0.2, shift=0.1)({"mask": 3 * mask})["mask"]
+    assert found.unique().tolist() == [0, 3] and not torch.equal(found, 3 * mask)
+
+
 def test_half_are_mirrored_and_only_along_the_axes_named():
     image = torch.zeros(400, 1, 4, 4)
     image[:, 0, 0, 0] = 1
