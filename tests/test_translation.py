@@ -108,6 +108,17 @@ def test_an_untrained_score_costs_one_a_pixel(data):
     assert name == "network" and float(loss.detach()) == pytest.approx(1.0, rel=0.05)
 
 
+@pytest.mark.parametrize("formulation", ["ddpm", "sde"])
+def test_noise_levels_of_training_can_be_log_normal(formulation):
+    """Half of the training lies above e^law_mean, five in six below one deviation more."""
+    recipe = Conversion(formulation=formulation, law="log-normal", law_mean=-0.5, law_std=0.7)
+    schedule = recipe.schedule()
+    t = recipe.times(schedule)(20_000)
+    level = schedule.sigma(t).log() - schedule.alpha(t).log()
+    assert float((level > -0.5).double().mean()) == pytest.approx(0.5, abs=0.01)
+    assert float((level < 0.2).double().mean()) == pytest.approx(0.841, abs=0.01)
+
+
 def test_mean_of_draws_closes_in_as_one_over_root_n():
     draws = 0.3 * torch.randn(4096, 256, generator=torch.Generator().manual_seed(1))
     errors = []
@@ -204,7 +215,12 @@ def command(*words):
 
 @pytest.mark.parametrize(
     ("method", "more"),
-    [("ddpm-conversion", ()), ("ddpm-conversion", ("--window", 8)), ("syndiff", ())],
+    [
+        ("ddpm-conversion", ()),
+        ("ddpm-conversion", ("--window", 8)),
+        ("ddpm-conversion", ("--window", 8, "--guess", 8)),
+        ("syndiff", ()),
+    ],
 )
 def test_train_predict_evaluate_report(method, more, data, tmp_path):
     run = tmp_path / "run"

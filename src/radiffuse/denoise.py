@@ -124,6 +124,10 @@ class Network(Denoiser):
         alpha, sigma = self.schedule(t64, x_t)
         return self.backbone(self.scale(alpha, sigma) * x_t, clock, **condition)
 
+    def bound(self, **condition: Tensor) -> dict[str, Tensor]:
+        """The condition, with all that follows from it alone: computed once for a chain."""
+        return condition
+
     def given(self, x_t: Tensor, t: Tensor, **condition: Tensor) -> Tensor:
         """E[x_0 given x_t and the condition]."""
         out = self.raw(x_t, t, **condition)
@@ -151,7 +155,7 @@ class Given(Denoiser):
         super().__init__()
         self.network = network
         self.schedule = network.schedule
-        self.condition = condition
+        self.condition = network.bound(**condition)
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         return self.network.given(x_t, t, **self.condition)

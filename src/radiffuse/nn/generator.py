@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from .blocks import conv, depth_to_space, space_to_depth, upsample
 from .unet import UNet
 
-__all__ = ["Direct", "LatentUNet", "ResNet"]
+__all__ = ["Direct", "Guess", "LatentUNet", "ResNet"]
 
 
 class LatentUNet(nn.Module):
@@ -56,6 +56,25 @@ class Direct(nn.Module):
         empty = image.new_zeros(len(image), self.channels, *image.shape[2:])
         out = self.unet(empty, image.new_zeros(len(image)), image=image)
         return torch.tanh(out) if self.squash else out
+
+
+class Guess(nn.Module):
+    """Mean and deviation of every voxel of an image, from another image.
+
+    Args:
+        unet: a U-Net of 2 C channels with an image condition.
+        channels: C.
+        least: smallest deviation.
+    """
+
+    def __init__(self, unet: UNet, channels: int, least: float = 0.01) -> None:
+        super().__init__()
+        self.direct, self.least, self.stride = Direct(unet, 2 * channels), least, unet.stride
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """image (B, C_c, *S); two tensors (B, C, *S) in float32."""
+        mean, spread = self.direct(image).float().chunk(2, 1)
+        return mean, self.least + F.softplus(spread)
 
 
 class ResNet(nn.Module):

@@ -8,9 +8,12 @@ from typing import Any, ClassVar, Literal, Self, cast
 from torch import Tensor
 
 from ..denoise import Clipped, Denoiser, Network
-from ..losses import Times, Weight, discrete_times, uniform_times
-from ..noise import Noise
+from ..kernels import diffuse
+from ..losses import Times, Weight, discrete_times, log_normal, uniform_times
+from ..nn.generator import Guess
+from ..noise import Noise, gaussian
 from ..papers import Paper, by_id
+from ..residual import Residual
 from ..sample import EulerMaruyama, Langevin, Sampler, signal_to_noise
 from ..sample.base import State
 from ..schedule import Discrete, Schedule, SigmaPower
@@ -50,6 +53,33 @@ class CorrectFirst(Sampler):
         return self.predictor.step(x_t, t, s, state)
 
 
+class ToldResidual(Told):
+    r"""`Told` around a first guess, which learns beside it and is not moved by its loss.
+
+    The player "guess" learns the Gaussian likelihood of the target, each voxel's weighted by its
+    deviation (beta = 1/2 of Seitzer et al. 2022), lest what is sure take all of the learning.
+    """
+
+    network: Residual
+
+    def __init__(self, network: Residual, *rest: Any) -> None:
+        super().__init__(network, *rest)
+        self.players["guess"] = network.guess
+
+    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+        batch = self.cut(batch)
+        x_0, image = self.clean(batch).float(), self.told(batch)
+        mean, std = self.players["guess"](image)
+        told = {"image": image, "mean": mean.detach(), "std": std.detach()}
+        t = self.times(len(x_0))
+        x_t = diffuse(self.network.schedule, x_0, t, gaussian(x_0))
+        network = Residual(self.players["network"], self.network.guess, self.network.schedule)
+        out = network.raw(x_t, t, **told)
+        yield "network", network.squared_error(out, x_0, x_t, t, told["mean"], told["std"])
+        unlikely = ((x_0 - mean) / std).square() / 2 + std.log()
+        yield "guess", (told["std"] * unlikely).mean() / told["std"].mean()
+
+
 @dataclass(frozen=True)
 class Conversion(Conditional):
     r"""A network told the source image; the defaults are the paper's DDPM.
@@ -76,8 +106,17 @@ class Conversion(Conditional):
     """What the network outputs; "noise" is the score times -sigma."""
     loss: WeightName = "simple"
     """The loss weight."""
+    law: Literal["uniform", "log-normal"] = "uniform"
+    """Law of t in training: uniform, or log(sigma / alpha) normal (EDM)."""
+    law_mean: float = -1.2
+    """Mean of log(sigma / alpha)."""
+    law_std: float = 1.2
+    """Standard deviation of log(sigma / alpha)."""
     preconditioned: bool = False
     """Scale the input to unit variance and tell the network log(sigma / alpha) / 4."""
+    guess: int = 0
+    """Width of a small network that guesses each voxel's mean and deviation from the source; the
+    denoiser then learns what is left (see `residual`), whatever `predicts` says. 0 = none."""
 
     @classmethod
     def training(cls, preset: str) -> dict[str, Any]:
@@ -93,17 +132,32 @@ class Conversion(Conditional):
         return SigmaPower(self.base)
 
     def network(self) -> Network:
+        if self.guess:
+            made, told = self.channels, self.condition_channels
+            small = dataclasses.replace(self, channels=2 * made, width=self.guess, attention=())
+            guess = Guess(small.unet(condition=told), made)
+            return Residual(self.unet(condition=told + 2 * made), guess, self.schedule())
         return network_of(
             self.body(), self.schedule(), self.predicts, self.data_std, self.preconditioned
         )
 
     def times(self, schedule: Schedule) -> Times:
+        if self.law == "log-normal":
+            return log_normal(schedule, self.law_mean, self.law_std)
         if self.formulation == "ddpm":
             return discrete_times(cast(Discrete, schedule))
         return uniform_times(1e-5)
 
     def weight(self) -> Weight:
         return weight_named(self.loss, self.data_std)
+
+    def objective(self) -> Told:
+        if not self.guess:
+            return super().objective()
+        network = self.network()
+        assert isinstance(network, Residual)
+        times = self.times(network.schedule)
+        return ToldResidual(network, times, self.weight(), self.clean, self.condition, self.cut)
 
     def denoiser(self, objective: Told, batch: Batch) -> Denoiser:
         """As `Conditional`; the chain's estimate is kept to [-1, 1]."""
@@ -135,11 +189,14 @@ class Conversion(Conditional):
             formulation="sde",
             # at 25 the chain begins where the mean brightness still shows (7 deviations at 128 x 128)
             base=250.0,
-            **PRECONDITIONED,
+            guess=16,
+            law="log-normal",
+            law_mean=-1.3,
+            law_std=1.5,
             sampler="dpm-solver",
             grid="karras",
             steps=15,
-            stop=0.01,
+            stop=0.03,
             corrections=1,
             samples=8,
         )
