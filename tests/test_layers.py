@@ -16,9 +16,9 @@ ROOT = Path(radiffuse.__file__).parent
 HOUSE: tuple[tuple[str, ...], ...] = (
     ("errors", "files", "names", "papers", "schedule", "noise", "simplex", "parametrization", "integrate",
      "operators", "nn", "losses", "registration_losses", "metrics", "data.image", "config", "options", "processes",
-     "interrupt", "label_maps", "tensorfile", "windows", "degrade", "fusion"),
+     "interrupt", "label_maps", "tensorfile", "windows", "degrade", "fusion", "spectrum"),
     ("kernels", "denoise", "data", "tasks", "ema", "checkpoint"),
-    ("sample", "objective", "likelihood", "counterfactual", "categorical"),
+    ("sample", "objective", "likelihood", "counterfactual", "categorical", "filtered", "residual"),
     ("inverse", "acquisition", "train", "baselines", "batches", "gradients", "health", "player", "progress"),
     ("recipes",),
     ("run", "evaluate", "report", "testing"),

@@ -8,6 +8,8 @@ gradient of a log-probability, `Clipped` keeps to a range, `Rescheduled` moves t
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from copy import copy
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -115,6 +117,12 @@ class Network(Denoiser):
         self.predicts = predicts
         self.scale = scale
         self.clock = clock
+
+    def around(self, backbone: nn.Module) -> Self:
+        """The same reading of another backbone."""
+        other = copy(self)
+        other._modules = {**self._modules, "backbone": backbone}
+        return other
 
     def raw(self, x_t: Tensor, t: Tensor, **condition: Tensor) -> Tensor:
         """The network's own output at x_t (B, C, *S), t () or (B,)."""

@@ -85,8 +85,7 @@ class Denoising:
 
     def _playing(self) -> Network:
         """The network around the player as the loop has it (wrapped for many processes)."""
-        n = self.network
-        return Network(self.players["network"], n.schedule, n.predicts, n.scale, n.clock)
+        return self.network.around(self.players["network"])
 
 
 class Hybrid(Denoising):

@@ -303,7 +303,7 @@ def check_operator(operator: Any, x: Tensor, y: Tensor) -> None:
     assert error <= 10 * tolerance, f"gradient and adjoint differ by {error:.2g} (relative)"
 
 
-def check_recipe(kind: Any, facts: Any, batch: dict[str, Tensor], steps: int = 8) -> None:
+def check_recipe(kind: Any, facts: Any, batch: dict[str, Tensor], steps: int = 20) -> None:
     """A recipe's tiny preset trains (its loss falls on one batch), predicts, and repeats itself.
 
     Args:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..spectrum import power
 from .columns import Column
 from .image import Image
 from .scan import differing, spread
@@ -33,6 +34,7 @@ class Facts:
             (Song & Ermon 2020, technique 1).
         cases: number of cases, all splits together.
         mask_classes: number of labels (largest + 1) by mask key, over training cases.
+        spectrum: power of these training images by frequency (see `spectrum.power`).
     """
 
     keys: tuple[str, ...]
@@ -45,6 +47,7 @@ class Facts:
     diameter: float
     cases: int
     mask_classes: dict[str, int] = field(default_factory=dict)
+    spectrum: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -232,8 +235,9 @@ class Cases:
         train = replace(self, rows=training)
         shapes = {key: train.image(0, key).data.shape for key in self.image_keys}
         mean, std, diameter = 0.0, 0.0, 0.0
+        spectrum: tuple[float, ...] = ()
         if self.image_keys:
-            mean, std, diameter = _measure(train, self.image_keys[0])
+            mean, std, diameter, spectrum = _measure(train, self.image_keys[0])
         classes = 0
         if "label" in self.columns:
             labels = self.columns["label"].stack(self.rows)
@@ -249,11 +253,12 @@ class Cases:
             diameter=diameter,
             cases=len(self),
             mask_classes={key: _labels_of(train, key) for key in self.mask_keys},
+            spectrum=spectrum,
         )
 
 
-def _measure(cases: Cases, key: str) -> tuple[float, float, float]:
-    """Mean and deviation (of a sample of a very large set), diameter (of up to 512 images)."""
+def _measure(cases: Cases, key: str) -> tuple[float, float, float, tuple[float, ...]]:
+    """Mean and deviation (of a sample of a very large set), diameter and power (of up to 512)."""
     column, limits = cases.columns[key], cases.ranges[key]
     total = square = 0.0
     count = 0
@@ -266,9 +271,10 @@ def _measure(cases: Cases, key: str) -> tuple[float, float, float]:
         count += x.numel()
     mean = total / count
     some = [cases.rows[i] for i in spread(len(cases), max(2, min(512, (1 << 25) // voxels)))]
-    flat = to_unit(column.stack(some), limits).flatten(1)
+    images = to_unit(column.stack(some), limits)
+    flat = images.flatten(1)
     diameter = float(torch.cdist(flat, flat).max())
-    return mean, max(square / count - mean**2, 0.0) ** 0.5, diameter
+    return mean, max(square / count - mean**2, 0.0) ** 0.5, diameter, power(images)
 
 
 def _labels_of(cases: Cases, key: str) -> int:

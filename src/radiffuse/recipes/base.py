@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..denoise import Denoiser, Given, Guided, Network, Steered
 from ..errors import UserError
+from ..filtered import Filtered, wiener_of
 from ..losses import Times, Weight
 from ..nn import Classifier, DiT
 from ..noise import Noise, Seeded
@@ -90,6 +91,11 @@ class Generative(Backbone, ABC):
     """Train a classifier of noisy images beside the network and guide by its gradient."""
     backbone: Literal["unet", "dit"] = "unet"
     """The network."""
+    filtered: bool = False
+    """Start from the Wiener filter of the images' power spectrum and learn what it leaves (see
+    `filtered`), whatever `predicts` and `preconditioned` say."""
+    spectrum: tuple[float, ...] = ()
+    """That spectrum, as `spectrum.power` measures it; empty = from the data."""
     attention: tuple[int, ...] = (2,)
     """Levels that attend, 0 = finest."""
     dropout: float = 0.1
@@ -144,6 +150,7 @@ class Generative(Backbone, ABC):
             size=self.size or tuple(facts.size[key]),
             classes=self.classes or (facts.classes if wants else 0),
             data_std=self.data_std or round(float(facts.std), 4) or 0.5,
+            spectrum=self.spectrum or (facts.spectrum if self.filtered else ()),
         )
         stride = filled.patch if filled.backbone == "dit" else filled.stride
         check_stride(filled.size, stride, "--multiples or --patch")
@@ -156,8 +163,9 @@ class Generative(Backbone, ABC):
             UserError: the recipe has not been fitted to data.
         """
         classes = self.classes if self.conditional else 0
+        condition = self.channels if self.filtered else 0
         if self.backbone == "unet":
-            return self.unet(classes=classes, twice=twice)
+            return self.unet(classes=classes, twice=twice, condition=condition)
         if not self.channels or not self.size:
             raise UserError("channels and size are not set; fit the recipe to data first")
         return DiT(
@@ -167,9 +175,18 @@ class Generative(Backbone, ABC):
             self.blocks,
             heads=max(1, self.width // 64),
             patch=self.patch,
+            condition=condition,
             classes=classes,
             twice=twice,
         )
+
+    def filtered_network(self, twice: bool = False) -> Filtered:
+        """The denoiser that starts from the Wiener filter."""
+        return Filtered(self.body(twice), self.schedule(), self.spectrum, self.data_std)
+
+    def filtered_weight(self) -> Weight:
+        """The loss weight of the backbone's error as it is."""
+        return wiener_of(self.spectrum, self.size).weight()
 
     def denoising(self, network: Network) -> Denoising:
         """The objective of the network alone."""

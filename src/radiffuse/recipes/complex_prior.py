@@ -89,6 +89,8 @@ class ComplexPrior(Reconstruction):
         filled = super().fitted(facts)
         if self.values != "channels":
             return filled
+        if self.filtered:
+            raise UserError("--filtered knows the spectrum of grey images, not of complex ones")
         stored = facts.channels[
             "image" if "image" in facts.channels else next(iter(facts.channels))
         ]

@@ -76,6 +76,8 @@ class Continuous(Generative):
         }[self.process]
 
     def network(self) -> Network:
+        if self.filtered:
+            return self.filtered_network()
         return Network(
             self.body(),
             self.schedule(),
@@ -90,4 +92,6 @@ class Continuous(Generative):
         return uniform_times(1e-5)
 
     def weight(self) -> Weight:
+        if self.filtered and self.loss == "karras":
+            return self.filtered_weight()
         return weight_named(self.loss, self.data_std)

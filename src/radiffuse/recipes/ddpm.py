@@ -55,6 +55,8 @@ class DDPM(Generative):
         return discrete.zero_terminal() if self.zero_terminal else discrete
 
     def network(self) -> Network:
+        if self.filtered:
+            return self.filtered_network(self.learned_variance)
         return network_of(
             self.body(twice=self.learned_variance),
             self.schedule(),
@@ -67,6 +69,8 @@ class DDPM(Generative):
         return discrete_times(cast(Discrete, schedule))
 
     def weight(self) -> Weight:
+        if self.filtered and self.loss == "karras":
+            return self.filtered_weight()
         return weight_named(self.loss, self.data_std)
 
     def denoising(self, network: Network) -> Denoising:
@@ -79,6 +83,7 @@ class DDPM(Generative):
             **SMALL,
             betas="cosine",
             **PRECONDITIONED,
+            filtered=True,
             sampler="dpm-solver",
             grid="karras",
             start=0.998,
@@ -92,6 +97,7 @@ class DDPM(Generative):
             **TINY,
             betas="cosine",
             **PRECONDITIONED,
+            filtered=True,
             sampler="ddim",
             start=0.998,
             steps=5,

@@ -73,9 +73,8 @@ class ToldResidual(Told):
         told = {"image": image, "mean": mean.detach(), "std": std.detach()}
         t = self.times(len(x_0))
         x_t = diffuse(self.network.schedule, x_0, t, gaussian(x_0))
-        network = Residual(self.players["network"], self.network.guess, self.network.schedule)
-        out = network.raw(x_t, t, **told)
-        yield "network", network.squared_error(out, x_0, x_t, t, told["mean"], told["std"])
+        out = self._playing().raw(x_t, t, **told)
+        yield "network", self.network.squared_error(out, x_0, x_t, t, told["mean"], told["std"])
         unlikely = ((x_0 - mean) / std).square() / 2 + std.log()
         yield "guess", (told["std"] * unlikely).mean() / told["std"].mean()
 

@@ -57,12 +57,12 @@ class MCG(Reconstruction):
 
     @classmethod
     def small(cls) -> Self:
-        values = {**SMALL, **LOG_NORMAL, "stop": 0.0, "steps": 100}
+        values = {**SMALL, **LOG_NORMAL, "filtered": True, "stop": 0.0, "steps": 100}
         return cls(**values, lowest=0.005, highest=10.0)
 
     @classmethod
     def tiny(cls) -> Self:
-        return cls(**{**TINY, **LOG_NORMAL, "steps": 4}, highest=10.0, views=8)
+        return cls(**{**TINY, **LOG_NORMAL, "filtered": True, "steps": 4}, highest=10.0, views=8)
 
 
 class Manifold(Sampler):

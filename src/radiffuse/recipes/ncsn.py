@@ -100,6 +100,8 @@ class NCSN(Generative):
         return VE(self.sigma_min, self.sigma_max)
 
     def network(self) -> Network:
+        if self.filtered:
+            return self.filtered_network()
         if self.preconditioning == "edm":
             scale = unit_variance(self.data_std)
             return Network(self.body(), self.schedule(), edm(self.data_std), scale, log_noise)
@@ -116,6 +118,8 @@ class NCSN(Generative):
         return lambda count: torch.randint(0, self.levels, (count,)).double() / top
 
     def weight(self) -> Weight:
+        if self.filtered:
+            return self.filtered_weight()
         return output if self.preconditioning == "edm" else simple
 
     def make_sampler(self, denoiser: Denoiser, noise: Noise) -> Sampler:
@@ -133,8 +137,8 @@ class NCSN(Generative):
 
     @classmethod
     def small(cls) -> Self:
-        return cls(**SMALL, preconditioning="edm", steps=60, count=1)
+        return cls(**SMALL, filtered=True, steps=60, count=1)
 
     @classmethod
     def tiny(cls) -> Self:
-        return cls(**TINY, preconditioning="edm", steps=8, count=1)
+        return cls(**TINY, filtered=True, steps=8, count=1)

@@ -82,12 +82,12 @@ class R2D2(Reconstruction):
 
     @classmethod
     def small(cls) -> Self:
-        values = {**SMALL, **LOG_NORMAL, "stop": 0.0, "steps": 200}
+        values = {**SMALL, **LOG_NORMAL, "filtered": True, "stop": 0.0, "steps": 200}
         return cls(**values, lowest=0.005, highest=10.0)
 
     @classmethod
     def tiny(cls) -> Self:
-        return cls(**{**TINY, **LOG_NORMAL, "steps": 10}, highest=10.0)
+        return cls(**{**TINY, **LOG_NORMAL, "filtered": True, "steps": 10}, highest=10.0)
 
 
 def low_frequencies(y: Tensor, radius: float, keep: float) -> Project:

@@ -18,8 +18,8 @@ class SDE(Continuous):
 
     @classmethod
     def small(cls) -> Self:
-        return cls(**SMALL, **LOG_NORMAL, sampler="dpm-solver", steps=20)
+        return cls(**SMALL, **LOG_NORMAL, filtered=True, sampler="dpm-solver", steps=20)
 
     @classmethod
     def tiny(cls) -> Self:
-        return cls(**TINY, **LOG_NORMAL, sampler="heun", steps=4)
+        return cls(**TINY, **LOG_NORMAL, filtered=True, sampler="heun", steps=4)

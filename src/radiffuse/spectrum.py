@@ -1,0 +1,59 @@
+"""The power spectrum of images."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["power", "power_on", "radius"]
+
+BINS = 32
+"""Radial frequencies at which a spectrum is measured."""
+LEAST = 1e-6
+"""Smallest power, so that no frequency is divided by zero."""
+
+
+def radius(size: Sequence[int], half: bool) -> Tensor:
+    """Frequencies of the Fourier transform of real images, cycles a voxel, (*S) or its half."""
+    axes = [torch.fft.fftfreq(side, dtype=torch.float64) for side in size]
+    if half:
+        axes[-1] = torch.fft.rfftfreq(size[-1], dtype=torch.float64)
+    grid = torch.meshgrid(*axes, indexing="ij")
+    return torch.stack([axis.square() for axis in grid]).sum(0).sqrt()
+
+
+def power(images: Tensor) -> tuple[float, ...]:
+    """The spectrum of images (N, C, *S): the square of their mean, then the power of radial frequencies.
+
+    Power is |Fourier transform|^2 / voxels, averaged over images, channels and rings of equal
+    width from 0 to sqrt(axes) / 2 cycles a voxel; white noise of deviation s has s^2 everywhere.
+    """
+    size = tuple(images.shape[2:])
+    axes = tuple(range(2, images.ndim))
+    square = torch.fft.fftn(images.float(), dim=axes).abs().square().double().mean(
+        (0, 1)
+    ) / math.prod(size)
+    ring = (radius(size, half=False) / (math.sqrt(len(size)) / 2) * BINS).long().clamp(max=BINS - 1)
+    ring, square = ring.flatten()[1:], square.flatten()
+    sums = torch.zeros(BINS, dtype=torch.float64).index_add(0, ring, square[1:])
+    count = torch.bincount(ring, minlength=BINS)
+    centres = (np.arange(BINS) + 0.5) / BINS
+    there = (count > 0).numpy()
+    mean = float(square[0]) / math.prod(size)
+    if not there.any():
+        return (mean, *[LEAST] * BINS)
+    logs = (sums[count > 0] / count[count > 0]).clamp_min(LEAST).log().numpy()
+    rings = np.exp(np.interp(centres, centres[there], logs))
+    return (mean, *(float(f"{value:.4g}") for value in rings))
+
+
+def power_on(values: Sequence[float], size: Sequence[int]) -> Tensor:
+    """The power of a measured spectrum on the grid of `torch.fft.rfftn` of images of `size`, float64."""
+    rings = np.array(values[1:])
+    centres = (np.arange(len(rings)) + 0.5) / len(rings)
+    at = radius(size, half=True) / (math.sqrt(len(size)) / 2)
+    found = torch.from_numpy(np.exp(np.interp(at.numpy(), centres, np.log(rings))))
+    found.flatten()[0] = values[0] * math.prod(size)
+    return found.clamp_min(LEAST)

@@ -1,0 +1,150 @@
+"""The Wiener filter is the exact denoiser of stationary Gaussian images, and a network learns the rest."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from radiffuse.data.cases import Facts
+from radiffuse.denoise import Network, unit_variance
+from radiffuse.errors import UserError
+from radiffuse.filtered import Filtered, Wiener, wiener_of
+from radiffuse.kernels import diffuse
+from radiffuse.objective import Denoising
+from radiffuse.parametrization import edm
+from radiffuse.recipes.bayes_mri import BayesMRI
+from radiffuse.recipes.ddpm import DDPM
+from radiffuse.recipes.ncsn import NCSN
+from radiffuse.recipes.sde import SDE
+from radiffuse.schedule import EDM, VE, VP, Discrete
+from radiffuse.spectrum import power, power_on
+
+SIZES = [(9,), (6, 5), (5, 8), (4, 3, 6)]
+PINK = (0.1, *(float(1 / (1 + k) ** 2) for k in range(32)))
+SCHEDULES = [VE(0.01, 50.0), VP(), EDM(), Discrete.cosine(1000)]
+
+
+class Silent(nn.Module):
+    """F = 0."""
+
+    def forward(self, x, clock, image):
+        return torch.zeros_like(x)
+
+
+def covariance(values, size):
+    """The matrix of voxels whose eigenvalues, in the basis of waves, are the power."""
+    grid = np.indices(size).reshape(len(size), -1)
+    half = power_on(values, size).numpy()
+    whole = np.empty(size)
+    for place in np.ndindex(*size):
+        other = tuple(-k % side for k, side in zip(place, size, strict=True))
+        whole[place] = half[place] if place[-1] < half.shape[-1] else half[other]
+    kernel = np.fft.ifftn(whole).real
+    apart = (grid[:, :, None] - grid[:, None, :]) % np.array(size)[:, None, None]
+    return torch.from_numpy(kernel[tuple(apart)])
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_without_a_network_it_is_the_posterior_mean_of_gaussian_images(size, schedule):
+    sigma_0 = covariance(PINK, size)
+    torch.manual_seed(0)
+    for level in (0.1, 0.6, 0.95):
+        t = torch.full((3,), level).double()
+        alpha, sigma = float(schedule.alpha(t)[0]), float(schedule.sigma(t)[0])
+        x_t = torch.randn(3, 2, *size).double()
+        noisy = alpha**2 * sigma_0 + sigma**2 * torch.eye(len(sigma_0)).double()
+        exact = alpha * x_t.flatten(2) @ torch.linalg.solve(noisy, sigma_0)
+        found = Filtered(Silent(), schedule, PINK, 0.5)(x_t, t)
+        assert torch.allclose(found, exact.reshape(x_t.shape), atol=1e-10)
+        left = sigma_0 - alpha**2 * sigma_0 @ torch.linalg.solve(noisy, sigma_0)
+        error = Wiener(PINK, size).left(schedule.alpha(t), schedule.sigma(t))
+        assert float(error[1]) == pytest.approx(float(left.trace()) / len(left), rel=1e-6)
+
+
+def test_a_spectrum_is_measured_as_it_is():
+    torch.manual_seed(0)
+    white = 0.3 * torch.randn(400, 1, 16, 16)
+    assert power(white)[1:] == pytest.approx([0.09] * 32, rel=0.15)
+    assert power(white + 2)[0] == pytest.approx(4, rel=0.01)
+    waves = torch.fft.rfftn(white / 0.3, dim=(2, 3)) * power_on(PINK, (16, 16)).sqrt().float()
+    measured = power(torch.fft.irfftn(waves, s=(16, 16), dim=(2, 3)))
+    on = power_on(measured, (16, 16))
+    assert torch.allclose(on.log(), power_on(PINK, (16, 16)).log(), atol=0.5)
+
+
+@pytest.mark.parametrize("size", [(1, 16), (2, 2), (16,), (3, 4, 5)])
+def test_small_and_flat_images_have_a_spectrum(size):
+    for images in (torch.randn(4, 1, *size), torch.zeros(4, 2, *size)):
+        values = power(images)
+        assert len(values) == 33 and all(math.isfinite(v) and v >= 0 for v in values)
+        assert bool((power_on(values, size) > 0).all())
+
+
+def test_a_flat_spectrum_is_the_preconditioning_of_karras():
+    class Body(nn.Module):
+        def forward(self, x, clock, image=None):
+            return torch.tanh(3 * x + clock.reshape(-1, 1, 1, 1))
+
+    size, std = (8, 6), 0.4
+    flat = (std**2 / math.prod(size), *[std**2] * 32)
+    schedule = EDM()
+    known = Network(Body(), schedule, edm(std), unit_variance(std))
+    ours = Filtered(Body(), schedule, flat, std)
+    for t in (0.1, 0.5, 0.9):
+        t = torch.full((2,), t).double()
+        x_t = diffuse(schedule, torch.randn(2, 1, *size).double(), t, torch.randn(2, 1, *size))
+        assert torch.allclose(ours(x_t, t), known(x_t, t), atol=1e-6)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
+def test_the_loss_is_one_where_the_filter_is_all_there_is_to_know(schedule):
+    size = (8, 8)
+    torch.manual_seed(0)
+    waves = torch.fft.rfftn(torch.randn(3000, 1, *size), dim=(2, 3))
+    x_0 = torch.fft.irfftn(waves * power_on(PINK, size).sqrt().float(), s=size, dim=(2, 3))
+    network = Filtered(Silent(), schedule, PINK, 0.5)
+    for level in (0.2, 0.5, 0.9):
+        objective = Denoising(
+            network, lambda n, level=level: torch.full((n,), level).double(),
+            wiener_of(PINK, size).weight(),
+        )  # fmt: skip
+        ((_, loss),) = objective.losses({"image": x_0})
+        assert float(loss) == pytest.approx(1, rel=0.03)
+
+
+def facts(spectrum=PINK):
+    return Facts(("image",), {"image": 1}, {"image": (8, 8)}, 3, (), 0.5, 0.0, 9.0, 8, {}, spectrum)
+
+
+@pytest.mark.parametrize("kind", [DDPM, NCSN, SDE])
+@pytest.mark.parametrize("more", [{}, {"backbone": "dit"}, {"conditional": True}], ids=str)
+def test_the_generic_recipes_take_the_spectrum_of_their_data(kind, more):
+    recipe = dataclasses.replace(kind.tiny(), **more).fitted(facts())
+    assert recipe.spectrum == PINK and recipe == recipe.fitted(facts())
+    objective = recipe.objective()
+    assert isinstance(objective.network, Filtered)
+    batch = {"image": torch.randn(4, 1, 8, 8), "label": torch.zeros(4, dtype=torch.int64)}
+    ((_, loss),) = objective.losses(batch)
+    loss.backward()
+    out = recipe.predict(objective, {"seed": torch.arange(2)})["image"]
+    assert out.shape == (2, 1, 8, 8) and bool(torch.isfinite(out).all())
+    plain = dataclasses.replace(kind.tiny(), filtered=False).fitted(facts())
+    assert plain.spectrum == () and not isinstance(plain.objective().network, Filtered)
+
+
+def test_learned_variances_pass_the_filter():
+    recipe = dataclasses.replace(DDPM.tiny(), learned_variance=True).fitted(facts())
+    objective = recipe.objective()
+    ((_, loss),) = objective.losses({"image": torch.randn(4, 1, 8, 8).clamp(-1, 1)})
+    mean, w = objective.network.with_variance(torch.randn(2, 1, 8, 8), torch.tensor(0.5))
+    assert bool(torch.isfinite(loss)) and mean.shape == w.shape == (2, 1, 8, 8)
+
+
+def test_complex_images_have_no_such_spectrum():
+    recipe = dataclasses.replace(BayesMRI.tiny(), filtered=True)
+    with pytest.raises(UserError, match="complex"):
+        recipe.fitted(facts())
