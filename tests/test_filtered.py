@@ -117,7 +117,19 @@ def test_the_loss_is_one_where_the_filter_is_all_there_is_to_know(schedule):
 
 
 def facts(spectrum=PINK):
-    return Facts(("image",), {"image": 1}, {"image": (8, 8)}, 3, (), 0.5, 0.0, 9.0, 8, {}, spectrum)
+    return Facts(
+        ("image",),
+        {"image": 1},
+        {"image": (8, 8)},
+        3,
+        (),
+        0.5,
+        0.0,
+        9.0,
+        8,
+        {},
+        {"image": spectrum},
+    )
 
 
 @pytest.mark.parametrize("kind", [DDPM, NCSN, SDE])

@@ -8,12 +8,14 @@ from torch import nn
 
 from radiffuse.data.cases import Facts
 from radiffuse.denoise import Given, Tiled
+from radiffuse.filtered import Wiener
 from radiffuse.kernels import diffuse
 from radiffuse.nn import UNet
 from radiffuse.nn.generator import Guess
 from radiffuse.recipes.ddpm_conversion import Conversion, ToldResidual
-from radiffuse.residual import Residual
+from radiffuse.residual import LEVELS, Residual
 from radiffuse.schedule import VE, VP, Discrete, SigmaPower
+from radiffuse.spectrum import power_on
 
 SCHEDULES = [VE(0.01, 50.0), VP(), SigmaPower(25.0), Discrete.linear(1000)]
 
@@ -32,38 +34,64 @@ class Known(nn.Module):
         return image[:, :1], image[:, 1:]
 
 
-def gaussian_of(count, seed=0):
-    """Mean and deviation that change from voxel to voxel, and images drawn from them."""
+SIZE = (8, 6)
+PINK = (0.3, *(float(1 / (1 + k) ** 2) for k in range(32)))
+FLAT = (1.0,) * 33
+
+
+def waves(count, std, spectrum=PINK, seed=0):
+    """Stationary Gaussian images of mean 0, deviation `std` and the spectrum's shape."""
     torch.manual_seed(seed)
-    mean, std = torch.rand(count, 1, 6, 6).double(), 0.02 + torch.rand(count, 1, 6, 6).double()
-    return mean, std, mean + std * torch.randn(count, 1, 6, 6).double()
+    power = power_on((spectrum[1] / 48, *spectrum[1:]), SIZE)
+    power = power / (Wiener(spectrum, SIZE).share * power).sum()
+    white = torch.fft.rfftn(torch.randn(count, 1, *SIZE).double(), dim=(2, 3))
+    return std * torch.fft.irfftn(white * power.sqrt(), s=SIZE, dim=(2, 3)), std**2 * power
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
-@pytest.mark.parametrize("t", [0.01, 0.3, 1.0])
-def test_without_a_network_it_is_the_posterior_mean_of_the_guess(schedule, t):
-    mean, std, x_0 = gaussian_of(3)
-    t = torch.tensor(t).double()
-    x_t = diffuse(schedule, x_0, t, torch.randn_like(x_0))
-    network = Residual(Silent(), Known(), schedule)
-    alpha, sigma = schedule.alpha(t), schedule.sigma(t)
-    precision = 1 / std**2 + alpha**2 / sigma**2
-    exact = (mean / std**2 + alpha * x_t / sigma**2) / precision
-    told = torch.cat([mean, std], 1)
-    assert torch.allclose(Given(network, image=told)(x_t, t), exact, atol=1e-5)
-    tiles = Tiled(network, (4, 4), (2, 2), image=told)
-    assert torch.allclose(tiles(x_t, t), exact, atol=1e-5)
+@pytest.mark.parametrize("level", [0, 2, 5])
+def test_without_a_network_it_is_the_posterior_mean_around_the_guess(schedule, level):
+    u, power = waves(3, LEVELS[level])
+    mean = torch.rand_like(u)
+    told = torch.cat([mean, torch.full_like(mean, LEVELS[level])], 1)
+    for t in (0.05, 0.4, 0.95):
+        t = torch.tensor(t).double()
+        x_t = diffuse(schedule, mean + u, t, torch.randn_like(u))
+        alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+        filter_ = alpha * power.clamp_min(1e-6) / (alpha**2 * power.clamp_min(1e-6) + sigma**2)
+        r = torch.fft.rfftn(x_t - alpha * mean, dim=(2, 3))
+        exact = mean + torch.fft.irfftn(r * filter_, s=SIZE, dim=(2, 3))
+        network = Residual(Silent(), Known(), schedule, PINK)
+        assert torch.allclose(Given(network, image=told)(x_t, t), exact, atol=1e-5)
 
 
-def test_the_loss_is_one_where_the_guess_is_all_there_is_to_know():
+def test_every_voxel_has_the_filter_of_its_own_deviation():
+    """Without correlation the posterior of each voxel is known; between two levels nearly so."""
+    schedule, t = VE(0.01, 50.0), torch.tensor(0.4).double()
+    std = torch.cat([torch.full((8, 3), LEVELS[1]), torch.linspace(0.1, 0.8, 24).reshape(8, 3)], 1)
+    std = std[None, None].double()
+    mean, sigma = torch.rand_like(std), schedule.sigma(t)
+    x_t = mean + (std**2 + sigma**2).sqrt() * torch.randn_like(std)
+    exact = mean + std**2 / (std**2 + sigma**2) * (x_t - mean)
+    network = Residual(Silent(), Known(), schedule, FLAT)
+    found = Given(network, image=torch.cat([mean, std], 1))(x_t, t)
+    assert torch.allclose(found[..., :3], exact[..., :3], atol=1e-5)
+    assert float((found - exact).abs().max()) < 0.1 * float((exact - mean).abs().max())
+    tiles = Tiled(network, (4, 6), (2, 4), image=torch.cat([mean, std], 1))
+    assert torch.allclose(tiles(x_t, t), found, atol=1e-5)
+
+
+def test_the_gain_is_the_error_where_the_guess_is_all_there_is_to_know():
     schedule = VE(0.01, 50.0)
-    mean, std, x_0 = gaussian_of(4000)
+    u, _ = waves(4000, LEVELS[3])
+    mean, std = torch.rand_like(u), torch.full_like(u, LEVELS[3])
+    network = Residual(Silent(), Known(), schedule, PINK)
     for level in (0.1, 0.5, 0.9):
         t = torch.full((4000,), level).double()
-        x_t = diffuse(schedule, x_0, t, torch.randn_like(x_0))
-        network = Residual(Silent(), Known(), schedule)
-        loss = network.squared_error(torch.zeros_like(x_0), x_0, x_t, t, mean, std)
-        assert float(loss) == pytest.approx(1, rel=0.02)
+        x_t = diffuse(schedule, mean + u, t, torch.randn_like(u))
+        estimate, gain = network.with_gain(x_t, t, mean, mean, std)
+        error = (estimate - mean - u).square().mean() / gain.square().mean()
+        assert float(error) == pytest.approx(1, rel=0.03)
 
 
 def test_the_guess_learns_mean_and_deviation_and_only_from_its_own_loss():
@@ -92,9 +120,8 @@ def test_the_guess_learns_mean_and_deviation_and_only_from_its_own_loss():
 
 def facts_of(recipe, **changes):
     keys = ("source", "target")
-    facts = Facts(
-        keys, dict.fromkeys(keys, 1), dict.fromkeys(keys, (8, 8)), 0, (), 0.5, 0.0, 9.0, 8
-    )
+    sizes, spectra = dict.fromkeys(keys, (8, 8)), dict.fromkeys(keys, PINK)
+    facts = Facts(keys, dict.fromkeys(keys, 1), sizes, 0, (), 0.5, 0.0, 9.0, 8, {}, spectra)
     return dataclasses.replace(recipe, **changes).fitted(facts)
 
 

@@ -80,7 +80,7 @@ class Wiener:
         return weight
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def wiener_of(spectrum: tuple[float, ...], size: tuple[int, ...]) -> Wiener:
     """The filter for images of a size, kept for the next call."""
     return Wiener(spectrum, size)

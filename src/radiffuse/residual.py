@@ -1,84 +1,105 @@
-r"""Diffusion around a first guess: a Gaussian of x_0 told the condition alone, and what is left of it.
+r"""Diffusion around a first guess: mean and deviation of x_0 told the condition, and what they leave.
 
-A small network guesses mean m and deviation s of every voxel from the condition. The denoiser is then
-preconditioned as Karras et al. 2022 (section 5) do for images of mean 0 and deviation `data_std`, but
-for those of mean m and deviation s at each voxel: with $r = x_t - \alpha m$ and
-$n^2 = \alpha^2 s^2 + \sigma^2$,
+A small network guesses mean m and deviation s of every voxel from the condition. With $r = x_t - \alpha m$,
 
-$$ \hat x_0 = m + \frac{\alpha s^2}{n^2}\, r + \frac{s\sigma}{n}\, F(r / n, c, m, \log s;\ \sigma/\alpha). $$
+$$ \hat x_0 = m + W_s\,r + g_s\,F\big(r / n,\ c,\ m,\ \log s,\ W_s r / s\big), \qquad n^2 = \alpha^2 s^2 + \sigma^2, $$
 
-F = 0 is the exact answer where x_0 is that Gaussian, voxel by voxel: background known from the condition
-is right from the first step, and F learns what only the condition and the noisy image together tell.
-The forward process, and with it every sampler, stays as it is. (Guesses as a start or a residual:
-Whang et al. 2022; a mean and deviation that depend on the condition: Lee et al. 2022, PriorGrad.)
+where $W_s$ is the Wiener filter of images of deviation s and the targets' spectrum and $g_s^2$ the mean
+squared error it leaves (see `filtered`), at each voxel those of its s, between `LEVELS` of s by linear
+interpolation in log s. F = 0 is right where the target is Gaussian around m with that spectrum: what is
+known from the condition, as background is, is right from the first step, and what is not is smooth.
+The forward process, and with it every sampler, stays as it is. (What a first guess leaves: Whang et al.
+2022; a mean and deviation that depend on the condition: Lee et al. 2022, PriorGrad.)
 """
 
+import math
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from .denoise import Denoiser, Network, log_noise, unscaled
+from .filtered import Wiener, wiener_of
 from .parametrization import CLEAN
 from .schedule import Schedule
 
-__all__ = ["Residual"]
+__all__ = ["LEVELS", "Residual"]
+
+LEVELS = tuple(0.01 * 10 ** (k / 2.5) for k in range(6))
+"""Deviations that have a filter of their own, 0.01 to 1."""
 
 
-class _Gains(NamedTuple):
-    """Factors of r in the network's input and in the estimate, and of the network's output."""
+class _Linear(NamedTuple):
+    """The known part of an estimate and the gain of the network's output, (B, C, *S) each."""
 
-    into: Tensor
-    skip: Tensor
-    out: Tensor
+    base: Tensor
+    gain: Tensor
 
 
 class Residual(Network):
     """A network of what a first guess leaves, read as a denoiser.
 
     Args:
-        backbone: as `Network`'s, with an image condition of C_c + 2 C channels.
+        backbone: as `Network`'s, with an image condition of C_c + 3 C channels.
         guess: (B, C_c, *S) -> mean and deviation of x_0, (B, C, *S) each.
         schedule: of its training.
+        spectrum: of the targets, as `spectrum.power` measures it; only its shape matters.
     """
 
-    def __init__(self, backbone: nn.Module, guess: nn.Module, schedule: Schedule) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        guess: nn.Module,
+        schedule: Schedule,
+        spectrum: Sequence[float],
+    ) -> None:
         super().__init__(backbone, schedule, CLEAN, unscaled, log_noise)
-        self.guess = guess
+        self.guess, self.spectrum = guess, tuple(spectrum)
 
     def bound(self, **condition: Tensor) -> dict[str, Tensor]:
         mean, std = self.guess(condition["image"])
         return {**condition, "mean": mean, "std": std}
 
     def raw(self, x_t: Tensor, t: Tensor, **condition: Tensor) -> Tensor:
-        """The network's own output; conditions `image`, `mean` and `std`, as `bound` makes them."""
-        image, mean, std = (condition[key] for key in ("image", "mean", "std"))
-        alpha, _ = self.schedule(t, x_t)
-        seen = self._gains(x_t, t, std).into * (x_t - alpha * mean)
-        return super().raw(seen, t, image=torch.cat([image, mean, std.log() / 4], 1))
-
-    def given(self, x_t: Tensor, t: Tensor, **condition: Tensor) -> Tensor:
-        out = self.raw(x_t, t, **condition)
-        return self.estimate(out, x_t, t, condition["mean"], condition["std"]).to(x_t.dtype)
+        """E[x_0 given x_t and the conditions] `image`, `mean` and `std`, as `bound` makes them."""
+        return self.with_gain(x_t, t, **condition)[0]
 
     def with_variance(self, x_t: Tensor, t: Tensor, **condition: Tensor) -> tuple[Tensor, Tensor]:
         return Denoiser.with_variance(self, x_t, t)
 
-    def estimate(self, out: Tensor, x_t: Tensor, t: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-        """E[x_0 given x_t and the condition] from the network's output; all (B, C, *S)."""
-        alpha, _ = self.schedule(t, x_t)
-        gains = self._gains(x_t, t, std)
-        return mean + gains.skip * (x_t - alpha * mean) + gains.out * out.float()
-
-    def squared_error(
-        self, out: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor, mean: Tensor, std: Tensor
-    ) -> Tensor:
-        """Of the estimate, a case's in units of its mean squared gain of the output: about 1 for F = 0."""
-        error = (self.estimate(out, x_t, t, mean, std) - x_0).square()
-        unit = self._gains(x_t, t, std).out.square().flatten(1).mean(1).clamp_min(1e-12)
-        return (error.flatten(1).mean(1) / unit).mean()
-
-    def _gains(self, x_t: Tensor, t: Tensor, std: Tensor) -> _Gains:
+    def with_gain(
+        self, x_t: Tensor, t: Tensor, image: Tensor, mean: Tensor, std: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The estimate (B, C, *S), and what an output of 1 adds to it at each voxel."""
         alpha, sigma = self.schedule(t, x_t)
-        norm = torch.rsqrt(alpha**2 * std**2 + sigma**2)
-        return _Gains(norm, alpha * (std * norm) ** 2, std * sigma * norm)
+        r = x_t - alpha * mean
+        base, gain = self._linear(r, t, std)
+        told = torch.cat([image, mean, std.log() / 4, base / std], 1)
+        seen = torch.rsqrt(alpha**2 * std**2 + sigma**2) * r
+        out = super().raw(seen, t, image=told).to(base.dtype)
+        return mean + base + gain * out, gain
+
+    def _linear(self, r: Tensor, t: Tensor, std: Tensor) -> _Linear:
+        times = torch.as_tensor(t, dtype=torch.float64, device="cpu").expand(len(r))
+        alpha, sigma = self.schedule.alpha(times), self.schedule.sigma(times)
+        place = (std / LEVELS[0]).log() * (1 / math.log(LEVELS[1] / LEVELS[0]))
+        place = place.clamp(0, len(LEVELS) - 1)
+        base, gain = torch.zeros_like(r), torch.zeros_like(r)
+        for k, level in enumerate(LEVELS):
+            share = (1 - (place - k).abs()).clamp_min(0)
+            wiener = _wiener(self.spectrum, level, tuple(r.shape[2:]))
+            base = base + share * wiener.filter(r, alpha, sigma).to(r.dtype)
+            left = wiener.left(alpha, sigma).sqrt().to(r)
+            gain = gain + share * left.reshape(-1, *[1] * (r.ndim - 1))
+        return _Linear(base, gain)
+
+
+@lru_cache(maxsize=64)
+def _wiener(spectrum: tuple[float, ...], level: float, size: tuple[int, ...]) -> Wiener:
+    """The filter of deviation `level`; a mean brightness is guessed like the lowest waves."""
+    rings = spectrum[1:]
+    shape = wiener_of((rings[0] / math.prod(size), *rings), size)
+    unit = level**2 / float((shape.share * shape.power).sum())
+    return Wiener([unit * value for value in shape.values], size)

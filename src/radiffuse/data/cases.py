@@ -34,7 +34,7 @@ class Facts:
             (Song & Ermon 2020, technique 1).
         cases: number of cases, all splits together.
         mask_classes: number of labels (largest + 1) by mask key, over training cases.
-        spectrum: power of these training images by frequency (see `spectrum.power`).
+        spectrum: power of training images by frequency, by image key (see `spectrum.power`).
     """
 
     keys: tuple[str, ...]
@@ -47,7 +47,7 @@ class Facts:
     diameter: float
     cases: int
     mask_classes: dict[str, int] = field(default_factory=dict)
-    spectrum: tuple[float, ...] = ()
+    spectrum: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -235,9 +235,8 @@ class Cases:
         train = replace(self, rows=training)
         shapes = {key: train.image(0, key).data.shape for key in self.image_keys}
         mean, std, diameter = 0.0, 0.0, 0.0
-        spectrum: tuple[float, ...] = ()
         if self.image_keys:
-            mean, std, diameter, spectrum = _measure(train, self.image_keys[0])
+            mean, std, diameter = _measure(train, self.image_keys[0])
         classes = 0
         if "label" in self.columns:
             labels = self.columns["label"].stack(self.rows)
@@ -253,12 +252,12 @@ class Cases:
             diameter=diameter,
             cases=len(self),
             mask_classes={key: _labels_of(train, key) for key in self.mask_keys},
-            spectrum=spectrum,
+            spectrum={key: power(_some(train, key)) for key in self.image_keys},
         )
 
 
-def _measure(cases: Cases, key: str) -> tuple[float, float, float, tuple[float, ...]]:
-    """Mean and deviation (of a sample of a very large set), diameter and power (of up to 512)."""
+def _measure(cases: Cases, key: str) -> tuple[float, float, float]:
+    """Mean and deviation (of a sample of a very large set), diameter (of up to 512 images)."""
     column, limits = cases.columns[key], cases.ranges[key]
     total = square = 0.0
     count = 0
@@ -270,11 +269,17 @@ def _measure(cases: Cases, key: str) -> tuple[float, float, float, tuple[float, 
         square += float(x.square().sum(dtype=torch.float64))
         count += x.numel()
     mean = total / count
-    some = [cases.rows[i] for i in spread(len(cases), max(2, min(512, (1 << 25) // voxels)))]
-    images = to_unit(column.stack(some), limits)
-    flat = images.flatten(1)
+    flat = _some(cases, key).flatten(1)
     diameter = float(torch.cdist(flat, flat).max())
-    return mean, max(square / count - mean**2, 0.0) ** 0.5, diameter, power(images)
+    return mean, max(square / count - mean**2, 0.0) ** 0.5, diameter
+
+
+def _some(cases: Cases, key: str) -> Tensor:
+    """Up to 512 images in [-1, 1], fewer of large volumes."""
+    column = cases.columns[key]
+    voxels = column.image(cases.rows[0]).data.numel()
+    some = [cases.rows[i] for i in spread(len(cases), max(2, min(512, (1 << 25) // voxels)))]
+    return to_unit(column.stack(some), cases.ranges[key])
 
 
 def _labels_of(cases: Cases, key: str) -> int:

@@ -150,7 +150,7 @@ class Generative(Backbone, ABC):
             size=self.size or tuple(facts.size[key]),
             classes=self.classes or (facts.classes if wants else 0),
             data_std=self.data_std or round(float(facts.std), 4) or 0.5,
-            spectrum=self.spectrum or (facts.spectrum if self.filtered else ()),
+            spectrum=self.spectrum or (facts.spectrum[key] if self.filtered else ()),
         )
         stride = filled.patch if filled.backbone == "dit" else filled.stride
         check_stride(filled.size, stride, "--multiples or --patch")

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 from torch import Tensor
 
@@ -31,6 +31,9 @@ from .parts import (
     network_of,
     weight_named,
 )
+
+if TYPE_CHECKING:
+    from ..data.dataset import Facts
 
 __all__ = ["Conversion", "CorrectFirst"]
 
@@ -73,8 +76,11 @@ class ToldResidual(Told):
         told = {"image": image, "mean": mean.detach(), "std": std.detach()}
         t = self.times(len(x_0))
         x_t = diffuse(self.network.schedule, x_0, t, gaussian(x_0))
-        out = self._playing().raw(x_t, t, **told)
-        yield "network", self.network.squared_error(out, x_0, x_t, t, told["mean"], told["std"])
+        playing = self._playing()
+        assert isinstance(playing, Residual)
+        estimate, gain = playing.with_gain(x_t, t, **told)
+        unit = gain.square().flatten(1).mean(1).clamp_min(1e-12)
+        yield "network", ((estimate - x_0).square().flatten(1).mean(1) / unit).mean()
         unlikely = ((x_0 - mean) / std).square() / 2 + std.log()
         yield "guess", (told["std"] * unlikely).mean() / told["std"].mean()
 
@@ -116,6 +122,8 @@ class Conversion(Conditional):
     guess: int = 0
     """Width of a small network that guesses each voxel's mean and deviation from the source; the
     denoiser then learns what is left (see `residual`), whatever `predicts` says. 0 = none."""
+    spectrum: tuple[float, ...] = ()
+    """Spectrum of the targets, as `spectrum.power` measures it; empty = from the data."""
 
     @classmethod
     def training(cls, preset: str) -> dict[str, Any]:
@@ -130,12 +138,18 @@ class Conversion(Conditional):
             return Discrete.linear(self.timesteps)
         return SigmaPower(self.base)
 
+    def fitted(self, facts: "Facts") -> Self:
+        filled = super().fitted(facts)
+        spectrum = self.spectrum or (facts.spectrum[self.made] if self.guess else ())
+        return dataclasses.replace(filled, spectrum=spectrum)
+
     def network(self) -> Network:
         if self.guess:
             made, told = self.channels, self.condition_channels
             small = dataclasses.replace(self, channels=2 * made, width=self.guess, attention=())
             guess = Guess(small.unet(condition=told), made)
-            return Residual(self.unet(condition=told + 2 * made), guess, self.schedule())
+            body = self.unet(condition=told + 3 * made)
+            return Residual(body, guess, self.schedule(), self.spectrum)
         return network_of(
             self.body(), self.schedule(), self.predicts, self.data_std, self.preconditioned
         )
