@@ -411,6 +411,22 @@ def simplex(record):
     return [*lines, ""]
 
 
+def starting_point(record, name):
+    levels = list(record["rows"][0]["rmse"])
+    lines = [f"### {name}", ""]
+    lines += [
+        f"`{record['command']}`: root mean squared error of up to {record['count']} held-out images in "
+        "[-1, 1] by the deviation of their noise; the same network, seed and steps.",
+        "",
+        "| start | steps | " + " | ".join(levels) + " |",
+        "|---" * (len(levels) + 2) + "|",
+    ]
+    for row in record["rows"]:
+        cells = " | ".join(f"{row['rmse'][level]:.4f}" for level in levels)
+        lines.append(f"| {row['start']} | {row['steps']} | {cells} |")
+    return [*lines, ""]
+
+
 def startup(record):
     lines = ["### Start-up", "", f"Medians of {record['rounds']} rounds; `{record['command']}`", ""]
     lines += ["| | seconds |", "|---|---|"]
@@ -462,6 +478,8 @@ def main():
         plot(record, HERE.parent / "docs" / f"{name}.svg")
     for name, record in of_task(found, "lesions"):
         lesion_plot(record, HERE.parent / "docs" / f"lesions-{name}.svg")
+    starts = of_task(found, "starting-point")
+    lines += section("What a denoiser starts from", starts, starting_point)
     lines += section("Reconstruction", of_task(found, "reconstruction"), reconstruction)
     if "scans" in found:
         lines += scans(found["scans"])
