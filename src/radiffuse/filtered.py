@@ -63,10 +63,10 @@ class Wiener:
         """W x, x (B, C, *S); alpha, sigma (B,)."""
         axes = tuple(range(2, x.ndim))
         shape = (-1, 1, *[1] * len(self.size))
-        a, s2 = alpha.reshape(shape), sigma.square().reshape(shape)
-        gain = a * self.power / (a.square() * self.power + s2)
         real = x if x.dtype in (torch.float32, torch.float64) else x.float()
-        spectrum = torch.fft.rfftn(real, dim=axes) * gain.to(real)
+        power = self.power.to(real)
+        a, s2 = (part.to(real).reshape(shape) for part in (alpha, sigma.square()))
+        spectrum = torch.fft.rfftn(real, dim=axes) * (a * power / (a.square() * power + s2))
         return torch.fft.irfftn(spectrum, s=self.size, dim=axes)
 
     def weight(self) -> Weight:
