@@ -60,7 +60,13 @@ def test_train_writes_a_complete_run(trained, data):
     made_with = tomllib.loads((trained / "config.toml").read_text())
     assert made_with["run"]["method"] == "ddpm" and made_with["run"]["preset"] == "tiny"
     assert made_with["recipe"]["width"] == 8 and made_with["recipe"]["size"] == [8, 8]
-    assert set(made_with["run"]["fitted"]) == {"channels", "size", "classes", "data_std"}
+    assert set(made_with["run"]["fitted"]) == {
+        "channels",
+        "size",
+        "classes",
+        "data_std",
+        "spectrum",
+    }
     assert set(made_with["recipe"]) == {field.name for field in dataclasses.fields(DDPM)}
     manifest = json.loads((trained / "manifest.json").read_text())
     assert manifest["data"]["path"] == str(data) and len(manifest["data"]["fingerprint"]) == 64
