@@ -106,7 +106,7 @@ def ledgers(made):
             who: {
                 key: {k: record[who][key][k] for k in ("mean", "ci95", "n")}
                 for key in columns(record, task)
-                if (record[who].get(key) or {}).get("ci95")
+                if "mean" in (record[who].get(key) or {})
             }
             for who in ("method", "baseline")
         }

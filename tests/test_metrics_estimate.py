@@ -1,6 +1,7 @@
 """One number with its interval: exact on small sets, refused where it cannot be had."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -44,3 +45,10 @@ def test_a_value_that_is_no_number_is_refused_and_the_result_is_json():
     metrics = [measured(float("nan"), 0, 1, 5), average(torch.tensor([1.0])), refused("few", 3)]
     assert all("refused" in metric for metric in metrics)
     json.dumps(metrics, allow_nan=False)
+
+
+def test_one_patient_alone_has_a_value_and_no_interval():
+    metric = average_per_patient([0.25, 0.75], ["a", "a"])
+    assert metric == {"mean": 0.5, "ci95": None, "n": 1, "per_patient": {"a": 0.5}}
+    assert "refused" in average_per_patient([math.nan], ["a"])
+    assert "refused" in average_per_patient([], [])

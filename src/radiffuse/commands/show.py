@@ -67,8 +67,6 @@ def _ledger(method: str) -> Iterator[str]:
         yield f"  {entry['name']}: {entry['command']}"
         for who in ("method", "baseline"):
             for metric, value in entry.get(who, {}).items():
-                low, high = value["ci95"]
-                yield (
-                    f"    {who:<9} {metric:<20} {value['mean']:.4g} "
-                    f"[{low:.4g}, {high:.4g}] n={value['n']}"
-                )
+                ends = value["ci95"]  # none for one patient alone
+                spread = f" [{ends[0]:.4g}, {ends[1]:.4g}]" if ends else ""
+                yield f"    {who:<9} {metric:<20} {value['mean']:.4g}{spread} n={value['n']}"

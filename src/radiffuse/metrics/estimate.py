@@ -1,8 +1,9 @@
 """One measured number: mean, 95 % confidence interval, n; or the reason why there is none.
 
-Every metric of the library becomes one of two JSON objects, so that a table never has to guess:
+Every metric of the library becomes one of these JSON objects, so that a table never has to guess:
 
     {"mean": 3.1, "ci95": [2.9, 3.4], "n": 600, "per_patient": {...}}      measured(...)
+    {"mean": 3.1, "ci95": null, "n": 1, "per_patient": {...}}              of one patient alone
     {"refused": "FID needs 128 images, there are 40", "n": 40}             refused(...)
 """
 
@@ -67,11 +68,18 @@ def average(values: Tensor, seed: int = 0) -> Metric:
 
 
 def average_per_patient(values: Sequence[float], patients: Sequence[str], seed: int = 0) -> Metric:
-    """Mean over patients of each patient's mean; the bootstrap draws patients, not images."""
+    """Mean over patients of each patient's mean; the bootstrap draws patients, not images.
+
+    One patient alone has a value, and no interval.
+    """
     images: dict[str, list[float]] = {}
     for value, patient in zip(values, patients, strict=True):
         images.setdefault(patient, []).append(float(value))
     means = {patient: sum(each) / len(each) for patient, each in images.items()}
+    if len(means) == 1:
+        (value,) = means.values()
+        found = measured(value, value, value, 1, means)
+        return {**found, "ci95": None} if "mean" in found else found
     metric = average(torch.tensor(list(means.values()), dtype=torch.float64), seed)
     if "mean" in metric and all(math.isfinite(value) for value in means.values()):
         metric["per_patient"] = means
