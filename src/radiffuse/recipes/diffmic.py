@@ -290,7 +290,7 @@ class DiffMIC:
             blocks=(1, 1, 1),
             features=256,
             predicts="edm",
-            alone=1000,
+            alone=300,
             turn=15.0,
             steps=50,
             draws=20,
