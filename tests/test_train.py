@@ -407,6 +407,9 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(tmp_path, capsys
 
 
 def test_a_second_ctrl_c_stops_at_once(tmp_path):
+    # a shell starts what it puts in the background with SIGINT ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
     class Stubborn(Regression):
         def losses(self, batch):
             signal.raise_signal(signal.SIGINT)  # handled before it returns
