@@ -15,7 +15,6 @@ The forward process, and with it every sampler, stays as it is. (What a first gu
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,13 +28,6 @@ __all__ = ["LEVELS", "Residual"]
 
 LEVELS = tuple(0.01 * 10 ** (k / 2.5) for k in range(6))
 """Deviations that have a filter of their own, 0.01 to 1."""
-
-
-class _Linear(NamedTuple):
-    """The known part of an estimate and the gain of the network's output, (B, C, *S) each."""
-
-    base: Tensor
-    gain: Tensor
 
 
 class Residual(Network):
@@ -81,7 +73,8 @@ class Residual(Network):
         out = super().raw(seen, t, image=told).to(base.dtype)
         return mean + base + gain * out, gain
 
-    def _linear(self, r: Tensor, t: Tensor, std: Tensor) -> _Linear:
+    def _linear(self, r: Tensor, t: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+        """W_s r, and the gain of the network's output, (B, C, *S) each."""
         times = torch.as_tensor(t, dtype=torch.float64, device="cpu").expand(len(r))
         alpha, sigma = self.schedule.alpha(times), self.schedule.sigma(times)
         place = (std / LEVELS[0]).log() * (1 / math.log(LEVELS[1] / LEVELS[0]))
@@ -93,7 +86,7 @@ class Residual(Network):
             base = base + share * wiener.filter(r, alpha, sigma).to(r.dtype)
             left = wiener.left(alpha, sigma).sqrt().to(r)
             gain = gain + share * left.reshape(-1, *[1] * (r.ndim - 1))
-        return _Linear(base, gain)
+        return base, gain
 
 
 @lru_cache(maxsize=64)

@@ -108,8 +108,7 @@ class DualGuided:
 
     def playing(self) -> Network:
         """The denoiser around the player as the loop has it."""
-        n = self.network
-        return Network(self.players["network"], n.schedule, n.predicts, n.scale, n.clock)
+        return self.network.around(self.players["network"])
 
     def _counter(self) -> Tensor:
         """Steps so far, kept with the weights so that a run can be stopped and go on."""
