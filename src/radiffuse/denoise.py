@@ -124,10 +124,14 @@ class Network(Denoiser):
         other._modules = {**self._modules, "backbone": backbone}
         return other
 
+    def levels(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """t, alpha and sigma of each case of x_t, (B,) float64 each; t () or (B,)."""
+        t64 = torch.as_tensor(t, dtype=torch.float64, device="cpu").expand(len(x_t))
+        return t64, self.schedule.alpha(t64), self.schedule.sigma(t64)
+
     def raw(self, x_t: Tensor, t: Tensor, **condition: Tensor) -> Tensor:
         """The network's own output at x_t (B, C, *S), t () or (B,)."""
-        t64 = torch.as_tensor(t, dtype=torch.float64, device="cpu").expand(len(x_t))
-        alpha64, sigma64 = self.schedule.alpha(t64), self.schedule.sigma(t64)
+        t64, alpha64, sigma64 = self.levels(x_t, t)
         clock = self.clock(t64, alpha64, sigma64).to(x_t.device, x_t.real.dtype)
         alpha, sigma = self.schedule(t64, x_t)
         return self.backbone(self.scale(alpha, sigma) * x_t, clock, **condition)

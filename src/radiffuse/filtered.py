@@ -110,8 +110,7 @@ class Filtered(Network):
 
     def raw(self, x_t: Tensor, t: Tensor, **condition: Tensor) -> Tensor:
         """E[x_0 | x_t]; further channels of the backbone's output as they are."""
-        times = torch.as_tensor(t, dtype=torch.float64, device="cpu").expand(len(x_t))
-        alpha, sigma = self.schedule.alpha(times), self.schedule.sigma(times)
+        _, alpha, sigma = self.levels(x_t, t)
         wiener = wiener_of(self.spectrum, tuple(x_t.shape[2:]))
         base = wiener.filter(x_t, alpha, sigma)
         told = [condition.pop("image")] if "image" in condition else []

@@ -19,7 +19,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from .denoise import Denoiser, Network, log_noise, unscaled
+from .denoise import Network, log_noise, unscaled
 from .filtered import Wiener, wiener_of
 from .parametrization import CLEAN
 from .schedule import Schedule
@@ -58,9 +58,6 @@ class Residual(Network):
         """E[x_0 given x_t and the conditions] `image`, `mean` and `std`, as `bound` makes them."""
         return self.with_gain(x_t, t, **condition)[0]
 
-    def with_variance(self, x_t: Tensor, t: Tensor, **condition: Tensor) -> tuple[Tensor, Tensor]:
-        return Denoiser.with_variance(self, x_t, t)
-
     def with_gain(
         self, x_t: Tensor, t: Tensor, image: Tensor, mean: Tensor, std: Tensor
     ) -> tuple[Tensor, Tensor]:
@@ -75,8 +72,7 @@ class Residual(Network):
 
     def _linear(self, r: Tensor, t: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
         """W_s r, and the gain of the network's output, (B, C, *S) each."""
-        times = torch.as_tensor(t, dtype=torch.float64, device="cpu").expand(len(r))
-        alpha, sigma = self.schedule.alpha(times), self.schedule.sigma(times)
+        _, alpha, sigma = self.levels(r, t)
         place = (std / LEVELS[0]).log() * (1 / math.log(LEVELS[1] / LEVELS[0]))
         place = place.clamp(0, len(LEVELS) - 1)
         base, gain = torch.zeros_like(r), torch.zeros_like(r)
