@@ -94,6 +94,40 @@ def test_mapping_gives_roles_and_keeps_the_label(file):
     assert open_cases(file, mapping={"label": "report"}).facts().class_names == ("text",)
 
 
+def test_joined_columns_are_cases_of_their_own(file):
+    apart = open_cases(file)
+    cases = open_cases(file, mapping={"image": "t1+t2", "seg": "mask"})
+    assert cases.keys == ("image", "seg", "label")
+    assert [len(cases.split(name)) for name in ("train", "val", "test")] == [24, 8, 8]
+    assert cases.split("test").patients == apart.split("test").patients * 2
+    assert len(set(cases.ids)) == 40
+    assert (cases.ids[0], cases.ids[20]) == (apart.ids[0] + "_t1", apart.ids[0] + "_t2")
+    batch, known = cases.batch([21, 3, 2]), apart.batch([1, 3, 2])
+    torch.testing.assert_close(batch["image"][0], known["t2"][0])
+    torch.testing.assert_close(batch["image"][1:], known["t1"][1:])
+    torch.testing.assert_close(batch["seg"], known["mask"])
+    torch.testing.assert_close(batch["label"], known["label"])
+
+
+def test_columns_that_do_not_join_are_named(file):
+    with pytest.raises(UserError, match="no column 't3' to join for 'image'; it has t1, t2"):
+        open_cases(file, mapping={"image": "t1+t3"})
+    with pytest.raises(UserError, match=r"differ in kind: t1 \(image\), mask \(mask\)"):
+        open_cases(file, mapping={"image": "t1+mask"})
+    with pytest.raises(UserError, match="different numbers of columns: source 2, target 3"):
+        open_cases(file, mapping={"source": "t1+t2", "target": "t1+t2+t1"})
+
+
+def test_joined_columns_of_a_split_made_here_stay_with_their_patient(tmp_path):
+    np.savez(tmp_path / "a.npz", a=noise(40, 3, 3), b=noise(40, 3, 3, seed=1))
+    cases = open_cases(tmp_path / "a.npz", mapping={"image": "a+b"})
+    for name in ("train", "val", "test"):
+        ids = cases.split(name).ids
+        assert {case.removesuffix("_a") for case in ids if case.endswith("_a")} == {
+            case.removesuffix("_b") for case in ids if case.endswith("_b")
+        }
+
+
 def test_a_lone_image_column_is_called_image(tmp_path):
     np.savez(tmp_path / "a.npz", scan=noise(4, 3, 3))
     assert open_cases(tmp_path / "a.npz").keys == ("image",)

@@ -10,6 +10,7 @@ from ..errors import UserError
 from .cases import Cases, Facts, Range, check_labels, check_trainable
 from .columns import Column, names_mask
 from .grids import check_pair
+from .joined import joined
 from .scan import Seen, check_scalars, scan, value_range
 from .splits import OnLeak, assign, guard
 from .table import Table, labels_from, labels_from_text
@@ -42,7 +43,8 @@ def open_cases(
             dataset.json, a folder of images (sub-folders are classes, or train / val / test), a
             DICOM folder, one image file, a fastMRI or ISMRMRD .h5, or "brains" / "brains3d" for
             embedded brains, with options as in "brains:count=200,size=96".
-        mapping: key -> column. Only these keys, and "label", remain.
+        mapping: key -> column. Only these keys, and "label", remain. "ed+es" joins columns: every
+            case is there once for each.
         range: stored values that become [-1, 1], for every image key or by key. Without it the
             range that files declare (8 bit: 0 to 255), else one from training cases, with a notice.
         size: resize every image; masks take the nearest label.
@@ -149,6 +151,7 @@ def _mapped(table: Table, mapping: Mapping[str, str]) -> Table:
             return table
         renamed = {"image" if k == images[0] else k: c for k, c in table.columns.items()}
         return replace(table, columns=renamed)
+    table = joined(table, mapping)
     columns: dict[str, Column] = {}
     label_names = table.label_names
     for key, name in mapping.items():
