@@ -22,6 +22,7 @@ from radiffuse.inverse import (
     DiffPIR,
     Measurement,
     MomentMatching,
+    Probed,
     Proximal,
     PseudoInverse,
     RangeNull,
@@ -107,6 +108,9 @@ SOLVERS = {
     "`PseudoInverse` (PiGDM), DDPM": Solver(
         lambda d, m: DDPM(PseudoInverse(d, m)), "no: white covariance inside"
     ),
+    "`Probed`, DDPM": Solver(
+        lambda d, m: DDPM(Probed(d, m, blur=float("inf"))), "no: stationary covariance"
+    ),
     "`Proximal` (DDS), DDPM": Solver(lambda d, m: DDPM(Proximal(d, m)), "no: white covariance"),
     "`DiffPIR`, lambda = 1": Solver(
         lambda d, m: DiffPIR(d, m, weight=1.0), "no: penalty, not a law"
@@ -133,10 +137,11 @@ SOLVERS = {
 def measure(solver, steps):
     mean, covariance, matrix, y, after, spread = problem()
     denoiser = Counted(CorrelatedDenoiser(solver.schedule, mean, covariance))
-    sampler = solver.make(denoiser, Measurement(y.expand(COUNT, -1), Matrix(matrix), STD))
+    operator = Matrix(matrix, (1, DIMENSIONS))
+    sampler = solver.make(denoiser, Measurement(y.expand(COUNT, -1), operator, STD))
     torch.manual_seed(0)
-    like = torch.zeros(COUNT, DIMENSIONS, dtype=torch.float64)
-    x = sampler(prior(solver.schedule, like), solver.grid(steps))
+    like = torch.zeros(COUNT, 1, DIMENSIONS, dtype=torch.float64)
+    x = sampler(prior(solver.schedule, like), solver.grid(steps)).flatten(1)
     scale = float(spread.trace() ** 0.5)
     return {
         "steps": steps,

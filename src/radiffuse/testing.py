@@ -60,7 +60,7 @@ class GaussianDenoiser(Denoiser):
 
 
 class CorrelatedDenoiser(Denoiser):
-    r"""The exact denoiser of $N(m, C)$ over flat vectors: $m + \alpha C(\alpha^2C+\sigma^2)^{-1}(x_t-\alpha m)$.
+    r"""The exact denoiser of $N(m, C)$ over flattened cases: $m + \alpha C(\alpha^2C+\sigma^2)^{-1}(x_t-\alpha m)$.
 
     Args:
         schedule: the noise schedule.
@@ -77,8 +77,8 @@ class CorrelatedDenoiser(Denoiser):
         eye = torch.eye(len(self.mean), dtype=x_t.dtype)
         noisy = alpha**2 * self.covariance + sigma**2 * eye
         gain = alpha * torch.linalg.solve(noisy, self.covariance.expand_as(noisy)).mT
-        gap = x_t - alpha[..., 0] * self.mean
-        return self.mean + (gap[:, None] @ gain.mT)[:, 0]
+        gap = x_t.flatten(1) - alpha[..., 0] * self.mean
+        return (self.mean + (gap[:, None] @ gain.mT)[:, 0]).reshape(x_t.shape)
 
 
 class MixtureDenoiser(Denoiser):

@@ -136,7 +136,7 @@ def non_local_means(
     if not isinstance(measurement.A, Identity):
         name = type(measurement.A).__name__
         raise UserError(f"non-local means removes noise from images, it cannot undo {name}")
-    s = measurement.std
+    s = float(measurement.deviations.mean())
 
     def one(image: Tensor) -> Tensor:
         out = denoise_nl_means(

@@ -265,7 +265,7 @@ def _score(scores: Scores, acquired: Acquired, drawn: Tensor, truth: Tensor) -> 
         **_fidelity(_magnitude(drawn.mean(0)), truth),
         psnr_sample=one["psnr"],
         ssim_sample=one["ssim"],
-        residual=residual_std(m.A, drawn[0], m.y) / max(m.std, 1e-12),
+        residual=residual_std(m.A, drawn[0], m.y) / m.deviations.clamp_min(1e-12),
     )
     if len(drawn) > 1:
         scores.add(crps=crps(_magnitude(drawn), truth))

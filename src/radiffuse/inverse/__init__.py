@@ -12,6 +12,7 @@ from .gradient import DPS, residual_gradient
 from .langevin import AnnealedLangevin
 from .measurement import Measurement, white_spread
 from .particle import SMC
+from .probed import Probed
 from .project import Constrained, Project, data_consistency, low_pass
 from .proximal import DiffPIR
 from .restoration import DDRM
@@ -30,6 +31,7 @@ __all__ = [
     "Draw",
     "Measurement",
     "MomentMatching",
+    "Probed",
     "Project",
     "Proximal",
     "PseudoInverse",

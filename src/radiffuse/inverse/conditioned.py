@@ -10,6 +10,7 @@ and the methods of the field differ in V:
 |---|---|---|---|
 | `MomentMatching` | $\Sigma=\tfrac{\sigma^2}{\alpha}\,\partial\hat x_0/\partial x_t$ | yes | a backward pass each |
 | `PseudoInverse` | $r^2 I$ inside the inverse, $\Sigma$ outside | if white | one backward pass |
+| `Probed` | diagonal by voxel times by frequency | if stationary | one network call |
 | `Proximal` | $r^2 I$ | if white | none |
 | `RangeNull` | $r^2 I$, s = 0 | no; for noise-free y | none |
 
@@ -26,10 +27,17 @@ from ..denoise import Denoiser
 from ..operators.base import conjugate_gradient
 from .measurement import Measurement, white_spread
 
-__all__ = ["MomentMatching", "Proximal", "PseudoInverse", "RangeNull", "jacobian_covariance"]
+__all__ = [
+    "Conditioned",
+    "MomentMatching",
+    "Proximal",
+    "PseudoInverse",
+    "RangeNull",
+    "jacobian_covariance",
+]
 
 
-class _Conditioned(Denoiser):
+class Conditioned(Denoiser):
     """A denoiser that knows a measurement.
 
     Args:
@@ -68,7 +76,7 @@ class _Conditioned(Denoiser):
         return x_0 + outside(m.adjoint(v, x_0))
 
 
-class MomentMatching(_Conditioned):
+class MomentMatching(Conditioned):
     """The posterior's denoiser with the covariance the network itself implies, by its Jacobian.
 
     Exact for Gaussian data; each conjugate-gradient iteration costs one backward pass.
@@ -79,7 +87,7 @@ class MomentMatching(_Conditioned):
         return self.corrected(x_0, covariance, covariance)
 
 
-class PseudoInverse(_Conditioned):
+class PseudoInverse(Conditioned):
     """PiGDM: the inverse with white covariance, its correction through the Jacobian."""
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
@@ -88,7 +96,7 @@ class PseudoInverse(_Conditioned):
         return self.corrected(x_0, lambda x: r2 * x, covariance)
 
 
-class Proximal(_Conditioned):
+class Proximal(Conditioned):
     r"""The estimate nearest to $\hat x_0$ that explains y: $\min_x \|y-Ax\|^2/s^2 + \|x-\hat x_0\|^2/r^2$.
 
     Few iterations are DDS; no gradient through the network is taken.
@@ -99,7 +107,7 @@ class Proximal(_Conditioned):
         return self.measurement.nearest(x_0, self.spread(x_t, t), self.iterations)
 
 
-class RangeNull(_Conditioned):
+class RangeNull(Conditioned):
     r"""DDNM: $\hat x_0 + A^+(y - A\hat x_0)$, the range of A from y, the null space from the prior."""
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:

@@ -22,12 +22,19 @@ class Measurement:
     Attributes:
         y: the measured values, (B, *).
         A: the operator.
-        std: standard deviation s of the noise (of each part, where y is complex).
+        std: standard deviation s of the noise (of each part, where y is complex); one number, or one
+            a case, shaped (B, 1, ...) to multiply y.
     """
 
     y: Tensor
     A: LinearOperator
-    std: float
+    std: float | Tensor
+
+    @property
+    def deviations(self) -> Tensor:
+        """s of each case, (B,) float64."""
+        std = torch.as_tensor(self.std, dtype=torch.float64)
+        return std.reshape(-1).expand(len(self.y))
 
     def residual(self, x: Tensor) -> Tensor:
         """y - A x, the shape of y."""
@@ -58,7 +65,7 @@ class Measurement:
 
     def log_likelihood(self, x: Tensor) -> Tensor:
         r"""$-\|y - A x\|^2 / 2 s^2$ of each case, (B,), without its constant; s > 0."""
-        return -_squared(self.residual(x)) / (2 * self.std**2)
+        return -_squared(self.residual(x) / self.std) / 2
 
 
 def white_spread(schedule: Schedule, t: Tensor, like: Tensor, data_std: float) -> Tensor:

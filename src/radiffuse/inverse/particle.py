@@ -71,7 +71,7 @@ class SMC(Sampler):
         iterations: int = 20,
     ) -> None:
         super().__init__(denoiser, noise)
-        if measurement.std <= 0:
+        if bool((measurement.deviations <= 0).any()):
             raise UserError(
                 "particles need a measurement with noise: give a standard deviation > 0"
             )

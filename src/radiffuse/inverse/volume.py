@@ -70,7 +70,7 @@ class ThroughPlane(Denoiser):
         iterations: int = 10,
     ) -> None:
         super().__init__()
-        if measurement.std <= 0:
+        if bool((measurement.deviations <= 0).any()):
             raise UserError(
                 "through-plane consistency weighs the measurement by its noise: give a standard "
                 "deviation above 0, e.g. a hundredth of the values' range"

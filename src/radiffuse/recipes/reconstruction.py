@@ -1,7 +1,6 @@
 """What the reconstructions share: a prior learned from images, and measurements of new ones."""
 
 import hashlib
-import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from ..acquisition import CT, MRI, Acquired, Acquisition, LowResolution, MaskNam
 from ..denoise import Affine, Denoiser, Padded, Parts, TwoChannels
 from ..errors import UserError
 from ..inverse import warm_start
-from ..metrics.consistency import residual_std
+from ..metrics.consistency import misfit, residual_std
 from ..noise import Noise, Seeded, derive
 from ..operators import conjugate_gradient
 from ..papers import Paper
@@ -74,9 +73,10 @@ class Reconstruction(Continuous):
     """Noise of the measurement where images reach 1 (of MRI: of each part of k-space)."""
     phase: float = 1.0
     """MRI: standard deviation of the simulated smooth phase in radians."""
-    model_error: float = 0.02
+    model_error: float = -1.0
     """MRI: what coil maps and phase estimated from few lines get wrong, as noise; adds to its
-    variance where a method weighs the measurement against the prior."""
+    variance where a method weighs the measurement against the prior. Negative = estimated for every
+    scan from what a plain reconstruction leaves of it (`misfit`)."""
     values: Literal["real", "parts", "channels"] = "real"
     """MRI: the unknown is real (its phase estimated from the calibration region and held by the coil
     maps), or complex, the prior applied to real and imaginary part separately, or (a prior trained
@@ -169,8 +169,13 @@ class Reconstruction(Continuous):
             raise UserError(f"the data hold k-space; --set measurement=mri, not {self.measurement}")
         if not isinstance(scanner, MRI) or not self.model_error:
             return acquired
-        std = math.hypot(acquired.measurement.std, self.model_error)
-        return replace(acquired, measurement=replace(acquired.measurement, std=std))
+        measurement = acquired.measurement
+        if self.model_error > 0:
+            std = (measurement.deviations**2 + self.model_error**2).sqrt()
+        else:
+            std = torch.maximum(measurement.deviations, misfit(measurement.A, measurement.y).cpu())
+        std = std.reshape(-1, *[1] * (measurement.y.dim() - 1)).to(acquired.first.real)
+        return replace(acquired, measurement=replace(measurement, std=std))
 
     def prior_denoiser(self, objective: Any, complex_values: bool) -> Denoiser:
         """The trained network as a denoiser of images in [0, 1] under the chain's schedule.
@@ -243,7 +248,8 @@ class Reconstruction(Continuous):
         x, more = self.estimate(objective, acquired, seeds)
         scale = acquired.scale.to(x.device).reshape(-1, *[1] * (x.dim() - 1))
         magnitude = x.abs() if x.is_complex() else x.clamp(min=0)
-        y, s = acquired.measurement.y, max(acquired.measurement.std, 1e-12)
+        y = acquired.measurement.y
+        s = acquired.measurement.deviations.clamp_min(1e-12).to(x.device)
         result = {
             "unmeasured": unmeasured_part(acquired, x).abs() * scale,
             "residual": residual_std(acquired.measurement.A, x, y) / s,
@@ -265,7 +271,8 @@ def unmeasured_part(acquired: Acquired, x: Tensor) -> Tensor:
     the usual standard deviation of images in [0, 1].
     """
     measurement = acquired.measurement
-    ratio = (DATA_STD / max(measurement.std, 1e-3)) ** 2
+    std = measurement.deviations.clamp_min(1e-3).to(x.real)
+    ratio = (DATA_STD / std.reshape(-1, *[1] * (x.dim() - 1))) ** 2
 
     def normal(v: Tensor) -> Tensor:
         return v + ratio * measurement.adjoint(measurement.A(v), x)
