@@ -50,10 +50,24 @@ METHODS = {
     "score-inverse": ("score-inverse", {"steps": 25}, MRI + CT),
     "mcg": ("mcg", {"steps": 25}, MRI + CT),
     "r2d2": ("r2d2", {"steps": 100}, IMAGE),
-    "dds": ("score-mri", {"solver": "dds", "steps": 50, "highest": 5.0}, MRI + CT + IMAGE),
-    "pigdm": ("score-mri", {"solver": "pigdm", "steps": 25, "highest": 5.0}, MRI + CT + IMAGE),
+    "bayes-mri": ("bayes-mri", {"values": "real", "steps": 24, "repeats": 3}, MRI),
+    "diffuse-recon": ("diffuse-recon", {"values": "real", "chains": 1}, MRI),
+    **{
+        name: ("score-mri", {"solver": name, "steps": steps, "highest": 5.0}, MRI + CT + IMAGE)
+        for name, steps in {
+            **{"probed": 25, "dds": 50, "pigdm": 25, "moment-matching": 12, "ddnm": 50},
+            **{"diffpir": 50, "dps": 50, "daps": 50, "red-diff": 50},
+        }.items()
+    },
+    "probed-1000": (
+        "score-mri",
+        {"solver": "probed", "steps": 500, "highest": 5.0},
+        MRI + CT,
+    ),
 }
-"""Name -> recipe, its settings (at most 50 network calls a draw), what it is tried on."""
+"""Name -> recipe, its settings (at most 50 network calls a draw, but for the one with 1000), what it is
+tried on. All share the prior of the run, grey and of single slices: `bayes-mri` and `diffuse-recon` are
+given it in place of the complex ones they would train themselves."""
 APART = ("classical", "supervised", "changed")
 """Entries of methods without a prior."""
 CHANGED = {"mri-2d-r8": "mri-1d-r8", "mri-1d-r4": "mri-1d-r8"}
@@ -121,7 +135,7 @@ def rivals_of(method, recipe, train, arguments, name):
 
 def entry(run, train, held_out, name, method, arguments):
     """Measure one method on one measurement; methods without a prior share entries of their own."""
-    kind, settings, _ = METHODS.get(method, METHODS["dds"])
+    kind, settings, _ = METHODS.get(method, METHODS["probed"])
     recipe = recipe_of(run, kind, settings, MEASUREMENTS[name])
     asked = Asked(
         count=len(held_out),

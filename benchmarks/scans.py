@@ -30,7 +30,7 @@ from radiffuse.run import command_line, environment, open_run
 
 HERE = Path(__file__).resolve().parent
 MASKED = (("gaussian-columns", 4.0, 20), ("poisson-disc", 8.0, 20))
-WEIGHTS = (1e-4, 1e-3, 4e-3, 1.6e-2)
+WEIGHTS = (1e-4, 1e-3, 4e-3, 1.6e-2, 6.4e-2)
 
 
 def kspace_of(path):
@@ -52,7 +52,7 @@ def matched(image, truth):
 def reconstructed(run, kspace, steps, samples):
     """Draws of one scan, and what they start from."""
     fields = {name: getattr(run.recipe, name) for name in ("channels", "size", "data_std")}
-    settings = {"solver": "dds", "steps": steps, "highest": 5.0}
+    settings = {"solver": "probed", "steps": steps, "highest": 5.0}
     recipe = dataclasses.replace(ScoreMRI.small(), **fields, **settings)
     acquired = recipe.acquire({"kspace": kspace})
     with torch.no_grad():
@@ -102,7 +102,7 @@ def main():
     parser.add_argument("run", type=Path)
     parser.add_argument("--full", type=Path)
     parser.add_argument("--undersampled", type=Path)
-    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--pictures", type=Path, default=Path("runs/scans"))
     parser.add_argument("--json", type=Path, default=HERE / "results" / "scans.json")

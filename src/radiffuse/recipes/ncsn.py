@@ -54,7 +54,7 @@ def langevin_step(ratio: float, count: int, sigma_min: float) -> float:
 
 @dataclass(frozen=True)
 class NCSN(Generative):
-    """Noise-conditional score network; the defaults are NCSNv2.
+    r"""Noise-conditional score network; the defaults are NCSNv2.
 
     The ladder is derived from the data where it is not given: the highest level is the largest
     distance between two images (technique 1), the ratio technique 2, the step technique 4.
@@ -62,9 +62,18 @@ class NCSN(Generative):
     Images are in [-1, 1], twice the paper's [0, 1], so NCSN (v1) is `--sigma-max 2 --sigma-min 0.02
     --levels 10 --count 100 --langevin 8e-5 --no-denoise`. The network is this library's U-Net in
     place of RefineNet, and a chain starts from the highest level's noise.
+
+    Annealed Langevin needs all levels and some steps at each (1,360 network calls at 64 x 64). The small
+    preset visits 60 levels once, with consistent noise (Jolicoeur-Martineau et al. 2021): a step goes
+    from level i to the next with $\eta = 1 - \sigma_{i+1}^2/\sigma_i^2$, whose noise is then that of the
+    ancestral chain, `--sampler ddpm`.
     """
 
     paper: ClassVar[Paper] = by_id("ncsn")
+    AFTER_TRAINING: ClassVar[tuple[str, ...]] = (
+        *Generative.AFTER_TRAINING,
+        *("count", "langevin", "denoise"),
+    )
 
     sigma_min: float = 0.01
     """The lowest noise level."""
@@ -137,8 +146,8 @@ class NCSN(Generative):
 
     @classmethod
     def small(cls) -> Self:
-        return cls(**SMALL, filtered=True, steps=60, count=1)
+        return cls(**SMALL, filtered=True, sampler="ddpm", steps=60)
 
     @classmethod
     def tiny(cls) -> Self:
-        return cls(**TINY, filtered=True, steps=8, count=1)
+        return cls(**TINY, filtered=True, sampler="ddpm", steps=8)
