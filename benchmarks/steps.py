@@ -2,7 +2,8 @@
 
     python benchmarks/steps.py runs/mednist64-ddpm
 
-One network is read as DDPM, SDE and flow: each sampler runs on the grid that suits it.
+One network is read as DDPM, SDE and flow: each sampler runs on the grid that suits it. Points that the
+JSON file holds are not computed again, so the same command goes on after an interruption.
 """
 
 import argparse
@@ -13,7 +14,7 @@ from pathlib import Path
 from radiffuse.commands.source import open_source
 from radiffuse.evaluate.judge import judge
 from radiffuse.evaluate.quality import quality_against_steps
-from radiffuse.files import write_json
+from radiffuse.files import read_json, write_json
 from radiffuse.run import open_run
 
 HERE = Path(__file__).resolve().parent
@@ -42,12 +43,17 @@ def main():
     train, held_out = cases.split("train"), cases.held_out()
     real = judge(train, held_out, cache=arguments.run / "features")
     out = arguments.json or HERE / "results" / f"steps-{arguments.run.name}.json"
-    points = []
+    known = read_json(out) if out.is_file() else {}
+    same = known.get("count") == arguments.count and known.get("sha256") == run.model_sha256
+    points = known["points"] if same else []
+    done = {(point["name"], point["steps"]) for point in points}
     for name, sampler, grid, start, stop, each, most in CURVES:
         for calls in arguments.calls:
             if calls > most:
                 continue
             steps = max(1, (calls - (stop > 0)) // each)
+            if (name, steps) in done:
+                continue
             recipe = dataclasses.replace(
                 run.recipe, sampler=sampler, grid=grid, start=start, stop=stop, steps=steps
             )
@@ -55,7 +61,8 @@ def main():
             points += quality_against_steps(setting, real, train, count=arguments.count, batch=50)
             print(points[-1], flush=True)
             command = " ".join(["python benchmarks/steps.py", *sys.argv[1:]])
-            write_json(out, {"count": arguments.count, "points": points, "command": command})
+            about = {"count": arguments.count, "sha256": run.model_sha256, "command": command}
+            write_json(out, {**about, "points": points})
 
 
 if __name__ == "__main__":
