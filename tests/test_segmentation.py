@@ -309,6 +309,61 @@ def test_logits_are_learned_by_cross_entropy():
     assert float(network.cross_entropy(out, x_0, x_t, t)) == pytest.approx(float(right), rel=1e-4)
 
 
+def guessing(data):
+    recipe = dataclasses.replace(SegmentationEnsembles.tiny(), guess=8)
+    return recipe.fitted(opened(data).facts())
+
+
+def test_a_denoiser_with_a_guess_begins_as_its_guess(data):
+    """At the highest noise an untrained network says what the guess says, at the lowest what x_t says."""
+    recipe = guessing(data)
+    objective = recipe.objective()
+    batch = opened(data).batch(range(3))
+    guess = objective.players["guess"]
+    torch.nn.init.normal_(last_weight(guess))
+    expected = guess(batch["image"]).detach().softmax(1)[:, 1:]
+    assert float(expected.std()) > 0.01
+    denoiser = recipe.denoiser(objective, batch)
+    x_0 = recipe.clean(batch).float()
+    noisy = denoiser(torch.randn_like(x_0), torch.tensor(1.0))
+    assert torch.allclose(probabilities(noisy, recipe.absent), expected, atol=1e-2)
+    schedule, late = denoiser.schedule, torch.tensor(0.01)
+    alpha, _ = schedule(late, x_0)
+    assert torch.allclose(denoiser(alpha * x_0, late), x_0, atol=1e-2)
+
+
+def last_weight(network):
+    """The weights of the layer that makes the output, which starts at zero."""
+    zero = [p for p in network.parameters() if p.ndim > 2 and not bool(p.any())]
+    return zero[-1]
+
+
+def test_the_guess_learns_from_its_own_loss_and_the_network_from_its_own(data):
+    recipe = guessing(data)
+    objective = recipe.objective()
+    assert set(objective.players) == {"network", "guess"}
+    batch = opened(data).split("train").batch(range(8))
+    optimisers = {k: torch.optim.Adam(p.parameters(), 5e-3) for k, p in objective.players.items()}
+    first = {}
+    torch.manual_seed(0)
+    for _ in range(40):
+        for name, loss in objective.losses(batch):
+            first.setdefault(name, float(loss.detach()))
+            other = objective.players["guess" if name == "network" else "network"]
+            for player in objective.players.values():
+                player.zero_grad()
+            loss.backward()
+            assert all(p.grad is None or not p.grad.any() for p in other.parameters())
+            optimisers[name].step()
+    assert float(loss.detach()) < 0.5 * first["guess"]
+
+
+def test_a_guess_of_labels_needs_labels(data):
+    recipe = dataclasses.replace(SegmentationEnsembles(), guess=8)
+    with pytest.raises(UserError, match="--guess guesses labels"):
+        recipe.fitted(opened(data).facts())
+
+
 def test_labels_have_no_variance_to_learn(data):
     recipe = dataclasses.replace(SegmentationEnsembles.tiny(), learned_variance=True)
     with pytest.raises(UserError, match="no variance to learn"):

@@ -7,8 +7,14 @@ Dieleman et al. 2022, section 3.1). The estimate lies between the codes whatever
 What a voxel's own value says is known, $\log N(x_t;\ \alpha\,code_l,\ \sigma^2 I)$, and is added to the
 logits, so that the network learns what the image and the other voxels say (as EDM's skip connection
 does for numbers). Where there is little noise this alone gives the code back.
+
+What the image alone says may be guessed by a network of its own (`Guessed`), which then need not be learned
+anew at every noise level.
 """
 
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -17,7 +23,7 @@ from .label_maps import distribution, probabilities
 from .parametrization import CLEAN
 from .schedule import Schedule
 
-__all__ = ["Categorical"]
+__all__ = ["Categorical", "Guessed"]
 
 _LEAST = 1e-4
 """Least sigma: at zero noise the evidence would be infinite."""
@@ -67,3 +73,26 @@ class Categorical(Network):
         """Of the network's output (B, L + 1, *S) against the labels of x_0 (B, L, *S), nats a voxel."""
         truth = distribution(probabilities(x_0.float() / self.factor, self.absent))
         return F.cross_entropy(self.logits(out, x_t, t), truth)
+
+
+class Guessed(Categorical):
+    """Logits of labels as a guess from the image, what the noisy labels add to it, and their evidence.
+
+    Args:
+        backbone: as `Categorical`'s, with an image condition of C_c + L + 1 channels: it sees the guess.
+        guess: (B, C_c, *S) -> logits (B, L + 1, *S).
+        rest: as `Categorical`.
+    """
+
+    def __init__(self, backbone: nn.Module, guess: nn.Module, *rest: Any) -> None:
+        super().__init__(backbone, *rest)
+        self.guess = guess
+
+    def bound(self, **condition: Tensor) -> dict[str, Tensor]:
+        return {**condition, "guess": self.guess(condition["image"]).float()}
+
+    def raw(self, x_t: Tensor, t: Tensor, **condition: Tensor) -> Tensor:
+        """Logits without the evidence, told `image` and `guess` as `bound` makes them."""
+        guess = condition.pop("guess")
+        told = torch.cat([condition.pop("image"), guess.softmax(1)], 1)
+        return guess + super().raw(x_t, t, **condition, image=told).float()

@@ -2,16 +2,22 @@
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+import torch.nn.functional as F
 from torch import Tensor
 
-from ..categorical import Categorical
+from ..baselines.segmentation import soft_dice_loss
+from ..categorical import Categorical, Guessed
 from ..denoise import Clipped, Denoiser, Network
 from ..errors import UserError
-from ..label_maps import encode, likeliest, probabilities
+from ..kernels import diffuse
+from ..label_maps import distribution, encode, likeliest, probabilities
 from ..losses import Times, Weight, discrete_times, log_normal
+from ..nn.generator import Direct
+from ..noise import gaussian
 from ..objective import Hybrid
 from ..papers import Paper, by_id
 from ..schedule import Discrete, Schedule
@@ -51,6 +57,28 @@ class ToldLabels(Told):
     def loss(self, out: Tensor, x_0: Tensor, z: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         assert isinstance(self.network, Categorical)
         return self.network.cross_entropy(out, x_0, x_t, t)
+
+
+class ToldGuess(ToldLabels):
+    """`ToldLabels` around a guess, which learns beside it as a segmentation network does."""
+
+    network: Guessed
+
+    def __init__(self, network: Guessed, *rest: Any) -> None:
+        super().__init__(network, *rest)
+        self.players["guess"] = network.guess
+
+    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+        batch = self.cut(batch)
+        x_0, image = self.clean(batch), self.told(batch)
+        guess = self.players["guess"](image).float()
+        t, z = self.times(len(x_0)), gaussian(x_0)
+        x_t = diffuse(self.network.schedule, x_0, t, z)
+        out = self._playing().raw(x_t, t, image=image, guess=guess.detach())
+        yield "network", self.loss(out, x_0, z, x_t, t)
+        truth = distribution(probabilities(x_0.float() / self.network.factor, self.network.absent))
+        dice = soft_dice_loss(guess.softmax(1)[:, 1:], truth[:, 1:])
+        yield "guess", F.cross_entropy(guess, truth) + dice
 
 
 @dataclass(frozen=True)
@@ -98,6 +126,9 @@ class SegmentationEnsembles(Conditional):
     """Learn the variance between its bounds with the hybrid loss (Nichol & Dhariwal 2021)."""
     preconditioned: bool = False
     """Scale the input to unit variance and tell the network log(sigma / alpha) / 4."""
+    guess: int = 0
+    """Width of a network that guesses the labels from the image alone, by Dice and cross-entropy; the
+    denoiser adds what the noisy labels say. Only for `predicts` "labels"; 0 = none."""
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -154,6 +185,8 @@ class SegmentationEnsembles(Conditional):
         """
         if self.predicts == "labels" and self.learned_variance:
             raise UserError("--predicts labels has no variance to learn; add --no-learned-variance")
+        if self.guess and self.predicts != "labels":
+            raise UserError("--guess guesses labels; it goes with --predicts labels")
         return dataclasses.replace(super().fitted(facts), data_std=self.data_std or self.scale)
 
     # --- the diffusion -------------------------------------------------------------------------
@@ -161,11 +194,21 @@ class SegmentationEnsembles(Conditional):
     def network(self) -> Network:
         schedule = (Discrete.linear if self.betas == "linear" else Discrete.cosine)(self.timesteps)
         if self.predicts == "labels":
-            body = self.unet(condition=self.condition_channels, out=self.channels + 1)
-            seen = input_of(self.data_std, self.preconditioned)
-            return Categorical(body, schedule, self.absent, self.scale, *seen)
+            return self.labels(schedule)
         body = self.body(twice=self.learned_variance)
         return network_of(body, schedule, self.predicts, self.data_std, self.preconditioned)
+
+    def labels(self, schedule: Schedule) -> Categorical:
+        """The network of logits."""
+        labels, told = self.channels + 1, self.condition_channels
+        seen = input_of(self.data_std, self.preconditioned)
+        if not self.guess:
+            body = self.unet(condition=told, out=labels)
+            return Categorical(body, schedule, self.absent, self.scale, *seen)
+        alone = dataclasses.replace(self, channels=labels, width=self.guess, attention=())
+        guess = Direct(alone.unet(condition=told), labels)
+        body = self.unet(condition=told + labels, out=labels)
+        return Guessed(body, guess, schedule, self.absent, self.scale, *seen)
 
     def times(self, schedule: Schedule) -> Times:
         assert isinstance(schedule, Discrete)
@@ -177,11 +220,14 @@ class SegmentationEnsembles(Conditional):
         return weight_named(self.loss, self.data_std)
 
     def objective(self) -> Told:
-        kind = ToldHybrid if self.learned_variance else Told
-        kind = ToldLabels if self.predicts == "labels" else kind
         network = self.network()
         times = self.times(network.schedule)
-        return kind(network, times, self.weight(), self.clean, self.condition, self.cut)
+        rest: Any = (times, self.weight(), self.clean, self.condition, self.cut)
+        if isinstance(network, Guessed):
+            return ToldGuess(network, *rest)
+        if self.learned_variance:
+            return ToldHybrid(network, *rest)
+        return (ToldLabels if self.predicts == "labels" else Told)(network, *rest)
 
     def denoiser(self, objective: Told, batch: Batch) -> Denoiser:
         """As `Conditional`, the estimate kept to `scale` times [-1, 1]."""
