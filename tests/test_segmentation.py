@@ -283,7 +283,7 @@ def test_a_trained_network_segments_the_image_it_is_told():
 def test_an_ignorant_network_gives_the_posterior_of_every_voxel_by_itself(t, absent):
     """Where the network says nothing, E[x_0] is Bayes' for labels that are equally likely."""
     recipe = dataclasses.replace(
-        fitted(SegmentationEnsembles.small()), channels=2, absent=absent, scale=0.3
+        fitted(SegmentationEnsembles.small()), channels=2, absent=absent, scale=0.3, guess=0
     )
     network = recipe.network()
     network.backbone.forward = lambda x, clock, **told: torch.zeros(len(x), 3, *x.shape[2:])
@@ -297,7 +297,7 @@ def test_an_ignorant_network_gives_the_posterior_of_every_voxel_by_itself(t, abs
 
 
 def test_logits_are_learned_by_cross_entropy():
-    recipe = dataclasses.replace(fitted(SegmentationEnsembles.small()), channels=2)
+    recipe = dataclasses.replace(fitted(SegmentationEnsembles.small()), channels=2, guess=0)
     network = recipe.network()
     draw = torch.Generator().manual_seed(0)
     out, x_t = (torch.randn(3, n, 8, 8, generator=draw) for n in (3, 2))

@@ -243,6 +243,7 @@ class SegmentationEnsembles(Conditional):
             **{**SMALL, "multiples": (1, 2, 4, 4), "attention": (3,)},
             **LABELS,
             scale=0.1,
+            guess=32,
             sampler="dpm-solver",
             grid="karras",
             start=0.97,
