@@ -84,10 +84,12 @@ def recipe_of(run, method, settings, measurement):
 
 
 def middle_slices(cases, each):
-    """Some middle slices of every patient, in the order of the data."""
+    """Some middle slices of every patient, by slice number where there is one."""
     rows = []
     for patient in dict.fromkeys(cases.patients):
         own = [row for row, name in enumerate(cases.patients) if name == patient]
+        if "slice" in cases.texts:
+            own.sort(key=lambda row: int(cases.texts["slice"][row]))
         start = (len(own) - each + 1) // 2
         rows += own[max(0, start) : max(0, start) + each]
     return cases.take(rows)
