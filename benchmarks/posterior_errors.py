@@ -109,7 +109,7 @@ SOLVERS = {
         lambda d, m: DDPM(PseudoInverse(d, m)), "no: white covariance inside"
     ),
     "`Probed`, DDPM": Solver(
-        lambda d, m: DDPM(Probed(d, m, blur=float("inf"))), "no: stationary covariance"
+        lambda d, m: DDPM(Probed(d, m, fwhm=float("inf"))), "no: stationary covariance"
     ),
     "`Proximal` (DDS), DDPM": Solver(lambda d, m: DDPM(Proximal(d, m)), "no: white covariance"),
     "`DiffPIR`, lambda = 1": Solver(

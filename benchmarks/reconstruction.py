@@ -45,6 +45,7 @@ MEASUREMENTS = {
 }
 """Fields of a reconstruction recipe that say what is measured."""
 MRI, CT, IMAGE = ("mri",), ("ct",), ("super-resolution", "noise")
+ANY, GENERAL = MRI + CT + IMAGE, {"steps": 50, "highest": 5.0}
 METHODS = {
     "score-mri": ("score-mri", {"steps": 25}, MRI),
     "score-inverse": ("score-inverse", {"steps": 25}, MRI + CT),
@@ -53,17 +54,16 @@ METHODS = {
     "bayes-mri": ("bayes-mri", {"values": "real", "steps": 24, "repeats": 3}, MRI),
     "diffuse-recon": ("diffuse-recon", {"values": "real", "chains": 1}, MRI),
     **{
-        name: ("score-mri", {"solver": name, "steps": steps, "highest": 5.0}, MRI + CT + IMAGE)
-        for name, steps in {
-            **{"probed": 25, "dds": 50, "pigdm": 25, "moment-matching": 12, "ddnm": 50},
-            **{"diffpir": 50, "dps": 50, "daps": 50, "red-diff": 50},
-        }.items()
+        name: ("score-mri", {**GENERAL, "solver": name}, ANY) for name in ("dds", "ddnm", "diffpir")
     },
-    "probed-1000": (
-        "score-mri",
-        {"solver": "probed", "steps": 500, "highest": 5.0},
-        MRI + CT,
-    ),
+    **{
+        name: ("score-mri", {**GENERAL, "solver": name}, ANY)
+        for name in ("dps", "daps", "red-diff")
+    },
+    "probed": ("score-mri", {**GENERAL, "solver": "probed", "steps": 25}, ANY),
+    "pigdm": ("score-mri", {**GENERAL, "solver": "pigdm", "steps": 25}, ANY),
+    "moment-matching": ("score-mri", {**GENERAL, "solver": "moment-matching", "steps": 12}, ANY),
+    "probed-1000": ("score-mri", {**GENERAL, "solver": "probed", "steps": 500}, MRI + CT),
 }
 """Name -> recipe, its settings (at most 50 network calls a draw, but for the one with 1000), what it is
 tried on. All share the prior of the run, grey and of single slices: `bayes-mri` and `diffuse-recon` are

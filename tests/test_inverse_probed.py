@@ -49,7 +49,7 @@ def test_it_is_the_posterior_s_denoiser_of_stationary_data(schedule, t):
     at = torch.tensor(t, dtype=torch.float64)
     prior, x_t = denoiser(schedule, stationary()), noisy(schedule, at)
     exact = MomentMatching(prior, measured())(x_t, at)
-    probed = Probed(prior, measured(), Seeded([3, 4]), data_std=0.6, blur=math.inf)(x_t, at)
+    probed = Probed(prior, measured(), Seeded([3, 4]), data_std=0.6, fwhm=math.inf)(x_t, at)
     white = Proximal(prior, measured(), data_std=0.6)(x_t, at)
     scale = float((exact - prior(x_t, at)).abs().max())
     assert float((probed - exact).abs().max()) < 1e-6 * scale
@@ -83,7 +83,7 @@ def test_it_knows_where_images_do_not_differ():
     at = torch.tensor(0.5, dtype=torch.float64)
     x_t = torch.randn(1, 1, *size, generator=torch.Generator().manual_seed(0)).double()
     most = torch.full((1, 1, 1, 1), 0.25, dtype=torch.float64)
-    _, V = probed_covariance(prior, x_t, at, Seeded([0]), most, 1.5)
+    _, V = probed_covariance(prior, x_t, at, Seeded([0]), most, 3.5)
     v = torch.randn(1, 1, *size, generator=torch.Generator().manual_seed(1)).double()
     there, not_there = V(v)[..., 2:14].std(), V(v)[..., 18:30].std()
     assert float(there / not_there) > 20

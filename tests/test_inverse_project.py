@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from radiffuse.denoise import Denoiser, Parts, TwoChannels
+from radiffuse.complex_images import Parts, TwoChannels
+from radiffuse.denoise import Denoiser
 from radiffuse.errors import UserError
 from radiffuse.inverse import Constrained, Measurement, data_consistency, low_pass, warm_start
 from radiffuse.noise import Seeded, gaussian

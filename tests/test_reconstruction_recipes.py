@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from radiffuse.acquisition import Acquired
-from radiffuse.denoise import Denoiser, Parts
+from radiffuse.complex_images import Parts
+from radiffuse.denoise import Denoiser
 from radiffuse.errors import UserError
 from radiffuse.inverse import Measurement, data_consistency, residual_gradient
 from radiffuse.noise import Seeded, gaussian

@@ -16,6 +16,7 @@ from radiffuse.recipes.ddpm_conversion import Conversion, ToldResidual
 from radiffuse.residual import LEVELS, Residual
 from radiffuse.schedule import VE, VP, Discrete, SigmaPower
 from radiffuse.spectrum import power_on
+from training_standins import steps_apart
 
 SCHEDULES = [VE(0.01, 50.0), VP(), SigmaPower(25.0), Discrete.linear(1000)]
 
@@ -101,15 +102,7 @@ def test_the_guess_learns_mean_and_deviation_and_only_from_its_own_loss():
     torch.manual_seed(0)
     source = torch.where(torch.arange(8) < 4, -1.0, 1.0).expand(64, 1, 8, 8)
     target = 0.3 * source + torch.where(source > 0, 0.4, 0.05) * torch.randn(64, 1, 8, 8)
-    optimisers = {k: torch.optim.Adam(p.parameters(), 5e-3) for k, p in objective.players.items()}
-    for _ in range(150):
-        for name, loss in objective.losses({"source": source, "target": target}):
-            other = objective.players["guess" if name == "network" else "network"]
-            for player in objective.players.values():
-                player.zero_grad()
-            loss.backward()
-            assert all(p.grad is None or not p.grad.any() for p in other.parameters())
-            optimisers[name].step()
+    steps_apart(objective, {"source": source, "target": target}, 150)
     mean, std = objective.players["guess"](source[:1])
     right = source[0, 0, 0] > 0
     assert float(mean[0, 0][:, right].detach().mean()) == pytest.approx(0.3, abs=0.03)

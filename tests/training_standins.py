@@ -79,6 +79,26 @@ def main(out, options, *, resume, kill_after=None, objective="Regression"):
     train(globals()[objective](), Killed(), TrainOptions(**options), Path(out), resume=resume)
 
 
+def steps_apart(objective, batch, count):
+    """`count` Adam steps of every player, each checked to be moved by its own loss alone; the losses."""
+    optimisers = {k: torch.optim.Adam(p.parameters(), 5e-3) for k, p in objective.players.items()}
+    found = []
+    torch.manual_seed(0)
+    for _ in range(count):
+        row = {}
+        for name, loss in objective.losses(batch):
+            for player in objective.players.values():
+                player.zero_grad()
+            loss.backward()
+            for other, player in objective.players.items():
+                still = all(p.grad is None or not p.grad.any() for p in player.parameters())
+                assert other == name or still, f"the loss of {name} moves {other}"
+            optimisers[name].step()
+            row[name] = float(loss.detach())
+        found.append(row)
+    return found
+
+
 if __name__ == "__main__":
     arguments = json.loads(sys.argv[1])
     rank, attempt = os.environ.get("RANK"), os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")

@@ -71,8 +71,11 @@ class Categorical(Network):
 
     def cross_entropy(self, out: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Of the network's output (B, L + 1, *S) against the labels of x_0 (B, L, *S), nats a voxel."""
-        truth = distribution(probabilities(x_0.float() / self.factor, self.absent))
-        return F.cross_entropy(self.logits(out, x_t, t), truth)
+        return F.cross_entropy(self.logits(out, x_t, t), self.truth(x_0))
+
+    def truth(self, x_0: Tensor) -> Tensor:
+        """The labels of x_0 (B, L, *S) as probabilities, background first, (B, L + 1, *S)."""
+        return distribution(probabilities(x_0.float() / self.factor, self.absent))
 
 
 class Guessed(Categorical):
@@ -87,6 +90,10 @@ class Guessed(Categorical):
     def __init__(self, backbone: nn.Module, guess: nn.Module, *rest: Any) -> None:
         super().__init__(backbone, *rest)
         self.guess = guess
+
+    @property
+    def players(self) -> dict[str, nn.Module]:
+        return {**super().players, "guess": self.guess}
 
     def bound(self, **condition: Tensor) -> dict[str, Tensor]:
         return {**condition, "guess": self.guess(condition["image"]).float()}

@@ -3,7 +3,7 @@ r"""Denoisers: the only question a sampler may ask of a model is $E[x_0 \mid x_t
 `Network` turns any network and parametrisation into a denoiser. The others take denoisers and
 return denoisers: `Given` binds conditions, `Guided` extrapolates between two, `Steered` adds the
 gradient of a log-probability, `Clipped` keeps to a range, `Rescheduled` moves to another schedule,
-`Tiled` serves images of any size, `Parts` and `TwoChannels` let real networks denoise complex images.
+`Tiled` serves images of any size. Complex images: `complex_images`.
 """
 
 from abc import ABC, abstractmethod
@@ -27,12 +27,10 @@ __all__ = [
     "Guided",
     "Network",
     "Padded",
-    "Parts",
     "Rescheduled",
     "Scale",
     "Steered",
     "Tiled",
-    "TwoChannels",
     "noise_of",
     "score_of",
 ]
@@ -123,6 +121,11 @@ class Network(Denoiser):
         other = copy(self)
         other._modules = {**self._modules, "backbone": backbone}
         return other
+
+    @property
+    def players(self) -> dict[str, nn.Module]:
+        """What is trained, by the name of its player."""
+        return {"network": self.backbone}
 
     def levels(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """t, alpha and sigma of each case of x_t, (B,) float64 each; t () or (B,)."""
@@ -368,36 +371,3 @@ class Tiled(Denoiser):
             return ask(Given(self.denoiser, **told), cuts[0], at)
 
         return tiled(apply, [x_t, *images.values()], self.tile, self.overlap, self.batch)
-
-
-class Parts(Denoiser):
-    """Complex images by a prior of real ones: each part of each channel is an image of its own.
-
-    x (B, K, *S) is asked as one real batch (2 B K, 1, *S), or (B K, 1, *S) where x is real, so K coil
-    images or one image go alike (score-MRI, Chung & Ye 2022, section 3.2). The prior must see no
-    condition that differs from case to case.
-    """
-
-    def __init__(self, denoiser: Denoiser) -> None:
-        super().__init__()
-        self.denoiser, self.schedule = denoiser, denoiser.schedule
-
-    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        parts = torch.stack([x_t.real, x_t.imag], 2) if x_t.is_complex() else x_t[:, :, None]
-        each = parts.flatten(0, 2)[:, None]
-        times = torch.as_tensor(t)
-        times = times.repeat_interleave(len(each) // len(x_t)) if times.ndim else times
-        x_0 = self.denoiser(each, times)[:, 0].reshape(parts.shape)
-        return torch.complex(x_0[:, :, 0], x_0[:, :, 1]) if x_t.is_complex() else x_0[:, :, 0]
-
-
-class TwoChannels(Denoiser):
-    """Complex x (B, C, *S) by a prior of real and imaginary channels (B, 2 C, *S), reals first."""
-
-    def __init__(self, denoiser: Denoiser) -> None:
-        super().__init__()
-        self.denoiser, self.schedule = denoiser, denoiser.schedule
-
-    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        x_0 = self.denoiser(torch.cat([x_t.real, x_t.imag], 1), t)
-        return torch.complex(*x_0.contiguous().chunk(2, 1))

@@ -51,7 +51,7 @@ class Denoising:
     def __init__(
         self, network: Network, times: Times, weight: Weight = simple, drop: float = 0.1
     ) -> None:
-        self.players: dict[str, nn.Module] = {"network": network.backbone}
+        self.players = network.players
         self.network, self.times, self.weight, self.drop = network, times, weight, drop
 
     def condition(self, batch: Batch) -> Batch:
@@ -68,13 +68,16 @@ class Denoising:
         return found
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
-        x_0 = batch["image"]
+        yield "network", self.matching(batch["image"], self.condition(batch))
+
+    def matching(self, x_0: Tensor, condition: Batch) -> Tensor:
+        """The loss of x_0 (B, C, *S) at random times, under random noise."""
         t = self.times(len(x_0))
         z = gaussian(x_0)
         network = self._playing()
         x_t = diffuse(network.schedule, x_0, t, z)
-        out = network.raw(x_t, t, **self.condition(batch)).float()
-        yield "network", self.loss(out, x_0, z, x_t, t)
+        out = network.raw(x_t, t, **condition).float()
+        return self.loss(out, x_0, z, x_t, t)
 
     def loss(self, out: Tensor, x_0: Tensor, z: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """The weighted mean squared error of the network's output at x_t = alpha x_0 + sigma z."""

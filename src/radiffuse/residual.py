@@ -50,6 +50,10 @@ class Residual(Network):
         super().__init__(backbone, schedule, CLEAN, unscaled, log_noise)
         self.guess, self.spectrum = guess, tuple(spectrum)
 
+    @property
+    def players(self) -> dict[str, nn.Module]:
+        return {**super().players, "guess": self.guess}
+
     def bound(self, **condition: Tensor) -> dict[str, Tensor]:
         mean, std = self.guess(condition["image"])
         return {**condition, "mean": mean, "std": std}

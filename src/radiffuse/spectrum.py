@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["power", "power_on", "radius"]
+__all__ = ["power", "power_on", "radius", "rings"]
 
 BINS = 32
 """Radial frequencies at which a spectrum is measured."""
@@ -24,6 +24,12 @@ def radius(size: Sequence[int], half: bool) -> Tensor:
     return torch.stack([axis.square() for axis in grid]).sum(0).sqrt()
 
 
+def rings(size: Sequence[int], count: int) -> Tensor:
+    """The ring 0 .. count - 1 of each frequency of the whole transform, (*S) int64; of equal width."""
+    at = radius(size, half=False) / (math.sqrt(len(size)) / 2)
+    return (at * count).long().clamp(max=count - 1)
+
+
 def power(images: Tensor) -> tuple[float, ...]:
     """The spectrum of images (N, C, *S): the square of their mean, then the power of radial frequencies.
 
@@ -35,8 +41,7 @@ def power(images: Tensor) -> tuple[float, ...]:
     square = torch.fft.fftn(images.float(), dim=axes).abs().square().double().mean(
         (0, 1)
     ) / math.prod(size)
-    ring = (radius(size, half=False) / (math.sqrt(len(size)) / 2) * BINS).long().clamp(max=BINS - 1)
-    ring, square = ring.flatten()[1:], square.flatten()
+    ring, square = rings(size, BINS).flatten()[1:], square.flatten()
     sums = torch.zeros(BINS, dtype=torch.float64).index_add(0, ring, square[1:])
     count = torch.bincount(ring, minlength=BINS)
     centres = (np.arange(BINS) + 0.5) / BINS
@@ -45,8 +50,8 @@ def power(images: Tensor) -> tuple[float, ...]:
     if not there.any():
         return (mean, *[LEAST] * BINS)
     logs = (sums[count > 0] / count[count > 0]).clamp_min(LEAST).log().numpy()
-    rings = np.exp(np.interp(centres, centres[there], logs))
-    return (mean, *(float(f"{value:.4g}") for value in rings))
+    levels = np.exp(np.interp(centres, centres[there], logs))
+    return (mean, *(float(f"{value:.4g}") for value in levels))
 
 
 def power_on(values: Sequence[float], size: Sequence[int]) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..inverse import Measurement
+from ..metrics.consistency import residual_std
 from ..metrics.fidelity import nmse
 from ..operators import Identity, KSpaceCrop, LinearOperator, Mask, Radon, conjugate_gradient, fbp
 from ..operators.base import factors
@@ -27,6 +28,7 @@ __all__ = [
     "choose",
     "cubic_upsampling",
     "filtered_back_projection",
+    "misfit",
     "non_local_means",
     "tune",
     "zero_filled",
@@ -83,6 +85,22 @@ def cg_sense(
     return conjugate_gradient(
         lambda x: A.gram(x) + weight * x, b, iterations=iterations, tolerance=tolerance
     )
+
+
+RIDGE, EXPLAINED = 1e-2, 1.25
+"""Of `misfit`; with coil maps of simulated scans (R 4 and 8, lines and points) the estimate is 0.8 to
+1.2 times the deviation of A x - y at the true image."""
+
+
+def misfit(measurement: Measurement, like: Tensor) -> Tensor:
+    """How far y is from all that A explains, as the deviation of white noise, (B,).
+
+    `residual_std` of a lightly regularised `cg_sense`, times 1.25 for what that fits of it. Wrong coil
+    maps or a wrong phase leave several times the noise, right ones less than the noise: take the
+    larger of the two.
+    """
+    x = cg_sense(measurement, like, RIDGE, iterations=30)
+    return EXPLAINED * residual_std(measurement.A, x, measurement.y)
 
 
 def filtered_back_projection(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..label_maps import distribution, encode
 
-__all__ = ["Segmenter", "soft_dice_loss"]
+__all__ = ["Segmenter", "segmentation_loss", "soft_dice_loss"]
 
 Batch = dict[str, Tensor]
 
@@ -24,6 +24,11 @@ def soft_dice_loss(foreground: Tensor, truth: Tensor) -> Tensor:
     axes = [0, *range(2, truth.dim())]
     both, total = (foreground * truth).sum(axes), (foreground + truth).sum(axes)
     return 1 - ((2 * both + 1) / (total + 1)).mean()
+
+
+def segmentation_loss(logits: Tensor, truth: Tensor) -> Tensor:
+    """Cross-entropy plus `soft_dice_loss`; logits and truth (B, L + 1, *S), background first."""
+    return F.cross_entropy(logits, truth) + soft_dice_loss(logits.softmax(1)[:, 1:], truth[:, 1:])
 
 
 class Segmenter:
@@ -46,9 +51,7 @@ class Segmenter:
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         truth = distribution(encode(batch["mask"], self.labels, 0.0))
-        logits = self.logits(batch)
-        dice = soft_dice_loss(logits.softmax(1)[:, 1:], truth[:, 1:])
-        yield "network", F.cross_entropy(logits, truth) + dice
+        yield "network", segmentation_loss(self.logits(batch), truth)
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> Tensor:

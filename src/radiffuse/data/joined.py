@@ -48,20 +48,17 @@ class JoinedColumn:
 
     def stack(self, rows: Sequence[int]) -> Tensor:
         each = len(self.parts[0])
-        found: list[Tensor | None] = [None] * len(rows)
-        for number, part in enumerate(self.parts):
-            places = [place for place, row in enumerate(rows) if int(row) // each == number]
-            if places:
-                stacked = part.stack([int(rows[place]) % each for place in places])
-                for place, one in zip(places, stacked, strict=True):
-                    found[place] = one
-        present = [one for one in found if one is not None]
-        if len({one.shape for one in present}) > 1:
-            shapes = ", ".join(sorted({str(tuple(one.shape)) for one in present}))
+        of = torch.tensor([int(row) // each for row in rows])
+        own = [[int(row) % each for row in rows if int(row) // each == n] for n in of.unique()]
+        stacked = [
+            self.parts[n].stack(part) for n, part in zip(of.unique().tolist(), own, strict=True)
+        ]
+        if len({tuple(part.shape[1:]) for part in stacked}) > 1:
+            shapes = ", ".join(str(tuple(part.shape[1:])) for part in stacked)
             raise UserError(
                 f"{self.source(rows[0])}: joined columns differ in shape ({shapes}); --size resizes"
             )
-        return torch.stack(present) if present else self.parts[0].stack([])
+        return torch.cat(stacked)[of.argsort(stable=True).argsort()]
 
     def to_size(self, size: tuple[int, ...]) -> "JoinedColumn":
         return replace(self, parts=tuple(part.to_size(size) for part in self.parts))

@@ -11,16 +11,15 @@ models of the covariance are Boys et al. 2024 (TMPD, by voxel), Peng et al. 2024
 (in a transform's basis); the product of both and the probe are ours.
 """
 
-import math
 from collections.abc import Callable
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from ..degrade import blurred
 from ..denoise import Denoiser
 from ..noise import Noise, gaussian
-from ..spectrum import radius
+from ..spectrum import rings
 from .conditioned import Conditioned
 from .measurement import Measurement
 
@@ -37,12 +36,12 @@ LEAST = 1e-3
 class Probed(Conditioned):
     r"""The posterior's denoiser with a covariance that is diagonal by voxel times by frequency.
 
-    Exact for stationary Gaussian data with isotropic spectrum and `blur` = inf; costs two network calls
+    Exact for stationary Gaussian data with isotropic spectrum and `fwhm` = inf; costs two network calls
     and no gradient.
 
     Args:
         noise: draws the probes.
-        blur: deviation in voxels of the window that S is averaged over; inf = the same S everywhere.
+        fwhm: full width at half maximum in voxels of the window that S is averaged over; inf = the same S everywhere.
         denoiser, measurement, data_std, iterations: as the other conditioned denoisers.
     """
 
@@ -53,20 +52,20 @@ class Probed(Conditioned):
         noise: Noise = gaussian,
         data_std: float = 0.5,
         iterations: int = 20,
-        blur: float = 1.5,
+        fwhm: float = 3.5,
     ) -> None:
         super().__init__(denoiser, measurement, data_std, iterations)
-        self.noise, self.blur = noise, blur
+        self.noise, self.fwhm = noise, fwhm
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         x_0, covariance = probed_covariance(
-            self.denoiser, x_t, t, self.noise, self.spread(x_t, t), self.blur
+            self.denoiser, x_t, t, self.noise, self.spread(x_t, t), self.fwhm
         )
         return self.corrected(x_0, covariance, covariance)
 
 
 def probed_covariance(
-    denoiser: Denoiser, x_t: Tensor, t: Tensor, noise: Noise, most: Tensor, blur: float = 1.5
+    denoiser: Denoiser, x_t: Tensor, t: Tensor, noise: Noise, most: Tensor, fwhm: float = 3.5
 ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     r"""The estimate, and $v \mapsto V v$, as this module's text says.
 
@@ -75,14 +74,14 @@ def probed_covariance(
         x_t, t: where.
         noise: draws z.
         most: the largest variance that is believed, broadcast over x_t.
-        blur: deviation of the window of S in voxels; inf = the same S everywhere.
+        fwhm: of the window of S in voxels; inf = the same S everywhere.
     """
     alpha, sigma = denoiser.schedule(t, x_t)
     z = noise(x_t)
     step = STEP * sigma
     x_0 = denoiser(x_t, t)
     q = sigma**2 / alpha * (denoiser(x_t + step * z, t) - x_0) / step
-    s = _voxels(z, q, blur)
+    s = _voxels(z, q, fwhm)
     s = s.clamp(LEAST * most, most).sqrt()
     v = _rings(s * z, q / s)
 
@@ -97,39 +96,19 @@ def _like(x: Tensor, like: Tensor) -> Tensor:
     return x if like.is_complex() else x.real
 
 
-def _voxels(z: Tensor, q: Tensor, blur: float) -> Tensor:
+def _voxels(z: Tensor, q: Tensor, fwhm: float) -> Tensor:
     """The variance of each voxel, (B, 1, *S): z q averaged over channels and a window."""
-    axes = tuple(range(2, z.ndim))
-    product = (z.conj() * q).real.mean(1, keepdim=True)
-    square = (z.conj() * z).real.mean(1, keepdim=True)
-    if math.isinf(blur):
-        return product.mean(axes, keepdim=True) / square.mean(axes, keepdim=True)
-    window = _window(tuple(z.shape[2:]), blur).to(product)
-    smooth = [
-        torch.fft.irfftn(torch.fft.rfftn(part, dim=axes) * window, s=z.shape[2:], dim=axes)
-        for part in (product, square)
-    ]
-    return smooth[0] / smooth[1]
-
-
-@lru_cache(maxsize=16)
-def _window(size: tuple[int, ...], blur: float) -> Tensor:
-    """The transform of a Gaussian window of deviation `blur`, on the grid of `rfftn`."""
-    return torch.exp(-2 * (math.pi * blur * radius(size, half=True)) ** 2)
-
-
-@lru_cache(maxsize=16)
-def _ring(size: tuple[int, ...]) -> Tensor:
-    """The ring of each frequency, (prod S,) int64."""
-    at = radius(size, half=False) / (math.sqrt(len(size)) / 2)
-    return (at * RINGS).long().clamp(max=RINGS - 1).flatten()
+    product, square = (
+        blurred((z.conj() * part).real.mean(1, keepdim=True), fwhm) for part in (q, z)
+    )
+    return product / square
 
 
 def _rings(z: Tensor, q: Tensor) -> Tensor:
     """v(f) (B, 1, *S) at least `LEAST`: q = V z averaged over channels and rings."""
     axes, size = tuple(range(2, z.ndim)), tuple(z.shape[2:])
     a, b = (torch.fft.fftn(part, dim=axes) for part in (z, q))
-    ring = _ring(size).to(z.device)
+    ring = rings(size, RINGS).flatten().to(z.device)
     sums = [
         part.sum(1).flatten(1).new_zeros(len(z), RINGS).index_add(1, ring, part.sum(1).flatten(1))
         for part in ((a.conj() * b).real, (a.conj() * a).real)

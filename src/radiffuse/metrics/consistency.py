@@ -4,12 +4,7 @@ from torch import Tensor
 
 from ..operators.base import LinearOperator, conjugate_gradient
 
-__all__ = ["misfit", "null_space", "null_space_energy", "residual", "residual_std"]
-
-
-RIDGE, EXPLAINED = 1e-2, 1.25
-"""Of `misfit`; with coil maps of simulated scans (R 4 and 8, lines and points) the estimate is 0.8 to
-1.2 times the deviation of A x - y at the true image."""
+__all__ = ["null_space", "null_space_energy", "residual", "residual_std"]
 
 
 def residual(A: LinearOperator, x: Tensor, y: Tensor) -> Tensor:
@@ -28,21 +23,6 @@ def residual_std(A: LinearOperator, x: Tensor, y: Tensor) -> Tensor:
     gap = ((y - A(x)).abs().double() ** 2).flatten(1).sum(1)
     parts = 2 if y.is_complex() else 1
     return (gap / (parts * (y != 0).flatten(1).sum(1).clamp(min=1))).sqrt()
-
-
-def misfit(A: LinearOperator, y: Tensor) -> Tensor:
-    r"""How far y is from all that A explains, as the deviation of white noise, (B,).
-
-    `residual_std` of the plain reconstruction $(A^H A + w)^{-1} A^H y$, times 1.25 for what it fits of
-    it. Wrong coil maps or a wrong phase leave several times the noise, right ones less than the noise:
-    take the larger of the two. Meant for $\|A\| \approx 1$.
-    """
-
-    def normal(x: Tensor) -> Tensor:
-        return A.gram(x) + RIDGE * x
-
-    x = conjugate_gradient(normal, A.adjoint(y), iterations=30)
-    return EXPLAINED * residual_std(A, x, y)
 
 
 def null_space(

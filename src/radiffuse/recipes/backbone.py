@@ -1,6 +1,6 @@
 """The fields of a recipe that say how its U-Net is built."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import UserError
@@ -38,6 +38,11 @@ class Backbone:
     def stride(self) -> int:
         """What the sides of an image must divide by."""
         return self.patch * 2 ** (len(self.multiples) - 1)
+
+    def beside(self, channels: int, width: int, condition: int) -> UNet:
+        """A U-Net as deep as `unet`, of another width and without attention, told images alone."""
+        other = replace(self, channels=channels, width=width, attention=())
+        return other.unet(condition=condition)
 
     def unet(self, axes: int = 0, **options: Any) -> UNet:
         """A new U-Net for the fields at hand.

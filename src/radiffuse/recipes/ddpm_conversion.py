@@ -65,10 +65,6 @@ class ToldResidual(Told):
 
     network: Residual
 
-    def __init__(self, network: Residual, *rest: Any) -> None:
-        super().__init__(network, *rest)
-        self.players["guess"] = network.guess
-
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         batch = self.cut(batch)
         x_0, image = self.clean(batch).float(), self.told(batch)
@@ -146,8 +142,7 @@ class Conversion(Conditional):
     def network(self) -> Network:
         if self.guess:
             made, told = self.channels, self.condition_channels
-            small = dataclasses.replace(self, channels=2 * made, width=self.guess, attention=())
-            guess = Guess(small.unet(condition=told), made)
+            guess = Guess(self.beside(2 * made, self.guess, told), made)
             body = self.unet(condition=told + 3 * made)
             return Residual(body, guess, self.schedule(), self.spectrum)
         return network_of(

@@ -10,15 +10,17 @@ import torch
 from torch import Tensor
 
 from ..acquisition import CT, MRI, Acquired, Acquisition, LowResolution, MaskName, Noisy
-from ..denoise import Affine, Denoiser, Padded, Parts, TwoChannels
+from ..baselines.reconstruction import misfit
+from ..complex_images import Parts, TwoChannels
+from ..denoise import Affine, Denoiser, Padded
 from ..errors import UserError
 from ..inverse import warm_start
-from ..metrics.consistency import misfit, residual_std
+from ..metrics.consistency import residual_std
 from ..noise import Noise, Seeded, derive
 from ..operators import conjugate_gradient
 from ..papers import Paper
 from ..sample.grids import karras
-from ..schedule import VE, Schedule
+from ..schedule import VE, Schedule, expand
 from ..tasks.base import Task
 from ..tasks.reconstruction import RECONSTRUCTION
 from .base import Batch
@@ -173,8 +175,8 @@ class Reconstruction(Continuous):
         if self.model_error > 0:
             std = (measurement.deviations**2 + self.model_error**2).sqrt()
         else:
-            std = torch.maximum(measurement.deviations, misfit(measurement.A, measurement.y).cpu())
-        std = std.reshape(-1, *[1] * (measurement.y.dim() - 1)).to(acquired.first.real)
+            std = torch.maximum(measurement.deviations, misfit(measurement, acquired.first).cpu())
+        std = expand(std, measurement.y).to(acquired.first.real)
         return replace(acquired, measurement=replace(measurement, std=std))
 
     def prior_denoiser(self, objective: Any, complex_values: bool) -> Denoiser:
@@ -272,7 +274,7 @@ def unmeasured_part(acquired: Acquired, x: Tensor) -> Tensor:
     """
     measurement = acquired.measurement
     std = measurement.deviations.clamp_min(1e-3).to(x.real)
-    ratio = (DATA_STD / std.reshape(-1, *[1] * (x.dim() - 1))) ** 2
+    ratio = (DATA_STD / expand(std, x)) ** 2
 
     def normal(v: Tensor) -> Tensor:
         return v + ratio * measurement.adjoint(measurement.A(v), x)

@@ -6,7 +6,8 @@ from typing import ClassVar, Literal, Self
 from torch import Tensor
 
 from ..acquisition import Acquired
-from ..denoise import Denoiser, Parts
+from ..complex_images import Parts
+from ..denoise import Denoiser
 from ..errors import UserError
 from ..inverse import Constrained, Measurement, data_consistency
 from ..noise import Noise

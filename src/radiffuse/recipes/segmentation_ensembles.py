@@ -6,18 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-import torch.nn.functional as F
 from torch import Tensor
 
-from ..baselines.segmentation import soft_dice_loss
+from ..baselines.segmentation import segmentation_loss
 from ..categorical import Categorical, Guessed
 from ..denoise import Clipped, Denoiser, Network
 from ..errors import UserError
-from ..kernels import diffuse
-from ..label_maps import distribution, encode, likeliest, probabilities
+from ..label_maps import encode, likeliest, probabilities
 from ..losses import Times, Weight, discrete_times, log_normal
 from ..nn.generator import Direct
-from ..noise import gaussian
 from ..objective import Hybrid
 from ..papers import Paper, by_id
 from ..schedule import Discrete, Schedule
@@ -64,21 +61,12 @@ class ToldGuess(ToldLabels):
 
     network: Guessed
 
-    def __init__(self, network: Guessed, *rest: Any) -> None:
-        super().__init__(network, *rest)
-        self.players["guess"] = network.guess
-
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         batch = self.cut(batch)
         x_0, image = self.clean(batch), self.told(batch)
         guess = self.players["guess"](image).float()
-        t, z = self.times(len(x_0)), gaussian(x_0)
-        x_t = diffuse(self.network.schedule, x_0, t, z)
-        out = self._playing().raw(x_t, t, image=image, guess=guess.detach())
-        yield "network", self.loss(out, x_0, z, x_t, t)
-        truth = distribution(probabilities(x_0.float() / self.network.factor, self.network.absent))
-        dice = soft_dice_loss(guess.softmax(1)[:, 1:], truth[:, 1:])
-        yield "guess", F.cross_entropy(guess, truth) + dice
+        yield "network", self.matching(x_0, {"image": image, "guess": guess.detach()})
+        yield "guess", segmentation_loss(guess, self.network.truth(x_0))
 
 
 @dataclass(frozen=True)
@@ -205,8 +193,7 @@ class SegmentationEnsembles(Conditional):
         if not self.guess:
             body = self.unet(condition=told, out=labels)
             return Categorical(body, schedule, self.absent, self.scale, *seen)
-        alone = dataclasses.replace(self, channels=labels, width=self.guess, attention=())
-        guess = Direct(alone.unet(condition=told), labels)
+        guess = Direct(self.beside(labels, self.guess, told), labels)
         body = self.unet(condition=told + labels, out=labels)
         return Guessed(body, guess, schedule, self.absent, self.scale, *seen)
 
@@ -222,12 +209,15 @@ class SegmentationEnsembles(Conditional):
     def objective(self) -> Told:
         network = self.network()
         times = self.times(network.schedule)
-        rest: Any = (times, self.weight(), self.clean, self.condition, self.cut)
-        if isinstance(network, Guessed):
-            return ToldGuess(network, *rest)
-        if self.learned_variance:
-            return ToldHybrid(network, *rest)
-        return (ToldLabels if self.predicts == "labels" else Told)(network, *rest)
+        return self.kind()(network, times, self.weight(), self.clean, self.condition, self.cut)
+
+    def kind(self) -> type[Told]:
+        """The objective that goes with what is predicted."""
+        if self.guess:
+            return ToldGuess
+        if self.predicts == "labels":
+            return ToldLabels
+        return ToldHybrid if self.learned_variance else Told
 
     def denoiser(self, objective: Told, batch: Batch) -> Denoiser:
         """As `Conditional`, the estimate kept to `scale` times [-1, 1]."""
