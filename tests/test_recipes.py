@@ -7,11 +7,12 @@ import torch
 
 from radiffuse.data.dataset import open_cases
 from radiffuse.errors import UserError
-from radiffuse.noise import derive
+from radiffuse.noise import derive, gaussian
 from radiffuse.recipes import index
-from radiffuse.recipes.ncsn import ladder_ratio, langevin_step
+from radiffuse.recipes.ncsn import NCSN, ladder_ratio, langevin_step
 from radiffuse.recipes.sde import SDE
-from radiffuse.testing import check_recipe
+from radiffuse.sample import prior
+from radiffuse.testing import GaussianDenoiser, check_recipe
 
 GENERIC = ("ddpm", "ncsn", "sde")
 FROM_IMAGES = tuple(name for name in index.IMPLEMENTED if index.find(name).task.reads == ("image",))
@@ -132,6 +133,21 @@ def test_ncsnv2_constants_of_the_paper():
     """CIFAR-10's ladder, 232 levels of ratio 1.03756 with overlap 0.567; its step 6.2e-6 for T = 5."""
     assert ladder_ratio(3072, overlap=0.567) == pytest.approx(1.03756, abs=2e-4)
     assert langevin_step(1.03756, 5, 0.01) == pytest.approx(6.2e-6, rel=0.15)
+
+
+@pytest.mark.parametrize(("sampler", "right"), [("ddpm", True), ("langevin", False)])
+def test_ncsn_small_samples_exactly_with_few_levels(sampler, right):
+    """Gaussian data, exact denoiser: consistent noise gives their deviation, one Langevin step a level not."""
+    recipe = dataclasses.replace(NCSN.small(), sigma_max=50.0, levels=60, count=1)
+    assert recipe.sampler == "ddpm" and recipe.steps == 60
+    recipe = dataclasses.replace(recipe, sampler=sampler)
+    exact = GaussianDenoiser(recipe.schedule(), 0.3, 0.5)
+    like = torch.zeros(4000, 1, dtype=torch.float64)
+    torch.manual_seed(0)
+    start = prior(recipe.schedule(), like)
+    x = recipe.make_sampler(exact, gaussian)(start, recipe.make_grid(recipe.schedule()))
+    near = float(x.std()) == pytest.approx(0.5, rel=0.08) and abs(float(x.mean()) - 0.3) < 0.03
+    assert near == right, (float(x.mean()), float(x.std()))
 
 
 def test_ncsn_derives_its_ladder_from_the_data(slices):

@@ -1,13 +1,16 @@
 """score-inverse, score-mri, mcg, r2d2: what makes each that method, against exact answers."""
 
 import dataclasses
+import math
 from itertools import pairwise
 
 import pytest
 import torch
 
 from radiffuse.acquisition import Acquired
+from radiffuse.baselines.reconstruction import misfit
 from radiffuse.complex_images import Parts
+from radiffuse.data.dataset import open_cases
 from radiffuse.denoise import Denoiser
 from radiffuse.errors import UserError
 from radiffuse.inverse import Measurement, data_consistency, residual_gradient
@@ -557,3 +560,25 @@ def test_super_resolution_keeps_the_low_resolution_image():
     assert not torch.allclose(x, first, atol=1e-2)
     with pytest.raises(UserError, match="cannot solve mri"):
         dataclasses.replace(recipe, measurement="mri").chain(counted, acquired, Seeded([1]))
+
+
+# --- what a scan is worth -----------------------------------------------------------------------------
+
+
+def test_a_scan_is_weighed_by_what_its_model_leaves_unexplained():
+    """Maps from eight lines: each scan has its own deviation, well above the noise."""
+    image = open_cases("brains:count=6,size=32").batch([0, 3])["image"]
+    recipe = dataclasses.replace(
+        ScoreMRI.tiny(), channels=1, size=(32, 32), noise=1e-3, values="real"
+    )
+    believed = dataclasses.replace(recipe, model_error=0.0).acquire({"image": image}).measurement
+    told = dataclasses.replace(recipe, model_error=0.02).acquire({"image": image}).measurement
+    found = recipe.acquire({"image": image}).measurement
+    assert believed.std == 1e-3
+    assert told.deviations.tolist() == pytest.approx([math.hypot(1e-3, 0.02)] * 2)
+    assert torch.allclose(found.deviations, misfit(believed, image), rtol=1e-6)
+    assert bool((found.deviations > 5e-3).all()) and len(set(found.deviations.tolist())) == 2
+    unknown = (image + 1) / 2
+    solved = [m.nearest(0 * unknown, torch.tensor(0.1), 20) for m in (believed, found)]
+    errors = [float((x - unknown).square().mean()) for x in solved]
+    assert errors[1] < errors[0], "to believe the noise alone is to fit the model's error"
