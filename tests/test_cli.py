@@ -6,8 +6,9 @@ import subprocess
 import sys
 
 import pytest
+from torch import distributed
 
-from radiffuse import cli
+from radiffuse import cli, processes
 from radiffuse.commands import demo, parsing
 from radiffuse.data.dataset import open_cases
 from radiffuse.evaluate import EVALUATIONS
@@ -159,6 +160,14 @@ def test_ctrl_c_is_one_line(refused, monkeypatch):
 
     monkeypatch.setattr("radiffuse.commands.methods.run", stopped)
     assert "interrupted" in refused("methods")
+
+
+def test_a_command_parts_from_the_other_processes_before_python_shuts_down(told, monkeypatch):
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    monkeypatch.setattr(processes, "world", lambda: 2)
+    assert processes.agree([3.0]) == [3.0]
+    assert told("methods")[0] == 0
+    assert not distributed.is_initialized()
 
 
 def test_bench_runs_a_file_of_the_benchmarks_folder(refused, told, monkeypatch, tmp_path):

@@ -106,3 +106,6 @@ if __name__ == "__main__":
         arguments[0].pop("kill_after", None)
     for training in arguments:
         main(**training)
+    from radiffuse import processes
+
+    processes.leave()

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from . import processes
 from .errors import UsageError, UserError
 from .names import did_you_mean
 
@@ -80,6 +81,7 @@ def _dispatch(arguments: list[str]) -> None:
         hint = did_you_mean(name, COMMANDS, "`radiffuse --help` lists them")
         raise UsageError(f"there is no command '{name}'; {hint}")
     importlib.import_module(f".commands.{name}", __package__).run(rest)
+    processes.leave()
 
 
 def _fail(message: str, code: int) -> int:

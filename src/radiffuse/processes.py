@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
+_control: Any = None
+
 
 def rank() -> int:
     """Number of this process, 0 for the main one."""
@@ -53,12 +55,25 @@ def start() -> None:
         distributed.init_process_group(backend, store=store, rank=rank(), world_size=world())
 
 
+def leave() -> None:
+    """Part from the other processes, if there are any.
+
+    The threads that talk to them hold tensors. Python aborts where one is let go while it shuts
+    down (https://github.com/pytorch/pytorch/pull/179291), so they end before.
+    """
+    global _control
+    if world() == 1:
+        return
+    from torch import distributed
+
+    _control = None
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
 def barrier() -> None:
     """Wait until every process is here, e.g. until all have written their predictions."""
     agree([0.0])
-
-
-_control: Any = None
 
 
 def _group() -> Any:
