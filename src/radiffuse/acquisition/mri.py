@@ -37,6 +37,7 @@ from .kspace import (
     smooth_phase,
     windowed,
 )
+from .refine import refined
 
 __all__ = ["MASKS", "MRI", "MaskName"]
 
@@ -62,9 +63,10 @@ MASKS: dict[str, Callable[[tuple[int, ...], float, int, Iterable[int]], Sampling
 class MRI:
     r"""Cartesian MRI, $y_k = M F c_k e^{i\varphi} x + n$.
 
-    Sensitivities and the smooth phase $\varphi$ are estimated from the calibration region (ESPIRiT,
-    and the phase of the combined low-resolution image), as they have to be with a real scan; the
-    operator's maps hold both, so that x is real but for what the estimate misses.
+    Sensitivities and the smooth phase $\varphi$ are estimated from the scan, as they have to be with a
+    real one: from the calibration region (ESPIRiT, and the phase of the combined low-resolution
+    image), then together with the image from all that was sampled (`refined`). The operator's maps
+    hold both, so that x is real but for what the estimate misses.
 
     Attributes:
         mask: the sampling pattern.
@@ -76,6 +78,7 @@ class MRI:
         real: whether the unknown image is real (else complex).
         demodulated: whether the operator's maps hold the estimated phase. Not for a complex unknown
             whose prior knows phases itself.
+        refine: turns of `refined`; 0 = maps of the calibration region alone.
     """
 
     mask: MaskName = "gaussian-columns"
@@ -86,6 +89,7 @@ class MRI:
     phase: float = 1.0
     real: bool = True
     demodulated: bool = True
+    refine: int = 4
 
     @property
     def centre(self) -> int:
@@ -137,6 +141,8 @@ class MRI:
         rows = zip(kspace.split(1), mask.split(1), strict=True)
         several = kspace.shape[1] > 1
         maps = torch.cat([self._maps(y, calibration_widths(m, several)) for y, m in rows])
+        if several or self.real:
+            maps = refined(maps, kspace, mask, std, self.real, self.refine)
         axes = kspace.dim() - 2
         operator: LinearOperator = Mask(mask) @ Fourier(axes) @ Coils(maps)
         if self.real:

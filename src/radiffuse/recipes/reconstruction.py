@@ -53,6 +53,7 @@ class Reconstruction(Continuous):
             "coils",
             "noise",
             "phase",
+            "refine",
             "model_error",
         ),
         *("values", "views", "beam", "photons", "absorption", "factor", "noise_law", "solver"),
@@ -75,6 +76,9 @@ class Reconstruction(Continuous):
     """Noise of the measurement where images reach 1 (of MRI: of each part of k-space)."""
     phase: float = 1.0
     """MRI: standard deviation of the simulated smooth phase in radians."""
+    refine: int = 4
+    """MRI: turns in which image and coil maps are estimated from each other, beginning with maps of the
+    calibration region; 0 = those as they are."""
     model_error: float = -1.0
     """MRI: what coil maps and phase estimated from few lines get wrong, as noise; adds to its
     variance where a method weighs the measurement against the prior. Negative = estimated for every
@@ -147,7 +151,7 @@ class Reconstruction(Continuous):
             real = self.values == "real"
             return MRI(
                 *(self.mask, self.acceleration, self.calibration, self.coils),
-                *(self.noise, self.phase, real, self.values != "channels"),
+                *(self.noise, self.phase, real, self.values != "channels", self.refine),
             )
         if self.measurement == "ct":
             return CT(self.views, self.beam, self.photons, self.absorption)
