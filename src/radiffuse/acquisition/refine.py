@@ -88,12 +88,15 @@ def refined(
         real: whether x is; the maps then hold its phase.
         rounds: turns; 0 leaves the maps as they are.
     """
+    axes = kspace.dim() - 2
     found, x = SmoothMaps(kspace, mask, std), None
     for _ in range(rounds):
-        A: LinearOperator = Mask(mask) @ Fourier(kspace.dim() - 2) @ Coils(maps)
+        A: LinearOperator = Mask(mask) @ Fourier(axes) @ Coils(maps)
         A = A @ RealPart() if real else A
-        x = conjugate_gradient(
-            lambda v, A=A: A.gram(v) + RIDGE * v, A.adjoint(kspace), x, iterations=10
-        )
+
+        def normal(v: Tensor, A: LinearOperator = A) -> Tensor:
+            return A.gram(v) + RIDGE * v
+
+        x = conjugate_gradient(normal, A.adjoint(kspace), x, iterations=10)
         maps = found(x)
     return maps

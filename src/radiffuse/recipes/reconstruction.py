@@ -151,7 +151,8 @@ class Reconstruction(Continuous):
             real = self.values == "real"
             return MRI(
                 *(self.mask, self.acceleration, self.calibration, self.coils),
-                *(self.noise, self.phase, real, self.values != "channels", self.refine),
+                *(self.noise, self.phase, real, self.values != "channels"),
+                refine=self.refine,
             )
         if self.measurement == "ct":
             return CT(self.views, self.beam, self.photons, self.absorption)
