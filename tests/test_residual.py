@@ -12,7 +12,7 @@ from radiffuse.filtered import Wiener
 from radiffuse.kernels import diffuse
 from radiffuse.nn import UNet
 from radiffuse.nn.generator import Guess
-from radiffuse.recipes.ddpm_conversion import Conversion, ToldResidual
+from radiffuse.recipes.ddpm_conversion import Conversion, GuessedImage
 from radiffuse.residual import LEVELS, Residual
 from radiffuse.schedule import VE, VP, Discrete, SigmaPower
 from radiffuse.spectrum import power_on
@@ -98,7 +98,7 @@ def test_the_gain_is_the_error_where_the_guess_is_all_there_is_to_know():
 def test_the_guess_learns_mean_and_deviation_and_only_from_its_own_loss():
     recipe = facts_of(Conversion.tiny(), guess=8)
     objective = recipe.objective()
-    assert isinstance(objective, ToldResidual) and set(objective.players) == {"network", "guess"}
+    assert isinstance(objective, GuessedImage) and set(objective.players) == {"network", "guess"}
     torch.manual_seed(0)
     source = torch.where(torch.arange(8) < 4, -1.0, 1.0).expand(64, 1, 8, 8)
     target = 0.3 * source + torch.where(source > 0, 0.4, 0.05) * torch.randn(64, 1, 8, 8)

@@ -418,7 +418,7 @@ def test_windows_are_learned_with_their_masks():
     next(iter(objective.losses(batch)))
     assert seen[0][0] == (6, 1, 8, 8)
     torch.manual_seed(0)
-    cut = objective.cut(batch)
+    cut = recipe.cut(batch)
     assert torch.equal(cut["image"], seen[0][1])
     assert torch.equal(cut["mask"], (cut["image"] > 0).long()) and set(cut) == {"image", "mask"}
 

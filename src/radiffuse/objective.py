@@ -1,7 +1,7 @@
 """What a training loop optimises: players (networks with an optimiser each) and their losses."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
@@ -14,7 +14,7 @@ from .losses import Times, Weight, simple
 from .noise import gaussian
 from .schedule import expand
 
-__all__ = ["Classifying", "Denoising", "Hybrid", "Objective", "normal_kl"]
+__all__ = ["Classifying", "Denoising", "Hybrid", "Objective", "Prepared", "normal_kl"]
 
 Batch = dict[str, Tensor]
 _CONDITIONS = ("label", "vector")
@@ -89,6 +89,24 @@ class Denoising:
     def _playing(self) -> Network:
         """The network around the player as the loop has it (wrapped for many processes)."""
         return self.network.around(self.players["network"])
+
+
+class Prepared(Denoising):
+    """Denoising of examples made from a batch.
+
+    Args:
+        network, times, weight: as `Denoising`.
+        prepare: batch -> {"image": x_0 (M, C, *S), optionally "source": what the network is told}.
+    """
+
+    def __init__(
+        self, network: Network, times: Times, weight: Weight, prepare: Callable[[Batch], Batch]
+    ) -> None:
+        super().__init__(network, times, weight)
+        self.prepare = prepare
+
+    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+        yield from super().losses(self.prepare(batch))
 
 
 class Hybrid(Denoising):

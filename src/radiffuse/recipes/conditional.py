@@ -2,7 +2,7 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -14,7 +14,7 @@ from ..errors import UserError
 from ..losses import Times, Weight
 from ..nn import UNet
 from ..noise import Noise, Seeded
-from ..objective import Denoising
+from ..objective import Prepared
 from ..sample import Sampler, last, prior
 from ..schedule import Schedule
 from ..windows import Windows, continued, cut_back, sides_of_window
@@ -25,34 +25,7 @@ from .parts import GRIDS, SAMPLERS, GridName, SamplerName, check_stride, sides
 if TYPE_CHECKING:
     from ..data.dataset import Facts
 
-__all__ = ["Conditional", "Told", "check_same_size", "check_stride", "one_size"]
-
-
-class Told(Denoising):
-    """Denoising of an image that the network is told others of, concatenated at its input.
-
-    Args:
-        network, times, weight: as `Denoising`.
-        clean: batch -> x_0 (B, C, *S).
-        condition: batch -> the images told (B, C_c, *S).
-        cut: batch -> the batch that is learned, random windows of it.
-    """
-
-    def __init__(
-        self,
-        network: Network,
-        times: Times,
-        weight: Weight,
-        clean: Callable[[Batch], Tensor],
-        condition: Callable[[Batch], Tensor],
-        cut: Callable[[Batch], Batch],
-    ) -> None:
-        super().__init__(network, times, weight)
-        self.clean, self.told, self.cut = clean, condition, cut
-
-    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
-        batch = self.cut(batch)
-        yield from super().losses({"image": self.clean(batch), "source": self.told(batch)})
+__all__ = ["Conditional", "check_same_size", "check_stride", "one_size"]
 
 
 @dataclass(frozen=True)
@@ -187,13 +160,21 @@ class Conditional(Backbone, ABC):
         """
         return self.unet(condition=self.condition_channels, twice=twice)
 
-    def objective(self) -> Told:
+    def examples(self, batch: Batch) -> Batch:
+        """What is learned from a batch: "image", x_0 (B, C, *S), and "source", the images told."""
+        batch = self.cut(batch)
+        return {"image": self.clean(batch), "source": self.condition(batch)}
+
+    def objective(self) -> Prepared:
         """Denoising of what is made, told the rest."""
         network = self.network()
-        times = self.times(network.schedule)
-        return Told(network, times, self.weight(), self.clean, self.condition, self.cut)
+        return self.kind()(network, self.times(network.schedule), self.weight(), self.examples)
 
-    def denoiser(self, objective: Told, batch: Batch) -> Denoiser:
+    def kind(self) -> type[Prepared]:
+        """The objective that goes with the fields."""
+        return Prepared
+
+    def denoiser(self, objective: Prepared, batch: Batch) -> Denoiser:
         """E[x_0 given x_t and the images of `batch`], by windows where they are larger than one."""
         told = self.condition(batch)
         if self.windows is None:
@@ -207,7 +188,7 @@ class Conditional(Backbone, ABC):
         """The sampler the fields name."""
         return SAMPLERS[self.sampler](denoiser, noise)
 
-    def trajectory(self, objective: Told, batch: Batch) -> Iterator[Tensor]:
+    def trajectory(self, objective: Prepared, batch: Batch) -> Iterator[Tensor]:
         """The states of the chain, the last one the result; batch as in `predict`."""
         told = batch[self.given[0]]
         if self.windows is not None:
@@ -219,7 +200,7 @@ class Conditional(Backbone, ABC):
         x = prior(denoiser.schedule, like, noise, float(times[0]))
         yield from self.make_sampler(denoiser, noise).trajectory(x, times)
 
-    def predict(self, objective: Told, batch: Batch) -> Batch:
+    def predict(self, objective: Prepared, batch: Batch) -> Batch:
         """One draw a case.
 
         Args:

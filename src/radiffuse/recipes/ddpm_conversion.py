@@ -12,6 +12,7 @@ from ..kernels import diffuse
 from ..losses import Times, Weight, discrete_times, log_normal, uniform_times
 from ..nn.generator import Guess
 from ..noise import Noise, gaussian
+from ..objective import Prepared
 from ..papers import Paper, by_id
 from ..residual import Residual
 from ..sample import EulerMaruyama, Langevin, Sampler, signal_to_noise
@@ -20,7 +21,7 @@ from ..schedule import Discrete, Schedule, SigmaPower
 from ..tasks.base import Task
 from ..tasks.translation import TRANSLATION
 from .base import Batch
-from .conditional import Conditional, Told
+from .conditional import Conditional
 from .parts import (
     PRECONDITIONED,
     TINY,
@@ -56,8 +57,8 @@ class CorrectFirst(Sampler):
         return self.predictor.step(x_t, t, s, state)
 
 
-class ToldResidual(Told):
-    r"""`Told` around a first guess, which learns beside it and is not moved by its loss.
+class GuessedImage(Prepared):
+    r"""`Prepared` around a first guess, which learns beside it and is not moved by its loss.
 
     The player "guess" learns the Gaussian likelihood of the target, each voxel's weighted by its
     deviation (beta = 1/2 of Seitzer et al. 2022), lest what is sure take all of the learning.
@@ -66,8 +67,8 @@ class ToldResidual(Told):
     network: Residual
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
-        batch = self.cut(batch)
-        x_0, image = self.clean(batch).float(), self.told(batch)
+        batch = self.prepare(batch)
+        x_0, image = batch["image"].float(), batch["source"]
         mean, std = self.players["guess"](image)
         told = {"image": image, "mean": mean.detach(), "std": std.detach()}
         t = self.times(len(x_0))
@@ -159,15 +160,10 @@ class Conversion(Conditional):
     def weight(self) -> Weight:
         return weight_named(self.loss, self.data_std)
 
-    def objective(self) -> Told:
-        if not self.guess:
-            return super().objective()
-        network = self.network()
-        assert isinstance(network, Residual)
-        times = self.times(network.schedule)
-        return ToldResidual(network, times, self.weight(), self.clean, self.condition, self.cut)
+    def kind(self) -> type[Prepared]:
+        return GuessedImage if self.guess else Prepared
 
-    def denoiser(self, objective: Told, batch: Batch) -> Denoiser:
+    def denoiser(self, objective: Prepared, batch: Batch) -> Denoiser:
         """As `Conditional`; the chain's estimate is kept to [-1, 1]."""
         denoiser = super().denoiser(objective, batch)
         return Clipped(denoiser) if self.formulation == "ddpm" else denoiser

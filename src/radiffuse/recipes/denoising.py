@@ -2,7 +2,6 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -11,10 +10,10 @@ from torch import Tensor
 
 from ..denoise import Denoiser, Network, Tiled
 from ..errors import UserError
-from ..losses import Times, Weight, discrete_times
+from ..losses import discrete_times
 from ..metrics.noise_level import estimate_noise
 from ..noise import Noise, Seeded
-from ..objective import Denoising
+from ..objective import Prepared
 from ..schedule import Discrete
 from ..tasks.base import Task
 from ..tasks.denoising import DENOISING
@@ -27,25 +26,7 @@ from .parts import TRAINING, PredictsName, WeightName, network_of, weight_named
 if TYPE_CHECKING:
     from ..data.dataset import Facts
 
-__all__ = ["Prepared", "Windowed"]
-
-
-class Prepared(Denoising):
-    """Denoising of examples made from a batch.
-
-    Args:
-        network, times, weight: as `Denoising`.
-        prepare: batch -> {"image": x_0 `(M, C, *S)`, optionally "source": what the network is told}.
-    """
-
-    def __init__(
-        self, network: Network, times: Times, weight: Weight, prepare: Callable[[Batch], Batch]
-    ) -> None:
-        super().__init__(network, times, weight)
-        self.prepare = prepare
-
-    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
-        yield from super().losses(self.prepare(batch))
+__all__ = ["Windowed"]
 
 
 @dataclass(frozen=True)

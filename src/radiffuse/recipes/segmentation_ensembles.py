@@ -15,13 +15,13 @@ from ..errors import UserError
 from ..label_maps import encode, likeliest, probabilities
 from ..losses import Times, Weight, discrete_times, log_normal
 from ..nn.generator import Direct
-from ..objective import Hybrid
+from ..objective import Hybrid, Prepared
 from ..papers import Paper, by_id
 from ..schedule import Discrete, Schedule
 from ..tasks.base import Task
 from ..tasks.segmentation import SEGMENTATION
 from .base import Batch
-from .conditional import Conditional, Told, check_same_size
+from .conditional import Conditional, check_same_size
 from .parts import (
     SMALL,
     TINY,
@@ -44,26 +44,26 @@ MOST_LABELS = 64
 """More foreground labels than this are grey values or numbers with gaps, not classes."""
 
 
-class ToldHybrid(Told, Hybrid):
-    """`Told` with the bound that trains the learned variance."""
+class HybridLabels(Prepared, Hybrid):
+    """`Prepared` with the bound that trains the learned variance."""
 
 
-class ToldLabels(Told):
-    """`Told` by the cross-entropy of labels."""
+class Labels(Prepared):
+    """`Prepared` by the cross-entropy of labels."""
 
     def loss(self, out: Tensor, x_0: Tensor, z: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         assert isinstance(self.network, Categorical)
         return self.network.cross_entropy(out, x_0, x_t, t)
 
 
-class ToldGuess(ToldLabels):
-    """`ToldLabels` around a guess, which learns beside it as a segmentation network does."""
+class GuessedLabels(Labels):
+    """`Labels` around a guess, which learns beside it as a segmentation network does."""
 
     network: Guessed
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
-        batch = self.cut(batch)
-        x_0, image = self.clean(batch), self.told(batch)
+        batch = self.prepare(batch)
+        x_0, image = batch["image"], batch["source"]
         guess = self.players["guess"](image).float()
         yield "network", self.matching(x_0, {"image": image, "guess": guess.detach()})
         yield "guess", segmentation_loss(guess, self.network.truth(x_0))
@@ -206,20 +206,14 @@ class SegmentationEnsembles(Conditional):
     def weight(self) -> Weight:
         return weight_named(self.loss, self.data_std)
 
-    def objective(self) -> Told:
-        network = self.network()
-        times = self.times(network.schedule)
-        return self.kind()(network, times, self.weight(), self.clean, self.condition, self.cut)
-
-    def kind(self) -> type[Told]:
-        """The objective that goes with what is predicted."""
+    def kind(self) -> type[Prepared]:
         if self.guess:
-            return ToldGuess
+            return GuessedLabels
         if self.predicts == "labels":
-            return ToldLabels
-        return ToldHybrid if self.learned_variance else Told
+            return Labels
+        return HybridLabels if self.learned_variance else Prepared
 
-    def denoiser(self, objective: Told, batch: Batch) -> Denoiser:
+    def denoiser(self, objective: Prepared, batch: Batch) -> Denoiser:
         """As `Conditional`, the estimate kept to `scale` times [-1, 1]."""
         if self.windows is None:
             check_stride(
