@@ -163,6 +163,21 @@ def test_the_ensemble_is_the_mean_of_draws_of_both_modes(preset):
     assert float(law) < 0.02 < 0.3 < float(alone)
 
 
+@pytest.mark.parametrize("preset", ["paper", "small"])
+def test_what_chains_expect_is_nearer_to_the_probability_than_their_ends(preset):
+    """Of two masks, equally likely: the same mean as that of the draws, and less variance."""
+    kind = SegmentationEnsembles
+    recipe = fitted(kind.small() if preset == "small" else kind(timesteps=100, steps=100))
+    exact, image = two_modes(recipe, 200)
+    made = recipe.predict(exact, {"image": image, "seed": torch.arange(200)})
+    ring = image[0] == 0.4
+    ends, expected = (made[key][:, ring].mean(1) for key in ("probability", "expected"))
+    assert float(expected.mean()) == pytest.approx(0.5, abs=0.05)
+    assert float(expected.std()) < 0.8 * float(ends.std())
+    sure = made["expected"][:, image[0] != 0.4]
+    assert float(sure.std(0).max()) < 0.01
+
+
 def test_a_smaller_x_0_is_the_same_mask():
     mask = torch.randint(0, 2, (2, 1, 8, 8))
     batch = {"image": torch.rand(2, 1, 8, 8), "mask": mask}
@@ -578,14 +593,15 @@ def test_every_use_of_the_draws_is_measured(data):
         given = ("image",)
 
         def predict(self, objective, batch):
-            return {"mask": self.truth, "probability": encode(self.truth, 2, 0.0)}
+            foreground = encode(self.truth, 2, 0.0)
+            return {"mask": self.truth, "probability": foreground, "expected": foreground}
 
     perfect = Perfect()
     perfect.truth = truth
     objective = SimpleNamespace(players={"network": torch.nn.Linear(1, 1)})
     drawn = draw(perfect, objective, held_out, 3, 0, 6)
     answers = answers_of(drawn, 2)
-    assert set(answers) == {"method", "vote", "staple", "single_draw"}
+    assert set(answers) == {"method", "mean_of_draws", "vote", "staple", "single_draw"}
     for name, answer in answers.items():
         metrics = measure(answer, truth, held_out.patients, 2, [(1.0, 1.0)] * 6)
         for key in ("dice", "dice_1", "dice_2", "surface_dice"):
@@ -606,13 +622,14 @@ def test_train_predict_evaluate_report(data, tmp_path):
     command("predict", run, "--out", out, "--samples", 3, "--map", "image=t1", "flair=flair")
     entries = json.loads((out / "predictions.json").read_text())["predictions"]
     files = {name for entry in entries for name in entry["files"]}
-    assert files == {"mask", "probability", "probability-mean", "probability-std",
-                     "mask-vote", "mask-staple", "mask-mean"}  # fmt: skip
+    assert files == {"mask", "probability", "probability-mean", "probability-std", "expected",
+                     "expected-mean", "expected-std", "mask-vote", "mask-staple", "mask-mean"}  # fmt: skip
     check_fused(out, [entry for entry in entries if entry["case"] == entries[0]["case"]])
     command("evaluate", run, "--samples", 2, "--batch", 6)
     record = json.loads((run / "metrics.json").read_text())
     assert record["task"] == "segmentation" and record["settings"]["samples"] == 2
-    assert set(record["baselines"]) == {"unet", "vote", "staple", "single_draw"}
+    others = {"mean_of_draws", "vote", "staple", "single_draw"}
+    assert set(record["baselines"]) == {"unet", *others}
     assert record["baseline"] == record["baselines"]["unet"]
     for name in ("dice", "dice_2", "hd95", "surface_dice", "generalised_energy", "ece",
                  "uncertainty_error_correlation", "errors_in_doubtful_tenth"):  # fmt: skip
@@ -630,7 +647,7 @@ def check_fused(out, entries):
     files = {name: out / file for e in entries for name, file in e["files"].items()}
     assert len(draws) == 3
     assert torch.equal(read_image(files["mask-vote"]).data.long(), vote(several)[0])
-    mean = read_image(files["probability-mean"]).data.float()
+    mean = read_image(files["expected-mean"]).data.float()
     assert torch.equal(read_image(files["mask-mean"]).data.long(), likeliest(mean[None])[0])
 
 

@@ -195,14 +195,14 @@ def _fused(
 ) -> Iterator[dict[str, Any]]:
     """Write one label map from the draws, CASE-KEY-vote and CASE-KEY-staple, like a draw.
 
-    Where the draws say probabilities, CASE-mask-mean is the likeliest label of their mean.
+    Where the draws say what to expect, CASE-mask-mean is the likeliest label of the mean of that.
     """
     fused = {}
     for key, several in maps.items():
         draws = torch.stack(several)
         fused[f"{key}-vote"], fused[f"{key}-staple"] = vote(draws), staple(draws)
-    if "mask" in maps and "probability" in sums:
-        fused["mask-mean"] = likeliest(sums["probability"].mean)
+    if "mask" in maps and "expected" in sums:
+        fused["mask-mean"] = likeliest(sums["expected"].mean)
     for place, row in enumerate(rows):
         one = {name: value[place] for name, value in fused.items()}
         yield {**_written(opened, cases, row, one, flags.out, ""), "samples": flags.samples}

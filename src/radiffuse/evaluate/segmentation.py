@@ -30,12 +30,14 @@ class Drawn:
 
     Attributes:
         maps: label maps (K, n, 1, *S), uint8.
-        mean: of the draws' foreground probabilities (n, L, *S).
+        expected: foreground probabilities (n, L, *S), the mean of what the draws' chains expect.
+        mean: of the draws' own foreground probabilities (n, L, *S).
         variance: over the draws of these, summed over labels, (n, 1, *S); 0 for one draw.
         single: foreground probabilities of the first draw.
     """
 
     maps: Tensor
+    expected: Tensor
     mean: Tensor
     variance: Tensor
     single: Tensor
@@ -50,9 +52,10 @@ def evaluate_segmentation(
 ) -> dict[str, Any]:
     """Overlap, border distances, calibration and the worth of the uncertainty map, by patient.
 
-    "method" is the mean of `recipe.samples` draws, the likeliest label of it. "baseline" is a U-Net
-    trained as long as the run by Dice and cross-entropy, in RUN/baseline-unet. "baselines" holds
-    it and three other uses of the same draws: `vote`, `staple` and `single_draw`, the first alone.
+    "method" is what the chains of `recipe.samples` draws expect on average, and the likeliest label of
+    it. "baseline" is a U-Net trained as long as the run by Dice and cross-entropy, in
+    RUN/baseline-unet. "baselines" holds it and four other uses of the same draws: `mean_of_draws`,
+    `vote`, `staple` and `single_draw`, the first alone.
 
     Args:
         recipe, objective: a trained method of the task.
@@ -130,7 +133,7 @@ def draw(recipe: Any, objective: Any, cases: Cases, samples: int, seed: int, bat
             rows = range(first, min(first + batch, len(cases)))
             every = cases.batch(rows)
             told = {key: every[key].to(device) for key in recipe.given}
-            maps, soft = [], []
+            maps, soft, expected = [], [], []
             for k in range(samples):
                 seeds = torch.tensor([derive(seed, cases.ids[row], k) for row in rows])
                 with torch.no_grad():
@@ -139,21 +142,23 @@ def draw(recipe: Any, objective: Any, cases: Cases, samples: int, seed: int, bat
                     raise UserError(f"the prediction of {cases.ids[first]} is not finite")
                 maps.append(made["mask"].to("cpu", torch.uint8))
                 soft.append(made["probability"].float().cpu())
+                expected.append(made["expected"].float().cpu())
                 done(first * samples + (k + 1) * len(rows))
-            several = torch.stack(soft)
+            several, mean = torch.stack(soft), torch.stack(expected).mean(0)
             variance = several.var(0, correction=0).sum(1, keepdim=True)
-            parts.append((torch.stack(maps), several.mean(0), variance, several[0]))
+            parts.append((torch.stack(maps), mean, several.mean(0), variance, several[0]))
     every_map, *rest = zip(*parts, strict=True)
     return Drawn(torch.cat(every_map, 1), *(torch.cat(each) for each in rest))
 
 
 def answers_of(drawn: Drawn, labels: int) -> dict[str, Answer]:
-    """The uses of the same draws: "method" (their mean), "vote", "staple" and "single_draw"."""
+    """The uses of the same draws: "method" (what they expect), their mean, vote, STAPLE, one alone."""
     maps = drawn.maps
     first = likeliest(drawn.single)
     fused, voted = staple(maps.long()), frequencies(maps, labels)
     return {
-        "method": Answer(likeliest(drawn.mean), drawn.mean, drawn.variance, maps),
+        "method": Answer(likeliest(drawn.expected), drawn.expected, doubt_of(drawn.expected), maps),
+        "mean_of_draws": Answer(likeliest(drawn.mean), drawn.mean, drawn.variance, maps),
         "vote": Answer(vote(maps, labels), voted, doubt_of(voted), maps),
         "staple": Answer(fused, None, None, fused[None]),
         "single_draw": Answer(first, drawn.single, doubt_of(drawn.single), maps[:1]),
@@ -209,7 +214,7 @@ def write_panels(path: Path, parts: dict[str, Tensor], drawn: Drawn, labels: int
         shown(parts["mask"]),
         shown(drawn.maps[0]),
         shown(drawn.maps[-1]),
-        shown(likeliest(drawn.mean)),
+        shown(likeliest(drawn.expected)),
         (4 * drawn.variance.sqrt() - 1).clamp(-1, 1),
     ]
     columns = [column.expand(-1, image.shape[1], *[-1] * axes) for column in columns]

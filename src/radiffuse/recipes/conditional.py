@@ -190,11 +190,14 @@ class Conditional(Backbone, ABC):
 
     def trajectory(self, objective: Prepared, batch: Batch) -> Iterator[Tensor]:
         """The states of the chain, the last one the result; batch as in `predict`."""
+        yield from self.walk(self.denoiser(objective, batch).eval(), batch)
+
+    def walk(self, denoiser: Denoiser, batch: Batch) -> Iterator[Tensor]:
+        """The states of the chain of a denoiser that has been told the images of `batch`."""
         told = batch[self.given[0]]
         if self.windows is not None:
             told = continued(told, self.size)
         noise = Seeded(int(seed) for seed in batch["seed"])
-        denoiser = self.denoiser(objective, batch).eval()
         times = GRIDS[self.grid](denoiser.schedule, self.steps, self.start, self.stop)
         like = torch.zeros(len(told), self.channels, *told.shape[2:], device=told.device)
         x = prior(denoiser.schedule, like, noise, float(times[0]))

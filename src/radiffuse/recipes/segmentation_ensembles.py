@@ -10,16 +10,18 @@ from torch import Tensor
 
 from ..baselines.segmentation import segmentation_loss
 from ..categorical import Categorical, Guessed
-from ..denoise import Clipped, Denoiser, Network
+from ..denoise import Averaging, Clipped, Denoiser, Network
 from ..errors import UserError
 from ..label_maps import encode, likeliest, probabilities
 from ..losses import Times, Weight, discrete_times, log_normal
 from ..nn.generator import Direct
 from ..objective import Hybrid, Prepared
 from ..papers import Paper, by_id
+from ..sample import last
 from ..schedule import Discrete, Schedule
 from ..tasks.base import Task
 from ..tasks.segmentation import SEGMENTATION
+from ..windows import cut_back
 from .base import Batch
 from .conditional import Conditional, check_same_size
 from .parts import (
@@ -220,6 +222,22 @@ class SegmentationEnsembles(Conditional):
                 batch["image"].shape[2:], self.stride, "--multiples or --patch in training"
             )
         return Clipped(super().denoiser(objective, batch), -self.scale, self.scale)
+
+    def predict(self, objective: Prepared, batch: Batch) -> Batch:
+        """One draw a case, and the probabilities that its chain saw on the way.
+
+        Args:
+            batch: "seed" int64 (B,), "image" and the other keys told.
+
+        Returns:
+            "mask", the drawn labels int64 (B, 1, *S); "probability" (B, L, *S), where the chain ended;
+            "expected", of the same form: the mean of all estimates of the chain (`Averaging`), whose mean
+            over draws is the probability of each label.
+        """
+        denoiser = Averaging(self.denoiser(objective, batch).eval())
+        x_0, size = last(self.walk(denoiser, batch)), batch["image"].shape[2:]
+        expected = self.answer(cut_back(denoiser.mean, size))["probability"]
+        return {**self.answer(cut_back(x_0, size)), "expected": expected}
 
     @classmethod
     def small(cls) -> Self:

@@ -7,9 +7,10 @@ __all__ = ["SEGMENTATION"]
 SEGMENTATION = Task(
     "segmentation",
     reads=("image", "mask"),
-    writes=("mask", "probability"),
+    writes=("mask", "probability", "expected"),
     given=("image",),
-    raw=("probability",),
+    raw=("probability", "expected"),
 )
 """Writes "mask" int64 (B, 1, *S), labels 0 (background) to L; "probability" (B, L, *S), that of the
-labels 1 to L. Both are of one draw: several draws make an ensemble."""
+labels 1 to L. Both are of one draw: several draws make an ensemble. "expected", like "probability", is what
+the draw's chain tells of the ensemble's probability; its mean over draws is the estimate of it."""
