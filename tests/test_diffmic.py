@@ -424,13 +424,27 @@ def test_turning_keeps_the_middle_and_mirrors_half():
 
 
 # ------------------------------------------------------------------------------------- prediction
-def test_a_prediction_is_the_mean_of_the_draws_and_knows_its_spread(monkeypatch):
+def test_a_prediction_is_the_mean_of_what_chains_estimate_and_knows_its_spread(monkeypatch):
     recipe, objective = made(draws=4)
+    early = torch.tensor([[0.7, 0.3, 0.0]]).repeat(4, 1)
     drawn = torch.tensor([[1.2, -0.2, 0.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.2, 0.8, 0.0]])
-    monkeypatch.setattr(DiffMIC, "draw", lambda self, denoiser, mean, noise: drawn)
+
+    class Telling(Denoiser):
+        schedule = recipe.schedule()
+
+        def forward(self, y, t):
+            return y
+
+    def draw(self, denoiser, mean, noise):
+        for estimate in (early, drawn):
+            denoiser(estimate - mean, torch.tensor(0.5))
+        return drawn
+
+    monkeypatch.setattr(DiffMIC, "denoiser", lambda self, objective, image, mean: Telling())
+    monkeypatch.setattr(DiffMIC, "draw", draw)
     batch = {"image": batch_of(cases=1)["image"], "seed": torch.tensor([3])}
     found = recipe.predict(objective, batch)
-    assert torch.allclose(found["probability"], torch.tensor([[0.6, 0.4, 0.0]]))
+    assert torch.allclose(found["probability"], torch.tensor([[0.65, 0.35, 0.0]]))
     assert found["label"].tolist() == [0]
     assert float(found["spread"]) == pytest.approx(1 - 0.5**2 - 0.5**2), "two draws of each"
     assert torch.allclose(found["prior_probability"].sum(1), torch.ones(1))

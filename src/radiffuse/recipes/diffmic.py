@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..denoise import Denoiser, Given, Network
+from ..denoise import Averaging, Denoiser, Given, Network
 from ..errors import UserError
 from ..losses import discrete_times
 from ..nn.dual import DualPrior, window_sides
@@ -130,7 +130,7 @@ class DiffMIC:
     """Time at which sampling starts, from N(mu, I) whatever it is. The authors' test code starts at
     0.06 in 60 steps (fundus) or 0.25 in 250 (skin), where the chain's own noise is far smaller."""
     draws: int = 1
-    """Draws of the label vector a case, averaged into its probability."""
+    """Chains of the label vector a case, whose estimates are averaged into its probability."""
 
     @classmethod
     def training(cls, preset: str) -> dict[str, Any]:
@@ -244,8 +244,9 @@ class DiffMIC:
             batch: "image" (B, C, *S) in [-1, 1] and "seed" int64 (B,).
 
         Returns:
-            "probability" (B, classes), the mean of the draws, moved to the nearest vector of
-            probabilities: a mean of one-hot vectors is one. "label" int64 (B,), its largest.
+            "probability" (B, classes), the mean of all that the chains estimated on their way
+            (`Averaging`: that of their ends is the same but for more chance), moved to the nearest
+            vector of probabilities: a mean of one-hot vectors is one. "label" int64 (B,), its largest.
             "prior_probability" (B, classes). "spread" (B,), 1 less the squared shares of the
             classes that the draws are nearest to: the chance that two draws differ; 0 for one draw.
 
@@ -257,9 +258,10 @@ class DiffMIC:
         prior = objective.players["prior"](image).fusion.float().softmax(1)
         mean = prior.repeat(self.draws, 1)
         noise = Seeded(derive(seed, "draw", k) for k in range(self.draws) for seed in seeds)
-        denoiser = self.denoiser(objective, image, mean).eval()
+        denoiser = Averaging(self.denoiser(objective, image, mean).eval())
         drawn = self.draw(denoiser, mean, noise).unflatten(0, (self.draws, len(image)))
-        probability = on_simplex(drawn.mean(0))
+        expected = (denoiser.mean + mean).unflatten(0, (self.draws, len(image)))
+        probability = on_simplex(expected.mean(0))
         shares = F.one_hot(drawn.argmax(2), self.classes).float().mean(0)
         return {
             "probability": probability,
