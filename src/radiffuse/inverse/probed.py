@@ -6,12 +6,18 @@ difference along one random image z gives $q = \mathrm{Cov}\,z$. A model of few 
 $$ V = S\,\mathcal F^{-1} \operatorname{diag}(v)\,\mathcal F\,S, $$
 
 S the deviation of each voxel (smooth; images differ where tissue is, not in air) and v(f) the spectrum of
-what is left, equal on rings of frequencies. Both are what a moment estimate says of $E[z q]$. Diagonal
-models of the covariance are Boys et al. 2024 (TMPD, by voxel), Peng et al. 2024 and Rissanen et al. 2025
-(in a transform's basis); the product of both and the probe are ours.
+what is left, equal on rings of frequencies. Both are what a moment estimate says of $E[z q]$. At z q a
+voxel has the relative variance $2\rho$, $\rho = N\sum v^2/(\sum v)^2$ for N voxels, and so have its
+neighbours as far as V reaches: S is averaged over $\rho$ times as many voxels as a white V would need.
+With $L = S\,\mathcal F^{-1} \operatorname{diag}(\sqrt v)\,\mathcal F$, $V = L L^H$, the estimate is
+$\hat x_0 + L u$, $(L^H A^H A L + s^2) u = L^H A^H (y - A \hat x_0)$: every step of conjugate gradients
+there lessens misfit and improbability together. Diagonal models of the covariance are Boys et al. 2024
+(TMPD, by voxel), Peng et al. 2024 and Rissanen et al. 2025 (in a transform's basis); the product of both
+and the probe are ours.
 """
 
-from collections.abc import Callable
+import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,11 +25,13 @@ from torch import Tensor
 from ..degrade import blurred
 from ..denoise import Denoiser
 from ..noise import Noise, gaussian
+from ..operators.base import conjugate_gradient
+from ..schedule import expand
 from ..spectrum import rings
 from .conditioned import Conditioned
 from .measurement import Measurement
 
-__all__ = ["Probed", "probed_covariance"]
+__all__ = ["Probed", "VoxelsAndRings", "probed_covariance"]
 
 STEP = 0.1
 """Length of the finite difference over sigma."""
@@ -41,7 +49,8 @@ class Probed(Conditioned):
 
     Args:
         noise: draws the probes.
-        fwhm: full width at half maximum in voxels of the window that S is averaged over; inf = the same S everywhere.
+        fwhm: full width at half maximum in voxels of the window that S is averaged over where V is white
+            (else wider); inf = the same S everywhere.
         denoiser, measurement, data_std, iterations: as the other conditioned denoisers.
     """
 
@@ -58,38 +67,64 @@ class Probed(Conditioned):
         self.noise, self.fwhm = noise, fwhm
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        x_0, covariance = probed_covariance(
-            self.denoiser, x_t, t, self.noise, self.spread(x_t, t), self.fwhm
-        )
-        return self.corrected(x_0, covariance, covariance)
+        m, most = self.measurement, self.spread(x_t, t)
+        x_0, V = probed_covariance(self.denoiser, x_t, t, self.noise, most, self.fwhm)
+        variance = expand(m.deviations, x_0).to(x_0.real) ** 2
+
+        def normal(u: Tensor) -> Tensor:
+            return V.back(m.adjoint(m.A(V.root(u)), x_0)) + variance * u
+
+        b = V.back(m.adjoint(m.residual(x_0), x_0))
+        return x_0 + V.root(conjugate_gradient(normal, b, iterations=self.iterations))
+
+
+@dataclass(frozen=True)
+class VoxelsAndRings:
+    r"""The covariance $V = L L^H$, $L = S\,\mathcal F^{-1} \operatorname{diag}(\sqrt v)\,\mathcal F$.
+
+    Attributes:
+        s: deviation of each voxel, (B, 1, *S).
+        v: spectrum, (B, 1, *S) on the grid of `torch.fft.fftn`.
+    """
+
+    s: Tensor
+    v: Tensor
+
+    def root(self, u: Tensor) -> Tensor:
+        """L u, (B, C, *S)."""
+        return self.s * self._filtered(u)
+
+    def back(self, x: Tensor) -> Tensor:
+        """L^H x, (B, C, *S)."""
+        return self._filtered(self.s * x)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.root(self.back(x))
+
+    def _filtered(self, x: Tensor) -> Tensor:
+        axes = tuple(range(2, x.ndim))
+        return _like(torch.fft.ifftn(torch.fft.fftn(x, dim=axes) * self.v.sqrt(), dim=axes), x)
 
 
 def probed_covariance(
     denoiser: Denoiser, x_t: Tensor, t: Tensor, noise: Noise, most: Tensor, fwhm: float = 3.5
-) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    r"""The estimate, and $v \mapsto V v$, as this module's text says.
+) -> tuple[Tensor, VoxelsAndRings]:
+    r"""The estimate, and V, as this module's text says.
 
     Args:
         denoiser: of x_t (B, C, *S), real or complex.
         x_t, t: where.
         noise: draws z.
         most: the largest variance that is believed, broadcast over x_t.
-        fwhm: of the window of S in voxels; inf = the same S everywhere.
+        fwhm: of the window of S in voxels, were V white; inf = the same S everywhere.
     """
     alpha, sigma = denoiser.schedule(t, x_t)
     z = noise(x_t)
     step = STEP * sigma
     x_0 = denoiser(x_t, t)
     q = sigma**2 / alpha * (denoiser(x_t + step * z, t) - x_0) / step
-    s = _voxels(z, q, fwhm)
-    s = s.clamp(LEAST * most, most).sqrt()
-    v = _rings(s * z, q / s)
-
-    def covariance(x: Tensor) -> Tensor:
-        axes = tuple(range(2, x.ndim))
-        return s * _like(torch.fft.ifftn(torch.fft.fftn(s * x, dim=axes) * v, dim=axes), x)
-
-    return x_0, covariance
+    s = _voxels(z, q, fwhm).clamp(LEAST * most, most).sqrt()
+    return x_0, VoxelsAndRings(s, _rings(s * z, q / s).clamp_min(LEAST))
 
 
 def _like(x: Tensor, like: Tensor) -> Tensor:
@@ -98,14 +133,24 @@ def _like(x: Tensor, like: Tensor) -> Tensor:
 
 def _voxels(z: Tensor, q: Tensor, fwhm: float) -> Tensor:
     """The variance of each voxel, (B, 1, *S): z q averaged over channels and a window."""
+    if math.isfinite(fwhm):
+        v = _rings(z, q).clamp_min(0).flatten(1)
+        reach = v.shape[1] * v.square().sum(1) / v.sum(1).square().clamp_min(1e-30)
+        windows = (fwhm * reach.clamp_min(1) ** (1 / (z.ndim - 2))).tolist()
+    else:
+        windows = [fwhm] * len(z)
     product, square = (
-        blurred((z.conj() * part).real.mean(1, keepdim=True), fwhm) for part in (q, z)
+        (z.conj() * q).real.mean(1, keepdim=True),
+        z.abs().square().mean(1, keepdim=True),
     )
-    return product / square
+    rows = zip(product.split(1), square.split(1), windows, strict=True)
+    return torch.cat(
+        [blurred(above, width) / blurred(below, width) for above, below, width in rows]
+    )
 
 
 def _rings(z: Tensor, q: Tensor) -> Tensor:
-    """v(f) (B, 1, *S) at least `LEAST`: q = V z averaged over channels and rings."""
+    """v(f) (B, 1, *S): q = V z averaged over channels and rings."""
     axes, size = tuple(range(2, z.ndim)), tuple(z.shape[2:])
     a, b = (torch.fft.fftn(part, dim=axes) for part in (z, q))
     ring = rings(size, RINGS).flatten().to(z.device)
@@ -113,5 +158,5 @@ def _rings(z: Tensor, q: Tensor) -> Tensor:
         part.sum(1).flatten(1).new_zeros(len(z), RINGS).index_add(1, ring, part.sum(1).flatten(1))
         for part in ((a.conj() * b).real, (a.conj() * a).real)
     ]
-    v = (sums[0] / sums[1].clamp_min(1e-30)).clamp_min(LEAST)
+    v = sums[0] / sums[1].clamp_min(1e-30)
     return v[:, ring].reshape(len(z), 1, *size)

@@ -42,7 +42,7 @@ SolverName = Literal[
     "daps",
 ]
 SOLVERS: dict[str, Solver] = {
-    "probed": lambda d, m, n: DDIM(Probed(d, m, n, DATA_STD, iterations=10), n, eta=1.0),
+    "probed": lambda d, m, n: DDIM(Probed(d, m, n, DATA_STD, iterations=30), n, eta=1.0),
     "moment-matching": lambda d, m, n: DDIM(MomentMatching(d, m, DATA_STD, iterations=3), n, eta=1),
     "pigdm": lambda d, m, n: DDIM(PseudoInverse(d, m, DATA_STD, iterations=5), n, eta=1.0),
     "dds": lambda d, m, n: DDIM(Proximal(d, m, DATA_STD, iterations=5), n, eta=0.85),
