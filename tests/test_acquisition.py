@@ -251,7 +251,7 @@ def test_refined_maps_explain_the_whole_of_kspace_far_better_than_those_of_its_c
     true = dataclasses.replace(scanner, acceleration=1.0, noise=0.0).simulate(brain, [1, 2])
 
     def error(refine):
-        found = dataclasses.replace(scanner, refine=refine).simulate(brain, [1, 2])
+        found = dataclasses.replace(scanner, refinements=refine).simulate(brain, [1, 2])
         return relative_error(Fourier(2)(Coils(found.maps)(brain)), true.measurement.y)
 
     assert error(4) < 0.3 * error(0), (error(4), error(0))
@@ -281,7 +281,7 @@ def test_maps_need_not_be_alike_at_opposite_edges(brain):
 @pytest.mark.parametrize("mask", ["gaussian-columns", "poisson-disc"])
 def test_misfit_tells_how_wrong_coil_maps_and_phase_are(brain, mask):
     """Near the deviation of y - A x at the true image, which no method knows; small where A is right."""
-    acquired = MRI(mask, 4.0, noise=1e-3, refine=0).simulate(brain, [1, 2])
+    acquired = MRI(mask, 4.0, noise=1e-3, refinements=0).simulate(brain, [1, 2])
     m = acquired.measurement
     true = residual_std(m.A, brain, m.y)
     told = misfit(m, brain)

@@ -582,3 +582,44 @@ def test_a_scan_is_weighed_by_what_its_model_leaves_unexplained():
     solved = [m.nearest(0 * unknown, torch.tensor(0.1), 20) for m in (believed, found)]
     errors = [float((x - unknown).square().mean()) for x in solved]
     assert errors[1] < errors[0], "to believe the noise alone is to fit the model's error"
+
+
+@pytest.mark.parametrize("solver", ["probed", "moment-matching"])
+def test_what_a_chain_tells_is_nearer_to_the_mean_of_the_posterior_than_its_end(
+    solver, monkeypatch
+):
+    """Exact prior of smooth Gaussian images, a noisy image with holes; the mean in closed form."""
+    size, s = 12, 0.1
+    covariance = 0.04 * _smooth_covariance(size, 4.0)
+    generator = torch.Generator().manual_seed(0)
+    draw = torch.linalg.cholesky(covariance) @ torch.randn(size**2, 1, generator=generator)
+    kept = (torch.rand(1, 1, size, size, generator=generator) < 0.5).float()
+    image = 0.5 + draw.reshape(1, 1, size, size)
+    y = kept * (image + s * torch.randn(image.shape, generator=generator))
+    rows = kept.flatten() > 0
+    gain = covariance[:, rows] @ torch.linalg.inv(
+        covariance[rows][:, rows] + s**2 * torch.eye(int(rows.sum()))
+    )
+    mean = (0.5 + gain @ (y.flatten()[rows] - 0.5)).reshape(image.shape)
+    recipe = dataclasses.replace(ScoreMRI.small(), solver=solver, steps=25, highest=5.0)
+    prior = _Flat(CorrelatedDenoiser(recipe.chain_schedule(), torch.full((144,), 0.5), covariance))
+    monkeypatch.setattr(ScoreMRI, "prior_denoiser", lambda *_: prior)
+    acquired = acquired_by(Mask(kept), y, y, std=s)
+    pairs = [recipe.drawn(None, acquired, [k]) for k in range(6)]
+    ends, told = (torch.stack([pair[k] - mean for pair in pairs]) for k in (0, 1))
+    assert float(told.var(0).mean()) < 0.8 * float(ends.var(0).mean())
+    assert float(told.square().mean()) < 0.85 * float(ends.square().mean())
+
+
+def test_a_solver_without_a_mean_of_its_own_tells_its_sample():
+    recipe = dataclasses.replace(R2D2(), steps=20, solver="paper")
+    y = texture(16)
+    prior = GaussianDenoiser(recipe.chain_schedule(), 0.5, 0.2)
+    x, told = _drawn_by(recipe, prior, acquired_by(Identity(), y, y, std=0.1))
+    assert told is x
+
+
+def _drawn_by(recipe, prior, acquired):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(recipe), "prior_denoiser", lambda *_: prior)
+        return recipe.drawn(None, acquired, [0])

@@ -78,7 +78,7 @@ class MRI:
         real: whether the unknown image is real (else complex).
         demodulated: whether the operator's maps hold the estimated phase. Not for a complex unknown
             whose prior knows phases itself.
-        refine: turns of `refined`; 0 = maps of the calibration region alone.
+        refinements: turns of `refined`; 0 = maps of the calibration region alone.
     """
 
     mask: MaskName = "gaussian-columns"
@@ -89,7 +89,7 @@ class MRI:
     phase: float = 1.0
     real: bool = True
     demodulated: bool = True
-    refine: int = 4
+    refinements: int = 4
 
     @property
     def centre(self) -> int:
@@ -142,7 +142,7 @@ class MRI:
         several = kspace.shape[1] > 1
         maps = torch.cat([self._maps(y, calibration_widths(m, several)) for y, m in rows])
         if several or self.real:
-            maps = refined(maps, kspace, mask, std, self.real, self.refine)
+            maps = refined(maps, kspace, mask, std, self.real, self.refinements)
         axes = kspace.dim() - 2
         operator: LinearOperator = Mask(mask) @ Fourier(axes) @ Coils(maps)
         if self.real:

@@ -99,7 +99,8 @@ def evaluate_reconstruction(
 ) -> dict[str, Any]:
     """Posterior samples of simulated measurements of held-out images, against the images.
 
-    "method": the mean of `recipe.samples` draws (psnr, ssim, nmse), one draw (psnr_sample, ssim_sample),
+    "method": the mean of what the chains of `recipe.samples` draws expect (psnr, ssim, nmse), that of the
+    draws (psnr_mean_of_draws), one draw (psnr_sample, ssim_sample),
     the residual over the noise, and calibration: coverage of 90 % intervals as they are, and after
     the conformal factor of the other half of the patients. "baselines": classical methods of the
     same measurement, their weight chosen on training cases; "baseline": the best of them by PSNR.
@@ -125,21 +126,19 @@ def evaluate_reconstruction(
         for part, acquired, truth in _measured(recipe, held_out, rows, batch):
             names = [held_out.ids[row] for row in part]
             began = time.perf_counter()
-            drawn = torch.stack(
-                [
-                    recipe.reconstruct(
-                        objective, acquired, [derive(asked.seed, n, k) for n in names]
-                    )
-                    for k in range(draws)
-                ]
-            )
+            every = [
+                recipe.drawn(objective, acquired, [derive(asked.seed, n, k) for n in names])
+                for k in range(draws)
+            ]
+            drawn, told = (torch.stack(parts) for parts in zip(*every, strict=True))
+            mean = told.mean(0)
             seconds += time.perf_counter() - began
-            _score(ours, acquired, drawn, truth)
+            _score(ours, acquired, drawn, mean, truth)
             spreads.add(drawn, truth)
             shown = _apart(rivals, acquired)
             for name, image in shown.items():
                 theirs[name].add(**_fidelity(image, truth))
-            panels += _panel(truth, shown, drawn)[: SHOWN - len(panels)]
+            panels += _panel(truth, shown, drawn, mean)[: SHOWN - len(panels)]
             done(rows.index(part[-1]) + 1)
     patients = [held_out.patients[row] for row in rows]
     tables = {name: scores.metrics(patients) for name, scores in theirs.items()}
@@ -165,7 +164,7 @@ def evaluate_reconstruction(
             "network_calls_per_draw": calls.images / max(1, draws * len(rows)),
             "seconds_per_draw": seconds / max(1, draws * len(rows)),
             "baseline": best,
-            "panels": ["truth", *shown, "mean of draws", "one draw", "4 x deviation", "4 x error"],
+            "panels": ["truth", *shown, "mean", "one draw", "4 x deviation", "4 x error"],
             "conformal_factors": spreads.factors,
         },
     }
@@ -257,12 +256,13 @@ def _magnitude(x: Tensor) -> Tensor:
     return (x.abs() if x.is_complex() else x).clamp(0, 1)
 
 
-def _score(scores: Scores, acquired: Acquired, drawn: Tensor, truth: Tensor) -> None:
-    """Metrics of K draws (K, B, 1, *S) of one batch."""
+def _score(scores: Scores, acquired: Acquired, drawn: Tensor, mean: Tensor, truth: Tensor) -> None:
+    """Metrics of K draws (K, B, 1, *S) of one batch, and of what their chains expect, (B, 1, *S)."""
     one = _fidelity(_magnitude(drawn[0]), truth)
     m = acquired.measurement
     scores.add(
-        **_fidelity(_magnitude(drawn.mean(0)), truth),
+        **_fidelity(_magnitude(mean), truth),
+        psnr_mean_of_draws=psnr(_magnitude(drawn.mean(0)), truth, 1.0),
         psnr_sample=one["psnr"],
         ssim_sample=one["ssim"],
         residual=residual_std(m.A, drawn[0], m.y) / m.deviations.clamp_min(1e-12),
@@ -319,10 +319,11 @@ def _share(error: Tensor, width: Tensor) -> float:
     return float((error <= width).double().mean())
 
 
-def _panel(truth: Tensor, others: Mapping[str, Tensor], drawn: Tensor) -> list[list[Tensor]]:
+def _panel(
+    truth: Tensor, others: Mapping[str, Tensor], drawn: Tensor, mean: Tensor
+) -> list[list[Tensor]]:
     """Per case: truth, baselines, mean, one draw, deviation, error; in [0, 1]."""
-    x = _magnitude(drawn)
-    mean = x.mean(0)
+    x, mean = _magnitude(drawn), _magnitude(mean)
     spread = x.std(0) if len(x) > 1 else torch.zeros_like(mean)
     columns = [truth, *others.values(), mean, x[0], 4 * spread, 4 * (mean - truth).abs()]
     return [[column[row].cpu() for column in columns] for row in range(len(truth))]

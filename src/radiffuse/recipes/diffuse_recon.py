@@ -158,10 +158,12 @@ class DiffuseRecon(ComplexPrior):
         row = (before, acquired, following, next_)
         return [side_by_side(row[j], row[j + 1]) for j in range(3)]
 
-    def reconstruct(self, objective: Any, acquired: Acquired, seeds: Sequence[int]) -> Tensor:
+    def drawn(
+        self, objective: Any, acquired: Acquired, seeds: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
         if self.solver != "paper" and self.pair == 2:
             raise UserError("this prior knows pairs of slices; only --set solver=paper can use it")
-        return super().reconstruct(objective, acquired, seeds)
+        return super().drawn(objective, acquired, seeds)
 
     def estimate(
         self, objective: Any, acquired: Acquired, seeds: Sequence[int]

@@ -12,9 +12,10 @@ from torch import Tensor
 from ..acquisition import CT, MRI, Acquired, Acquisition, LowResolution, MaskName, Noisy
 from ..baselines.reconstruction import misfit
 from ..complex_images import Parts, TwoChannels
-from ..denoise import Affine, Denoiser, Padded
+from ..denoise import Affine, Averaging, Denoiser, Padded
 from ..errors import UserError
 from ..inverse import warm_start
+from ..inverse.conditioned import Conditioned
 from ..metrics.consistency import residual_std
 from ..noise import Noise, Seeded, derive
 from ..operators import conjugate_gradient
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     from ..data.dataset import Facts
 
 __all__ = ["Reconstruction"]
+
+TOLD = 0.4
+"""Noise level, of images in [0, 1], from which on a chain's estimates count for the posterior's mean:
+above, a Gaussian is too rough a model of what is known."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class Reconstruction(Continuous):
             "coils",
             "noise",
             "phase",
-            "refine",
+            "refinements",
             "model_error",
         ),
         *("values", "views", "beam", "photons", "absorption", "factor", "noise_law", "solver"),
@@ -76,7 +81,7 @@ class Reconstruction(Continuous):
     """Noise of the measurement where images reach 1 (of MRI: of each part of k-space)."""
     phase: float = 1.0
     """MRI: standard deviation of the simulated smooth phase in radians."""
-    refine: int = 4
+    refinements: int = 4
     """MRI: turns in which image and coil maps are estimated from each other, beginning with maps of the
     calibration region; 0 = those as they are."""
     model_error: float = -1.0
@@ -152,7 +157,7 @@ class Reconstruction(Continuous):
             return MRI(
                 *(self.mask, self.acceleration, self.calibration, self.coils),
                 *(self.noise, self.phase, real, self.values != "channels"),
-                refine=self.refine,
+                refinements=self.refinements,
             )
         if self.measurement == "ct":
             return CT(self.views, self.beam, self.photons, self.absorption)
@@ -211,26 +216,50 @@ class Reconstruction(Continuous):
         Raises:
             UserError: the chain diverged.
         """
-        x = self._walk(objective, acquired, seeds)
+        return self.drawn(objective, acquired, seeds)[0]
+
+    def drawn(
+        self, objective: Any, acquired: Acquired, seeds: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """`reconstruct`, and what its chain says of the posterior's mean.
+
+        That is the mean of the estimates E[x_0 given x_t and y] of the chain's part below `TOLD`
+        (`Averaging`) where the solver is a sampler of such a denoiser; of the others the sample itself.
+
+        Raises:
+            UserError: the chain diverged.
+        """
+        x, expected = self._walk(objective, acquired, seeds)
         if not bool(torch.isfinite(x.abs()).all()):
             raise UserError(f"the chain of {self.paper.id} diverged; take more steps (--steps)")
-        return x
+        return x, expected
 
     def estimate(
         self, objective: Any, acquired: Acquired, seeds: Sequence[int]
     ) -> tuple[Tensor, Batch]:
         """The image of `predict`, and what else the method says of it, (B, 1, *S) in its units."""
-        return self.reconstruct(objective, acquired, seeds), {}
+        x, expected = self.drawn(objective, acquired, seeds)
+        if expected is x:
+            return x, {}
+        return x, {"expected": expected.abs() if x.is_complex() else expected.clamp(min=0)}
 
-    def _walk(self, objective: Any, acquired: Acquired, seeds: Sequence[int]) -> Tensor:
+    def _walk(
+        self, objective: Any, acquired: Acquired, seeds: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
         denoiser = self.prior_denoiser(objective, acquired.first.is_complex())
         noise = Seeded(seeds)
         with torch.no_grad():
             if self.solver == "paper":
-                return self.chain(denoiser, acquired, noise)
+                x = self.chain(denoiser, acquired, noise)
+                return x, x
             times = karras(denoiser.schedule, self.steps, stop=0.0)
             start, times = self.begin(denoiser.schedule, times, acquired.first, noise)
-            return SOLVERS[self.solver](denoiser, acquired.measurement, noise)(start, times)
+            sampler = SOLVERS[self.solver](denoiser, acquired.measurement, noise)
+            if not isinstance(sampler.denoiser, Conditioned):
+                x = sampler(start, times)
+                return x, x
+            sampler.denoiser = told = Averaging(sampler.denoiser, TOLD)
+            return sampler(start, times), told.mean
 
     def predict(self, objective: Any, batch: Batch) -> Batch:
         """A posterior sample of every case.
@@ -241,7 +270,8 @@ class Reconstruction(Continuous):
 
         Returns:
             "image" in [-1, 1] for simulated measurements, "magnitude" in units of the k-space
-            for real ones; "unmeasured": the share of x that the prior says (`unmeasured_part`);
+            for real ones; "expected": the posterior's mean as `drawn` tells it, where the solver does,
+            in [0, 1] or units of the k-space; "unmeasured": the share of x that the prior says (`unmeasured_part`);
             "residual" (B,): the size of y - A x over that of the noise, 1 where noise alone is left.
 
         Raises:

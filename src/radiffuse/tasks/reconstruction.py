@@ -9,7 +9,8 @@ RECONSTRUCTION = Task(
     reads=("image",),
     writes=("image", "unmeasured", "residual"),
     given=("kspace", "image"),
-    raw=("magnitude", "unmeasured", "deviation"),
+    raw=("magnitude", "expected", "unmeasured", "deviation"),
 )
 """Training reads images. Prediction reads k-space, and writes "magnitude" in its units instead of
-"image", or images whose measurement it simulates."""
+"image", or images whose measurement it simulates. Where the solver says it, "expected"
+is what a draw's chain tells of the posterior's mean."""
