@@ -60,7 +60,7 @@ METHODS = {
         name: ("score-mri", {**GENERAL, "solver": name}, ANY)
         for name in ("dps", "daps", "red-diff")
     },
-    "probed": ("score-mri", {**GENERAL, "solver": "probed", "steps": 25}, ANY),
+    "probed": ("score-mri", {**GENERAL, "solver": "probed", "steps": 24}, ANY),
     "pigdm": ("score-mri", {**GENERAL, "solver": "pigdm", "steps": 25}, ANY),
     "moment-matching": ("score-mri", {**GENERAL, "solver": "moment-matching", "steps": 12}, ANY),
     "probed-1000": ("score-mri", {**GENERAL, "solver": "probed", "steps": 500}, MRI + CT),
