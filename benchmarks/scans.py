@@ -50,23 +50,22 @@ def matched(image, truth):
 
 
 def reconstructed(run, kspace, steps, samples):
-    """Draws of one scan, and what they start from."""
+    """Draws of one scan, the mean that their chains tell, and what they start from."""
     fields = {name: getattr(run.recipe, name) for name in ("channels", "size", "data_std")}
     settings = {"solver": "probed", "steps": steps, "highest": 5.0}
     recipe = dataclasses.replace(ScoreMRI.small(), **fields, **settings)
     acquired = recipe.acquire({"kspace": kspace})
     with torch.no_grad():
-        draws = [
-            recipe.reconstruct(run.objective, acquired, [derive(0, k)]) for k in range(samples)
-        ]
-    return torch.stack(draws), acquired
+        pairs = [recipe.drawn(run.objective, acquired, [derive(0, k)]) for k in range(samples)]
+    draws, told = (torch.stack(parts) for parts in zip(*pairs, strict=True))
+    return draws, told.mean(0), acquired
 
 
 def row(run, kspace, truth, arguments):
     """Metrics and picture of one scan."""
-    draws, acquired = reconstructed(run, kspace, arguments.steps, arguments.samples)
+    draws, mean, acquired = reconstructed(run, kspace, arguments.steps, arguments.samples)
     m = acquired.measurement
-    mean, spread = draws.mean(0), draws.std(0)
+    spread = draws.std(0)
     scanner_noise = MRI().read(kspace).measurement.std
     found = {
         "acceleration": float(acquired.acceleration[0]),

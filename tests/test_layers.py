@@ -18,7 +18,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
      "operators", "nn", "losses", "registration_losses", "metrics", "data.image", "config", "options", "processes",
      "interrupt", "label_maps", "tensorfile", "windows", "degrade", "fusion", "spectrum"),
     ("kernels", "denoise", "data", "tasks", "ema", "checkpoint"),
-    ("sample", "objective", "likelihood", "counterfactual", "categorical", "complex_images", "filtered", "residual"),
+    ("sample", "objective", "likelihood", "counterfactual", "categorical", "averaging", "complex_images", "filtered", "residual"),
     ("inverse", "acquisition", "train", "baselines", "batches", "gradients", "health", "player", "progress"),
     ("recipes",),
     ("run", "evaluate", "report", "testing"),

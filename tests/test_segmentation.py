@@ -141,12 +141,17 @@ def fitted(recipe, side=8):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("preset", ["paper", "small"])
-def test_the_ensemble_is_the_mean_of_draws_of_both_modes(preset):
+def two_hundred(preset):
+    """Draws of the two masks by a preset's chain, and the image."""
     kind = SegmentationEnsembles
     recipe = fitted(kind.small() if preset == "small" else kind(timesteps=100, steps=100))
     exact, image = two_modes(recipe, 200)
-    made = recipe.predict(exact, {"image": image, "seed": torch.arange(200)})
+    return recipe.predict(exact, {"image": image, "seed": torch.arange(200)}), image
+
+
+@pytest.mark.parametrize("preset", ["paper", "small"])
+def test_the_ensemble_is_the_mean_of_draws_of_both_modes(preset):
+    made, image = two_hundred(preset)
     ring, inner, outer = image[0] == 0.4, image[0] == 0.8, image[0] == -1
     masks = made["mask"].float()
     wide = masks[:, ring].mean(1)
@@ -166,10 +171,7 @@ def test_the_ensemble_is_the_mean_of_draws_of_both_modes(preset):
 @pytest.mark.parametrize("preset", ["paper", "small"])
 def test_what_chains_expect_is_nearer_to_the_probability_than_their_ends(preset):
     """Of two masks, equally likely: the same mean as that of the draws, and less variance."""
-    kind = SegmentationEnsembles
-    recipe = fitted(kind.small() if preset == "small" else kind(timesteps=100, steps=100))
-    exact, image = two_modes(recipe, 200)
-    made = recipe.predict(exact, {"image": image, "seed": torch.arange(200)})
+    made, image = two_hundred(preset)
     ring = image[0] == 0.4
     ends, expected = (made[key][:, ring].mean(1) for key in ("probability", "expected"))
     assert float(expected.mean()) == pytest.approx(0.5, abs=0.05)

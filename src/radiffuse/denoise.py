@@ -2,11 +2,10 @@ r"""Denoisers: the only question a sampler may ask of a model is $E[x_0 \mid x_t
 
 `Network` turns any network and parametrisation into a denoiser. The others take denoisers and
 return denoisers: `Given` binds conditions, `Guided` extrapolates between two, `Steered` adds the
-gradient of a log-probability, `Clipped` keeps to a range, `Averaging` keeps the mean of what it said,
-`Rescheduled` moves to another schedule, `Tiled` serves images of any size. Complex images: `complex_images`.
+gradient of a log-probability, `Clipped` keeps to a range, `Rescheduled` moves to another schedule,
+`Tiled` serves images of any size. Complex images: `complex_images`.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from copy import copy
@@ -21,7 +20,6 @@ from .windows import tiled
 
 __all__ = [
     "Affine",
-    "Averaging",
     "Clipped",
     "Clock",
     "Denoiser",
@@ -244,38 +242,6 @@ class Clipped(Denoiser):
     def with_variance(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         x_0, w = self.denoiser.with_variance(x_t, t)
         return x_0.clamp(self.low, self.high), w
-
-
-class Averaging(Denoiser):
-    r"""The same denoiser; `mean` is that of all its estimates so far.
-
-    Along a chain that samples, $E[E[x_0 \mid x_t]] = E[x_0]$ at every t, and the inner mean takes out
-    the variance of what is still undecided (Rao-Blackwell): over few chains the mean of the
-    estimates is nearer to the expectation than that of the chains' ends.
-
-    Args:
-        denoiser: the one asked.
-        highest: estimates at a larger sigma / alpha do not count.
-    """
-
-    def __init__(self, denoiser: Denoiser, highest: float = math.inf) -> None:
-        super().__init__()
-        self.denoiser, self.schedule, self.highest = denoiser, denoiser.schedule, highest
-        self.mean, self.calls = torch.zeros(()), 0
-
-    def _seen(self, x_0: Tensor, t: Tensor) -> Tensor:
-        if bool((self.schedule.sigma(t) > self.highest * self.schedule.alpha(t)).any()):
-            return x_0
-        self.calls += 1
-        self.mean = self.mean.to(x_0) + (x_0 - self.mean.to(x_0)) / self.calls
-        return x_0
-
-    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        return self._seen(self.denoiser(x_t, t), t)
-
-    def with_variance(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        x_0, w = self.denoiser.with_variance(x_t, t)
-        return self._seen(x_0, t), w
 
 
 class Rescheduled(Denoiser):

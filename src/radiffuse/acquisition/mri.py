@@ -141,7 +141,7 @@ class MRI:
         rows = zip(kspace.split(1), mask.split(1), strict=True)
         several = kspace.shape[1] > 1
         maps = torch.cat([self._maps(y, calibration_widths(m, several)) for y, m in rows])
-        if several or self.real:
+        if several or self.real:  # the phase of a complex image of one coil is its own
             maps = refined(maps, kspace, mask, std, self.real, self.refinements)
         axes = kspace.dim() - 2
         operator: LinearOperator = Mask(mask) @ Fourier(axes) @ Coils(maps)

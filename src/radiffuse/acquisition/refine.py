@@ -5,7 +5,10 @@ import math
 import torch
 from torch import Tensor
 
-from ..operators import Coils, Fourier, LinearOperator, Mask, RealPart, conjugate_gradient
+from ..baselines.reconstruction import RIDGE, cg_sense
+from ..inverse import Measurement
+from ..operators import Coils, Fourier, Mask, conjugate_gradient
+from ..operators.coils import root_sum_of_squares
 
 __all__ = ["SmoothMaps", "refined"]
 
@@ -13,8 +16,6 @@ BAND, DECAY = 3.0, 3
 r"""Amplitude of the maps at f cycles a field of view: $(1 + f^2 / \mathrm{BAND}^2)^{-\mathrm{DECAY}}$."""
 WIDER = 1.25
 """Maps are periodic in a field so much wider, as they need not be in that of the image."""
-RIDGE = 1e-2
-"""Weight of the image's square against the misfit."""
 
 
 def _amplitude(size: tuple[int, ...]) -> Tensor:
@@ -59,7 +60,7 @@ class SmoothMaps:
             normal, self._back(image, self._kspace), self._waves, iterations=iterations
         )
         maps = self._fields(self._waves)
-        return maps / maps.abs().square().sum(1, keepdim=True).sqrt().clamp_min(1e-12)
+        return maps / root_sum_of_squares(maps).clamp_min(1e-12)
 
     def _fields(self, waves: Tensor) -> Tensor:
         return torch.fft.ifftn(self._root * waves, dim=self._axes, norm="ortho")[self._inside]
@@ -77,7 +78,7 @@ def refined(
     r"""Maps that explain all of a scan's k-space, from maps that come of its centre.
 
     Image and maps are estimated in turns from each other, as in JSENSE (Ying & Sheng 2007): x by
-    regularised SENSE, $\arg\min_x \|M F c x - y\|^2 + w \|x\|^2$, then c by `SmoothMaps`. Ten steps
+    `cg_sense`, $\arg\min_x \|M F c x - y\|^2 + w \|x\|^2$, then c by `SmoothMaps`. Ten steps
     of conjugate gradients an image: more would fit what wrong maps do.
 
     Args:
@@ -88,15 +89,10 @@ def refined(
         real: whether x is; the maps then hold its phase.
         rounds: turns; 0 leaves the maps as they are.
     """
-    axes = kspace.dim() - 2
     found, x = SmoothMaps(kspace, mask, std), None
+    like = kspace.real[:, :1] if real else kspace[:, :1]
     for _ in range(rounds):
-        A: LinearOperator = Mask(mask) @ Fourier(axes) @ Coils(maps)
-        A = A @ RealPart() if real else A
-
-        def normal(v: Tensor, A: LinearOperator = A) -> Tensor:
-            return A.gram(v) + RIDGE * v
-
-        x = conjugate_gradient(normal, A.adjoint(kspace), x, iterations=10)
+        A = Mask(mask) @ Fourier(kspace.dim() - 2) @ Coils(maps)
+        x = cg_sense(Measurement(kspace, A, std), like, RIDGE, iterations=10, start=x)
         maps = found(x)
     return maps

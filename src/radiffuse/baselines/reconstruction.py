@@ -70,6 +70,7 @@ def cg_sense(
     weight: float,
     iterations: int = 100,
     tolerance: float = 1e-5,
+    start: Tensor | None = None,
 ) -> Tensor:
     r"""Iterative SENSE: $\min_x \|Ax-y\|^2 + w\|x\|^2$ by conjugate gradients (Pruessmann et al. 2001).
 
@@ -79,11 +80,12 @@ def cg_sense(
         weight: w, in units of $\|A\|^2$ (1 for normalised coil maps); 0 leaves the least squares.
         iterations: at most that many.
         tolerance: a case stops where the normal equations hold to this share of $\|A^H y\|$.
+        start: x to begin with; zero if None.
     """
     A = OfImages(measurement, like)
     b = A.adjoint(measurement.y).to(like)
     return conjugate_gradient(
-        lambda x: A.gram(x) + weight * x, b, iterations=iterations, tolerance=tolerance
+        lambda x: A.gram(x) + weight * x, b, start, iterations=iterations, tolerance=tolerance
     )
 
 

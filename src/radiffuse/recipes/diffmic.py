@@ -22,7 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..denoise import Averaging, Denoiser, Given, Network
+from ..averaging import Averaging
+from ..denoise import Denoiser, Given, Network
 from ..errors import UserError
 from ..losses import discrete_times
 from ..nn.dual import DualPrior, window_sides

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from ..acquisition import CT, MRI, Acquired, Acquisition, LowResolution, MaskName, Noisy
+from ..averaging import Averaging
 from ..baselines.reconstruction import misfit
 from ..complex_images import Parts, TwoChannels
-from ..denoise import Affine, Averaging, Denoiser, Padded
+from ..denoise import Affine, Denoiser, Padded
 from ..errors import UserError
 from ..inverse import warm_start
 from ..inverse.conditioned import Conditioned

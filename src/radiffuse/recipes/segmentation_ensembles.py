@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from torch import Tensor
 
+from ..averaging import Averaging
 from ..baselines.segmentation import segmentation_loss
 from ..categorical import Categorical, Guessed
-from ..denoise import Averaging, Clipped, Denoiser, Network
+from ..denoise import Clipped, Denoiser, Network
 from ..errors import UserError
 from ..label_maps import encode, likeliest, probabilities
 from ..losses import Times, Weight, discrete_times, log_normal
