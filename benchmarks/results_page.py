@@ -376,11 +376,14 @@ def lesions(record, name):
     return [*lines, ""]
 
 
-def scans(record):
+def scans(record, name):
+    complex_values = "values parts" in record["command"]
+    unknown = "complex (the prior on both parts)" if complex_values else "real"
     lines = [
-        "### Real k-space",
+        f"### Real k-space, {name}",
         "",
-        f"Prior of other anatomy and scanners: `{record['prior']['trained_by']}`. `{record['command']}`. "
+        f"Prior of other anatomy or scanners: `{record['prior']['trained_by']}`; the unknown image is "
+        f"{unknown}. `{record['command']}`. "
         "Head: fully sampled, undersampled here, against the root of the sum of squares of the full "
         "scan, after the scale that fits best; weights of classical methods chosen on the truth itself, "
         "in their favour. Brain: undersampled at the scanner, there is no truth.",
@@ -388,16 +391,33 @@ def scans(record):
         "| | R | residual / noise | zero-filled | L1-wavelet | TV | mean of draws | one draw |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for name, row in record["scans"].items():
+    for scan, row in record["scans"].items():
         methods = ("zero-filled", "l1_wavelet", "total_variation", "mean", "one draw")
         cells = [
             f"{row[who]['psnr']:.1f} dB, {row[who]['ssim']:.3f}" if who in row else ""
             for who in methods
         ]
         lines.append(
-            f"| {name} | {row['acceleration']:.1f} | {row['residual_over_noise']:.2f} | "
+            f"| {scan} | {row['acceleration']:.1f} | {row['residual_over_noise']:.2f} | "
             f"{' | '.join(cells)} |"
         )
+    return [*lines, ""]
+
+
+def reference(record, name):
+    """PSNR of blurred noisy images against the blurred reference."""
+    found = record["psnr_by_fwhm"]
+    lines = [
+        f"### What the reference of {name} allows",
+        "",
+        f"`{record['command']}`: PSNR of noisy images against their reference after both are blurred, "
+        f"{record['n']} held-out images. White noise of one pixel falls as the width of the blur; what "
+        "stays is a reference that is brighter or lies elsewhere, which nothing in the noisy image tells.",
+        "",
+        f"| width in pixels | {' | '.join(found)} |",
+        "|---" * (len(found) + 1) + "|",
+        f"| PSNR | {' | '.join(short(metric) for metric in found.values())} |",
+    ]
     return [*lines, ""]
 
 
@@ -452,6 +472,9 @@ def applications(found):
         lines += [f"## {title}", ""] if records else []
         for name, record in records:
             lines += comparison(record, name, task)
+        if task == "denoising":
+            for name, record in of_task(found, "reference"):
+                lines += reference(record, name)
         if task == "anomaly":
             for name, record in of_task(found, "lesions"):
                 lines += lesions(record, name)
@@ -485,8 +508,8 @@ def main():
     starts = of_task(found, "starting-point")
     lines += section("What a denoiser starts from", starts, starting_point)
     lines += section("Reconstruction", of_task(found, "reconstruction"), reconstruction)
-    if "scans" in found:
-        lines += scans(found["scans"])
+    for name, record in of_task(found, "scans"):
+        lines += scans(record, name)
     lines += applications(found)
     sections = {
         "peers_step": peers,

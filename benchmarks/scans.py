@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import torch
+from recorded import RESULTS
 
 from radiffuse.acquisition import MASKS, MRI
 from radiffuse.baselines.compressed import l1_wavelet, total_variation
@@ -28,7 +29,6 @@ from radiffuse.recipes.score_mri import ScoreMRI
 from radiffuse.report.pictures import write_grid
 from radiffuse.run import command_line, environment, open_run
 
-HERE = Path(__file__).resolve().parent
 MASKED = (("gaussian-columns", 4.0, 20), ("poisson-disc", 8.0, 20))
 WEIGHTS = (1e-4, 1e-3, 4e-3, 1.6e-2, 6.4e-2)
 
@@ -49,10 +49,10 @@ def matched(image, truth):
     return x * (x * truth).sum() / (x * x).sum()
 
 
-def reconstructed(run, kspace, steps, samples):
+def reconstructed(run, kspace, values, steps, samples):
     """Draws of one scan, the mean that their chains tell, and what they start from."""
     fields = {name: getattr(run.recipe, name) for name in ("channels", "size", "data_std")}
-    settings = {"solver": "probed", "steps": steps, "highest": 5.0}
+    settings = {"solver": "probed", "steps": steps, "highest": 5.0, "values": values}
     recipe = dataclasses.replace(ScoreMRI.small(), **fields, **settings)
     acquired = recipe.acquire({"kspace": kspace})
     with torch.no_grad():
@@ -63,7 +63,9 @@ def reconstructed(run, kspace, steps, samples):
 
 def row(run, kspace, truth, arguments):
     """Metrics and picture of one scan."""
-    draws, mean, acquired = reconstructed(run, kspace, arguments.steps, arguments.samples)
+    draws, mean, acquired = reconstructed(
+        run, kspace, arguments.values, arguments.steps, arguments.samples
+    )
     m = acquired.measurement
     spread = draws.std(0)
     scanner_noise = MRI().read(kspace).measurement.std
@@ -101,11 +103,12 @@ def main():
     parser.add_argument("run", type=Path)
     parser.add_argument("--full", type=Path)
     parser.add_argument("--undersampled", type=Path)
+    parser.add_argument("--values", choices=("real", "parts"), default="parts")
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--pictures", type=Path, default=Path("runs/scans"))
-    parser.add_argument("--json", type=Path, default=HERE / "results" / "scans.json")
     arguments = parser.parse_args()
+    out = RESULTS / f"scans-{arguments.run.name}-{arguments.values}.json"
     run = open_run(arguments.run)
     results = {"scans": {}}
     scans = []
@@ -125,7 +128,7 @@ def main():
         about = {"trained_by": run.manifest["command"], "sha256": run.model_sha256}
         command = command_line(sys.argv).removeprefix("radiffuse ")
         made = {"command": command, "prior": about, "environment": environment()}
-        write_json(arguments.json, {**results, **made})
+        write_json(out, {**results, **made})
 
 
 if __name__ == "__main__":
