@@ -83,7 +83,7 @@ class ComplexPrior(Reconstruction):
     such a prior believes of phases is our model, not a scanner's.
     """
 
-    values: Literal["real", "parts", "channels"] = "channels"
+    values: Literal["auto", "real", "parts", "channels"] = "channels"
 
     def fitted(self, facts: "Facts") -> Self:
         filled = super().fitted(facts)
@@ -124,12 +124,12 @@ class ComplexPrior(Reconstruction):
         parts = (self.times(network.schedule), self.weight(), self.label_drop)
         return ComplexDenoising(network, *parts, self.slices)
 
-    def acquisition(self) -> Acquisition:
+    def acquisition(self, measured: bool = False) -> Acquisition:
         if self.measurement != "mri" and self.values == "channels":
             raise UserError(
                 f"{self.paper.id} knows complex images; --set measurement=mri, not {self.measurement}"
             )
-        return super().acquisition()
+        return super().acquisition(measured)
 
     def acquire(self, batch: Batch) -> Acquired:
         """As `Reconstruction.acquire`; images of two channels are complex and keep their phase."""

@@ -89,10 +89,11 @@ class Reconstruction(Continuous):
     """MRI: what coil maps and phase estimated from few lines get wrong, as noise; adds to its
     variance where a method weighs the measurement against the prior. Negative = estimated for every
     scan from what a plain reconstruction leaves of it (`misfit`)."""
-    values: Literal["real", "parts", "channels"] = "real"
-    """MRI: the unknown is real (its phase estimated from the calibration region and held by the coil
-    maps), or complex, the prior applied to real and imaginary part separately, or (a prior trained
-    on complex images, which knows phases itself) to both as its channels."""
+    values: Literal["auto", "real", "parts", "channels"] = "auto"
+    """MRI: the unknown is real (its phase estimated with the coil maps and held by them), or complex, the
+    prior applied to real and imaginary part separately ("parts"), or (a prior trained on complex
+    images, which knows phases itself) to both as its channels. auto: real of simulations, whose phase
+    is smooth; parts of measured k-space, whose phase need not be."""
     views: int = 20
     """CT: number of views."""
     beam: Literal["parallel", "fan"] = "parallel"
@@ -151,10 +152,10 @@ class Reconstruction(Continuous):
         start = self.warm or float(times[0])
         return warm_start(schedule, first, times, start, noise)
 
-    def acquisition(self) -> Acquisition:
-        """The scanner that the fields describe."""
+    def acquisition(self, measured: bool = False) -> Acquisition:
+        """The scanner that the fields describe; `measured`: it is not simulated."""
         if self.measurement == "mri":
-            real = self.values == "real"
+            real = self.values == "real" or (self.values == "auto" and not measured)
             return MRI(
                 *(self.mask, self.acceleration, self.calibration, self.coils),
                 *(self.noise, self.phase, real, self.values != "channels"),
@@ -172,7 +173,7 @@ class Reconstruction(Continuous):
         Raises:
             UserError: a measurement that cannot be, or k-space for a method of something else.
         """
-        scanner = self.acquisition()
+        scanner = self.acquisition("kspace" in batch)
         if "kspace" not in batch:
             images = batch["image"]
             acquired = scanner.simulate((images + 1) / 2, content_seeds(images))
@@ -207,9 +208,9 @@ class Reconstruction(Continuous):
                 f"a prior of {self.channels} channels cannot serve values={self.values}: one trained on "
                 "grey images takes --set values=parts, one on complex images --set values=channels"
             )
-        if self.values == "parts":
-            return Parts(Affine(padded, self.chain_schedule()))
-        return TwoChannels(Affine(padded, self.chain_schedule(), factor=1.0, offset=0.0))
+        if self.values == "channels":
+            return TwoChannels(Affine(padded, self.chain_schedule(), factor=1.0, offset=0.0))
+        return Parts(Affine(padded, self.chain_schedule()))
 
     def reconstruct(self, objective: Any, acquired: Acquired, seeds: Sequence[int]) -> Tensor:
         """One posterior sample a case, in [0, 1], real or complex.

@@ -39,7 +39,7 @@ class ScoreMRI(Reconstruction):
         *("combine", "every", "ratio"),
     )
 
-    values: Literal["real", "parts"] = "parts"
+    values: Literal["auto", "real", "parts"] = "parts"
     steps: int = 2000
     stop: float = 1e-5
     combine: Literal["sense", "coils", "hybrid"] = "hybrid"
@@ -87,7 +87,7 @@ class ScoreMRI(Reconstruction):
     @classmethod
     def small(cls) -> Self:
         values = {**SMALL, **LOG_NORMAL, "filtered": True, "stop": 0.0, "steps": 100}
-        return cls(**values, combine="sense", values="real", lowest=0.005, highest=10.0)
+        return cls(**values, combine="sense", values="auto", lowest=0.005, highest=10.0)
 
     @classmethod
     def tiny(cls) -> Self:
