@@ -7,7 +7,7 @@ taken. Compressed sensing (total variation, L1 of wavelets) is in `compressed`.
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -17,6 +17,7 @@ from ..errors import UserError
 from ..inverse import Measurement
 from ..metrics.consistency import residual_std
 from ..metrics.fidelity import nmse
+from ..noise import Seeded
 from ..operators import Identity, KSpaceCrop, LinearOperator, Mask, Radon, conjugate_gradient, fbp
 from ..operators.base import factors
 from ..operators.tomography import Window, ramp
@@ -89,20 +90,25 @@ def cg_sense(
     )
 
 
-RIDGE, EXPLAINED = 1e-2, 1.25
-"""Of `misfit`; with coil maps of simulated scans (R 4 and 8, lines and points) the estimate is 0.8 to
-1.2 times the deviation of A x - y at the true image."""
+RIDGE = 1e-2
+"""Weight of the plain reconstruction of `misfit`."""
 
 
 def misfit(measurement: Measurement, like: Tensor) -> Tensor:
-    """How far y is from all that A explains, as the deviation of white noise, (B,).
+    r"""How far y is from all that A explains, as the deviation of white noise, (B,).
 
-    `residual_std` of a lightly regularised `cg_sense`, times 1.25 for what that fits of it. Wrong coil
-    maps or a wrong phase leave several times the noise, right ones less than the noise: take the
-    larger of the two.
+    `residual_std` of a lightly regularised `cg_sense`, over what the same leaves of white noise of
+    deviation 1: of noise the reconstruction fits a share too. Near the deviation of A x - y at the true
+    image: the noise where coil maps and phase are right, several times as much where they are wrong.
     """
-    x = cg_sense(measurement, like, RIDGE, iterations=30)
-    return EXPLAINED * residual_std(measurement.A, x, measurement.y)
+
+    def left(y: Tensor) -> Tensor:
+        x = cg_sense(replace(measurement, y=y), like, RIDGE, iterations=30)
+        return residual_std(measurement.A, x, y)
+
+    y = measurement.y
+    white = Seeded([0] * len(y))(y) * (y != 0)
+    return left(y) / left(white)
 
 
 def filtered_back_projection(
