@@ -155,11 +155,13 @@ class Reconstruction(Continuous):
     def acquisition(self, measured: bool = False) -> Acquisition:
         """The scanner that the fields describe; `measured`: it is not simulated."""
         if self.measurement == "mri":
+            grey = self.values != "channels"
             real = self.values == "real" or (self.values == "auto" and not measured)
             return MRI(
                 *(self.mask, self.acceleration, self.calibration, self.coils),
-                *(self.noise, self.phase, real, self.values != "channels"),
+                *(self.noise, self.phase, real, grey),
                 refinements=self.refinements,
+                deviation=self.data_std / 2 if grey else 0.0,
             )
         if self.measurement == "ct":
             return CT(self.views, self.beam, self.photons, self.absorption)
