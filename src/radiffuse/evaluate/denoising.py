@@ -88,19 +88,12 @@ def evaluate_denoising(
     )
     tuned, strengths = _tuned(recipe, objective, pairs, asked.seed)
     regions = [homogeneous_regions(x, 9 if x.ndim < 4 else 5) for x in parts["clean"]]
+    denoisers = Denoisers(recipe, tuned, objective, weight, network)
     levels: dict[str, Any] = {}
     shown: list[Tensor] = []
     main = _main_level(recipe, parts)
     for level in _levels(recipe, parts, held_out, asked.seed):
-        told = {**parts, "noisy": level.noisy}
-        made = {"method": draw(recipe, objective, told, held_out, asked.seed, asked.batch)}
-        if tuned.strength != recipe.strength:
-            made["tuned"] = draw(tuned, objective, told, held_out, asked.seed, asked.batch)
-        smooth = means(level.noisy, weight, recipe.slices_of(level.noisy))
-        made["non-local means"] = _alone(smooth)
-        if network is not None:
-            made["blind-spot network"] = _alone(network.predict(level.noisy))
-        made["noisy"] = _alone(level.noisy)
+        made = denoisers({**parts, "noisy": level.noisy}, held_out, asked)
         levels[level.name] = {
             name: measure(several, parts["clean"], regions, held_out)
             for name, several in made.items()
@@ -147,6 +140,30 @@ class Drawn:
 
 def _alone(x: Tensor) -> Drawn:
     return Drawn(x.clamp(-1, 1), torch.zeros_like(x))
+
+
+@dataclass(frozen=True)
+class Denoisers:
+    """All that is compared: a method, the same with its strength tuned, and what has no clean images."""
+
+    recipe: Any
+    tuned: Any
+    objective: Any
+    weight: float
+    network: BlindSpot | None
+
+    def __call__(self, parts: Mapping[str, Tensor], cases: Cases, asked: Asked) -> dict[str, Drawn]:
+        """What each makes of `parts["noisy"]`, and the noisy images themselves."""
+        given = (self.objective, parts, cases, asked.seed, asked.batch)
+        made = {"method": draw(self.recipe, *given)}
+        if self.tuned.strength != self.recipe.strength:
+            made["tuned"] = draw(self.tuned, *given)
+        y = parts["noisy"]
+        made["non-local means"] = _alone(means(y, self.weight, self.recipe.slices_of(y)))
+        if self.network is not None:
+            made["blind-spot network"] = _alone(self.network.predict(y))
+        made["noisy"] = _alone(y)
+        return made
 
 
 def _samples(recipe: Any) -> int:
