@@ -383,10 +383,12 @@ def scans(record, name):
         f"### Real k-space, {name}",
         "",
         f"Prior of other anatomy or scanners: `{record['prior']['trained_by']}`; the unknown image is "
-        f"{unknown}. `{record['command']}`. "
+        f"{unknown}, its contrast {record['contrast']:g} of that of the prior's images. "
+        f"`{record['command']}`. "
         "Head: fully sampled, undersampled here, against the root of the sum of squares of the full "
         "scan, after the scale that fits best; weights of classical methods chosen on the truth itself, "
-        "in their favour. Brain: undersampled at the scanner, there is no truth.",
+        "in their favour. PSNR (inside the head alone, as the reference's air is noise), SSIM. Brain: "
+        "undersampled at the scanner, there is no truth.",
         "",
         "| | R | residual / noise | zero-filled | L1-wavelet | TV | mean of draws | one draw |",
         "|---|---|---|---|---|---|---|---|",
@@ -394,7 +396,9 @@ def scans(record, name):
     for scan, row in record["scans"].items():
         methods = ("zero-filled", "l1_wavelet", "total_variation", "mean", "one draw")
         cells = [
-            f"{row[who]['psnr']:.1f} dB, {row[who]['ssim']:.3f}" if who in row else ""
+            f"{row[who]['psnr']:.1f} ({row[who]['psnr_inside']:.1f}), {row[who]['ssim']:.3f}"
+            if who in row
+            else ""
             for who in methods
         ]
         lines.append(

@@ -3,7 +3,8 @@
     python benchmarks/scans.py runs/acdc-sde --full head.h5 --undersampled brain.h5
 
 A fully sampled scan is undersampled here and compared with its own full reconstruction, scaled to a
-span of 1 by its 99.9 % quantile; a scan that was undersampled at the scanner has no truth. Every row
+span of 1 by its 99.9 % quantile, over the whole field and inside the head alone, as the reference's air
+is the sum of squares of noise; a scan that was undersampled at the scanner has no truth. Every row
 of the picture: the full reconstruction (where there is one), zero-filled, L1-wavelet, mean of the
 draws, 4 x their deviation.
 """
@@ -19,6 +20,7 @@ from recorded import RESULTS
 from radiffuse.acquisition import MASKS, MRI
 from radiffuse.baselines.compressed import l1_wavelet, total_variation
 from radiffuse.data.dataset import open_cases
+from radiffuse.degrade import blurred
 from radiffuse.files import write_json
 from radiffuse.metrics.consistency import residual_std
 from radiffuse.metrics.fidelity import nmse, psnr, ssim
@@ -49,33 +51,37 @@ def matched(image, truth):
     return x * (x * truth).sum() / (x * x).sum()
 
 
-def reconstructed(run, kspace, values, steps, samples):
+def reconstructed(run, kspace, arguments):
     """Draws of one scan, the mean that their chains tell, and what they start from."""
     fields = {name: getattr(run.recipe, name) for name in ("channels", "size", "data_std")}
-    settings = {"solver": "probed", "steps": steps, "highest": 5.0, "values": values}
+    settings = {"solver": "probed", "steps": arguments.steps, "highest": 5.0}
+    settings |= {"values": arguments.values, "contrast": arguments.contrast}
     recipe = dataclasses.replace(ScoreMRI.small(), **fields, **settings)
     acquired = recipe.acquire({"kspace": kspace})
     with torch.no_grad():
-        pairs = [recipe.drawn(run.objective, acquired, [derive(0, k)]) for k in range(samples)]
+        pairs = [
+            recipe.drawn(run.objective, acquired, [derive(0, k)]) for k in range(arguments.samples)
+        ]
     draws, told = (torch.stack(parts) for parts in zip(*pairs, strict=True))
     return draws, told.mean(0), acquired
 
 
 def row(run, kspace, truth, arguments):
     """Metrics and picture of one scan."""
-    draws, mean, acquired = reconstructed(
-        run, kspace, arguments.values, arguments.steps, arguments.samples
-    )
+    draws, mean, acquired = reconstructed(run, kspace, arguments)
     m = acquired.measurement
     spread = draws.std(0)
-    scanner_noise = MRI().read(kspace).measurement.std
+    plain = MRI().read(kspace)
+    scanner_noise = float(plain.measurement.std) * float(plain.scale)
+    residual = float(residual_std(m.A, draws[0], m.y)[0]) * float(acquired.scale)
     found = {
         "acceleration": float(acquired.acceleration[0]),
-        "residual_over_noise": float(residual_std(m.A, draws[0], m.y)[0]) / scanner_noise,
+        "residual_over_noise": residual / scanner_noise,
         "mean_deviation": float(spread.mean()),
     }
     tiles = {"zero-filled": acquired.first, "mean": mean}
     if truth is not None:
+        inside = blurred(truth, 12.0) > 0.06
         weighted = {}
         for name, method in (("l1_wavelet", l1_wavelet), ("total_variation", total_variation)):
             tried = {w: method(m, acquired.first, w, tolerance=1e-3) for w in WEIGHTS}
@@ -87,6 +93,7 @@ def row(run, kspace, truth, arguments):
             x = matched(image, truth)
             values = {
                 "psnr": psnr(x, truth, 1.0),
+                "psnr_inside": psnr(*(part[inside][None] for part in (x, truth)), 1.0),
                 "ssim": ssim(x, truth, 1.0),
                 "nmse": nmse(x, truth),
             }
@@ -104,13 +111,16 @@ def main():
     parser.add_argument("--full", type=Path)
     parser.add_argument("--undersampled", type=Path)
     parser.add_argument("--values", choices=("real", "parts"), default="parts")
+    parser.add_argument(
+        "--contrast", type=float, default=1.0, help="over that of the prior's images"
+    )
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--pictures", type=Path, default=Path("runs/scans"))
     arguments = parser.parse_args()
-    out = RESULTS / f"scans-{arguments.run.name}-{arguments.values}.json"
+    out = RESULTS / f"scans-{arguments.run.name}-{arguments.values}-{arguments.contrast:g}.json"
     run = open_run(arguments.run)
-    results = {"scans": {}}
+    results = {"contrast": arguments.contrast, "scans": {}}
     scans = []
     if arguments.full:
         kspace = kspace_of(arguments.full)

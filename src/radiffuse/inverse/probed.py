@@ -82,9 +82,12 @@ class Probed(Conditioned):
 class VoxelsAndRings:
     r"""The covariance $V = L L^H$, $L = S\,\mathcal F^{-1} \operatorname{diag}(\sqrt v)\,\mathcal F$.
 
+    Of complex images real and imaginary parts have each their own: the rows of s and v are those of all
+    real parts, then those of all imaginary ones.
+
     Attributes:
-        s: deviation of each voxel, (B, 1, *S).
-        v: spectrum, (B, 1, *S) on the grid of `torch.fft.fftn`.
+        s: deviation of each voxel, (B, 1, *S), or (2 B, 1, *S) of complex images.
+        v: spectrum, of the same shape, on the grid of `torch.fft.fftn`.
     """
 
     s: Tensor
@@ -92,18 +95,18 @@ class VoxelsAndRings:
 
     def root(self, u: Tensor) -> Tensor:
         """L u, (B, C, *S)."""
-        return self.s * self._filtered(u)
+        return _joined(self.s * self._filtered(_parts(u)), u)
 
     def back(self, x: Tensor) -> Tensor:
         """L^H x, (B, C, *S)."""
-        return self._filtered(self.s * x)
+        return _joined(self._filtered(self.s * _parts(x)), x)
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.root(self.back(x))
 
     def _filtered(self, x: Tensor) -> Tensor:
         axes = tuple(range(2, x.ndim))
-        return _like(torch.fft.ifftn(torch.fft.fftn(x, dim=axes) * self.v.sqrt(), dim=axes), x)
+        return torch.fft.ifftn(torch.fft.fftn(x, dim=axes) * self.v.sqrt(), dim=axes).real
 
 
 def probed_covariance(
@@ -122,13 +125,21 @@ def probed_covariance(
     z = noise(x_t)
     step = STEP * sigma
     x_0 = denoiser(x_t, t)
-    q = sigma**2 / alpha * (denoiser(x_t + step * z, t) - x_0) / step
+    q = _parts(sigma**2 / alpha * (denoiser(x_t + step * z, t) - x_0) / step)
+    z = _parts(z)
+    most = torch.cat([most] * (len(z) // len(x_t))) if most.ndim and len(most) > 1 else most
     s = _voxels(z, q, fwhm).clamp(LEAST * most, most).sqrt()
     return x_0, VoxelsAndRings(s, _rings(s * z, q / s).clamp_min(LEAST))
 
 
-def _like(x: Tensor, like: Tensor) -> Tensor:
-    return x if like.is_complex() else x.real
+def _parts(x: Tensor) -> Tensor:
+    """Real and imaginary parts as cases of their own, (2 B, *); real x as they are."""
+    return torch.cat([x.real, x.imag]) if x.is_complex() else x
+
+
+def _joined(x: Tensor, like: Tensor) -> Tensor:
+    """The inverse of `_parts`, complex where `like` is."""
+    return torch.complex(*x.chunk(2)) if like.is_complex() else x
 
 
 def _voxels(z: Tensor, q: Tensor, fwhm: float) -> Tensor:
@@ -139,10 +150,7 @@ def _voxels(z: Tensor, q: Tensor, fwhm: float) -> Tensor:
         windows = (fwhm * reach.clamp_min(1) ** (1 / (z.ndim - 2))).tolist()
     else:
         windows = [fwhm] * len(z)
-    product, square = (
-        (z.conj() * q).real.mean(1, keepdim=True),
-        z.abs().square().mean(1, keepdim=True),
-    )
+    product, square = (part.mean(1, keepdim=True) for part in (z * q, z.square()))
     rows = zip(product.split(1), square.split(1), windows, strict=True)
     return torch.cat(
         [blurred(above, width) / blurred(below, width) for above, below, width in rows]
