@@ -33,7 +33,7 @@ COLUMNS = {
     ),
     "classification": ("accuracy", "balanced_accuracy", "f1", "auroc", "ece"),
     "translation": (
-        *("psnr", "ssim", "ms_ssim_to_target", "psnr_single", "fid", "kid", "shift"),
+        *("psnr", "ssim", "ms_ssim_to_target", "psnr_single", "detail", "fid", "kid", "shift"),
         *("deviation_correlation", "lesion_contrast", "lesion_contrast_error"),
     ),
     "denoising": ("psnr", "ssim", "cnr", "enl", "deviation_correlation"),

@@ -14,7 +14,7 @@ from radiffuse.data.dataset import open_cases
 from radiffuse.denoise import Denoiser
 from radiffuse.evaluate.translation import _alignment
 from radiffuse.metrics.estimate import Sums
-from radiffuse.metrics.translation import correlation, lesion_contrast, shift
+from radiffuse.metrics.translation import correlation, detail, lesion_contrast, shift
 from radiffuse.nn.critic import PatchCritic
 from radiffuse.noise import Seeded
 from radiffuse.options import TrainOptions
@@ -173,6 +173,16 @@ def test_a_shifted_output_is_detected(axes):
     assert not record["aligned"] and "2.2 voxels" in record["warning"]
     assert _alignment(image, image) == {"median_shift_voxels": 0.0, "aligned": True}
     assert float(shift(torch.zeros_like(image), image).max()) == 0
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_detail_tells_a_draw_from_a_mean(axes):
+    draws = torch.randn(4, 1, *[16] * axes, generator=torch.Generator().manual_seed(0))
+    real, other = draws[:1] + 3, draws[1:2]
+    assert float(detail(other, real)) == pytest.approx(1, abs=0.1)
+    assert float(detail(draws.mean(0, keepdim=True), real)) == pytest.approx(0.5, abs=0.1)
+    ramp = torch.linspace(-1, 1, 16).expand(1, 1, *[16] * axes)
+    assert float(detail(ramp, real)) < 0.15, "coarse structure hardly counts"
 
 
 def test_deviation_correlation_and_lesion_contrast():

@@ -18,7 +18,7 @@ from ..metrics.diversity import ms_ssim
 from ..metrics.estimate import Metric, Sums, average_per_patient, refused
 from ..metrics.features import extract
 from ..metrics.fidelity import psnr, ssim
-from ..metrics.translation import correlation, lesion_contrast, shift
+from ..metrics.translation import correlation, detail, lesion_contrast, shift
 from ..nn.critic import PatchCritic
 from ..noise import derive
 from ..report.pictures import write_grid
@@ -60,7 +60,7 @@ def evaluate_translation(
     """Mean and single draws against the true target, per patient, beside trained baselines.
 
     "method": PSNR, SSIM and MS-SSIM of the mean of `recipe.samples` draws and of one draw alone,
-    FID and KID of single draws, `shift` in voxels, `deviation_correlation` of the deviation map
+    FID, KID and `detail` of single draws, `shift` in voxels, `deviation_correlation` of the deviation map
     with the absolute error, and with masks the lesion contrast. "baseline" is direct regression,
     "baselines" holds the GAN too; each is trained as long as the run, in RUN/baseline-NAME.
 
@@ -151,6 +151,7 @@ def measure(drawn: Drawn, parts: dict[str, Tensor], cases: Cases, eyes: Judge) -
         "ssim": per_patient(ssim(mean, target, SPAN)),
         "ms_ssim_to_target": _or_refused(lambda: per_patient(ms_ssim(mean, target)), len(cases)),
         "shift": per_patient(shift(mean, target)),
+        "detail": per_patient(detail(drawn.single, target)),
     }
     if several:
         error = (mean - target).abs()

@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..degrade import blurred
+
 
 def shift(image: Tensor, reference: Tensor) -> Tensor:
     """How far each image `(B, C, *S)` lies from its reference, in voxels, `(B,)`.
@@ -31,6 +33,17 @@ def correlation(x: Tensor, y: Tensor) -> Tensor:
     a, b = x.double().flatten(1), y.double().flatten(1)
     a, b = a - a.mean(dim=1, keepdim=True), b - b.mean(dim=1, keepdim=True)
     return (a * b).sum(dim=1) / torch.sqrt(a.square().sum(dim=1) * b.square().sum(dim=1))
+
+
+def detail(image: Tensor, reference: Tensor, fwhm: float = 4.0) -> Tensor:
+    """Deviation of an image's fine structure over that of the reference's, `(B,)`.
+
+    Fine is what a blur of `fwhm` voxels takes away. A mean over what might be is below 1 where it is not sure,
+    a draw of the same law is 1; noise that is not the reference's makes it larger. NaN where the
+    reference is constant.
+    """
+    fine, real = (x.double() - blurred(x.double(), fwhm) for x in (image, reference))
+    return fine.flatten(1).std(1) / real.flatten(1).std(1)
 
 
 def lesion_contrast(image: Tensor, mask: Tensor, body: Tensor) -> Tensor:
