@@ -177,11 +177,11 @@ def test_a_shifted_output_is_detected(axes):
 
 @pytest.mark.parametrize("axes", [2, 3])
 def test_detail_tells_a_draw_from_a_mean(axes):
-    draws = torch.randn(4, 1, *[16] * axes, generator=torch.Generator().manual_seed(0))
+    draws = torch.randn(4, 1, *[32] * axes, generator=torch.Generator().manual_seed(0))
     real, other = draws[:1] + 3, draws[1:2]
     assert float(detail(other, real)) == pytest.approx(1, abs=0.1)
     assert float(detail(draws.mean(0, keepdim=True), real)) == pytest.approx(0.5, abs=0.1)
-    ramp = torch.linspace(-1, 1, 16).expand(1, 1, *[16] * axes)
+    ramp = torch.linspace(-1, 1, 32).expand(1, 1, *[32] * axes)
     assert float(detail(ramp, real)) < 0.15, "coarse structure hardly counts"
 
 
