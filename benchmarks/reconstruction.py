@@ -47,9 +47,9 @@ MEASUREMENTS = {
 MRI, CT, IMAGE = ("mri",), ("ct",), ("super-resolution", "noise")
 ANY, GENERAL = MRI + CT + IMAGE, {"steps": 50, "highest": 5.0}
 METHODS = {
-    "score-mri": ("score-mri", {"steps": 25}, MRI),
-    "score-inverse": ("score-inverse", {"steps": 25}, MRI + CT),
-    "mcg": ("mcg", {"steps": 25}, MRI + CT),
+    "score-mri": ("score-mri", {"steps": 24}, MRI),
+    "score-inverse": ("score-inverse", {"steps": 24}, MRI + CT),
+    "mcg": ("mcg", {"steps": 24}, MRI + CT),
     "r2d2": ("r2d2", {"steps": 100}, IMAGE),
     "bayes-mri": ("bayes-mri", {"values": "real", "steps": 24, "repeats": 3}, MRI),
     "diffuse-recon": ("diffuse-recon", {"values": "real", "chains": 1}, MRI),
