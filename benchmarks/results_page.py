@@ -383,8 +383,7 @@ def scans(record, name):
         f"### Real k-space, {name}",
         "",
         f"Prior of other anatomy or scanners: `{record['prior']['trained_by']}`; the unknown image is "
-        f"{unknown}, its contrast {record['contrast']:g} of that of the prior's images. "
-        f"`{record['command']}`. "
+        f"{unknown}. `{record['command']}`. "
         "Head: fully sampled, undersampled here, against the root of the sum of squares of the full "
         "scan, after the scale that fits best; weights of classical methods chosen on the truth itself, "
         "in their favour. PSNR (inside the head alone, as the reference's air is noise), SSIM. Brain: "

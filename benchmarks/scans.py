@@ -54,8 +54,12 @@ def matched(image, truth):
 def reconstructed(run, kspace, arguments):
     """Draws of one scan, the mean that their chains tell, and what they start from."""
     fields = {name: getattr(run.recipe, name) for name in ("channels", "size", "data_std")}
-    settings = {"solver": "probed", "steps": arguments.steps, "highest": 5.0}
-    settings |= {"values": arguments.values, "contrast": arguments.contrast}
+    settings = {
+        "solver": "probed",
+        "steps": arguments.steps,
+        "highest": 5.0,
+        "values": arguments.values,
+    }
     recipe = dataclasses.replace(ScoreMRI.small(), **fields, **settings)
     acquired = recipe.acquire({"kspace": kspace})
     with torch.no_grad():
@@ -111,16 +115,13 @@ def main():
     parser.add_argument("--full", type=Path)
     parser.add_argument("--undersampled", type=Path)
     parser.add_argument("--values", choices=("real", "parts"), default="parts")
-    parser.add_argument(
-        "--contrast", type=float, default=1.0, help="over that of the prior's images"
-    )
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--pictures", type=Path, default=Path("runs/scans"))
     arguments = parser.parse_args()
-    out = RESULTS / f"scans-{arguments.run.name}-{arguments.values}-{arguments.contrast:g}.json"
+    out = RESULTS / f"scans-{arguments.run.name}-{arguments.values}.json"
     run = open_run(arguments.run)
-    results = {"contrast": arguments.contrast, "scans": {}}
+    results = {"scans": {}}
     scans = []
     if arguments.full:
         kspace = kspace_of(arguments.full)

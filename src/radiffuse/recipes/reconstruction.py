@@ -51,18 +51,8 @@ class Reconstruction(Continuous):
     task: ClassVar[Task] = RECONSTRUCTION
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = (
         *Continuous.AFTER_TRAINING,
-        *(
-            "measurement",
-            "mask",
-            "acceleration",
-            "calibration",
-            "coils",
-            "noise",
-            "phase",
-            "refinements",
-            "model_error",
-            "contrast",
-        ),
+        *("measurement", "mask", "acceleration", "calibration", "coils", "noise", "phase"),
+        *("refinements", "model_error"),
         *("values", "views", "beam", "photons", "absorption", "factor", "noise_law", "solver"),
         *("lowest", "highest", "warm", "samples"),
     )
@@ -90,9 +80,6 @@ class Reconstruction(Continuous):
     """MRI: what coil maps and phase estimated from few lines get wrong, as noise; adds to its
     variance where a method weighs the measurement against the prior. Negative = estimated for every
     scan from what a plain reconstruction leaves of it (`misfit`)."""
-    contrast: float = 1.0
-    """MRI: contrast that measured k-space is scaled to, over that of the prior's images. A prior of other
-    anatomy says less at a lower one."""
     values: Literal["auto", "real", "parts", "channels"] = "auto"
     """MRI: the unknown is real (its phase estimated with the coil maps and held by them), or complex, the
     prior applied to real and imaginary part separately ("parts"), or (a prior trained on complex
@@ -165,7 +152,7 @@ class Reconstruction(Continuous):
                 *(self.mask, self.acceleration, self.calibration, self.coils),
                 *(self.noise, self.phase, real, grey),
                 refinements=self.refinements,
-                deviation=self.contrast * self.data_std / 2 if grey else 0.0,
+                deviation=self.data_std / 2 if grey else 0.0,
             )
         if self.measurement == "ct":
             return CT(self.views, self.beam, self.photons, self.absorption)
