@@ -16,7 +16,8 @@ from ..complex_images import Parts, TwoChannels
 from ..denoise import Affine, Denoiser, Padded
 from ..errors import UserError
 from ..inverse import warm_start
-from ..inverse.conditioned import Conditioned
+from ..inverse.conditioned import MomentMatching
+from ..inverse.probed import Probed
 from ..metrics.consistency import residual_std
 from ..noise import Noise, Seeded, derive
 from ..operators import conjugate_gradient
@@ -219,7 +220,7 @@ class Reconstruction(Continuous):
         """`reconstruct`, and what its chain says of the posterior's mean.
 
         That is the mean of the estimates E[x_0 given x_t and y] of the chain's part below `TOLD`
-        (`Averaging`) where the solver is a sampler of such a denoiser; of the others the sample itself.
+        (`Averaging`) where the solver's covariance is the prior's; of the others the sample itself.
 
         Raises:
             UserError: the chain diverged.
@@ -250,7 +251,8 @@ class Reconstruction(Continuous):
             times = karras(denoiser.schedule, self.steps, stop=0.0)
             start, times = self.begin(denoiser.schedule, times, acquired.first, noise)
             sampler = SOLVERS[self.solver](denoiser, acquired.measurement, noise)
-            if not isinstance(sampler.denoiser, Conditioned):
+            if not isinstance(sampler.denoiser, MomentMatching | Probed):
+                # the others' estimates are the posterior's mean where little noise is left only
                 x = sampler(start, times)
                 return x, x
             sampler.denoiser = told = Averaging(sampler.denoiser, TOLD)
