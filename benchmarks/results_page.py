@@ -240,7 +240,8 @@ def reconstruction(record, name):
         "",
         f"Prior: `{record['prior']['trained_by']}`. {n['n']} slices of {n['patients']} held-out patients; "
         f"`{record['command']}`. Images in [0, 1], means over patients. One draw: a single posterior "
-        "sample, or (mean of draws) all of them; the first columns are of what their chains expect.",
+        "sample, or (mean of draws) all of them; the first columns are of what their chains expect where "
+        "the solver tells it, else of the mean of draws.",
         "",
     ]
     for measurement, entries in record["entries"].items():

@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 from recorded import RESULTS
 
-from radiffuse.acquisition import MASKS, MRI
+from radiffuse.acquisition import MASKS
+from radiffuse.acquisition.kspace import check_kspace, noise_level
 from radiffuse.baselines.compressed import l1_wavelet, total_variation
 from radiffuse.data.dataset import open_cases
 from radiffuse.degrade import blurred
@@ -75,8 +76,7 @@ def row(run, kspace, truth, arguments):
     draws, mean, acquired = reconstructed(run, kspace, arguments)
     m = acquired.measurement
     spread = draws.std(0)
-    plain = MRI().read(kspace)
-    scanner_noise = float(plain.measurement.std) * float(plain.scale)
+    scanner_noise = float(noise_level(kspace, check_kspace(kspace)))
     residual = float(residual_std(m.A, draws[0], m.y)[0]) * float(acquired.scale)
     found = {
         "acceleration": float(acquired.acceleration[0]),

@@ -1,11 +1,21 @@
-"""Denoisers of complex images, from priors of real ones."""
+"""Complex images as real ones, and denoisers of them from priors of real ones."""
 
 import torch
 from torch import Tensor
 
 from .denoise import Denoiser
 
-__all__ = ["Parts", "TwoChannels"]
+__all__ = ["Parts", "TwoChannels", "joined", "parts"]
+
+
+def parts(x: Tensor) -> Tensor:
+    """Complex x (B, *) as real cases (2 B, *): all real parts, then all imaginary ones. Real x as they are."""
+    return torch.cat([x.real, x.imag]) if x.is_complex() else x
+
+
+def joined(x: Tensor, like: Tensor) -> Tensor:
+    """The inverse of `parts`, complex where `like` is."""
+    return torch.complex(*x.chunk(2)) if like.is_complex() else x
 
 
 class Parts(Denoiser):
@@ -21,12 +31,12 @@ class Parts(Denoiser):
         self.denoiser, self.schedule = denoiser, denoiser.schedule
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        parts = torch.stack([x_t.real, x_t.imag], 2) if x_t.is_complex() else x_t[:, :, None]
-        each = parts.flatten(0, 2)[:, None]
+        real = parts(x_t)
+        each = real.flatten(0, 1)[:, None]
         times = torch.as_tensor(t)
-        times = times.repeat_interleave(len(each) // len(x_t)) if times.ndim else times
-        x_0 = self.denoiser(each, times)[:, 0].reshape(parts.shape)
-        return torch.complex(x_0[:, :, 0], x_0[:, :, 1]) if x_t.is_complex() else x_0[:, :, 0]
+        if times.ndim:
+            times = times.repeat(len(real) // len(x_t)).repeat_interleave(real.shape[1])
+        return joined(self.denoiser(each, times).reshape(real.shape), x_t)
 
 
 class TwoChannels(Denoiser):

@@ -19,6 +19,7 @@ $r^2 = \sigma^2 d^2/(\alpha^2 d^2+\sigma^2)$, the posterior variance of white da
 """
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -46,6 +47,10 @@ class Conditioned(Denoiser):
         data_std: d, the standard deviation of the images.
         iterations: of the conjugate gradients that solve for $(A V A^H + s^2 I)^{-1}$.
     """
+
+    has_mean: ClassVar[bool] = False
+    """Whether the estimate is near E[x_0 given x_t and y] at every noise level, V being the prior's; others
+    are so only where little noise is left."""
 
     def __init__(
         self,
@@ -81,6 +86,8 @@ class MomentMatching(Conditioned):
 
     Exact for Gaussian data; each conjugate-gradient iteration costs one backward pass.
     """
+
+    has_mean = True
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         x_0, covariance = jacobian_covariance(self.denoiser, x_t, t)

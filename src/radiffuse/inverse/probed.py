@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..complex_images import joined, parts
 from ..degrade import blurred
 from ..denoise import Denoiser
 from ..noise import Noise, gaussian
@@ -53,6 +54,8 @@ class Probed(Conditioned):
             (else wider); inf = the same S everywhere.
         denoiser, measurement, data_std, iterations: as the other conditioned denoisers.
     """
+
+    has_mean = True
 
     def __init__(
         self,
@@ -95,11 +98,11 @@ class VoxelsAndRings:
 
     def root(self, u: Tensor) -> Tensor:
         """L u, (B, C, *S)."""
-        return _joined(self.s * self._filtered(_parts(u)), u)
+        return joined(self.s * self._filtered(parts(u)), u)
 
     def back(self, x: Tensor) -> Tensor:
         """L^H x, (B, C, *S)."""
-        return _joined(self._filtered(self.s * _parts(x)), x)
+        return joined(self._filtered(self.s * parts(x)), x)
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.root(self.back(x))
@@ -125,21 +128,11 @@ def probed_covariance(
     z = noise(x_t)
     step = STEP * sigma
     x_0 = denoiser(x_t, t)
-    q = _parts(sigma**2 / alpha * (denoiser(x_t + step * z, t) - x_0) / step)
-    z = _parts(z)
-    most = torch.cat([most] * (len(z) // len(x_t))) if most.ndim and len(most) > 1 else most
+    q = parts(sigma**2 / alpha * (denoiser(x_t + step * z, t) - x_0) / step)
+    z, most = parts(z), most.expand(x_t[:, :1].shape)
+    most = torch.cat([most, most]) if x_t.is_complex() else most
     s = _voxels(z, q, fwhm).clamp(LEAST * most, most).sqrt()
     return x_0, VoxelsAndRings(s, _rings(s * z, q / s).clamp_min(LEAST))
-
-
-def _parts(x: Tensor) -> Tensor:
-    """Real and imaginary parts as cases of their own, (2 B, *); real x as they are."""
-    return torch.cat([x.real, x.imag]) if x.is_complex() else x
-
-
-def _joined(x: Tensor, like: Tensor) -> Tensor:
-    """The inverse of `_parts`, complex where `like` is."""
-    return torch.complex(*x.chunk(2)) if like.is_complex() else x
 
 
 def _voxels(z: Tensor, q: Tensor, fwhm: float) -> Tensor:

@@ -16,8 +16,7 @@ from ..complex_images import Parts, TwoChannels
 from ..denoise import Affine, Denoiser, Padded
 from ..errors import UserError
 from ..inverse import warm_start
-from ..inverse.conditioned import MomentMatching
-from ..inverse.probed import Probed
+from ..inverse.conditioned import Conditioned
 from ..metrics.consistency import residual_std
 from ..noise import Noise, Seeded, derive
 from ..operators import conjugate_gradient
@@ -220,7 +219,7 @@ class Reconstruction(Continuous):
         """`reconstruct`, and what its chain says of the posterior's mean.
 
         That is the mean of the estimates E[x_0 given x_t and y] of the chain's part below `TOLD`
-        (`Averaging`) where the solver's covariance is the prior's; of the others the sample itself.
+        (`Averaging`) where those are near (`Conditioned.has_mean`); of the others the sample itself.
 
         Raises:
             UserError: the chain diverged.
@@ -251,11 +250,11 @@ class Reconstruction(Continuous):
             times = karras(denoiser.schedule, self.steps, stop=0.0)
             start, times = self.begin(denoiser.schedule, times, acquired.first, noise)
             sampler = SOLVERS[self.solver](denoiser, acquired.measurement, noise)
-            if not isinstance(sampler.denoiser, MomentMatching | Probed):
-                # the others' estimates are the posterior's mean where little noise is left only
+            asked = sampler.denoiser
+            if not (isinstance(asked, Conditioned) and asked.has_mean):
                 x = sampler(start, times)
                 return x, x
-            sampler.denoiser = told = Averaging(sampler.denoiser, TOLD)
+            sampler.denoiser = told = Averaging(asked, TOLD)
             return sampler(start, times), told.mean
 
     def predict(self, objective: Any, batch: Batch) -> Batch:
