@@ -119,6 +119,8 @@ def main():
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--pictures", type=Path, default=Path("runs/scans"))
     arguments = parser.parse_args()
+    if arguments.samples < 2:
+        parser.error("--samples 2 at least: a deviation is shown")
     out = RESULTS / f"scans-{arguments.run.name}-{arguments.values}.json"
     run = open_run(arguments.run)
     results = {"scans": {}}
