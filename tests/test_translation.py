@@ -260,6 +260,18 @@ def test_train_predict_evaluate_report(method, more, data, tmp_path):
     assert "Translated" in (run / "report.html").read_text()
 
 
+def test_images_of_another_size_are_measured_but_for_features(tmp_path):
+    """A model of windows serves any size; a feature network compares sets of one size only."""
+    run, mapped = tmp_path / "run", ("--map", "source=t1", "target=t2")
+    command("train", "ddpm-conversion", "--data", "brains:count=40,size=16", *mapped, "--preset", "tiny",
+            "--window", 8, "--train.steps", 2, "--out", run)  # fmt: skip
+    command("evaluate", run, "--data", "brains:count=40,size=24", *mapped, "--samples", 1)
+    record = json.loads((run / "metrics.json").read_text())
+    assert "mean" in record["method"]["psnr"] and "features" not in record
+    assert "differ in size" in record["method"]["kid"]["refused"]
+    command("report", run)
+
+
 def assert_sums(out, entries, summed):
     """Mean and deviation are those of the draws written beside them, up to 8 bit rounding."""
     from radiffuse.data.formats import read_image

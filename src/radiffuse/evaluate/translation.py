@@ -81,10 +81,8 @@ def evaluate_translation(
     if not processes.is_main():
         return {}
     samples = max(1, int(getattr(recipe, "samples", 1)))
+    eyes = _eyes(_only_target(train), _only_target(held_out), asked)
     drawn = draw(recipe, objective, held_out, samples, asked.seed, asked.batch)
-    eyes = judge(
-        _only_target(train), _only_target(held_out), cache=asked.cache, weights=asked.weights
-    )
     parts = held_out.batch(range(len(held_out)))
     outputs = {name: _applied(baseline, parts, asked.batch) for name, baseline in simple.items()}
     baselines = {
@@ -107,7 +105,7 @@ def evaluate_translation(
         "task": "translation",
         "data": about(train, held_out),
         "command": asked.command,
-        "features": {"name": type(eyes.network).__name__, "hash": eyes.hash},
+        **({"features": {"name": type(eyes.network).__name__, "hash": eyes.hash}} if eyes else {}),
         "settings": {
             "samples": samples,
             "seed": asked.seed,
@@ -138,7 +136,26 @@ def draw(recipe: Any, objective: Any, cases: Cases, samples: int, seed: int, bat
     return Drawn(*(torch.cat(each) for each in zip(*parts, strict=True)))
 
 
-def measure(drawn: Drawn, parts: dict[str, Tensor], cases: Cases, eyes: Judge) -> dict[str, Metric]:
+def _eyes(train: Cases, held_out: Cases, asked: Asked) -> Judge | None:
+    """Whoever compares sets of images; None where held-out ones are of another size than training's."""
+    sizes = {cases.batch([0])["target"].shape[1:] for cases in (train, held_out)}
+    if len(sizes) > 1:
+        return None
+    return judge(train, held_out, cache=asked.cache, weights=asked.weights)
+
+
+def _distances(eyes: Judge | None, images: Callable[[Judge], Tensor], n: int) -> dict[str, Metric]:
+    """FID and KID of the features of images to those of held-out targets."""
+    if eyes is None:
+        reason = "training and held-out images differ in size"
+        return {name: refused(f"{name}: {reason}", n) for name in ("fid", "kid")}
+    found = distances_between_sets(eyes.held_out_features, images(eyes))
+    return {name: found[name] for name in ("fid", "kid") if name in found}
+
+
+def measure(
+    drawn: Drawn, parts: dict[str, Tensor], cases: Cases, eyes: Judge | None
+) -> dict[str, Metric]:
     """Every metric of a set of translated images."""
     target, patients = parts["target"], cases.patients
     mean, several = drawn.mean.float(), bool(drawn.std.any())
@@ -163,8 +180,7 @@ def measure(drawn: Drawn, parts: dict[str, Tensor], cases: Cases, eyes: Judge) -
                 (error > 2 * drawn.std + 0.02).double().flatten(1).mean(dim=1)
             ),
         }
-    distances = distances_between_sets(eyes.held_out_features, extract(eyes.network, drawn.single))
-    metrics |= {name: distances[name] for name in ("fid", "kid") if name in distances}
+    metrics |= _distances(eyes, lambda eyes: extract(eyes.network, drawn.single), len(cases))
     return {**metrics, **_lesions(mean, parts, cases)}
 
 
@@ -190,15 +206,16 @@ def _lesions(images: Tensor, parts: dict[str, Tensor], cases: Cases) -> dict[str
     }
 
 
-def _reference(parts: dict[str, Tensor], cases: Cases, eyes: Judge) -> dict[str, Metric]:
+def _reference(parts: dict[str, Tensor], cases: Cases, eyes: Judge | None) -> dict[str, Metric]:
     """The true target (lesions), and real training targets in place of translated ones (FID)."""
-    rows = torch.randperm(len(eyes.train_features), generator=torch.Generator().manual_seed(0))[
-        : len(cases)
-    ]
-    distances = distances_between_sets(eyes.held_out_features, eyes.train_features[rows])
-    found: dict[str, Metric] = {k: distances[k] for k in ("fid", "kid") if k in distances}
+    found = _distances(eyes, lambda eyes: _some(eyes.train_features, len(cases)), len(cases))
     lesions = _lesions(parts["target"], parts, cases)
     return {**found, **{k: v for k, v in lesions.items() if k == "lesion_contrast"}}
+
+
+def _some(features: Tensor, n: int) -> Tensor:
+    rows = torch.randperm(len(features), generator=torch.Generator().manual_seed(0))
+    return features[rows[:n]]
 
 
 def _alignment(images: Tensor, target: Tensor) -> dict[str, Any]:
