@@ -68,12 +68,12 @@ METHODS = {
 """Name -> recipe, its settings (at most 50 network calls a draw, but for the one with 1000), what it is
 tried on. All share the prior of the run, grey and of single slices: `bayes-mri` and `diffuse-recon` are
 given it in place of the complex ones they would train themselves."""
-APART = ("classical", "supervised", "changed")
-"""Entries of methods without a prior."""
+SUPERVISED = {"unet": 0, "unet-consistent": 3}
+"""Name -> data-consistency steps of a supervised network."""
 CHANGED = {"mri-2d-r8": "mri-1d-r8", "mri-1d-r4": "mri-1d-r8"}
-"""Measurement -> the one that supervised networks of "changed" were trained for."""
-UNROLLED = 3
-"""Data-consistency steps."""
+"""Measurement -> the one that the supervised networks of "changed" entries were trained for."""
+APART = ("classical", *SUPERVISED, *(f"changed-{who}" for who in SUPERVISED))
+"""Entries of methods without a prior."""
 
 
 def recipe_of(run, method, settings, measurement):
@@ -109,30 +109,24 @@ def classical_and_bart(recipe, train):
     return found
 
 
-def supervised(recipe, train, arguments, name):
-    """U-Nets without and with data consistency, trained for this measurement as long as asked for."""
+def supervised(recipe, train, arguments, who, name):
+    """A U-Net without or with data consistency, trained for measurement `name` as long as asked for."""
     options = TrainOptions(
         minutes=arguments.minutes, learning_rate=1e-3, warmup=50, cooldown=0.3, ema=(0.05,)
     )
-    folder = arguments.run / f"supervised-{name}"
-    return {
-        "unet": trained_unrolled(recipe, train, options, folder / "unet", 0),
-        "unet_consistent": trained_unrolled(
-            recipe, train, options, folder / "consistent", UNROLLED
-        ),
-    }
+    known = dataclasses.replace(recipe, **MEASUREMENTS[name])
+    folder = arguments.run / f"supervised-{name}" / who
+    return trained_unrolled(known, train, options, folder, SUPERVISED[who], most=len(train))
 
 
 def rivals_of(method, recipe, train, arguments, name):
-    """Methods without a prior; "changed" are supervised ones trained for another mask."""
+    """Methods without a prior; "changed" ones were trained for another mask."""
     if method == "classical":
         return classical_and_bart(recipe, train)
-    if method == "supervised":
-        return supervised(recipe, train, arguments, name)
-    other = CHANGED[name]
-    known = dataclasses.replace(recipe, **MEASUREMENTS[other])
-    found = supervised(known, train, arguments, other)
-    return {f"{who} of {other}": rival for who, rival in found.items()}
+    who = method.removeprefix("changed-")
+    known = name if who == method else CHANGED[name]
+    rival = supervised(recipe, train, arguments, who, known)
+    return {who if known == name else f"{who} of {known}": rival}
 
 
 def entry(run, train, held_out, name, method, arguments):
@@ -148,7 +142,7 @@ def entry(run, train, held_out, name, method, arguments):
         rivals = rivals_of(method, recipe, train, arguments, name)
         return {
             "metrics": brief(compare(recipe, held_out, rivals, asked)),
-            "settings": {"minutes": arguments.minutes} if method == "supervised" else {},
+            "settings": {} if method == "classical" else {"minutes": arguments.minutes},
             "data": about(train, held_out),
         }
     recipe = dataclasses.replace(recipe, samples=arguments.samples)
@@ -162,7 +156,7 @@ def entry(run, train, held_out, name, method, arguments):
 
 def fits(method, name):
     """Whether a method is tried on a measurement."""
-    if method == "changed":
+    if method.startswith("changed-"):
         return name in CHANGED
     return method in APART or MEASUREMENTS[name]["measurement"] in METHODS[method][2]
 

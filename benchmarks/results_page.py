@@ -241,8 +241,10 @@ def reconstruction(record, name):
         f"Prior: `{record['prior']['trained_by']}`. {n['n']} slices of {n['patients']} held-out patients; "
         f"`{record['command']}`. Images in [0, 1], means over patients. One draw: a single posterior "
         "sample, or (mean of draws) all of them; the first columns are of what their chains expect where "
-        "the solver tells it, else of the mean of draws.",
+        "the solver tells it, else of the mean of draws."
+        + (f" {record['note']}" if record.get("note") else ""),
         "",
+        *_reconstruction_overview(record["entries"]),
     ]
     for measurement, entries in record["entries"].items():
         lines += [f"**{measurement}**", ""]
@@ -256,6 +258,21 @@ def reconstruction(record, name):
                 lines.append(_reconstruction_row(who, table, entry["settings"]))
         lines += [""]
     return lines
+
+
+def _reconstruction_overview(entries):
+    """PSNR of every method on every measurement."""
+    tables = {
+        name: {who: table for one in its.values() for who, table in one["metrics"].items()}
+        for name, its in entries.items()
+    }
+    methods = dict.fromkeys(who for found in tables.values() for who in found)
+    lines = [f"| PSNR | {' | '.join(tables)} |", "|---" * (len(tables) + 1) + "|"]
+    for who in methods:
+        means = [found.get(who, {}).get("psnr", {}).get("mean") for found in tables.values()]
+        cells = ["" if mean is None else f"{mean:.1f}" for mean in means]
+        lines.append(f"| {who} | {' | '.join(cells)} |")
+    return [*lines, ""]
 
 
 def _reconstruction_row(who, table, settings):

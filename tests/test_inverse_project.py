@@ -236,3 +236,24 @@ def test_multi_coil_consistency_uses_the_pseudo_inverse():
     measurement = Measurement(A(truth), A, 0.0)
     back = measurement.pseudo_inverse(measurement.y, truth, iterations=200)
     assert torch.allclose(A(back), measurement.y, atol=1e-4)
+
+
+@pytest.mark.parametrize("std", [0.3, torch.tensor([[0.0], [0.2], [0.5]]).double()])
+def test_the_damped_inverse_is_its_formula_case_by_case(std):
+    """(A^H A + s^2 / r^2)^-1 A^H v: A^+ v without noise, and 0 where nothing may move."""
+    matrix = drawn(3, 5)
+    like, v, r2 = drawn(3, 5, seed=1), drawn(3, 3, seed=2), torch.tensor(0.7).double()
+    measurement = Measurement(v, Matrix(matrix), std)
+    for row, s in enumerate(measurement.deviations):
+        found = measurement.damped_inverse(v, like, r2)[row]
+        weight = s**2 / r2
+        expected = (
+            torch.linalg.pinv(matrix) @ v[row]
+            if s == 0
+            else torch.linalg.solve(
+                matrix.mT @ matrix + weight * torch.eye(5).double(), matrix.mT @ v[row]
+            )
+        )
+        assert torch.allclose(found, expected, atol=1e-8)
+    still = measurement.damped_inverse(v, like, ZERO)
+    assert float(still[measurement.deviations > 0].abs().max()) < 1e-6

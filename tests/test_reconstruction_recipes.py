@@ -133,6 +133,19 @@ def test_unmeasured_coefficients_are_distributed_as_the_prior():
     assert float(free.std()) == pytest.approx(0.5, rel=0.1)
 
 
+def test_noise_of_an_ill_conditioned_measurement_is_not_blown_up():
+    """A^+ would give the badly seen coefficients a deviation of 0.05 / 0.01 = 5, their prior's is 0.5."""
+    recipe = score_inverse_of(steps=40, ratio=0.02)
+    prior = GaussianDenoiser(recipe.chain_schedule(), 0.0, 0.5)
+    seen = torch.tensor([1.0, 0.01]).double().repeat_interleave(32)
+    torch.manual_seed(0)
+    truth = 0.5 * torch.randn(60, 64).double()
+    y = seen * truth + 0.05 * torch.randn(60, 64).double()
+    x = recipe.chain(prior, acquired_by(Matrix(torch.diag(seen)), y, y, std=0.05), gaussian)
+    assert float(x[:, 32:].std()) == pytest.approx(0.5, rel=0.25)
+    assert float((x - truth)[:, :32].std()) == pytest.approx(2**0.5 * 0.05, rel=0.4)
+
+
 def test_projection_comes_before_corrector_and_predictor(monkeypatch):
     """Project, correct, project, predict; once more at the end: 2 N + 1 projections, 2 N + 1 calls."""
     told = []

@@ -127,7 +127,12 @@ class Unrolled:
 
 
 def trained_unrolled(
-    recipe: Any, train: Readable, options: TrainOptions, folder: Path, steps: int
+    recipe: Any,
+    train: Readable,
+    options: TrainOptions,
+    folder: Path,
+    steps: int,
+    most: int = MOST,
 ) -> Unrolled:
     """Train (or go on with, or find in `folder`) a supervised network for a recipe's measurement.
 
@@ -137,8 +142,9 @@ def trained_unrolled(
         options: of the training; a step takes one group of `Scans`.
         folder: of this network.
         steps: data-consistency steps, 0 for none.
+        most: training images; their measurements are kept in memory.
     """
-    scans = Scans(train, recipe.acquire)
+    scans = Scans(train, recipe.acquire, most=most)
     torch.manual_seed(derive(options.seed, "baseline"))
     network = direct_unet(len(recipe.size), 1, 1, recipe.size, squash=False)
     unrolled = Unrolled(Refiner(network), steps, scans.scan)

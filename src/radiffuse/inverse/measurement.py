@@ -51,6 +51,24 @@ class Measurement:
             lambda x: self.adjoint(self.A(x), like), self.adjoint(v, like), iterations=iterations
         )
 
+    def damped_inverse(self, v: Tensor, like: Tensor, r2: Tensor, iterations: int = 20) -> Tensor:
+        r"""$(A^H A + s^2/r^2)^{-1} A^H v$, an image of the kind of `like`; A^+ v where s = 0.
+
+        Args:
+            v: of the shape of y.
+            like: an image (B, *).
+            r2: r^2 >= 0, (); where it is 0, and s is not, the result is 0.
+            iterations: of conjugate gradients.
+        """
+        deviations = self.deviations.to(device=like.device, dtype=r2.dtype)
+        weight = deviations**2 / r2.clamp_min(1e-12)
+        weight = weight.reshape(-1, *[1] * (like.ndim - 1))
+        return conjugate_gradient(
+            lambda x: self.adjoint(self.A(x), like) + weight * x,
+            self.adjoint(v, like),
+            iterations=iterations,
+        )
+
     def nearest(self, x_0: Tensor, r2: Tensor, iterations: int = 20) -> Tensor:
         r"""$\arg\min_x \|y-Ax\|^2/s^2 + \|x-x_0\|^2/r^2$, by conjugate gradients over measurements.
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..acquisition import Acquired
 from ..denoise import Denoiser
-from ..inverse import Project, data_consistency
+from ..inverse import Measurement, Project, data_consistency
 from ..noise import Noise
 from ..papers import Paper, by_id
 from ..sample import DDPM, Langevin, Sampler, grids, signal_to_noise
@@ -27,7 +27,8 @@ class ScoreInverse(Reconstruction):
     $x \leftarrow \arg\min_u (1-\lambda)\|u-x\|^2 + \lambda\min_{Av=y_t}\|u-v\|^2$ with
     $y_t = \alpha y + \sigma A z$ (eq. 8-9), solved as $x + \lambda A^+(y_t - A x)$. The paper writes it for
     $A = P(\Lambda)T$ with invertible T; for an orthonormal T (MRI of one coil) the two are equal, for
-    coils and for CT A^+ replaces the paper's gridding.
+    coils and for CT A^+ replaces the paper's gridding. The paper's data have no noise; where there is some,
+    A^+ is damped, so that coils do not blow it up (`Projected`).
     """
 
     paper: ClassVar[Paper] = by_id("score-inverse")
@@ -50,8 +51,8 @@ class ScoreInverse(Reconstruction):
         sampler = Projected(
             DDPM(denoiser, noise, w=1.0),
             Langevin(denoiser, noise, signal_to_noise(self.ratio)),
-            data_consistency(measurement, noised=True, strength=self.strength),
-            data_consistency(measurement),
+            measurement,
+            self.strength,
         )
         times = grids.uniform(self.steps, 1.0, self.stop)
         return sampler(*self.begin(denoiser.schedule, times, acquired.first, noise))
@@ -67,31 +68,50 @@ class ScoreInverse(Reconstruction):
 
 
 class Projected(Sampler):
-    """Project, correct, project, predict; at the end denoise and project onto the clean measurement.
+    r"""Project, correct, project, predict; at the end denoise and project onto the clean measurement.
+
+    A^+ of the projections is $(A^H A + s^2/r^2)^{-1}A^H$ with s the noise of the measurement and
+    $r^2 = \sigma_t^2 - \sigma_s^2$ the variance that the step to come adds: all it may lay down where the
+    measurement is noise. A damping that did not shrink with the step would sum up over the chain to none.
 
     Args:
         predictor: walks from t to s.
         corrector: walks at t.
-        project: at the level of t.
-        last: the projection of the finished image.
+        measurement: y = A x + n.
+        strength: lambda.
     """
 
     def __init__(
-        self, predictor: Sampler, corrector: Sampler, project: Project, last: Project
+        self,
+        predictor: Sampler,
+        corrector: Sampler,
+        measurement: Measurement,
+        strength: float = 1.0,
     ) -> None:
         super().__init__(predictor.denoiser, predictor.noise)
         self.predictor, self.corrector = predictor, corrector
-        self.project, self.last = project, last
+        self.measurement, self.strength = measurement, strength
+
+    def project(self, like: Tensor, r2: Tensor, noised: bool = True) -> Project:
+        """The projection of images like `like`, damped; at the end of the clean measurement."""
+
+        def inverse(gap: Tensor) -> Tensor:
+            return self.measurement.damped_inverse(gap, like, r2)
+
+        return data_consistency(self.measurement, noised, self.strength if noised else 1.0, inverse)
 
     def step(self, x_t: Tensor, t: Tensor, s: Tensor, state: State) -> tuple[Tensor, State]:
         alpha, sigma = self.schedule(t, x_t)
-        x = self.project(x_t, alpha, sigma, self.noise)
+        r2 = sigma**2 - self.schedule.sigma(s).to(sigma) ** 2
+        project = self.project(x_t, r2)
+        x = project(x_t, alpha, sigma, self.noise)
         x, _ = self.corrector.step(x, t, t, None)
-        x = self.project(x, alpha, sigma, self.noise)
+        x = project(x, alpha, sigma, self.noise)
         x, _ = self.predictor.step(x, t, s, None)
-        return x, state
+        return x, r2
 
     def finish(self, x: Tensor, t: Tensor, state: State) -> Tensor:
         x = super().finish(x, t, state)
         one = torch.ones((), dtype=x.real.dtype, device=x.device)
-        return self.last(x, one, torch.zeros_like(one), self.noise)
+        last = self.project(x, state, noised=False)
+        return last(x, one, torch.zeros_like(one), self.noise)
