@@ -9,6 +9,7 @@ from radiffuse import cli
 from radiffuse.commands.source import open_source
 from radiffuse.evaluate.asked import Asked
 from radiffuse.evaluate.reconstruction import Spreads, compare
+from radiffuse.report import write_report
 from radiffuse.run import open_run
 
 DATA = "brains:count=30,size=32"
@@ -113,3 +114,27 @@ def test_conformal_coverage_is_that_of_patients_not_fitted_on():
     assert found["coverage90"]["mean"] < 0.75
     assert found["coverage90_conformal"]["mean"] == pytest.approx(0.9, abs=0.02)
     assert all(factor > 1.5 for factor in spreads.factors)
+
+
+def test_the_rank_histogram_shows_draws_that_vary_too_little_and_leaves_black_pixels_out():
+    torch.manual_seed(0)
+    truth = torch.full((10, 1, 32, 32), 0.5)
+    truth[..., 16:] = 0.0
+    centre = truth + 0.1 * torch.randn_like(truth)
+    spreads = Spreads()
+    drawn = centre + 0.05 * torch.randn(4, *truth.shape)
+    drawn[..., 16:] = 0.0
+    spreads.add(drawn, truth)
+    found = spreads.histogram()
+    assert found["n"] == 10 * 32 * 16
+    assert sum(found["shares"]) == pytest.approx(1.0) and len(found["shares"]) == 5
+    ends, middle = found["shares"][0] + found["shares"][4], sum(found["shares"][1:4])
+    assert ends > middle
+
+
+def test_a_report_of_a_reconstruction_shows_pictures_and_calibration(adopted, tmp_path):
+    words = ["evaluate", str(adopted), "--count", "2", "--samples", "3", "--steps", "2"]
+    assert cli.main(words) == 0
+    page = write_report(adopted, tmp_path / "report.html").read_text()
+    assert "Reconstructed" in page and "4 x deviation" in page
+    assert "rank of the truth among 3 draws" in page

@@ -21,7 +21,7 @@ from ..baselines.reconstruction import (
 from ..data.dataset import Cases
 from ..errors import UserError
 from ..inverse import Measurement
-from ..metrics.calibration import conformal_factor, crps, half_width
+from ..metrics.calibration import conformal_factor, crps, half_width, rank_histogram
 from ..metrics.consistency import residual_std
 from ..metrics.estimate import Metric, average_per_patient, refused
 from ..metrics.fidelity import nmse, psnr, ssim
@@ -32,7 +32,7 @@ from .asked import Asked, about, spread
 from .progress import progress_bar
 
 COUNT, TUNING, SHOWN = 40, 4, 6
-LEVEL = 0.9
+LEVEL, BLACK = 0.9, 1 / 255
 
 Baseline = Callable[[Measurement, Tensor], Tensor]
 Weighted = Callable[[Measurement, Tensor, float, int], Tensor]
@@ -153,6 +153,7 @@ def evaluate_reconstruction(
         "method": method,
         "baseline": tables[best],
         "baselines": tables,
+        "rank_histogram": spreads.histogram(),
         "task": "reconstruction",
         "data": about(train, held_out),
         "command": asked.command,
@@ -278,6 +279,7 @@ class Spreads:
         self.errors: list[Tensor] = []
         self.widths: list[Tensor] = []
         self.factors: list[float] = []
+        self.ranks: list[Tensor] = []
 
     def add(self, drawn: Tensor, truth: Tensor) -> None:
         """Draws (K, B, 1, *S) of one batch."""
@@ -286,6 +288,16 @@ class Spreads:
             self.errors += list((truth - x.mean(0)).abs())
             # a grey value has a resolution: no interval is narrower than one of 255 steps
             self.widths += list(half_width(x, LEVEL).clamp(min=1 / 255))
+            seen = (truth > BLACK) | (x > BLACK).any(0)
+            self.ranks.append(rank_histogram(x, truth, where=seen))
+
+    def histogram(self) -> dict[str, Any]:
+        """Shares of the pixels, other than black ones, whose truth has rank 0 ... K among K draws."""
+        if not self.ranks:
+            return {}
+        counts = torch.stack(self.ranks).sum(0)
+        total = int(counts.sum())
+        return {"shares": (counts / max(1, total)).tolist(), "n": total}
 
     def metrics(self, patients: Sequence[str]) -> dict[str, Metric]:
         """Coverage as it is, and after the factor fitted on the other half of the patients."""

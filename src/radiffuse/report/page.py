@@ -18,6 +18,7 @@ _RUN: tuple[tuple[str, Callable[[Source], str]], ...] = (
     ("Copies of training images", sections.copies),
     ("Quality against network evaluations", sections.quality),
     ("Accuracy against cases referred", sections.rejection),
+    ("Calibration", sections.calibration),
     ("Training", sections.training),
     ("Data", sections.data),
     ("Reproduce", sections.reproduce),

@@ -47,6 +47,12 @@ def images(source: Source) -> str:
         ),
         _figure(
             source,
+            "reconstructions.png",
+            "Reconstructed",
+            ", ".join(source.metrics.get("settings", {}).get("panels", ())).replace("_", " "),
+        ),
+        _figure(
+            source,
             "denoised.png",
             "Denoised",
             "noisy, the method, with tuned strength where it differs, baselines, reference",
@@ -150,6 +156,24 @@ def rejection(source: Source) -> str:
                 series.setdefault(label, []).append(Point(x, y, low, high))
     return chart(series, "share of cases referred, most doubtful first", "accuracy of the rest",
                  markers=True)  # fmt: skip
+
+
+def calibration(source: Source) -> str:
+    """The rank histogram of posterior samples."""
+    shares = source.metrics.get("rank_histogram", {}).get("shares", [])
+    if not shares:
+        return ""
+    last = len(shares) - 1
+    ranks = {
+        "found": [Point(rank, share) for rank, share in enumerate(shares)],
+        "calibrated": [Point(rank, 1 / len(shares)) for rank in (0, last)],
+    }
+    drawn = chart(ranks, f"rank of the truth among {last} draws", "share of pixels", markers=True)
+    note = (
+        "Higher at both ends: the draws vary too little; in the middle: too much. "
+        "Pixels where truth or draws are not black."
+    )
+    return f'{drawn}<p class="note">{note}</p>'
 
 
 def training(source: Source) -> str:
