@@ -117,7 +117,7 @@ SOLVERS = {
     ),
     "`DiffPIR`, lambda = 8": Solver(lambda d, m: DiffPIR(d, m), "no: penalty, not a law"),
     "`RangeNull` (DDNM), DDPM": Solver(
-        lambda d, m: DDPM(RangeNull(d, m)), "no: takes y as noise-free"
+        lambda d, m: DDPM(RangeNull(d, m)), "no: range of A from y alone"
     ),
     "`DDRM`": Solver(lambda d, m: DDRM(d, m), "no: coefficients taken as independent"),
     "`Constrained`, clean y, DDPM": Solver(

@@ -59,7 +59,7 @@ def test_the_others_are_exact_for_white_data_and_only_there():
 
 
 def test_range_null_satisfies_the_measurement_and_keeps_the_null_space():
-    mean, covariance, measurement, _, _ = problem()
+    mean, covariance, measurement, _, _ = problem(std=0.0)
     denoiser = CorrelatedDenoiser(VP(), mean, covariance)
     x_t, t = torch.randn(3, D).double(), torch.tensor(0.4).double()
     out = RangeNull(denoiser, measurement)(x_t, t)
@@ -67,6 +67,39 @@ def test_range_null_satisfies_the_measurement_and_keeps_the_null_space():
     change = out - denoiser(x_t, t)
     pseudo = torch.linalg.pinv(measurement.A.matrix) @ measurement.A.matrix
     assert torch.allclose(change @ pseudo.mT, change, atol=1e-6), "only the range changes"
+
+
+def test_range_null_leaves_to_the_prior_what_y_tells_worse_than_the_chain():
+    """Singular values 1 and 0.01 under noise 0.1: at the level 0.5 the first is known to 0.1, the second to 10."""
+    t = torch.tensor(0.5).double()
+    schedule = EDM()
+    level = float(schedule.sigma(t))
+    A = Matrix(torch.diag(torch.tensor([1.0, 0.01]).double()))
+    y = torch.tensor([[0.6, 0.5]]).double()
+    white = GaussianDenoiser(schedule, 0.0, 0.5)
+    x_t = torch.zeros(1, 2).double()
+    out = RangeNull(white, Measurement(y, A, 0.1 * level))(x_t, t)
+    assert float(out[0, 0]) == pytest.approx(0.6, rel=0.02)
+    assert abs(float(out[0, 1])) < 1.0, "A^+ y is 50"
+
+
+def test_pigdm_does_not_overshoot_where_images_are_smoother_than_white():
+    """One direction of variance 100 among 64 of mean variance 1: V inside is 1, outside 100 at high noise."""
+    generator = torch.Generator().manual_seed(0)
+    basis, _ = torch.linalg.qr(torch.randn(64, 64, generator=generator, dtype=torch.float64))
+    variances = torch.full((64,), 0.01, dtype=torch.float64)
+    variances[0] = 60.0
+    prior_denoiser = CorrelatedDenoiser(
+        EDM(), torch.zeros(64).double(), (basis * variances) @ basis.mT
+    )
+    A = Matrix(torch.eye(64, dtype=torch.float64)[::2])
+    truth = 7.0 * basis[:, 0][None]
+    measurement = Measurement(A(truth), A, 0.01)
+    t = torch.tensor(0.9).double()
+    x_t = truth + EDM().sigma(t) * torch.randn(1, 64, generator=generator, dtype=torch.float64)
+    told = PseudoInverse(prior_denoiser, measurement, data_std=1.0)(x_t, t)
+    before = float((prior_denoiser(x_t, t) - truth).norm())
+    assert float((told - truth).norm()) < 0.5 * before
 
 
 def drawn(sampler_of, count=4000, steps=60):

@@ -168,7 +168,7 @@ def test_the_conditioned_denoisers_agree_on_white_data_seen_by_a_complex_operato
     assert exact.dtype == kind
     for other in (PseudoInverse, Proximal):
         assert torch.allclose(other(white, measurement, 0.5)(x_t, at(0.4)), exact, atol=1e-8)
-    kept = RangeNull(white, measurement)(x_t, at(0.4))
+    kept = RangeNull(white, Measurement(y, A, 0.0))(x_t, at(0.4))
     assert kept.dtype == kind and measurement.residual(kept).abs().max() < 1e-6
     moved, _ = DPS(white, measurement).step(x_t, at(0.4), at(0.3), None)
     assert moved.dtype == kind

@@ -12,7 +12,7 @@ and the methods of the field differ in V:
 | `PseudoInverse` | $r^2 I$ inside the inverse, $\Sigma$ outside | if white | one backward pass |
 | `Probed` | diagonal by voxel times by frequency | if stationary | one network call |
 | `Proximal` | $r^2 I$ | if white | none |
-| `RangeNull` | $r^2 I$, s = 0 | no; for noise-free y | none |
+| `RangeNull` | $\tfrac{\sigma^2}{\alpha^2} I$: data of any size | no | none |
 
 (Rozet et al. 2024; PiGDM, Song et al. 2023; DDS, Chung et al. 2024; DDNM, Wang et al. 2023) with
 $r^2 = \sigma^2 d^2/(\alpha^2 d^2+\sigma^2)$, the posterior variance of white data of std d.
@@ -26,6 +26,7 @@ from torch import Tensor
 
 from ..denoise import Denoiser
 from ..operators.base import conjugate_gradient
+from ..schedule import expand
 from .measurement import Measurement, white_spread
 
 __all__ = [
@@ -95,12 +96,20 @@ class MomentMatching(Conditioned):
 
 
 class PseudoInverse(Conditioned):
-    """PiGDM: the inverse with white covariance, its correction through the Jacobian."""
+    """PiGDM: the inverse with white covariance, its correction through the Jacobian.
+
+    Where much noise is left, smooth images are far less known than white ones, and the Jacobian says so:
+    the correction would overshoot y many times. It is made no longer than the length that fits y best,
+    which for white data is never shorter.
+    """
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         r2 = self.spread(x_t, t)
         x_0, covariance = jacobian_covariance(self.denoiser, x_t, t)
-        return self.corrected(x_0, lambda x: r2 * x, covariance)
+        change = self.corrected(x_0, lambda x: r2 * x, covariance) - x_0
+        seen = self.measurement.A(change)
+        best = _product(seen, self.measurement.residual(x_0)) / _product(seen, seen)
+        return x_0 + expand(best.nan_to_num(1.0).clamp(0, 1), change).to(r2) * change
 
 
 class Proximal(Conditioned):
@@ -115,11 +124,22 @@ class Proximal(Conditioned):
 
 
 class RangeNull(Conditioned):
-    r"""DDNM: $\hat x_0 + A^+(y - A\hat x_0)$, the range of A from y, the null space from the prior."""
+    r"""DDNM: $\hat x_0 + A^+(y - A\hat x_0)$, the range of A from y, the null space from the prior.
+
+    Of a noisy measurement, as in DDNM+ (Wang et al. 2023, section 3.3), what is less certain in y than
+    $\sigma/\alpha$, the noise that the chain still has, is left to the prior too: A^+ is damped
+    (`Measurement.damped_inverse`).
+    """
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         m, x_0 = self.measurement, self.denoiser(x_t, t)
-        return x_0 + m.pseudo_inverse(m.residual(x_0), x_0, self.iterations)
+        alpha, sigma = self.schedule(t, x_t)
+        return x_0 + m.damped_inverse(m.residual(x_0), x_0, (sigma / alpha) ** 2, self.iterations)
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """The real inner product of each case, (B,)."""
+    return (a.conj() * b).real.flatten(1).sum(1)
 
 
 def jacobian_covariance(

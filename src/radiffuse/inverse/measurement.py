@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..operators.base import LinearOperator, conjugate_gradient
-from ..schedule import Schedule
+from ..schedule import Schedule, expand
 
 __all__ = ["Measurement", "white_spread"]
 
@@ -57,12 +57,11 @@ class Measurement:
         Args:
             v: of the shape of y.
             like: an image (B, *).
-            r2: r^2 >= 0, (); where it is 0, and s is not, the result is 0.
+            r2: r^2 >= 0, broadcastable; where it is 0, and s is not, the result is 0.
             iterations: of conjugate gradients.
         """
-        deviations = self.deviations.to(device=like.device, dtype=r2.dtype)
+        deviations = expand(self.deviations.to(device=like.device, dtype=r2.dtype), like)
         weight = deviations**2 / r2.clamp_min(1e-12)
-        weight = weight.reshape(-1, *[1] * (like.ndim - 1))
         return conjugate_gradient(
             lambda x: self.adjoint(self.A(x), like) + weight * x,
             self.adjoint(v, like),
