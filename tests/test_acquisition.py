@@ -163,6 +163,7 @@ def test_what_cannot_be_kspace_is_refused_in_one_line(brain):
         "NaN or infinite": broken,
         "zero everywhere": torch.zeros_like(y),
         "not in the middle: store it centred": torch.fft.ifftshift(y, dim=(-2, -1)),
+        "64 coils of 64 x 4 points: check the order": torch.ones(1, 64, 64, 4) + 0j,
         "central 32 x 1 points; coil maps need 5": column,
     }
     for message, bad in cases.items():

@@ -261,6 +261,14 @@ def test_samples_of_other_settings_are_not_mixed(trained, tmp_path, refused):
     assert "with seed 0, not 1; take another --out" in refused(*words, "--seed", 1)
 
 
+def test_a_command_that_failed_before_its_first_sample_binds_nobody(trained, tmp_path):
+    sampled(trained, tmp_path / "s", "--count", 1)
+    for path in (tmp_path / "s").iterdir():
+        if path.name != "predictions.json":
+            path.unlink()
+    sampled(trained, tmp_path / "s", "--count", 1, "--seed", 1)
+
+
 def test_classes_go_by_name_or_number(trained, tmp_path, capsys):
     record = sampled(trained, tmp_path / "s", "--count", 2, "--label", "square")
     assert [entry["label"] for entry in record["predictions"]] == [1, 1]

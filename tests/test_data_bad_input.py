@@ -1,5 +1,6 @@
 """Bad data: one line that says what is wrong, where, and what to do."""
 
+import h5py
 import nibabel
 import numpy as np
 import PIL.Image
@@ -191,3 +192,10 @@ def test_json_that_is_no_data_set(tmp_path):
 def test_h5_without_kspace(tmp_path):
     (tmp_path / "a.h5").write_bytes(b"no")
     assert "no HDF5" in refused(tmp_path / "a.h5")
+    for name, values, said in (
+        ("real", np.ones((1, 4, 8, 8), np.float32), "kspace is float32 of shape (1, 4, 8, 8); expected complex"),
+        ("flat", np.ones((8, 8), np.complex64), "expected complex numbers, (slices, coils, rows, columns)"),
+    ):  # fmt: skip
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            file["kspace"] = values
+        assert said in refused(tmp_path / f"{name}.h5")

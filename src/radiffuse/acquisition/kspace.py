@@ -47,12 +47,18 @@ def check_kspace(kspace: Tensor) -> Tensor:
     """Where k-space (B, K, *S) was sampled, boolean (B, 1, *S).
 
     Raises:
-        UserError: it is real, empty, not finite, or its energy does not lie in the middle.
+        UserError: it is real, empty, not finite, its axes are mixed up, or its energy does not lie in
+            the middle.
     """
     shape = tuple(kspace.shape)
     if not kspace.is_complex() or kspace.dim() < 4:
         raise UserError(
             f"k-space of type {kspace.dtype} and shape {shape}: expected complex (coils, *space)"
+        )
+    if shape[1] >= max(shape[2:]) > 32:
+        raise UserError(
+            f"k-space has {shape[1]} coils of {' x '.join(map(str, shape[2:]))} points: check the order "
+            "of its axes, (slices, coils, rows, columns)"
         )
     if not bool(torch.isfinite(kspace.abs()).all()):
         raise UserError(

@@ -38,7 +38,9 @@ class Folder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path}: is a file; --out takes a folder")
-        if (self.path / FILE).is_file():
+        begun = (self.path / FILE).is_file()
+        # a command that failed before its first prediction binds nobody
+        if begun and any(path.name != FILE for path in self.path.iterdir()):
             self._compare(read_json(self.path / FILE))
         processes.barrier()
         if processes.is_main():

@@ -156,7 +156,7 @@ def open_fastmri(path: Path) -> Table:
     """fastMRI .h5: one case per slice; `kspace` complex `(coils, *S)`, the patient is the file.
 
     Raises:
-        UserError: unreadable, or no `kspace` in it.
+        UserError: unreadable, no `kspace` in it, or one that is not complex (slices, coils, *S).
     """
     import h5py
 
@@ -171,6 +171,11 @@ def open_fastmri(path: Path) -> Table:
             target = None if name is None else np.asarray(file[name])
     except OSError:
         raise UserError(f"{path}: is damaged, cut short or no HDF5 file") from None
+    if kspace.dtype.kind != "c" or kspace.ndim < 3:
+        raise UserError(
+            f"{path}: kspace is {kspace.dtype} of shape {kspace.shape}; expected complex numbers, "
+            "(slices, coils, rows, columns)"
+        )
     if kspace.ndim == 3:
         kspace = kspace[:, None]
     columns: dict[str, Column] = {
