@@ -50,8 +50,8 @@ class Conditioned(Denoiser):
     """
 
     has_mean: ClassVar[bool] = False
-    """Whether the estimate is near E[x_0 given x_t and y] at every noise level, V being the prior's; others
-    are so only where little noise is left."""
+    """Whether the estimates of the later half of a chain are near E[x_0 given x_t and y], which needs V as the
+    prior has it and its inverse solved; else they are so only where little noise is left."""
 
     def __init__(
         self,
@@ -87,8 +87,6 @@ class MomentMatching(Conditioned):
 
     Exact for Gaussian data; each conjugate-gradient iteration costs one backward pass.
     """
-
-    has_mean = True
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         x_0, covariance = jacobian_covariance(self.denoiser, x_t, t)
