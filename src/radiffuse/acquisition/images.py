@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..inverse import Measurement
+from ..inverse import Measurement, RicianMeasurement
 from ..noise import Seeded, derive
 from ..operators import (
     BlockMean,
@@ -74,5 +74,6 @@ class Noisy:
     def read(self, y: Tensor) -> Acquired:
         """Take noisy images (B, C, *S)."""
         ones = torch.ones(len(y))
-        measurement = Measurement(y, Identity(), self.noise)
+        kind = RicianMeasurement if self.law == "rician" else Measurement
+        measurement = kind(y, Identity(), self.noise)
         return Acquired(measurement, y, ones, ones, measurement.A.adjoint)

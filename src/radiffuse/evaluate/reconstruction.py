@@ -212,7 +212,7 @@ def classical(recipe: Any, train: Cases, work: int = 300) -> dict[str, Baseline]
         train: cases that choose the weights.
         work: iterations of total variation at most; wavelets take a third of them.
     """
-    found: dict[str, Baseline] = dict(PLAIN[recipe.measurement])
+    found = {name: _unbiased(method) for name, method in PLAIN[recipe.measurement].items()}
     weighted = WEIGHTED[recipe.measurement]
     if not weighted:
         return found
@@ -229,7 +229,11 @@ def classical(recipe: Any, train: Cases, work: int = 300) -> dict[str, Baseline]
 
 
 def _with_work(method: Weighted, work: int) -> Callable[[Measurement, Tensor, float], Tensor]:
-    return lambda measurement, like, weight: method(measurement, like, weight, work)
+    return lambda m, like, weight: m.unbiased(method(m, like, weight, work))
+
+
+def _unbiased(method: Baseline) -> Baseline:
+    return lambda m, like: m.unbiased(method(m, like))
 
 
 def _with_weight(method: Callable[[Measurement, Tensor, float], Tensor], weight: float) -> Baseline:

@@ -16,6 +16,7 @@ from .probed import Probed
 from .project import Constrained, Project, data_consistency, low_pass
 from .proximal import DiffPIR
 from .restoration import DDRM
+from .rician import RicianMeasurement
 from .variational import REDDiff
 from .volume import Slicewise, ThroughPlane
 from .warm import warm_start
@@ -37,6 +38,7 @@ __all__ = [
     "PseudoInverse",
     "REDDiff",
     "RangeNull",
+    "RicianMeasurement",
     "Slicewise",
     "ThroughPlane",
     "data_consistency",

@@ -80,6 +80,10 @@ class Measurement:
         v = conjugate_gradient(normal, self.residual(x_0), iterations=iterations)
         return x_0 + r2 * self.adjoint(v, x_0)
 
+    def unbiased(self, image: Tensor) -> Tensor:
+        """The image that `image`, an average of measurements, stands for: itself, the noise being of mean 0."""
+        return image
+
     def log_likelihood(self, x: Tensor) -> Tensor:
         r"""$-\|y - A x\|^2 / 2 s^2$ of each case, (B,), without its constant; s > 0."""
         return -_squared(self.residual(x) / self.std) / 2

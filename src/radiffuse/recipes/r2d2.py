@@ -55,11 +55,10 @@ class R2D2(Reconstruction):
     def chain(self, denoiser: Denoiser, acquired: Acquired, noise: Noise) -> Tensor:
         x, start, project = self._start(denoiser, acquired, noise)
         count = round(self.extent * start * self.steps)
-        if count < 1:
-            return x
-        sampler = Constrained(DDPM(denoiser, noise, w=1.0), project)
-        times = grids.uniform(count, min(count / self.steps, 1.0))
-        return sampler(x, times)
+        if count >= 1:
+            sampler = Constrained(DDPM(denoiser, noise, w=1.0), project)
+            x = sampler(x, grids.uniform(count, min(count / self.steps, 1.0)))
+        return acquired.measurement.unbiased(x)
 
     def _start(
         self, denoiser: Denoiser, acquired: Acquired, noise: Noise
