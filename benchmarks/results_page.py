@@ -282,9 +282,16 @@ def _reconstruction_row(who, table, settings):
     )
     cells = [short(table.get(name, {})) for name in names]
     ours = "psnr_sample" in table
-    calls = f"{settings['network_calls_per_draw']:.0f} x {settings['samples']}" if ours else ""
+    calls = _calls(settings) if ours else ""
     seconds = f"{settings['seconds_per_draw']:.1f}" if ours else ""
     return f"| {who} | {' | '.join(cells)} | {calls} | {seconds} |"
+
+
+def _calls(settings):
+    """Network calls of a draw, backward passes where there are some, and the number of draws."""
+    back = settings.get("backward_passes_per_draw", 0)
+    calls = f"{settings['network_calls_per_draw']:.0f}" + (f" + {back:.0f} back" if back else "")
+    return f"{calls} x {settings['samples']}"
 
 
 def columns(record, task):

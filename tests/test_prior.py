@@ -90,6 +90,12 @@ def test_settings_change_the_measurement_and_are_recorded(adopted, tmp_path):
     assert {"first", "non_local_means", "total_variation"} == set(record["baselines"])
     assert 0 <= record["method"]["coverage90"]["mean"] <= 1
     assert record["settings"]["network_calls_per_draw"] == pytest.approx(3)  # and one to finish
+    assert record["settings"]["backward_passes_per_draw"] == 0
+    words[-1] = "solver=moment-matching"
+    assert cli.main([*words, "--out", str(tmp_path / "metrics.json")]) == 0
+    settings = json.loads((tmp_path / "metrics.json").read_text())["settings"]
+    assert settings["network_calls_per_draw"] == pytest.approx(3)
+    assert 3 <= settings["backward_passes_per_draw"] <= 12, "one for a product with the covariance"
 
 
 def test_methods_without_a_prior_are_measured_on_the_same_scans(adopted, tmp_path):

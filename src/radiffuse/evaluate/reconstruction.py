@@ -163,6 +163,7 @@ def evaluate_reconstruction(
             "seed": asked.seed,
             "steps": recipe.steps,
             "network_calls_per_draw": calls.images / max(1, draws * len(rows)),
+            "backward_passes_per_draw": calls.backward / max(1, draws * len(rows)),
             "seconds_per_draw": seconds / max(1, draws * len(rows)),
             "baseline": best,
             "panels": ["truth", *shown, "mean", "one draw", "4 x deviation", "4 x error"],
@@ -346,12 +347,16 @@ def _panel(
 
 
 class _Calls:
-    """Counts the images an objective's network has seen."""
+    """Counts the images an objective's network has seen, and those gradients went back to."""
 
     def __init__(self, objective: Any) -> None:
-        self.images = 0
+        self.images = self.backward = 0
         network = objective.players["network"]
         network.register_forward_hook(self._count)
+        network.register_full_backward_hook(self._count_backward)
 
     def _count(self, module: Any, inputs: Any, output: Any) -> None:
         self.images += len(inputs[0])
+
+    def _count_backward(self, module: Any, to_inputs: Any, from_outputs: Any) -> None:
+        self.backward += len(from_outputs[0])
