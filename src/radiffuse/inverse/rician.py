@@ -25,6 +25,8 @@ class RicianMeasurement(Measurement):
     r"""A measurement by magnitude of an A that keeps images real.
 
     $p(y\mid x) = \tfrac{y}{s^2}\,e^{-(y^2+(Ax)^2)/2s^2}\,I_0(y\,Ax/s^2)$ (Gudbjartsson & Patz 1995, eq. 2).
+    Solvers that ask for `residual` or `log_likelihood` follow this law; those that use y itself (`DDRM`,
+    `AnnealedLangevin`, projections) take it for the signal.
     """
 
     def residual(self, x: Tensor) -> Tensor:
