@@ -230,11 +230,12 @@ def classical(recipe: Any, train: Cases, work: int = 300) -> dict[str, Baseline]
 
 
 def _with_work(method: Weighted, work: int) -> Callable[[Measurement, Tensor, float], Tensor]:
-    return lambda m, like, weight: m.unbiased(method(m, like, weight, work))
+    return _unbiased(lambda m, like, weight: method(m, like, weight, work))
 
 
-def _unbiased(method: Baseline) -> Baseline:
-    return lambda m, like: m.unbiased(method(m, like))
+def _unbiased(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A method whose image is brought back from the mean of the measurement to the signal."""
+    return lambda m, *rest: m.unbiased(method(m, *rest))
 
 
 def _with_weight(method: Callable[[Measurement, Tensor, float], Tensor], weight: float) -> Baseline:

@@ -47,9 +47,7 @@ class Measurement:
 
     def pseudo_inverse(self, v: Tensor, like: Tensor, iterations: int = 20) -> Tensor:
         """A^+ v, the smallest x of the kind of `like` with A x nearest to v, by conjugate gradients."""
-        return conjugate_gradient(
-            lambda x: self.adjoint(self.A(x), like), self.adjoint(v, like), iterations=iterations
-        )
+        return self._inverse(v, like, 0.0, iterations)
 
     def damped_inverse(self, v: Tensor, like: Tensor, r2: Tensor, iterations: int = 20) -> Tensor:
         r"""$(A^H A + s^2/r^2)^{-1} A^H v$, an image of the kind of `like`; A^+ v where s = 0.
@@ -62,6 +60,10 @@ class Measurement:
         """
         deviations = expand(self.deviations.to(device=like.device, dtype=r2.dtype), like)
         weight = deviations**2 / r2.clamp_min(1e-12)
+        return self._inverse(v, like, weight, iterations)
+
+    def _inverse(self, v: Tensor, like: Tensor, weight: Tensor | float, iterations: int) -> Tensor:
+        """(A^H A + weight)^{-1} A^H v."""
         return conjugate_gradient(
             lambda x: self.adjoint(self.A(x), like) + weight * x,
             self.adjoint(v, like),
