@@ -1,15 +1,19 @@
 """Radiffuse against MONAI and diffusers on the same machine, in the same run.
 
-The peers live in an environment of their own (`.venv-peers`, made on the first run). Two parts:
+The peers live in an environment of their own (`.venv-peers`, made on the first run). Three parts:
 
 * `--part step`: seconds and peak memory of a training step, and seconds of an image sampled with 10
   network calls, at equal precision, batch and parameter count. Contestants take turns, several
   rounds; what is reported is the median of the ratios within a round.
 * `--part fid`: FID of the averaged weights after 5, 10, 15 and 30 minutes of training on the same
-  images (feature network trained on the data, as `radiffuse evaluate`), about 2 hours.
+  images (feature network trained on the data, as `radiffuse evaluate`), about 2 hours on two cores.
+  Contestants in the file are not run again.
+* `--part default`: KID (which has no bias by n) and seconds of the peers' default, 1000 steps of
+  DDPM, on the last weights of `--part fid`: hours for a hundred images.
 
     python benchmarks/peers.py --part step
     python benchmarks/peers.py --part fid --data ../shared/data/mednist64.npz
+    python benchmarks/peers.py --part default --count 100
 """
 
 import argparse
@@ -20,7 +24,14 @@ import sys
 from pathlib import Path
 from statistics import median
 
-from radiffuse.files import write_json
+import numpy as np
+import torch
+
+from radiffuse.data.dataset import open_cases
+from radiffuse.evaluate.judge import judge
+from radiffuse.files import read_json, write_json
+from radiffuse.metrics.distribution import distances_between_sets
+from radiffuse.metrics.features import extract
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -42,7 +53,7 @@ def worker(task, name, *words):
     """Run one contestant; its JSON line."""
     python = sys.executable if name == "radiffuse" else environment()
     command = [python, os.fspath(HERE / "peers_worker.py"), task, name, *map(str, words)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
@@ -69,47 +80,75 @@ def steps(rounds):
     return {"rounds": rounds, "batch": 32, "size": [64, 64], "contestants": records}
 
 
-def fid(data, minutes, scratch):
-    """FID of each contestant's samples at each mark."""
-    import numpy as np
-    import torch
-
-    from radiffuse.data.dataset import open_cases
-    from radiffuse.evaluate.judge import judge
-    from radiffuse.metrics.distribution import frechet_metrics
-    from radiffuse.metrics.features import extract
-
+def judged(data, scratch):
+    """The real images, and the features of generated ones."""
     cases = open_cases(data)
-    real = judge(cases.split("train"), cases.held_out(), cache=scratch / "features")
-    records = {}
+    return judge(cases.split("train"), cases.held_out(), cache=scratch / "features")
+
+
+def features(real, file):
+    """Features of the images of a file in [0, 255]."""
+    with np.load(file, allow_pickle=False) as drawn:
+        x = torch.from_numpy(drawn["image"])[:, None].float() / 127.5 - 1
+    return extract(real.network, x)
+
+
+def fid(record, arguments):
+    """FID of each contestant's samples at each mark; contestants of `record` are left as they are."""
+    real = judged(arguments.data, arguments.scratch)
+    count, marks = arguments.count or 500, arguments.minutes
+    about = {
+        "data": Path(arguments.data).name,
+        "count": count,
+        "cores": len(os.sched_getaffinity(0)),
+    }
     for name in NAMES:
-        out = scratch / name
-        record = worker("fid", name, "--data", data, "--out", out, "--marks", *minutes)
-        for mark in record["marks"]:
-            with np.load(out / f"{mark['minutes']:g}.npz", allow_pickle=False) as drawn:
-                x = torch.from_numpy(drawn["image"])[:, None].float() / 127.5 - 1
-            mark.update(frechet_metrics(real.held_out_features, extract(real.network, x)))
-        records[name] = record
-    return {"data": Path(data).name, "count": 500, "contestants": records}
+        if name in record.get("contestants", {}):
+            continue
+        out = arguments.scratch / name
+        words = ["--data", arguments.data, "--out", out, "--count", count, "--marks", *marks]
+        found = worker("fid", name, *words)
+        for mark in found["marks"]:
+            drawn = features(real, out / f"{mark['minutes']:g}.npz")
+            mark.update(distances_between_sets(real.held_out_features, drawn))
+        record = {**about, "contestants": {**record.get("contestants", {}), name: found}}
+        yield record
+
+
+def by_default(record, arguments):
+    """KID of the peers' own sampler of 1000 steps on their last weights."""
+    real = judged(arguments.data, arguments.scratch)
+    for name in NAMES[1:]:
+        if name in record.get("contestants", {}):
+            continue
+        out = arguments.scratch / name
+        weights = max(out.glob("*.safetensors"), key=lambda file: float(file.stem))
+        words = ["--weights", weights, "--out", out, "--count", arguments.count or 100]
+        found = {**worker("default", name, *words), "minutes": float(weights.stem)}
+        found.update(
+            distances_between_sets(real.held_out_features, features(real, out / "default.npz"))
+        )
+        record = {"contestants": {**record.get("contestants", {}), name: found}}
+        yield record
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--part", choices=("step", "fid"), default="step")
+    parser.add_argument("--part", choices=("step", "fid", "default"), default="step")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--data", default="../shared/data/mednist64.npz")
     parser.add_argument("--minutes", nargs="+", default=["5", "10", "15", "30"])
+    parser.add_argument("--count", type=int, help="images of a contestant")
     parser.add_argument("--scratch", type=Path, default=ROOT / "scratch" / "peers")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    if arguments.part == "step":
-        record = steps(arguments.rounds)
-    else:
-        record = fid(arguments.data, arguments.minutes, arguments.scratch)
-    record["command"] = " ".join(["python benchmarks/peers.py", *sys.argv[1:]])
     out = arguments.json or HERE / "results" / f"peers_{arguments.part}.json"
-    write_json(out, record)
-    print(json.dumps(record, indent=2))
+    known = read_json(out) if out.is_file() else {}
+    parts = {"fid": fid, "default": by_default, "step": lambda *_: [steps(arguments.rounds)]}
+    for record in parts[arguments.part](known, arguments):
+        record["command"] = " ".join(["python benchmarks/peers.py", *sys.argv[1:]])
+        write_json(out, record)
+        print(json.dumps(record, indent=2), flush=True)
 
 
 if __name__ == "__main__":

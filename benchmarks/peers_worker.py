@@ -1,10 +1,11 @@
 """One contestant of `peers.py`, in its own process: times a training step, or trains and samples.
 
 Runs in the environment of the contestant (the peers have their own) and prints one JSON line. All
-train with the same plain loop: AdamW, the same batch, the same precision.
+train with the same plain loop: AdamW, the same batch, the same precision, the same average of weights.
 
     python peers_worker.py step radiffuse --precision bf16
-    python peers_worker.py fid monai --data DATA.npz --minutes 30 --out FOLDER
+    python peers_worker.py fid monai --data DATA.npz --marks 10 20 --out FOLDER
+    python peers_worker.py default monai --weights FOLDER/20.safetensors --out FOLDER
 """
 
 import argparse
@@ -16,48 +17,47 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
+
+DEFAULT_STEPS = 1000
 
 
 class Contestant:
-    """A network, its loss on a batch in [-1, 1], and its sampler."""
+    """A network, its loss on a batch in [-1, 1], and its sampler: fast, or the library's default."""
 
     def loss(self, x):
         raise NotImplementedError
 
-    def sample(self, network, count, steps, fast):
+    def sample(self, network, cases, steps, fast=True):
         raise NotImplementedError
 
 
 class Radiffuse(Contestant):
-    def __init__(self, size):
-        import dataclasses
-
+    def __init__(self, size, data):
+        from radiffuse.data.dataset import open_cases
         from radiffuse.recipes.ddpm import DDPM
 
-        small = DDPM.small()
-        self.recipe = dataclasses.replace(small, channels=1, size=(size, size), data_std=0.56)
-        self.objective = self.recipe.objective()
+        cases = open_cases(str(data or f"brains:count=16,size={size}"))
+        self.recipe = DDPM.small().fitted(cases.facts())
+        self.objective, self.drawing = self.recipe.objective(), self.recipe.objective()
         self.network = self.objective.players["network"]
 
     def loss(self, x):
         ((_, loss),) = self.objective.losses({"image": x})
         return loss
 
-    def sample(self, network, count, steps, fast):
+    def sample(self, network, cases, steps, fast=True):
         import dataclasses
 
-        self.objective.network.backbone = network
-        self.objective.players["network"] = network
+        self.drawing.players["network"].eval().load_state_dict(network.state_dict())
         recipe = dataclasses.replace(self.recipe, steps=steps)
-        if not fast:
-            recipe = dataclasses.replace(recipe, sampler="ddpm", grid="uniform", stop=0.0)
-        return recipe.predict(self.objective, {"seed": torch.arange(count)})["image"]
+        return recipe.predict(self.drawing, {"seed": torch.tensor(cases)})["image"]
 
 
 class Noise(Contestant):
     """What MONAI and diffusers share: noise prediction on 1000 linear betas."""
 
-    steps = 1000
+    steps = DEFAULT_STEPS
 
     def loss(self, x):
         z = torch.randn_like(x)
@@ -66,7 +66,7 @@ class Noise(Contestant):
 
 
 class Monai(Noise):
-    def __init__(self, size):
+    def __init__(self, size, data):
         from monai.networks.nets import DiffusionModelUNet
         from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
 
@@ -87,18 +87,18 @@ class Monai(Noise):
     def call(self, network, x, t):
         return network(x, t)
 
-    def sample(self, network, count, steps, fast):
+    def sample(self, network, cases, steps, fast=True):
         scheduler = self.fast if fast else self.scheduler
         scheduler.set_timesteps(steps)
-        x = torch.randn(count, 1, self.size, self.size)
+        x = torch.randn(len(cases), 1, self.size, self.size)
         for t in scheduler.timesteps:
-            out = self.call(network, x, torch.full((count,), int(t)))
+            out = self.call(network, x, torch.full((len(cases),), int(t)))
             x, _ = scheduler.step(out.float(), int(t), x)
         return x
 
 
 class Diffusers(Noise):
-    def __init__(self, size):
+    def __init__(self, size, data):
         from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
 
         self.network = UNet2DModel(
@@ -119,10 +119,10 @@ class Diffusers(Noise):
     def call(self, network, x, t):
         return network(x, t).sample
 
-    def sample(self, network, count, steps, fast):
+    def sample(self, network, cases, steps, fast=True):
         scheduler = self.fast if fast else self.scheduler
         scheduler.set_timesteps(steps)
-        x = torch.randn(count, 1, self.size, self.size)
+        x = torch.randn(len(cases), 1, self.size, self.size)
         for t in scheduler.timesteps:
             x = scheduler.step(self.call(network, x, t).float(), t, x).prev_sample
         return x
@@ -146,6 +146,18 @@ def trainer(contestant, precision, rate=1e-3):
     return step, optimiser
 
 
+def sampled(contestant, network, count, steps, precision, fast=True):
+    """Images in [0, 255] of cases 0, 1, ..., and the seconds each took."""
+    drawn, began = [], time.perf_counter()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        for first in range(0, count, 50):
+            cases = range(first, min(first + 50, count))
+            drawn.append(contestant.sample(network.eval(), list(cases), steps, fast))
+    seconds = (time.perf_counter() - began) / count
+    pixels = (torch.cat(drawn).float().clamp(-1, 1) + 1) * 127.5
+    return pixels.round().byte().numpy()[:, 0], seconds
+
+
 def images(path):
     with np.load(path, allow_pickle=False) as data:
         chosen = data["image"][data["split"] == "train"]
@@ -164,15 +176,8 @@ def time_step(contestant, arguments):
         step(x)
         seconds.append(time.perf_counter() - began)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    network = contestant.network.eval()
-    with (
-        torch.no_grad(),
-        torch.autocast("cpu", torch.bfloat16, enabled=arguments.precision == "bf16"),
-    ):
-        contestant.sample(network, 8, 2, True)
-        began = time.perf_counter()
-        contestant.sample(network, 8, 10, True)
-        per_image = (time.perf_counter() - began) / 8
+    sampled(contestant, contestant.network, 8, 2, arguments.precision)
+    _, per_image = sampled(contestant, contestant.network, 8, 10, arguments.precision)
     return {
         "seconds_per_step": sorted(seconds)[len(seconds) // 2],
         "seconds_per_image_10_calls": per_image,
@@ -203,21 +208,28 @@ def train_and_sample(contestant, arguments):
         if spent < 60 * marks[0]:
             continue
         minutes = marks.pop(0)
-        average.eval()
-        drawn, began = [], time.perf_counter()
-        with torch.no_grad():
-            for _ in range(0, arguments.count, 50):
-                drawn.append(contestant.sample(average, 50, arguments.calls, True))
-        seconds = (time.perf_counter() - began) / arguments.count
-        array = ((torch.cat(drawn).clamp(-1, 1) + 1) * 127.5).round().byte().numpy()
-        np.savez_compressed(arguments.out / f"{minutes:g}.npz", image=array[:, 0])
+        drawn, seconds = sampled(
+            contestant, average, arguments.count, arguments.calls, arguments.precision
+        )
+        np.savez_compressed(arguments.out / f"{minutes:g}.npz", image=drawn)
+        save_file(average.state_dict(), arguments.out / f"{minutes:g}.safetensors")
         marked.append({"minutes": minutes, "steps": done, "seconds_per_image": seconds})
     return {"marks": marked, "calls": arguments.calls}
 
 
+def by_default(contestant, arguments):
+    """Samples of stored weights with the library's own sampler at 1000 steps, to OUT/default.npz."""
+    contestant.network.load_state_dict(load_file(arguments.weights))
+    drawn, seconds = sampled(
+        contestant, contestant.network, arguments.count, DEFAULT_STEPS, arguments.precision, False
+    )
+    np.savez_compressed(arguments.out / "default.npz", image=drawn)
+    return {"calls": DEFAULT_STEPS, "count": arguments.count, "seconds_per_image": seconds}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("task", choices=("step", "fid"))
+    parser.add_argument("task", choices=("step", "fid", "default"))
     parser.add_argument("contestant", choices=CONTESTANTS)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--batch", type=int, default=32)
@@ -227,13 +239,14 @@ def main():
     parser.add_argument("--marks", nargs="+", default=["5", "10", "15", "30"])
     parser.add_argument("--calls", type=int, default=20)
     parser.add_argument("--count", type=int, default=500)
+    parser.add_argument("--weights", type=Path)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.manual_seed(0)
-    contestant = CONTESTANTS[arguments.contestant](arguments.size)
+    contestant = CONTESTANTS[arguments.contestant](arguments.size, arguments.data)
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
-    task = {"step": time_step, "fid": train_and_sample}[arguments.task]
+    task = {"step": time_step, "fid": train_and_sample, "default": by_default}[arguments.task]
     parameters = sum(p.numel() for p in contestant.network.parameters())
     record = {"contestant": arguments.contestant, "parameters": parameters}
     print(json.dumps({**record, "precision": arguments.precision, **task(contestant, arguments)}))
