@@ -8,7 +8,8 @@ import torch
 from radiffuse import cli
 from radiffuse.commands.source import open_source
 from radiffuse.evaluate.asked import Asked
-from radiffuse.evaluate.reconstruction import Spreads, compare
+from radiffuse.evaluate.reconstruction import compare
+from radiffuse.evaluate.spreads import Spreads, body
 from radiffuse.report import write_report
 from radiffuse.run import open_run
 
@@ -120,6 +121,21 @@ def test_conformal_coverage_is_that_of_patients_not_fitted_on():
     assert found["coverage90"]["mean"] < 0.75
     assert found["coverage90_conformal"]["mean"] == pytest.approx(0.9, abs=0.02)
     assert all(factor > 1.5 for factor in spreads.factors)
+    assert spreads.factor([f"p{k // 2}" for k in range(40)]) > min(spreads.factors)
+
+
+def test_air_does_not_count_for_the_coverage_of_the_body():
+    torch.manual_seed(0)
+    truth = torch.zeros(8, 1, 32, 32)
+    truth[..., 8:24, 8:24] = 0.5
+    truth[..., 14:18, 14:18] = 0.0  # a ventricle is of the body, dark as it is
+    assert int(body(truth)[0].sum()) == 16 * 16
+    drawn = truth + torch.where(truth > 0, 0.02, 0.0) * torch.randn(6, *truth.shape)
+    spreads = Spreads()
+    spreads.add(drawn, truth + torch.where(truth > 0, 0.1, 0.0))
+    found = spreads.metrics([f"p{k}" for k in range(8)])
+    assert found["coverage90"]["mean"] > 0.7
+    assert found["coverage90_body"]["mean"] < 0.2
 
 
 def test_the_rank_histogram_shows_draws_that_vary_too_little_and_leaves_black_pixels_out():

@@ -21,18 +21,18 @@ from ..baselines.reconstruction import (
 from ..data.dataset import Cases
 from ..errors import UserError
 from ..inverse import Measurement
-from ..metrics.calibration import conformal_factor, crps, half_width, rank_histogram
+from ..metrics.calibration import crps
 from ..metrics.consistency import residual_std
-from ..metrics.estimate import Metric, average_per_patient, refused
+from ..metrics.estimate import Metric, average_per_patient
 from ..metrics.fidelity import nmse, psnr, ssim
 from ..noise import derive
 from ..operators.tomography import hann
 from ..report.pictures import write_grid
 from .asked import Asked, about, spread
 from .progress import progress_bar
+from .spreads import Spreads
 
 COUNT, TUNING, SHOWN = 40, 4, 6
-LEVEL, BLACK = 0.9, 1 / 255
 
 Baseline = Callable[[Measurement, Tensor], Tensor]
 Weighted = Callable[[Measurement, Tensor, float, int], Tensor]
@@ -101,8 +101,9 @@ def evaluate_reconstruction(
 
     "method": the mean of what the chains of `recipe.samples` draws expect (psnr, ssim, nmse), that of the
     draws (psnr_mean_of_draws), one draw (psnr_sample, ssim_sample),
-    the residual over the noise, and calibration: coverage of 90 % intervals as they are, and after
-    the conformal factor of the other half of the patients. "baselines": classical methods of the
+    the residual over the noise, and calibration (`Spreads`): coverage of 90 % intervals as they are, and
+    after the conformal factor of the other half of the patients, of all pixels and of the body's alone;
+    "widen" of the settings is the factor of all of them, for `predict`. "baselines": classical methods of the
     same measurement, their weight chosen on training cases; "baseline": the best of them by PSNR.
     Images are in [0, 1], span 1, compared as magnitudes.
 
@@ -121,7 +122,7 @@ def evaluate_reconstruction(
     ours, theirs = Scores(), {name: Scores() for name in ("first", *rivals)}
     spreads, panels = Spreads(), list[list[Tensor]]()
     batch = 1 if recipe.ALONE else asked.batch
-    seconds, calls = 0.0, _Calls(objective)
+    seconds, calls, realised = 0.0, _Calls(objective), list[float]()
     with progress_bar("reconstructing", len(rows)) as done, torch.no_grad():
         for part, acquired, truth in _measured(recipe, held_out, rows, batch):
             names = [held_out.ids[row] for row in part]
@@ -133,6 +134,7 @@ def evaluate_reconstruction(
             drawn, told = (torch.stack(parts) for parts in zip(*every, strict=True))
             mean = told.mean(0)
             seconds += time.perf_counter() - began
+            realised += acquired.acceleration.tolist()
             _score(ours, acquired, drawn, mean, truth)
             spreads.add(drawn, truth)
             shown = _apart(rivals, acquired)
@@ -167,7 +169,9 @@ def evaluate_reconstruction(
             "seconds_per_draw": seconds / max(1, draws * len(rows)),
             "baseline": best,
             "panels": ["truth", *shown, "mean", "one draw", "4 x deviation", "4 x error"],
+            "acceleration": sum(realised) / len(realised),
             "conformal_factors": spreads.factors,
+            "widen": spreads.factor(patients),
         },
     }
 
@@ -276,65 +280,6 @@ def _score(scores: Scores, acquired: Acquired, drawn: Tensor, mean: Tensor, trut
     )
     if len(drawn) > 1:
         scores.add(crps=crps(_magnitude(drawn), truth))
-
-
-class Spreads:
-    """Errors and interval widths of every case, for coverage before and after conformal scaling."""
-
-    def __init__(self) -> None:
-        self.errors: list[Tensor] = []
-        self.widths: list[Tensor] = []
-        self.factors: list[float] = []
-        self.ranks: list[Tensor] = []
-
-    def add(self, drawn: Tensor, truth: Tensor) -> None:
-        """Draws (K, B, 1, *S) of one batch."""
-        if len(drawn) > 1:
-            x = _magnitude(drawn)
-            self.errors += list((truth - x.mean(0)).abs())
-            # a grey value has a resolution: no interval is narrower than one of 255 steps
-            self.widths += list(half_width(x, LEVEL).clamp(min=1 / 255))
-            seen = (truth > BLACK) | (x > BLACK).any(0)
-            self.ranks.append(rank_histogram(x, truth, where=seen))
-
-    def histogram(self) -> dict[str, Any]:
-        """Shares of the pixels, other than black ones, whose truth has rank 0 ... K among K draws."""
-        if not self.ranks:
-            return {}
-        counts = torch.stack(self.ranks).sum(0)
-        total = int(counts.sum())
-        return {"shares": (counts / max(1, total)).tolist(), "n": total}
-
-    def metrics(self, patients: Sequence[str]) -> dict[str, Metric]:
-        """Coverage as it is, and after the factor fitted on the other half of the patients."""
-        if not self.errors:
-            return {}
-        plain = [_share(e, w) for e, w in zip(self.errors, self.widths, strict=True)]
-        found = {"coverage90": average_per_patient(plain, patients)}
-        names = sorted(set(patients))
-        if len(names) < 4:
-            reason = "conformal scaling needs 4 patients: half to fit it, half to test it"
-            return {**found, "coverage90_conformal": refused(reason, len(names))}
-        half = set(names[::2])
-        scaled = list(plain)
-        for fitting in (True, False):
-            fit = [k for k, name in enumerate(patients) if (name in half) == fitting]
-            factor = conformal_factor(
-                [self.errors[k] for k in fit],
-                [self.widths[k] for k in fit],
-                [patients[k] for k in fit],
-                LEVEL,
-                guaranteed=False,
-            ).factor
-            self.factors.append(factor)
-            for k in range(len(patients)):
-                if k not in fit:
-                    scaled[k] = _share(self.errors[k], factor * self.widths[k])
-        return {**found, "coverage90_conformal": average_per_patient(scaled, patients)}
-
-
-def _share(error: Tensor, width: Tensor) -> float:
-    return float((error <= width).double().mean())
 
 
 def _panel(

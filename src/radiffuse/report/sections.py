@@ -171,7 +171,7 @@ def calibration(source: Source) -> str:
     drawn = chart(ranks, f"rank of the truth among {last} draws", "share of pixels", markers=True)
     note = (
         "Higher at both ends: the draws vary too little; in the middle: too much. "
-        "Pixels where truth or draws are not black."
+        "Pixels of the body: air is left out."
     )
     return f'{drawn}<p class="note">{note}</p>'
 
