@@ -71,6 +71,13 @@ def _every_second(noise):
     return draw
 
 
+def test_estimates_beyond_what_an_image_can_be_are_clipped():
+    image = an_image(1)
+    beyond = GaussianDenoiser(SHORT.schedule(), 3.0, 0.01)
+    x = SHORT.chain(beyond, acquired_by(torch.zeros(1, 1, 8, 8), image), Seeded([1]))
+    assert 0.9 < float(x.real.max()) < 1.1
+
+
 def test_the_mixture_replaces_what_is_measured_and_nothing_else():
     image, mask = an_image(), some()
     m = acquired_by(mask, image).measurement

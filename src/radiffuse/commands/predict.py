@@ -16,6 +16,7 @@ from ..data.image import Image
 from ..errors import UserError
 from ..files import read_json, write_json
 from ..label_maps import likeliest, staple, vote
+from ..metrics.calibration import half_widths_per_std
 from ..metrics.estimate import Sums
 from ..noise import derive
 from ..run import Run, open_run
@@ -119,7 +120,7 @@ def _predict(
             told = {**batch, "seed": torch.tensor(seeds, device=opened.device)}
             outputs = judged(opened.recipe.predict(opened.objective, told))
             for key, value in outputs.items():
-                if flags.samples > 1 and value.is_floating_point():
+                if flags.samples > 1 and (value.is_floating_point() or value.is_complex()):
                     sums.setdefault(key, Sums()).add(value.detach().cpu())
                 elif flags.samples > 1 and value.dim() > 2:
                     maps.setdefault(key, []).append(value.cpu())
@@ -147,6 +148,7 @@ def _written(
             key in task.raw,
         )
         for key, value in outputs.items()
+        if not key.startswith("_")
     }
     files = {key: item for key, item in written.items() if isinstance(item, str)}
     values = {key: item for key, item in written.items() if not isinstance(item, str)}
@@ -157,24 +159,14 @@ def _written(
 def _summed(
     opened: Run, cases: Cases, rows: range, sums: Mapping[str, Sums], flags: Flags
 ) -> Iterator[dict[str, Any]]:
-    """Write CASE-KEY-mean like a draw, and CASE-KEY-std as float NIfTI in the stored units."""
-    task = opened.recipe.task
+    """Write CASE-KEY-mean like a draw, and CASE-KEY-std and the like as float NIfTI in stored units."""
     for place, row in enumerate(rows):
         files: dict[str, Any] = {}
-        for key, several in sums.items():
-            like = _like(cases, row, task, key)
-            mean, std = several.mean[place].float(), several.std()[place]
-            if mean.dim() != len(like.size) + 1:
-                continue
-            stored = key not in task.raw and like.range is not None
-            low, high = like.range if stored and like.range else (-1.0, 1.0)
-            name = flags.out / f"{cases.ids[row]}-{key}"
-            files[f"{key}-mean"] = write_output(
-                mean, like, name.with_name(f"{name.name}-mean"), key in task.raw
-            )
-            files[f"{key}-std"] = write_output(
-                std * (high - low) / 2, like, name.with_name(f"{name.name}-std"), raw=True
-            )
+        for key in (key for key in sums if not key.startswith("_")):
+            like = _like(cases, row, opened.recipe.task, key)
+            if sums[key].mean[place].dim() == len(like.size) + 1:
+                name = flags.out / f"{cases.ids[row]}-{key}"
+                files |= _summary(opened, key, sums, place, like, name)
         if files:
             yield {
                 "case": cases.ids[row],
@@ -183,6 +175,29 @@ def _summed(
                 "files": files,
                 "values": {},
             }
+
+
+def _summary(
+    opened: Run, key: str, sums: Mapping[str, Sums], place: int, like: Image, name: Path
+) -> dict[str, Any]:
+    """Write mean, deviation, interval and energy of one key of one case (see `Task`)."""
+    task, signed = opened.recipe.task, sums.get(f"_{key}")
+    low, high = (like.range if key not in task.raw else None) or (-1.0, 1.0)
+    std = sums[key].std()[place] * (high - low) / 2
+    maps = {"std": std}
+    if key in task.intervals:
+        widen = float(getattr(opened.recipe, "widen", 1.0))
+        maps["interval90"] = widen * half_widths_per_std(sums[key].count) * std
+    if signed is not None:
+        maps["energy"] = signed.std()[place] ** 2
+    mean = sums[key].mean[place] if signed is None else signed.mean[place].abs()
+    files = {"mean": write_output(mean.float(), like, _ending(name, "mean"), key in task.raw)}
+    files |= {end: write_output(m, like, _ending(name, end), raw=True) for end, m in maps.items()}
+    return {f"{key}-{end}": file for end, file in files.items()}
+
+
+def _ending(name: Path, end: str) -> Path:
+    return name.with_name(f"{name.name}-{end}")
 
 
 def _fused(

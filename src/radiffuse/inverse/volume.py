@@ -22,14 +22,16 @@ class Slicewise(Denoiser):
 
     Args:
         chunk: slices in memory at a time.
+        axis: of the volume, 0 the first: the one that numbers the slices.
     """
 
-    def __init__(self, denoiser: Denoiser, chunk: int = 8) -> None:
+    def __init__(self, denoiser: Denoiser, chunk: int = 8, axis: int = 0) -> None:
         super().__init__()
         self.denoiser, self.schedule, self.chunk = denoiser, denoiser.schedule, chunk
+        self.axis = axis
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        slices = x_t.movedim(2, 1)
+        slices = x_t.movedim(2 + self.axis, 1)
         flat = slices.flatten(0, 1)
         times = torch.as_tensor(t)
         if times.ndim == 0:
@@ -38,7 +40,7 @@ class Slicewise(Denoiser):
             each = times.repeat_interleave(slices.shape[1])
             pairs = zip(flat.split(self.chunk), each.split(self.chunk), strict=True)
             done = [self.denoiser(part, at) for part, at in pairs]
-        return torch.cat(done).unflatten(0, slices.shape[:2]).movedim(1, 2)
+        return torch.cat(done).unflatten(0, slices.shape[:2]).movedim(1, 2 + self.axis)
 
 
 class ThroughPlane(Denoiser):
@@ -55,6 +57,7 @@ class ThroughPlane(Denoiser):
         weight: lambda, the price of a jump of one grey value between neighbouring slices.
         data_std: d in r^2.
         rounds: of the multiplier method, one solve of at most `iterations` conjugate gradients each.
+        axis: of the volume, 0 the first: z.
 
     Raises:
         UserError: the measurement has no noise (s = 0).
@@ -68,6 +71,7 @@ class ThroughPlane(Denoiser):
         data_std: float = 0.5,
         rounds: int = 10,
         iterations: int = 10,
+        axis: int = 0,
     ) -> None:
         super().__init__()
         if bool((measurement.deviations <= 0).any()):
@@ -77,7 +81,7 @@ class ThroughPlane(Denoiser):
             )
         self.denoiser, self.measurement, self.weight = denoiser, measurement, weight
         self.schedule, self.data_std = denoiser.schedule, data_std
-        self.rounds, self.iterations = rounds, iterations
+        self.rounds, self.iterations, self.axis = rounds, iterations, axis
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         x_0 = self.denoiser(x_t, t)
@@ -87,31 +91,27 @@ class ThroughPlane(Denoiser):
         return self._solved(x_0, r2)
 
     def _solved(self, x_0: Tensor, r2: Tensor) -> Tensor:
-        m, share = self.measurement, r2 / self.measurement.std**2
+        m, share, z = self.measurement, r2 / self.measurement.std**2, 2 + self.axis
 
         def normal(x: Tensor) -> Tensor:
-            return share * m.adjoint(m.A(x), x_0) + x + _jumps_adjoint(_jumps(x))
+            return share * m.adjoint(m.A(x), x_0) + x + _jumps_adjoint(x.diff(dim=z), z)
 
         fixed = share * m.adjoint(m.y, x_0) + x_0
-        x, jumps = x_0, _jumps(x_0)
+        x, jumps = x_0, x_0.diff(dim=z)
         dual = torch.zeros_like(jumps)
         for _ in range(self.rounds):
-            right = fixed + _jumps_adjoint(jumps - dual)
+            right = fixed + _jumps_adjoint(jumps - dual, z)
             x = conjugate_gradient(normal, right, x, self.iterations)
-            found = _jumps(x) + dual
+            found = x.diff(dim=z) + dual
             jumps = _shrunk(found, self.weight * r2)
             dual = found - jumps
         return x
 
 
-def _jumps(x: Tensor) -> Tensor:
-    """D_z x, the difference of neighbouring slices: (B, C, D, *S) -> (B, C, D - 1, *S)."""
-    return x.diff(dim=2)
-
-
-def _jumps_adjoint(d: Tensor) -> Tensor:
-    edge = torch.zeros_like(d[:, :, :1])
-    return torch.cat([edge, d], 2) - torch.cat([d, edge], 2)
+def _jumps_adjoint(d: Tensor, z: int) -> Tensor:
+    """The adjoint of D_z, the difference of neighbouring slices along axis z of a tensor."""
+    edge = torch.zeros_like(d.narrow(z, 0, 1))
+    return torch.cat([edge, d], z) - torch.cat([d, edge], z)
 
 
 def _shrunk(v: Tensor, by: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ __all__ = [
     "coverage",
     "crps",
     "half_width",
+    "half_widths_per_std",
     "rank_histogram",
 ]
 
@@ -41,12 +42,15 @@ def half_width(samples: Tensor, level: float = 0.9) -> Tensor:
         samples: (K, B, C, *S).
         level: l.
     """
+    _checked(samples, samples[0])
+    return half_widths_per_std(len(samples), level) * samples.std(0)
+
+
+def half_widths_per_std(count: int, level: float = 0.9) -> float:
+    """`half_width` over the standard deviation of `count` samples, 2 at least."""
     from scipy.stats import t
 
-    count = len(samples)
-    _checked(samples, samples[0])
-    quantile = float(t.ppf((1 + level) / 2, count - 1))
-    return quantile * math.sqrt(1 + 1 / count) * samples.std(0)
+    return float(t.ppf((1 + level) / 2, count - 1)) * math.sqrt(1 + 1 / count)
 
 
 def _inside(error: Tensor, width: Tensor, where: Tensor | None) -> Tensor:

@@ -106,7 +106,7 @@ def proportion(hits: Tensor) -> Metric:
 
 
 class Sums:
-    """Mean and deviation of tensors that come one after another (Welford 1962)."""
+    """Mean and deviation of real or complex tensors that come one after another (Welford 1962)."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -114,14 +114,14 @@ class Sums:
 
     def add(self, x: Tensor) -> None:
         """Take in one more."""
-        x = x.double()
+        first, x = x, x.to(torch.promote_types(x.dtype, torch.float64))
         if not self.count:
-            self.first, self.mean, self._squares = x.float(), x, torch.zeros_like(x)
+            self.first, self.mean, self._squares = first, x, torch.zeros_like(x.real)
         self.count += 1
         gap = x - self.mean
         self.mean = self.mean + gap / self.count
-        self._squares = self._squares + gap * (x - self.mean)
+        self._squares = self._squares + (gap * (x - self.mean).conj()).real
 
     def std(self) -> Tensor:
-        """Deviation with n - 1 in the denominator; 0 of a single one."""
+        """Deviation with n - 1 in the denominator, of complex numbers that of both parts; 0 of one alone."""
         return torch.sqrt(self._squares / max(self.count - 1, 1)).float()

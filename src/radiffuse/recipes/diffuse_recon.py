@@ -171,7 +171,8 @@ class DiffuseRecon(ComplexPrior):
         """The refined image, and the deviation of the coarse samples' magnitudes, (B, 1, *S)."""
         if self.solver != "paper":
             return super().estimate(objective, acquired, seeds)
-        denoiser, noise = self.prior_denoiser(objective, True), Seeded(seeds)
+        self.check_solver()
+        denoiser, noise = self.prior_denoiser(objective, acquired.first), Seeded(seeds)
         with torch.no_grad():
             coarse = self.coarse(denoiser, acquired, noise)
             x = self.fine(denoiser, acquired, coarse.mean(0), noise)[:, :1]

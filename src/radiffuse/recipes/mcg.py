@@ -33,6 +33,8 @@ class MCG(Reconstruction):
         *("gradient", "ratio"),
     )
 
+    PAPER_SOLVES: ClassVar[tuple[str, ...]] = ("ct", "mri", "super-resolution")
+
     measurement: Literal["mri", "ct", "super-resolution", "noise"] = "ct"
     views: int = 30
     steps: int = 2000

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from ..acquisition import Acquired
 from ..denoise import Denoiser
-from ..errors import UserError
 from ..inverse import Constrained, Project, data_consistency
 from ..kernels import diffuse
 from ..metrics.noise_level import estimate_noise
@@ -39,6 +38,7 @@ class R2D2(Reconstruction):
         *("extent", "keep", "radius", "renoise"),
     )
     ALONE: ClassVar[bool] = True
+    PAPER_SOLVES: ClassVar[tuple[str, ...]] = ("noise", "super-resolution")
 
     measurement: Literal["mri", "ct", "super-resolution", "noise"] = "noise"
     noise: float = 0.1
@@ -69,15 +69,10 @@ class R2D2(Reconstruction):
             y = acquired.measurement.y
             t = schedule.time(-estimate_noise(y).log())
             return y, float(t[0]), low_frequencies(y, self.radius, self.keep)
-        if self.measurement == "super-resolution":
-            t = schedule.time(-torch.tensor(self.renoise, dtype=torch.float64).log())
-            first = acquired.first
-            return (
-                diffuse(schedule, first, t, noise(first)),
-                float(t),
-                data_consistency(acquired.measurement),
-            )
-        raise UserError(f"r2d2 denoises and raises resolution, it cannot solve {self.measurement}")
+        t = schedule.time(-torch.tensor(self.renoise, dtype=torch.float64).log())
+        first = acquired.first
+        start = diffuse(schedule, first, t, noise(first))
+        return start, float(t), data_consistency(acquired.measurement)
 
     @classmethod
     def small(cls) -> Self:

@@ -15,12 +15,13 @@ from ..baselines.reconstruction import misfit
 from ..complex_images import Parts, TwoChannels
 from ..denoise import Affine, Denoiser, Padded
 from ..errors import UserError
-from ..inverse import warm_start
+from ..inverse import Measurement, Slicewise, ThroughPlane, warm_start
 from ..inverse.conditioned import Conditioned
 from ..metrics.consistency import residual_std
 from ..noise import Noise, Seeded, derive
 from ..operators import conjugate_gradient
 from ..papers import Paper
+from ..sample import DDIM, Sampler
 from ..sample.grids import karras
 from ..schedule import VE, Schedule, expand
 from ..tasks.base import Task
@@ -54,10 +55,18 @@ class Reconstruction(Continuous):
         *("measurement", "mask", "acceleration", "calibration", "coils", "noise", "phase"),
         *("refinements", "model_error"),
         *("values", "views", "beam", "photons", "absorption", "factor", "noise_law", "solver"),
-        *("lowest", "highest", "warm", "samples"),
+        *("lowest", "highest", "warm", "samples", "slice_axis", "through_plane", "widen"),
     )
     ALONE: ClassVar[bool] = False
     """Whether cases go through the chain one by one, for each has its own number of steps."""
+    PAPER_SOLVES: ClassVar[tuple[str, ...]] = ("mri",)
+    """Measurements that the paper's own algorithm solves; general solvers take any."""
+    EXPECTS: ClassVar[str] = (
+        "training: grey images, one patient's on one side of the split. Prediction: k-space of an .h5 "
+        "file (fastMRI or ISMRMRD), complex (slices, coils, *space), centred, zero where nothing was "
+        "sampled, its centre fully sampled (5 lines for coil maps); or images, whose measurement "
+        "(mri, ct, super-resolution, noise) is simulated. A prior of slices takes volumes slice by slice."
+    )
 
     measurement: Literal["mri", "ct", "super-resolution", "noise"] = "mri"
     """What is simulated where the data hold images instead of measurements."""
@@ -107,6 +116,13 @@ class Reconstruction(Continuous):
     """Begin at this time of the chain, in (0, 1), as CCDF does; 0 = at its highest level."""
     samples: int = 4
     """Draws of a case that `evaluate` takes the mean and the intervals of."""
+    slice_axis: int = 0
+    """Volumes and a prior of slices: the axis that numbers the slices."""
+    through_plane: float = 0.0
+    """Volumes and a prior of slices: the price of a jump of one grey value between neighbouring slices, as
+    a log-probability (`inverse.ThroughPlane`); goes with --set solver=dds."""
+    widen: float = 1.0
+    """Factor of the widths of 90 % intervals: "widen" of the settings in `evaluate`'s metrics.json."""
 
     def fitted(self, facts: "Facts") -> Self:
         filled = super().fitted(facts)
@@ -184,16 +200,29 @@ class Reconstruction(Continuous):
         std = expand(std, measurement.y).to(acquired.first.real)
         return replace(acquired, measurement=replace(measurement, std=std))
 
-    def prior_denoiser(self, objective: Any, complex_values: bool) -> Denoiser:
+    def prior_denoiser(self, objective: Any, like: Tensor) -> Denoiser:
         """The trained network as a denoiser of images in [0, 1] under the chain's schedule.
 
+        Args:
+            objective: holds the network.
+            like: images (B, 1, *S), real or complex. Volumes are denoised slice by slice by a network of
+                slices (`Slicewise`).
+
         Raises:
-            UserError: `values` does not go with the images that the network was trained on.
+            UserError: `values` does not go with the images that the network was trained on, or the
+                number of axes does not.
         """
         network: Denoiser = self.denoiser(objective).eval()
         stride = int(getattr(objective.network.backbone, "stride", 1))
-        padded = Padded(network, stride)
-        if not complex_values:
+        padded: Denoiser = Padded(network, stride)
+        axes, known = like.dim() - 2, len(self.size)
+        if axes == known + 1:
+            padded = Slicewise(padded, axis=self.slice_axis)
+        elif axes != known:
+            raise UserError(
+                f"the prior knows images of {known} axes, these have {axes}: train one on such images"
+            )
+        if not like.is_complex():
             return Affine(padded, self.chain_schedule())
         fits = self.channels % 2 == 0 if self.values == "channels" else self.channels == 1
         if not fits:
@@ -241,7 +270,8 @@ class Reconstruction(Continuous):
     def _walk(
         self, objective: Any, acquired: Acquired, seeds: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
-        denoiser = self.prior_denoiser(objective, acquired.first.is_complex())
+        self.check_solver()
+        denoiser = self.prior_denoiser(objective, acquired.first)
         noise = Seeded(seeds)
         with torch.no_grad():
             if self.solver == "paper":
@@ -249,13 +279,32 @@ class Reconstruction(Continuous):
                 return x, x
             times = karras(denoiser.schedule, self.steps, stop=0.0)
             start, times = self.begin(denoiser.schedule, times, acquired.first, noise)
-            sampler = SOLVERS[self.solver](denoiser, acquired.measurement, noise)
+            sampler = self.general_solver(denoiser, acquired.measurement, noise)
             asked = sampler.denoiser
             if not (isinstance(asked, Conditioned) and asked.has_mean):
                 x = sampler(start, times)
                 return x, x
             sampler.denoiser = told = Averaging(asked, TOLD)
             return sampler(start, times), told.mean
+
+    def general_solver(self, denoiser: Denoiser, measurement: Measurement, noise: Noise) -> Sampler:
+        """The general solver that `solver` names, of volumes with what ties their slices."""
+        if not self.through_plane:
+            return SOLVERS[self.solver](denoiser, measurement, noise)
+        tied = ThroughPlane(
+            denoiser, measurement, self.through_plane, DATA_STD, axis=self.slice_axis
+        )
+        return DDIM(tied, noise, eta=0.85)
+
+    def check_solver(self) -> None:
+        """Refuse a paper's algorithm where it is none, and slices tied by another solver than DDS."""
+        if self.solver == "paper" and self.measurement not in self.PAPER_SOLVES:
+            raise UserError(
+                f"{self.paper.id} solves {' and '.join(self.PAPER_SOLVES)}, not {self.measurement}; "
+                "take a general solver, e.g. --set solver=probed highest=5"
+            )
+        if self.through_plane and self.solver != "dds":
+            raise UserError("through_plane ties slices within --set solver=dds; set both")
 
     def predict(self, objective: Any, batch: Batch) -> Batch:
         """A posterior sample of every case.
@@ -267,8 +316,10 @@ class Reconstruction(Continuous):
         Returns:
             "image" in [-1, 1] for simulated measurements, "magnitude" in units of the k-space
             for real ones; "expected": the posterior's mean as `drawn` tells it, where the solver does,
-            in [0, 1] or units of the k-space; "unmeasured": the share of x that the prior says (`unmeasured_part`);
+            in [0, 1] or units of the k-space; "unmeasured": the share of x that the prior says
+            (`unmeasured_part`); "unexplained": |A^H (y - A x)|, where x misses the measurement;
             "residual" (B,): the size of y - A x over that of the noise, 1 where noise alone is left.
+            With their sign or phase "_magnitude" and "_unmeasured", for means over draws.
 
         Raises:
             UserError: the measurement cannot be used, or the chain diverged.
@@ -281,15 +332,17 @@ class Reconstruction(Continuous):
         x, more = self.estimate(objective, acquired, seeds)
         scale = acquired.scale.to(x.device).reshape(-1, *[1] * (x.dim() - 1))
         magnitude = x.abs() if x.is_complex() else x.clamp(min=0)
-        y = acquired.measurement.y
-        s = acquired.measurement.deviations.clamp_min(1e-12).to(x.device)
+        m, unmeasured = acquired.measurement, unmeasured_part(acquired, x)
+        s = m.deviations.clamp_min(1e-12).to(x.device)
         result = {
-            "unmeasured": unmeasured_part(acquired, x).abs() * scale,
-            "residual": residual_std(acquired.measurement.A, x, y) / s,
+            "unmeasured": unmeasured.abs() * scale,
+            "_unmeasured": unmeasured * scale,
+            "unexplained": m.adjoint(m.residual(x), x).abs() * scale,
+            "residual": residual_std(m.A, x, m.y) / s,
             **{key: value * scale for key, value in more.items()},
         }
         if "kspace" in batch:
-            return {"magnitude": magnitude * scale, **result}
+            return {"magnitude": magnitude * scale, "_magnitude": x * scale, **result}
         return {"image": (2 * magnitude - 1).clamp(-1, 1), **result}
 
 

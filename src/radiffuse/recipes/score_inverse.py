@@ -37,6 +37,8 @@ class ScoreInverse(Reconstruction):
         *("strength", "ratio"),
     )
 
+    PAPER_SOLVES: ClassVar[tuple[str, ...]] = ("mri", "ct", "super-resolution")
+
     coils: int = 1
     steps: int = 1000
     stop: float = 1e-5

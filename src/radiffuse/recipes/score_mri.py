@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
+import torch
 from torch import Tensor
 
 from ..acquisition import Acquired
 from ..complex_images import Parts
 from ..denoise import Denoiser
-from ..errors import UserError
 from ..inverse import Constrained, Measurement, data_consistency
 from ..noise import Noise
 from ..operators import Coils, Fourier, LinearOperator, Mask
@@ -52,8 +52,7 @@ class ScoreMRI(Reconstruction):
     def chain(self, denoiser: Denoiser, acquired: Acquired, noise: Noise) -> Tensor:
         if self.combine == "sense":
             return self.walk(denoiser, acquired.measurement, acquired.first, noise)
-        if acquired.maps is None or acquired.mask is None:
-            raise UserError(f"--set combine=sense: {self.measurement} has no coils to combine")
+        assert acquired.maps is not None and acquired.mask is not None
         y, s = acquired.measurement.y, acquired.measurement.std
         axes = y.dim() - 2
         one: LinearOperator = Mask(acquired.mask) @ Fourier(axes)
@@ -61,7 +60,8 @@ class ScoreMRI(Reconstruction):
         sense = Measurement(y, one @ Coils(acquired.maps), s) if self.combine == "hybrid" else None
         prior = denoiser if isinstance(denoiser, Parts) else Parts(denoiser)
         x = self.walk(prior, coils, one.adjoint(y), noise, sense, acquired.maps)
-        return root_sum_of_squares(x)
+        # the combined magnitude takes the phase of the image behind the coils: |x| alone explains no y
+        return root_sum_of_squares(x) * torch.sgn(Coils(acquired.maps).adjoint(x))
 
     def walk(
         self,

@@ -18,6 +18,10 @@ class Task:
         paired: keys that must show the same anatomy, position by position.
         alike: keys that must be on one grey scale.
         raw: predictions that are stored as the numbers they are, not in the input's grey range.
+        intervals: predictions of which several draws give the half width of a 90 % interval.
+
+    A prediction "_KEY" is KEY with its sign or phase: it is not written, the mean of several draws of KEY
+    is the magnitude of its mean, and its variance is written as "KEY-energy".
     """
 
     name: str
@@ -26,5 +30,6 @@ class Task:
     writes: tuple[str, ...] = ()
     given: tuple[str, ...] = ()
     raw: tuple[str, ...] = ()
+    intervals: tuple[str, ...] = ()
     paired: tuple[str, ...] = ()
     alike: tuple[str, ...] = ()

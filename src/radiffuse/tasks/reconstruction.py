@@ -7,9 +7,10 @@ __all__ = ["RECONSTRUCTION"]
 RECONSTRUCTION = Task(
     "reconstruction",
     reads=("image",),
-    writes=("image", "unmeasured", "residual"),
+    writes=("image", "magnitude", "expected", "unmeasured", "unexplained", "residual"),
     given=("kspace", "image"),
-    raw=("magnitude", "expected", "unmeasured", "deviation"),
+    raw=("magnitude", "expected", "unmeasured", "unexplained", "deviation"),
+    intervals=("image", "magnitude"),
 )
 """Training reads images. Prediction reads k-space, and writes "magnitude" in its units instead of
 "image", or images whose measurement it simulates. Where the solver says it, "expected"
