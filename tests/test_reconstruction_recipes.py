@@ -646,6 +646,20 @@ def test_super_resolution_keeps_the_low_resolution_image():
     assert not torch.allclose(x, first, atol=1e-2)
 
 
+def test_super_resolution_denoises_the_small_image_first():
+    A, image = BlockMean((2, 2)), texture(32)
+    y = A(image) + 0.1 * torch.randn(1, 1, 16, 16)
+    ones = torch.ones(1)
+    back = lambda small: 4 * A.adjoint(small)  # noqa: E731
+    acquired = Acquired(Measurement(y, A, 0.1), back(y), ones, ones, back)
+    recipe = dataclasses.replace(R2D2(), measurement="super-resolution", steps=100)
+    prior = GaussianDenoiser(recipe.chain_schedule(), 0.5, 0.2)
+    x = recipe.chain(prior, acquired, Seeded([1]))
+    denoised = recipe.denoised(prior, y, torch.tensor([0.1]), Seeded([1]))
+    assert torch.allclose(A(x), denoised, atol=1e-4)
+    assert float((denoised - y).norm()) > 0.02 * float(y.norm())
+
+
 @pytest.mark.parametrize(
     ("kind", "measurement", "said"),
     [

@@ -72,7 +72,7 @@ def check_kspace(kspace: Tensor) -> Tensor:
     for axis, n in enumerate(shape[2:]):
         stride = math.prod(shape[3 + axis :])
         place = (brightest // stride) % n
-        if bool(((place - n // 2).abs() > n // 4).any()):
+        if bool(((place - n // 2).abs() > max(2, n // 8)).any()):
             raise UserError(
                 f"the brightest point of k-space lies at {int(place[0])} of {n} on axis {axis}, not "
                 "in the middle: store it centred (fftshift), or check the order of its axes"

@@ -60,7 +60,7 @@ def spectral(A: LinearOperator, like: Tensor) -> Spectral:
     reason = (
         "a real image has no decomposition under a complex operator: give a complex image"
         if fourier is not None or isinstance(A, Matrix)
-        else "it offers no singular value decomposition: use another solver, e.g. Proximal or DAPS"
+        else "it offers no singular value decomposition: use another solver, e.g. dds or daps"
     )
     raise UserError(f"DDRM cannot take the operator {type(A).__name__.strip('_')}: {reason}")
 

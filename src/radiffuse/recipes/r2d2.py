@@ -1,6 +1,6 @@
 """R2D2+ (Chung et al. 2022): denoising by the reverse SDE from the noisy image itself."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..acquisition import Acquired
 from ..denoise import Denoiser
-from ..inverse import Constrained, Project, data_consistency
+from ..inverse import Constrained, Measurement, Project, data_consistency
 from ..kernels import diffuse
 from ..metrics.noise_level import estimate_noise
 from ..noise import Noise
@@ -27,9 +27,11 @@ class R2D2(Reconstruction):
     """The chain starts at the level of the image's own noise, which is estimated from the image.
 
     The number of network calls is `extent` times the steps below that level. Low frequencies of the
-    measurement are kept at every step. For super-resolution the enlarged image is diffused to
-    `renoise` and brought back with its low-resolution part fixed. The paper gives neither the
-    size of the kept region nor lambda nor `renoise`: those defaults are ours.
+    measurement are kept at every step. Super-resolution comes after denoising: the small image is denoised
+    so, enlarged, diffused to `renoise` and brought back with its low-resolution part fixed. The paper
+    gives neither the size of the kept region nor lambda nor `renoise`: those defaults are ours. So is
+    the regularisation, which leaves high frequencies as they are and not damped by 1 - lambda, as a
+    summary of the paper prints it; the paper's optional corrector is left out.
     """
 
     paper: ClassVar[Paper] = by_id("r2d2")
@@ -53,31 +55,41 @@ class R2D2(Reconstruction):
     """Super-resolution: the level to which the enlarged image is diffused."""
 
     def chain(self, denoiser: Denoiser, acquired: Acquired, noise: Noise) -> Tensor:
-        x, start, project = self._start(denoiser, acquired, noise)
-        count = round(self.extent * start * self.steps)
-        if count >= 1:
-            sampler = Constrained(DDPM(denoiser, noise, w=1.0), project)
-            x = sampler(x, grids.uniform(count, min(count / self.steps, 1.0)))
-        return acquired.measurement.unbiased(x)
-
-    def _start(
-        self, denoiser: Denoiser, acquired: Acquired, noise: Noise
-    ) -> tuple[Tensor, float, Project]:
-        """Where the chain starts, at what time, and what every step keeps."""
-        schedule = denoiser.schedule
+        m = acquired.measurement
         if self.measurement == "noise":
-            y = acquired.measurement.y
-            t = schedule.time(-estimate_noise(y).log())
-            return y, float(t[0]), low_frequencies(y, self.radius, self.keep)
+            return m.unbiased(self.denoised(denoiser, m.y, estimate_noise(m.y), noise))
+        small = self.denoised(denoiser, m.y, m.deviations, noise)
+        return self.enlarged(denoiser, replace(m, y=small), acquired.inverse(small), noise)
+
+    def denoised(self, denoiser: Denoiser, y: Tensor, std: Tensor, noise: Noise) -> Tensor:
+        """The chain from y (1, C, *S) itself, at the level `std` (1,) of its own noise."""
+        start = float(denoiser.schedule.time(-std.double().clamp(min=1e-9).log())[0])
+        kept = low_frequencies(y, self.radius, self.keep)
+        return self.walk(denoiser, y, self.extent * start, kept, noise)
+
+    def enlarged(
+        self, denoiser: Denoiser, measurement: Measurement, first: Tensor, noise: Noise
+    ) -> Tensor:
+        """The chain from the enlarged image under noise of `renoise`, its block means kept."""
+        schedule = denoiser.schedule
         t = schedule.time(-torch.tensor(self.renoise, dtype=torch.float64).log())
-        first = acquired.first
-        start = diffuse(schedule, first, t, noise(first))
-        return start, float(t), data_consistency(acquired.measurement)
+        x = diffuse(schedule, first, t, noise(first))
+        return self.walk(denoiser, x, float(t), data_consistency(measurement), noise)
+
+    def walk(
+        self, denoiser: Denoiser, x: Tensor, start: float, project: Project, noise: Noise
+    ) -> Tensor:
+        """As many of `steps` as the start asks for; none where there is nothing to remove."""
+        count = max(0, round(start * self.steps))
+        if count == 0:
+            return x
+        sampler = Constrained(DDPM(denoiser, noise, w=1.0), project)
+        return sampler(x, grids.uniform(count, min(count / self.steps, 1.0)))
 
     @classmethod
     def small(cls) -> Self:
         values = {**SMALL, **LOG_NORMAL, "filtered": True, "stop": 0.0, "steps": 200}
-        return cls(**values, lowest=0.005, highest=10.0)
+        return cls(**values, lowest=0.005, highest=10.0, renoise=0.3)
 
     @classmethod
     def tiny(cls) -> Self:

@@ -39,6 +39,9 @@ TOLD = 0.4
 """Noise level, of images in [0, 1], from which on a chain's estimates count for the posterior's mean:
 above, a Gaussian is too rough a model of what is known."""
 
+LEAST = 1e-3
+"""The least noise that a measurement is taken to have, where images reach 1: a quarter of a grey value of 255."""
+
 
 @dataclass(frozen=True)
 class Reconstruction(Continuous):
@@ -333,7 +336,7 @@ class Reconstruction(Continuous):
         scale = acquired.scale.to(x.device).reshape(-1, *[1] * (x.dim() - 1))
         magnitude = x.abs() if x.is_complex() else x.clamp(min=0)
         m, unmeasured = acquired.measurement, unmeasured_part(acquired, x)
-        s = m.deviations.clamp_min(1e-12).to(x.device)
+        s = m.deviations.clamp_min(LEAST).to(x.device)
         result = {
             "unmeasured": unmeasured.abs() * scale,
             "_unmeasured": unmeasured * scale,
@@ -357,7 +360,7 @@ def unmeasured_part(acquired: Acquired, x: Tensor) -> Tensor:
     the usual standard deviation of images in [0, 1].
     """
     measurement = acquired.measurement
-    std = measurement.deviations.clamp_min(1e-3).to(x.real)
+    std = measurement.deviations.clamp_min(LEAST).to(x.real)
     ratio = (DATA_STD / expand(std, x)) ** 2
 
     def normal(v: Tensor) -> Tensor:
