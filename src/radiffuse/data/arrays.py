@@ -1,4 +1,4 @@
-"""Array files: NAME.npz with one case per row, MedMNIST, NAME.npy, fastMRI .h5."""
+"""Array files: NAME.npz with one case per row, MedMNIST, NAME.npy."""
 
 import zipfile
 import zlib
@@ -127,7 +127,7 @@ def _column(array: np.ndarray, name: str, path: Path, ids: tuple[str, ...]) -> A
     if data.ndim == 2 or names_raw(name):
         return ArrayColumn(data.float(), "raw", where)
     limits = (0.0, 255.0) if array.dtype == np.uint8 else None
-    return ArrayColumn(_channels_first(data), "image", where, range=limits)
+    return ArrayColumn(channels_first(data), "image", where, range=limits)
 
 
 def _mask(data: Tensor, where: str) -> Tensor:
@@ -143,49 +143,10 @@ def _mask(data: Tensor, where: str) -> Tensor:
     return data if data.ndim >= 4 and data.shape[1] == 1 else data[:, None]
 
 
-def _channels_first(data: Tensor) -> Tensor:
+def channels_first(data: Tensor) -> Tensor:
     """`(N, *S)`, `(N, *S, 1 or 3)` or `(N, 1 or 3, *S)` -> `(N, C, *S)`."""
     if data.ndim >= 4 and data.shape[-1] in (1, 3):
         return data.movedim(-1, 1).contiguous()
     if data.ndim >= 4 and data.shape[1] in (1, 3):
         return data
     return data[:, None]
-
-
-def open_fastmri(path: Path) -> Table:
-    """fastMRI .h5: one case per slice; `kspace` complex `(coils, *S)`, the patient is the file.
-
-    Raises:
-        UserError: unreadable, no `kspace` in it, or one that is not complex (slices, coils, *S).
-    """
-    import h5py
-
-    try:
-        with h5py.File(path) as file:
-            if "kspace" not in file:
-                raise UserError(f"{path}: holds {', '.join(file) or 'nothing'}, but no kspace")
-            kspace = np.asarray(file["kspace"])
-            name = next(
-                (n for n in ("reconstruction_rss", "reconstruction_esc") if n in file), None
-            )
-            target = None if name is None else np.asarray(file[name])
-    except OSError:
-        raise UserError(f"{path}: is damaged, cut short or no HDF5 file") from None
-    if kspace.dtype.kind != "c" or kspace.ndim < 3:
-        raise UserError(
-            f"{path}: kspace is {kspace.dtype} of shape {kspace.shape}; expected complex numbers, "
-            "(slices, coils, rows, columns)"
-        )
-    if kspace.ndim == 3:
-        kspace = kspace[:, None]
-    columns: dict[str, Column] = {
-        "kspace": ArrayColumn(
-            torch.from_numpy(kspace.astype(np.complex64)), "raw", f"{path}: kspace"
-        )
-    }
-    if target is not None and len(target) == len(kspace):
-        data = _channels_first(torch.from_numpy(target.astype(np.float32)))
-        columns["image"] = ArrayColumn(data, "image", f"{path}: {name}", modality="MR")
-    ids = tuple(f"{path.stem}_slice{row:03d}" for row in range(len(kspace)))
-    texts = {"slice": tuple(str(row) for row in range(len(ids)))}
-    return Table(str(path), ids, columns, patients=(path.stem,) * len(ids), texts=texts)

@@ -7,8 +7,9 @@ from typing import Any
 
 from ..errors import UserError
 from ..files import read_json
-from .arrays import open_arrays, open_fastmri
+from .arrays import open_arrays
 from .columns import ArrayColumn, Column
+from .fastmri import open_fastmri
 from .stored import DICOM, ending
 from .table import (
     Table,
