@@ -208,6 +208,19 @@ def test_labels_are_drawn_at_the_frequencies_of_training(cases):
     assert torch.equal(images[:, 0, 0, 0], labels[:6].float())
 
 
+def test_a_held_out_label_that_the_model_does_not_know_is_refused_before_anything_is_drawn(cases):
+    """Of two classes, label 2 would mean "no label" to the network."""
+    items = [{"image": picture(k).to(torch.uint8)[None], "label": k % 3} for k in range(9)]
+    other = from_iterable(items, range=(0.0, 255.0))
+
+    class Untouched(Discs):
+        def predict(self, objective, batch):
+            raise AssertionError("nothing is drawn")
+
+    with pytest.raises(UserError, match="case 0002 has label 2, but the model knows the 2 classes"):
+        evaluate(Untouched(classes=2), Objective(), cases.split("train"), other, count=4)
+
+
 def test_quality_counts_the_evaluations_of_the_network(cases, cache):
     train = cases.split("train")
     real = judge(train, cases.split("test"), cache=cache)
