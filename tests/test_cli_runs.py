@@ -332,6 +332,23 @@ def test_ctrl_c_keeps_the_samples_drawn_so_far(trained, tmp_path, monkeypatch, r
     assert len(list((tmp_path / "s").glob("sample-*.png"))) == 4
 
 
+def test_a_sample_that_diverged_is_refused_and_those_before_it_are_kept(
+    trained, tmp_path, monkeypatch, refused
+):
+    predict = DDPM.predict
+
+    def diverging(self, objective, batch):
+        image = predict(self, objective, batch)["image"]
+        image[1] = torch.nan
+        return {"image": image}
+
+    monkeypatch.setattr(DDPM, "predict", diverging)
+    line = refused("sample", trained, "--count", 3, "--out", tmp_path / "s")
+    assert "sample-00001: 'image' holds values that are not finite" in line
+    assert "try more steps (--steps N) or another sampler (--set sampler=NAME)" in line
+    assert [path.name for path in (tmp_path / "s").glob("*.png")] == ["sample-00000.png"]
+
+
 # ----------------------------------------------------------------------------------------- predict
 def test_predict_points_a_generative_run_to_sample(trained, tmp_path, refused):
     assert "use `radiffuse sample" in refused("predict", trained, "--out", tmp_path / "p")
@@ -414,6 +431,37 @@ def test_predict_makes_again_what_is_gone(predicting, tmp_path):
     whole = contents(tmp_path / "p")
     next((tmp_path / "p").glob("*-mask*")).unlink()
     assert predicting() == ([1], 0)
+    assert contents(tmp_path / "p") == whole
+
+
+@pytest.mark.parametrize("draws", [1, 2])
+def test_a_case_that_diverged_is_refused_and_all_others_are_kept(
+    predicting, tmp_path, monkeypatch, capsys, draws
+):
+    """The last draw of the second of two cases is not finite."""
+    predicting("--samples", draws)
+    whole = contents((tmp_path / "p").rename(tmp_path / "whole"))
+    entries = json.loads(whole["predictions.json"])["predictions"]
+    bad = sorted({entry["case"] for entry in entries})[1]
+    predict, seeds = Negative.predict, []
+
+    def diverging(self, objective, batch):
+        seeds.append(batch["seed"])
+        outputs = predict(self, objective, batch)
+        if len(seeds) == draws:
+            outputs["target"][1, 0, 0, 0] = torch.inf
+        return outputs
+
+    with monkeypatch.context() as context:
+        context.setattr(Negative, "predict", diverging)
+        assert predicting("--samples", draws)[1] == 1
+    line = capsys.readouterr().err
+    assert f"error: {bad}: 'target' holds values that are not finite" in line
+    assert "try more steps (--steps N) or another sampler (--set sampler=NAME)" in line
+    left = contents(tmp_path / "p")
+    assert not [name for name in left if name.startswith(bad)]
+    assert len([name for name in left if name.endswith(".png")]) > 0
+    assert predicting("--samples", draws) == ([2] * draws + [1] * draws, 0)
     assert contents(tmp_path / "p") == whole
 
 

@@ -25,7 +25,7 @@ from ..run import Run, open_run
 from ..tasks.base import Task
 from . import parsing
 from .healthy import Outputs, beside_healthy, calibration_name
-from .pictures import said_of, write_output
+from .pictures import diverged, not_finite, said_of, write_output
 from .predictions import Folder
 from .source import asked_cases, check_given, open_source, source_of
 
@@ -119,7 +119,13 @@ def _predict(
     missing = [row for row in share if ids[row] not in done]
     for first in range(0, len(missing), flags.batch):
         rows = missing[first : first + flags.batch]
-        folder.keep(f"{rows[0]:06d}", list(_batch(opened, judged, cases, rows, flags)))
+        bad: dict[int, str] = {}
+        entries = list(_batch(opened, judged, cases, rows, flags, bad))
+        lost = {ids[row] for row in bad}
+        folder.keep(f"{rows[0]:06d}", [entry for entry in entries if entry["case"] not in lost])
+        folder.forget([entry for entry in entries if entry["case"] in lost])
+        for row, key in bad.items():
+            raise diverged(opened, ids[row], key)
 
 
 def _batch(
@@ -128,8 +134,13 @@ def _batch(
     cases: Cases,
     rows: Sequence[int],
     flags: Flags,
+    bad: dict[int, str],
 ) -> Iterator[dict[str, Any]]:
-    """Predict some cases, and say what was written for each."""
+    """Predict some cases, and say what was written for each.
+
+    From the first draw of a case that is not finite on nothing of it is written; `bad` is told its
+    row and key.
+    """
     batch = {key: value.to(opened.device) for key, value in cases.batch(rows).items()}
     sums: dict[str, Sums] = {}
     maps: dict[str, list[Tensor]] = {}
@@ -144,12 +155,17 @@ def _batch(
                 maps.setdefault(key, []).append(value.cpu())
         for place, (row, seed) in enumerate(zip(rows, seeds, strict=True)):
             one = {key: value[place] for key, value in outputs.items()}
+            if key := not_finite(one):
+                bad.setdefault(row, key)
+            if row in bad:
+                continue
             end = f"-{sample:02d}" if flags.samples > 1 else ""
             yield {**_written(opened, cases, row, one, flags.out, end), "seed": seed}
+    good = {place: row for place, row in enumerate(rows) if row not in bad}
     if sums:
-        yield from _summed(opened, cases, rows, sums, flags)
+        yield from _summed(opened, cases, good, sums, flags)
     if maps:
-        yield from _fused(opened, cases, rows, maps, sums, flags)
+        yield from _fused(opened, cases, good, maps, sums, flags)
 
 
 def _written(
@@ -174,11 +190,11 @@ def _written(
 
 
 def _summed(
-    opened: Run, cases: Cases, rows: Sequence[int], sums: Mapping[str, Sums], flags: Flags
+    opened: Run, cases: Cases, rows: Mapping[int, int], sums: Mapping[str, Sums], flags: Flags
 ) -> Iterator[dict[str, Any]]:
     """Write CASE-KEY-mean like a draw, and CASE-KEY-std as float NIfTI in the stored units."""
     task = opened.recipe.task
-    for place, row in enumerate(rows):
+    for place, row in rows.items():
         files: dict[str, Any] = {}
         for key, several in sums.items():
             like = _like(cases, row, task, key)
@@ -207,7 +223,7 @@ def _summed(
 def _fused(
     opened: Run,
     cases: Cases,
-    rows: Sequence[int],
+    rows: Mapping[int, int],
     maps: Mapping[str, list[Tensor]],
     sums: Mapping[str, Sums],
     flags: Flags,
@@ -222,7 +238,7 @@ def _fused(
         fused[f"{key}-vote"], fused[f"{key}-staple"] = vote(draws), staple(draws)
     if "mask" in maps and "expected" in sums:
         fused["mask-mean"] = likeliest(sums["expected"].mean)
-    for place, row in enumerate(rows):
+    for place, row in rows.items():
         one = {name: value[place] for name, value in fused.items()}
         yield {**_written(opened, cases, row, one, flags.out, ""), "samples": flags.samples}
 

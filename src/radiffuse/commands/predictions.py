@@ -62,6 +62,10 @@ class Folder:
         """Write down finished cases until `gather`; no two processes may use one name."""
         write_json(self.path / f"{_PART}{name}.json", entries)
 
+    def forget(self, entries: Entries) -> None:
+        """Remove the files of cases that cannot be finished."""
+        _remove([self.path / file for entry in entries for file in entry["files"].values()])
+
     def gather(self, cases: Sequence[str], done: Mapping[str, Entries]) -> None:
         """Write `predictions.json` in the order of `cases`: what was done before and was kept since."""
         parts = self._parts()
