@@ -20,7 +20,7 @@ from . import panels
 from .asked import Asked, about, spread
 from .judge import Judge, judge
 from .progress import progress_bar
-from .sampling import chain, drawn_labels, generate
+from .sampling import chain, drawn_labels, generate, kept_in
 
 COUNT = 1000
 LIKELIHOOD_CASES = 16
@@ -63,7 +63,15 @@ def evaluate_generation(
     count = asked.count or min(COUNT, len(train))
     labels = drawn_labels(recipe, train, count, asked.seed)
     if samples is None:
-        samples = generate(recipe, objective, count, labels, seed=asked.seed, batch=asked.batch)
+        samples = generate(
+            recipe,
+            objective,
+            count,
+            labels,
+            seed=asked.seed,
+            batch=asked.batch,
+            kept=kept_in(asked, recipe, train),
+        )
     if not processes.is_main():
         return {}
     real = judge(train, held_out, cache=asked.cache, weights=asked.weights)
