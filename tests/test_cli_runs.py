@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image as Picture
 
-from radiffuse import cli, run
+from radiffuse import cli, processes, run
 from radiffuse.errors import UserError
 from radiffuse.recipes import index
 from radiffuse.recipes.ddpm import DDPM
@@ -332,6 +332,23 @@ def test_ctrl_c_keeps_the_samples_drawn_so_far(trained, tmp_path, monkeypatch, r
     assert len(list((tmp_path / "s").glob("sample-*.png"))) == 4
 
 
+def test_a_sample_that_diverged_is_refused_and_those_before_it_are_kept(
+    trained, tmp_path, monkeypatch, refused
+):
+    predict = DDPM.predict
+
+    def diverging(self, objective, batch):
+        image = predict(self, objective, batch)["image"]
+        image[1] = torch.nan
+        return {"image": image}
+
+    monkeypatch.setattr(DDPM, "predict", diverging)
+    line = refused("sample", trained, "--count", 3, "--out", tmp_path / "s")
+    assert "sample-00001: 'image' holds values that are not finite" in line
+    assert "try more steps (--steps N) or another sampler (--set sampler=NAME)" in line
+    assert [path.name for path in (tmp_path / "s").glob("*.png")] == ["sample-00000.png"]
+
+
 # ----------------------------------------------------------------------------------------- predict
 def test_predict_points_a_generative_run_to_sample(trained, tmp_path, refused):
     assert "use `radiffuse sample" in refused("predict", trained, "--out", tmp_path / "p")
@@ -363,6 +380,112 @@ def test_predict_writes_each_case_like_its_input(trained, data, tmp_path, monkey
         assert np.array_equal(mask, image > 127)
         assert entry["values"]["mean"] == pytest.approx(image.mean() / 127.5 - 1, abs=1e-5)
     assert not list((tmp_path / "p").glob(".*"))
+
+
+@pytest.fixture
+def predicting(trained, tmp_path, monkeypatch):
+    """Run `predict` into tmp_path/p; the ids of cases it asked for, and how it ended.
+
+    `stop` interrupts it, as Ctrl-C does, when it asks for that many batches.
+    """
+
+    def predict(*words, stop=None):
+        asked = []
+
+        class Draws(Negative):
+            def predict(self, objective, batch):
+                if len(asked) == stop:
+                    raise KeyboardInterrupt
+                asked.append(len(batch["image"]))
+                part = (batch["seed"] % 5 / 5)[:, None, None, None]
+                return super().predict(objective, {**batch, "image": part * batch["image"]})
+
+        monkeypatch.setattr(index, "find", lambda method: Draws)
+        command = ["predict", trained, "--out", tmp_path / "p", "--batch", 2, *words]
+        return asked, cli.main([str(word) for word in command])
+
+    return predict
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(("draws", "stop"), [(1, 1), (3, 3), (3, 4)])
+def test_predict_goes_on_after_ctrl_c_as_if_it_had_never_stopped(
+    predicting, tmp_path, capsys, draws, stop
+):
+    """Four cases in two batches; of a case some draws alone are worth nothing."""
+    predicting("--samples", draws)
+    whole = contents((tmp_path / "p").rename(tmp_path / "whole"))
+    assert predicting("--samples", draws, stop=stop)[1] == 1
+    assert "is kept, the same command makes the rest" in capsys.readouterr().err
+    assert predicting("--samples", draws) == ([2] * draws, 0)
+    assert contents(tmp_path / "p") == whole
+    assert predicting("--samples", draws) == ([], 0)
+    assert contents(tmp_path / "p") == whole
+
+
+def test_predict_makes_again_what_is_gone(predicting, tmp_path):
+    predicting()
+    whole = contents(tmp_path / "p")
+    next((tmp_path / "p").glob("*-mask*")).unlink()
+    assert predicting() == ([1], 0)
+    assert contents(tmp_path / "p") == whole
+
+
+@pytest.mark.parametrize("draws", [1, 2])
+def test_a_case_that_diverged_is_refused_and_all_others_are_kept(
+    predicting, tmp_path, monkeypatch, capsys, draws
+):
+    """The last draw of the second of two cases is not finite."""
+    predicting("--samples", draws)
+    whole = contents((tmp_path / "p").rename(tmp_path / "whole"))
+    entries = json.loads(whole["predictions.json"])["predictions"]
+    bad = sorted({entry["case"] for entry in entries})[1]
+    predict, seeds = Negative.predict, []
+
+    def diverging(self, objective, batch):
+        seeds.append(batch["seed"])
+        outputs = predict(self, objective, batch)
+        if len(seeds) == draws:
+            outputs["target"][1, 0, 0, 0] = torch.inf
+        return outputs
+
+    with monkeypatch.context() as context:
+        context.setattr(Negative, "predict", diverging)
+        assert predicting("--samples", draws)[1] == 1
+    line = capsys.readouterr().err
+    assert f"error: {bad}: 'target' holds values that are not finite" in line
+    assert "try more steps (--steps N) or another sampler (--set sampler=NAME)" in line
+    left = contents(tmp_path / "p")
+    assert not [name for name in left if name.startswith(bad)]
+    assert len([name for name in left if name.endswith(".png")]) > 0
+    assert predicting("--samples", draws) == ([2] * draws + [1] * draws, 0)
+    assert contents(tmp_path / "p") == whole
+
+
+def test_predict_goes_on_with_another_number_of_processes(predicting, tmp_path, monkeypatch):
+    predicting()
+    whole = contents((tmp_path / "p").rename(tmp_path / "whole"))
+    with monkeypatch.context() as two:
+        for name, value in (("start", lambda: None), ("world", lambda: 2), ("agree", list)):
+            two.setattr(processes, name, value)
+        assert predicting(stop=0)[1] == 1  # process 0 of two is stopped at once
+        two.setattr(processes, "rank", lambda: 1)
+        assert predicting() == ([2], 0)
+    assert predicting() == ([2], 0)
+    assert contents(tmp_path / "p") == whole
+
+
+def test_predictions_of_other_settings_are_not_mixed(predicting, tmp_path, capsys):
+    predicting(stop=1)
+    for words, what in (
+        (("--samples", 2), "samples 1, not 2"),
+        (("--map", "image=image"), "map None, not {'image': 'image'}"),
+    ):
+        assert predicting(*words) == ([], 1)
+        assert f"holds predictions with {what}; take another --out" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------------------------------- evaluate

@@ -185,7 +185,7 @@ def test_twelve_bits_in_a_16_bit_file_do_not_become_black(tmp_path):
         PIL.Image.fromarray(array).save(tmp_path / f"{number}.png")
     cases = open_cases(tmp_path)
     assert cases.ranges["image"][1] == pytest.approx(4095, abs=60)
-    assert "fills little of the 16 bits" in cases.notices[0]
+    assert "fills little of the 16 bits" in "\n".join(cases.notices)
 
 
 @pytest.mark.parametrize(
@@ -272,6 +272,44 @@ def test_sub_folders_named_like_splits_are_splits(tmp_path):
     cases = open_cases(tmp_path)
     assert cases.split_of == ("test", "train", "train")
     assert cases.keys == ("image",)
+
+
+def test_files_that_begin_alike_are_of_one_patient_and_stay_together(tmp_path):
+    names = [f"p{person:02d}_{word}{k}" for person in range(12) for k, word in enumerate(
+        ("slice00", "Z-", "", "frame_"))]  # fmt: skip
+    for seed, name in enumerate(names):
+        picture(tmp_path / f"{name}.png", 5, 7, seed=seed)
+    cases = open_cases(tmp_path)
+    assert cases.patients == tuple(name[:3] for name in sorted(names))
+    assert len(set(zip(cases.patients, cases.split_of, strict=True))) == 12
+    (notice,) = cases.notices
+    assert "files that begin alike count as one (12 patients, 4 files of p00)" in notice
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["img_001", "img_002", "img_003"],
+        ["normal_1", "normal_2", "covid_1", "covid_2"],
+        ["p01_slice1", "p01_slice2"],
+        ["anna", "ben"],
+    ],
+)
+def test_where_names_tell_no_patients_each_file_is_one_and_a_notice_says_so(tmp_path, names):
+    for seed, name in enumerate(names):
+        picture(tmp_path / f"{name}.png", 5, 7, seed=seed)
+    cases = open_cases(tmp_path)
+    assert cases.patients == cases.ids
+    (notice,) = cases.notices
+    assert "no patient is known; each file counts as one" in notice
+    assert "name patients in a cases.csv" in notice
+
+
+def test_a_guess_at_patients_does_not_overrule_splits_that_are_given(tmp_path):
+    for seed, name in enumerate(["train/p1_1", "train/p2_1", "test/p1_2"]):
+        picture(tmp_path / f"{name}.png", 5, 7, seed=seed)
+    cases = open_cases(tmp_path)
+    assert cases.patients == cases.ids and cases.split_of == ("test", "train", "train")
 
 
 def test_volumes_in_a_folder_and_one_alone(tmp_path):

@@ -1,5 +1,10 @@
 """Every format keeps numbers, bit depth, value range and geometry, or refuses in one line."""
 
+import errno
+import resource
+import shutil
+from types import SimpleNamespace
+
 import nibabel
 import numpy as np
 import PIL.Image
@@ -16,6 +21,37 @@ from radiffuse.errors import UserError
 def hearing():
     lines = []
     return lines, lines.append
+
+
+# --- a full disk ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif"])
+def test_a_picture_cut_short_is_an_error_and_nothing_is_left(tmp_path, name):
+    """A full disk cannot be made here, but a limit on the size of a file fails the same way."""
+    grey = torch.randint(0, 256, (1, 200, 200), dtype=torch.uint8)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10000, hard))
+    try:
+        with pytest.raises(OSError) as caught:
+            save_image(Image(grey, range=(0, 255)), tmp_path / name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.errno == errno.EFBIG
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("free", "error"), [(10, UserError), (10**9, RuntimeError)])
+def test_itk_names_no_reason_so_the_disk_is_asked(tmp_path, monkeypatch, free, error):
+    def broken(*_):
+        raise RuntimeError("fwrite wrote only 3 1-sized things")
+
+    monkeypatch.setattr(sitk, "WriteImage", broken)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    grey = torch.zeros(1, 8, 8, 8, dtype=torch.uint8)
+    with pytest.raises(error, match="disk is full" if error is UserError else "fwrite"):
+        save_image(Image(grey, range=(0, 255)), tmp_path / "a.nrrd")
+    assert not list(tmp_path.iterdir())
 
 
 # --- pictures -------------------------------------------------------------------------------------

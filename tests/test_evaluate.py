@@ -14,8 +14,8 @@ from radiffuse import evaluate as package
 from radiffuse import processes
 from radiffuse.data.dataset import from_iterable
 from radiffuse.errors import UserError
-from radiffuse.evaluate import evaluate, judge, quality_against_steps
-from radiffuse.evaluate.sampling import drawn_labels, generate
+from radiffuse.evaluate import Asked, evaluate, generation, judge, quality_against_steps
+from radiffuse.evaluate.sampling import drawn_labels, generate, kept_in
 from radiffuse.metrics import features
 from radiffuse.noise import Seeded, derive
 from radiffuse.schedule import VP
@@ -199,6 +199,80 @@ def test_a_sample_is_the_same_in_any_batch_and_on_any_process(monkeypatch, cases
     assert torch.equal(sum(parts), whole)
 
 
+@pytest.fixture
+def counting(monkeypatch):
+    """Numbers of images that `Discs` is asked for, in a list that grows."""
+    asked, predict = [], Discs.predict
+    monkeypatch.setattr(
+        Discs,
+        "predict",
+        lambda *given: asked.append(len(given[2]["seed"])) or predict(*given),
+    )
+    return asked
+
+
+def test_kept_images_are_not_drawn_again_on_any_number_of_processes(
+    counting, tmp_path, monkeypatch
+):
+    def drawn(count, batch):
+        counting.clear()
+        return generate(Discs(), Objective(), count, None, seed=5, batch=batch, kept=tmp_path)
+
+    whole = drawn(11, 11)
+    (tmp_path / "00000000.safetensors").unlink()
+    drawn(5, 2)
+    assert counting == [2, 2, 1]
+    parts = []
+    with monkeypatch.context() as three:
+        three.setattr(processes, "world", lambda: 3)
+        three.setattr(processes, "agree", lambda values: values)
+        three.setattr(processes, "sum_", parts.append)
+        for rank, missing in enumerate(([], [1, 1], [1, 1, 1, 1])):
+            three.setattr(processes, "rank", lambda rank=rank: rank)
+            drawn(11, 1)
+            assert counting == missing
+    assert torch.equal(sum(parts), whole)
+    assert torch.equal(drawn(11, 4), whole) and not counting
+
+
+def test_evaluate_goes_on_after_an_interruption_as_if_it_had_never_stopped(
+    cases, cache, counting, monkeypatch
+):
+    def measured(model):
+        counting.clear()
+        splits = cases.split("train"), cases.split("test")
+        given = {"count": 40, "bits": 0, "model": model, "cache": cache}
+        return evaluate(Discs(), Objective(), *splits, **given)
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    whole = measured("")
+    with monkeypatch.context() as context:
+        context.setattr(generation, "_metrics", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            measured("a1")
+    assert counting == [16, 16, 8]
+    assert measured("a1") == whole and not counting
+
+
+def test_images_of_other_weights_seed_settings_or_data_are_not_kept(cases, tmp_path):
+    train = cases.split("train")
+    asked = Asked(cache=tmp_path / "features", model="a1", seed=0)
+    folder = kept_in(asked, Discs(), train)
+    assert kept_in(dataclasses.replace(asked, count=9, batch=3), Discs(), train) == folder
+    assert kept_in(dataclasses.replace(asked, model=""), Discs(), train) is None
+    for other in (
+        (dataclasses.replace(asked, model="b2"), Discs(), train),
+        (dataclasses.replace(asked, seed=1), Discs(), train),
+        (asked, Discs(steps=4), train),
+        (asked, Discs(), cases.split("test")),
+    ):
+        folder.mkdir(parents=True)
+        assert kept_in(*other) != folder
+        assert not folder.exists(), "the run folder does not grow"
+
+
 def test_labels_are_drawn_at_the_frequencies_of_training(cases):
     train = cases.split("train")
     labels = drawn_labels(Discs(classes=2), train, 400, seed=0)
@@ -206,6 +280,19 @@ def test_labels_are_drawn_at_the_frequencies_of_training(cases):
     assert drawn_labels(Discs(), train, 400, seed=0) is None
     images = generate(Discs(classes=2), Objective(), 6, labels[:6], seed=0, batch=4)
     assert torch.equal(images[:, 0, 0, 0], labels[:6].float())
+
+
+def test_a_held_out_label_that_the_model_does_not_know_is_refused_before_anything_is_drawn(cases):
+    """Of two classes, label 2 would mean "no label" to the network."""
+    items = [{"image": picture(k).to(torch.uint8)[None], "label": k % 3} for k in range(9)]
+    other = from_iterable(items, range=(0.0, 255.0))
+
+    class Untouched(Discs):
+        def predict(self, objective, batch):
+            raise AssertionError("nothing is drawn")
+
+    with pytest.raises(UserError, match="case 0002 has label 2, but the model knows the 2 classes"):
+        evaluate(Untouched(classes=2), Objective(), cases.split("train"), other, count=4)
 
 
 def test_quality_counts_the_evaluations_of_the_network(cases, cache):

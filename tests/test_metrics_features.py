@@ -5,7 +5,9 @@ import math
 import pytest
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 
+from radiffuse import tensorfile
 from radiffuse.errors import UserError
 from radiffuse.metrics import corruptions
 from radiffuse.metrics.distribution import fid
@@ -62,6 +64,17 @@ def test_features_are_kept_in_the_cache_and_read_from_it(tmp_path):
     path.write_bytes(b"half a file")
     with pytest.raises(UserError, match=r"features-abc-0.*delete it"):
         trained_features(images, fingerprint="abc", cache=tmp_path, steps=2)
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_half_written_features(tmp_path, monkeypatch):
+    def full(*_):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(tensorfile, "save_file", full)
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    with pytest.raises(UserError, match=r"features-abc-0\.safetensors: the disk is full"):
+        trained_features(torch.rand(8, 1, 8, 8), fingerprint="abc", cache=tmp_path, steps=2)
+    assert not list(tmp_path.iterdir())
 
 
 def test_features_of_training_images_have_mean_zero_and_deviation_one(network):

@@ -128,12 +128,26 @@ def newest(run: Path | str) -> Path | None:
 
 
 def write_checkpoint(run: Path, step: int, tensors: Mapping[str, Tensor], facts: Any) -> None:
-    """Write the checkpoint of `step`, then remove older ones. All processes take part.
+    """Write the checkpoint of `step`, then remove others. All processes take part.
+
+    A checkpoint of this step that is there already stays: it was reached by the same steps, and to
+    put another in its place takes a moment without any.
 
     Raises:
         UserError: the disk is full or the folder cannot be written; the last checkpoint stays.
     """
     folder = run / FOLDER / f"step-{step:08d}"
+    if not processes.agree([float(processes.is_main() and folder.is_dir())])[0]:
+        _write_new(folder, tensors, facts)
+    if not processes.is_main():
+        return
+    for other in folder.parent.iterdir():
+        if other != folder and re.fullmatch(r"(\.writing-)?step-\d+", other.name):
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def _write_new(folder: Path, tensors: Mapping[str, Tensor], facts: Any) -> None:
+    """Write a checkpoint beside its place, then move it there."""
     temporary = folder.with_name(f".writing-{folder.name}")
     try:
         if processes.is_main():
@@ -144,15 +158,11 @@ def write_checkpoint(run: Path, step: int, tensors: Mapping[str, Tensor], facts:
         write_json(temporary / "state.json", {"format": _FORMAT, **facts})
         for path in (*temporary.iterdir(), temporary):
             _to_disk(path)
-        shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
         _to_disk(folder.parent)
     finally:
         if processes.is_main():
             shutil.rmtree(temporary, ignore_errors=True)
-    for other in folder.parent.iterdir():
-        if other != folder and re.fullmatch(r"(\.writing-)?step-\d+", other.name):
-            shutil.rmtree(other, ignore_errors=True)
 
 
 def _to_disk(path: Path) -> None:

@@ -90,10 +90,18 @@ def write_tensors(
         value = gathered(tensor)
         if processes.is_main():
             whole[name] = _plain(value)
-    if not processes.is_main():
-        return
+    if processes.is_main():
+        save(path, whole, metadata)
+
+
+def save(path: Path | str, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write `tensors` on this process alone, in one move.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written.
+    """
     with replacing(path) as temporary, _full_disk():
-        save_file(whole, temporary, metadata)
+        save_file(dict(tensors), temporary, metadata)
 
 
 @contextlib.contextmanager

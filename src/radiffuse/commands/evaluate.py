@@ -80,6 +80,7 @@ def run(arguments: Sequence[str]) -> None:
         folder_for_pictures=out.parent / PICTURES,
         command=command,
         cache=flags.run / "features",
+        model=opened.model_sha256,
         weights=flags.weights,
     )
     if not processes.is_main():

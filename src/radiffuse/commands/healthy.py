@@ -1,5 +1,7 @@
 """Predictions beside healthy cases: what `evaluate` learned of a run's maps and scores, applied."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,7 +15,7 @@ from ..files import read_json
 from ..metrics.detection import level_at, p_values
 from ..run import Run
 
-__all__ = ["beside_healthy"]
+__all__ = ["beside_healthy", "calibration_name"]
 
 Outputs = dict[str, Tensor]
 
@@ -45,6 +47,12 @@ def beside_healthy(opened: Run) -> tuple[Run, Callable[[Outputs], Outputs], str]
         return {**outputs, "p_value": p_values(outputs["score"].cpu(), scores)}
 
     return opened, judged, ""
+
+
+def calibration_name(opened: Run) -> str | None:
+    """Names what `beside_healthy` judges by, so that no folder mixes two; None where there is none."""
+    found = _calibration(opened)[0] if opened.recipe.task.name == "anomaly" else None
+    return found and hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _calibration(opened: Run) -> tuple[dict[str, Any] | None, str]:

@@ -12,6 +12,7 @@ from ..data.formats import read_image, save_image, save_like
 from ..data.image import Image, oriented
 from ..data.nifti import write_displacement
 from ..data.transforms import resize, to_unit
+from ..errors import UserError
 from ..run import Run
 
 SHEET = "sheet.png"
@@ -73,6 +74,24 @@ def write_output(
         return save_like(like, value, name, labels=labels).name
     numbers: float | list[float] = value.tolist()
     return numbers
+
+
+def not_finite(outputs: Mapping[str, Tensor]) -> str | None:
+    """The first key with a value that is NaN or infinite."""
+    return next((key for key, value in outputs.items() if not value.isfinite().all()), None)
+
+
+def diverged(run: Run, case: str, key: str) -> UserError:
+    """What to tell of a case whose output is not finite."""
+    ways = {"more steps (--steps N)": hasattr(run.recipe, "steps")}
+    ways["another sampler (--set sampler=NAME)"] = "sampler" in getattr(
+        run.recipe, "AFTER_TRAINING", ()
+    )
+    ways["a model trained longer or at a lower learning rate"] = not any(ways.values())
+    return UserError(
+        f"{case}: '{key}' holds values that are not finite, so nothing of it is written; "
+        f"try {' or '.join(way for way, open_ in ways.items() if open_)}"
+    )
 
 
 def said_of(outputs: Mapping[str, Tensor], like: Image) -> dict[str, Any]:

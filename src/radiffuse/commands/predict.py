@@ -1,7 +1,11 @@
-"""`radiffuse predict RUN`: one file per case and output key, in the format of the input."""
+"""`radiffuse predict RUN`: one file per case and output key, in the format of the input.
+
+A case that --out holds already, all draws of it, is kept, so that the same command goes on after an
+interruption.
+"""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +18,6 @@ from .. import processes
 from ..data.dataset import Cases
 from ..data.image import Image
 from ..errors import UserError
-from ..files import read_json, write_json
 from ..label_maps import likeliest, staple, vote
 from ..metrics.calibration import half_widths_per_std
 from ..metrics.estimate import Sums
@@ -22,8 +25,8 @@ from ..noise import derive
 from ..run import Run, open_run
 from ..tasks.base import Task
 from . import parsing
-from .healthy import Outputs, beside_healthy
-from .pictures import said_of, write_output
+from .healthy import Outputs, beside_healthy, calibration_name
+from .pictures import diverged, not_finite, said_of, write_output
 from .predictions import Folder
 from .source import asked_cases, check_given, open_source, source_of
 
@@ -61,7 +64,7 @@ class Flags:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Predict every case of the split, then write `predictions.json`."""
+    """Predict the cases of the split that are not there yet, then write `predictions.json`."""
     flags = parsing.parse(Flags, arguments, "radiffuse predict")
     parsing.positive({"--samples": flags.samples, "--steps": flags.steps, "--batch": flags.batch})
     processes.start()
@@ -87,51 +90,90 @@ def run(arguments: Sequence[str]) -> None:
         "steps": flags.steps,
         "set": sorted(flags.set),
         "seed": flags.seed,
+        "map": dict(source.map) or None,
+        "size": list(source.size) or None,
+        "calibration": calibration_name(opened),
     }
     folder = Folder(flags.out, flags.run, settings, ["predict", *arguments])
-    folder.begin()
+    done = folder.begin()
     with folder.going_on():
-        entries = list(_predict(opened, judged, cases, flags))
-    part = flags.out / f".part-{processes.rank()}.json"
-    write_json(part, entries)
+        _predict(opened, judged, cases, flags, folder, done)
     processes.barrier()
     if processes.is_main():
-        parts = [flags.out / f".part-{rank}.json" for rank in range(processes.world())]
-        folder.finish([entry for part in parts for entry in read_json(part)])
-        for part in parts:
-            part.unlink()
+        folder.gather(cases.ids, done)
         print(f"{len(cases)} cases predicted in {flags.out}")
         if notice:
             print(f"note: {notice}", file=sys.stderr)
 
 
 def _predict(
-    opened: Run, judged: Callable[[Outputs], Outputs], cases: Cases, flags: Flags
+    opened: Run,
+    judged: Callable[[Outputs], Outputs],
+    cases: Cases,
+    flags: Flags,
+    folder: Folder,
+    done: Container[str],
+) -> None:
+    """Predict those of this process's share of the cases that are not done, batch by batch."""
+    ids = cases.ids
+    share = processes.share(len(cases), processes.rank(), processes.world())
+    missing = [row for row in share if ids[row] not in done]
+    # measured k-space is reconstructed scan by scan: a scan that cannot be is named
+    size = 1 if "kspace" in cases.keys else flags.batch
+    for first in range(0, len(missing), size):
+        rows = missing[first : first + size]
+        bad: dict[int, str] = {}
+        try:
+            entries = list(_batch(opened, judged, cases, rows, flags, bad))
+        except UserError as error:
+            if len(rows) > 1:
+                raise
+            raise UserError(f"case {ids[rows[0]]}: {error}") from None
+        lost = {ids[row] for row in bad}
+        folder.keep(f"{rows[0]:06d}", [entry for entry in entries if entry["case"] not in lost])
+        folder.forget([entry for entry in entries if entry["case"] in lost])
+        for row, key in bad.items():
+            raise diverged(opened, ids[row], key)
+
+
+def _batch(
+    opened: Run,
+    judged: Callable[[Outputs], Outputs],
+    cases: Cases,
+    rows: Sequence[int],
+    flags: Flags,
+    bad: dict[int, str],
 ) -> Iterator[dict[str, Any]]:
-    """Predict this process's share of the cases, and say what was written for each."""
-    mine = processes.share(len(cases), processes.rank(), processes.world())
-    for first in range(mine.start, mine.stop, flags.batch):
-        rows = range(first, min(first + flags.batch, mine.stop))
-        batch = {key: value.to(opened.device) for key, value in cases.batch(rows).items()}
-        sums: dict[str, Sums] = {}
-        maps: dict[str, list[Tensor]] = {}
-        for sample in range(flags.samples):
-            seeds = [derive(flags.seed, cases.ids[row], sample) for row in rows]
-            told = {**batch, "seed": torch.tensor(seeds, device=opened.device)}
-            outputs = judged(opened.recipe.predict(opened.objective, told))
-            for key, value in outputs.items():
-                if flags.samples > 1 and (value.is_floating_point() or value.is_complex()):
-                    sums.setdefault(key, Sums()).add(value.detach().cpu())
-                elif flags.samples > 1 and value.dim() > 2:
-                    maps.setdefault(key, []).append(value.cpu())
-            for place, (row, seed) in enumerate(zip(rows, seeds, strict=True)):
-                one = {key: value[place] for key, value in outputs.items()}
-                end = f"-{sample:02d}" if flags.samples > 1 else ""
-                yield {**_written(opened, cases, row, one, flags.out, end), "seed": seed}
-        if sums:
-            yield from _summed(opened, cases, rows, sums, flags)
-        if maps:
-            yield from _fused(opened, cases, rows, maps, sums, flags)
+    """Predict some cases, and say what was written for each.
+
+    From the first draw of a case that is not finite on nothing of it is written; `bad` is told its
+    row and key.
+    """
+    batch = {key: value.to(opened.device) for key, value in cases.batch(rows).items()}
+    sums: dict[str, Sums] = {}
+    maps: dict[str, list[Tensor]] = {}
+    for sample in range(flags.samples):
+        seeds = [derive(flags.seed, cases.ids[row], sample) for row in rows]
+        told = {**batch, "seed": torch.tensor(seeds, device=opened.device)}
+        outputs = judged(opened.recipe.predict(opened.objective, told))
+        for key, value in outputs.items():
+            if flags.samples > 1 and (value.is_floating_point() or value.is_complex()):
+                sums.setdefault(key, Sums()).add(value.detach().cpu())
+            elif flags.samples > 1 and value.dim() > 2:
+                maps.setdefault(key, []).append(value.cpu())
+        for place, (row, seed) in enumerate(zip(rows, seeds, strict=True)):
+            one = {key: value[place] for key, value in outputs.items()}
+            if key := not_finite(one):
+                bad.setdefault(row, key)
+            if row in bad:
+                continue
+            end = f"-{sample:02d}" if flags.samples > 1 else ""
+            yield {**_written(opened, cases, row, one, flags.out, end), "seed": seed}
+    good = {place: row for place, row in enumerate(rows) if row not in bad}
+    if sums:
+        yield from _summed(opened, cases, good, sums, flags)
+    if maps:
+        yield from _fused(opened, cases, good, maps, sums, flags)
 
 
 def _written(
@@ -157,10 +199,10 @@ def _written(
 
 
 def _summed(
-    opened: Run, cases: Cases, rows: range, sums: Mapping[str, Sums], flags: Flags
+    opened: Run, cases: Cases, rows: Mapping[int, int], sums: Mapping[str, Sums], flags: Flags
 ) -> Iterator[dict[str, Any]]:
     """Write CASE-KEY-mean like a draw, and CASE-KEY-std and the like as float NIfTI in stored units."""
-    for place, row in enumerate(rows):
+    for place, row in rows.items():
         files: dict[str, Any] = {}
         for key in (key for key in sums if not key.startswith("_")):
             like = _like(cases, row, opened.recipe.task, key)
@@ -203,7 +245,7 @@ def _ending(name: Path, end: str) -> Path:
 def _fused(
     opened: Run,
     cases: Cases,
-    rows: range,
+    rows: Mapping[int, int],
     maps: Mapping[str, list[Tensor]],
     sums: Mapping[str, Sums],
     flags: Flags,
@@ -218,7 +260,7 @@ def _fused(
         fused[f"{key}-vote"], fused[f"{key}-staple"] = vote(draws), staple(draws)
     if "mask" in maps and "expected" in sums:
         fused["mask-mean"] = likeliest(sums["expected"].mean)
-    for place, row in enumerate(rows):
+    for place, row in rows.items():
         one = {name: value[place] for name, value in fused.items()}
         yield {**_written(opened, cases, row, one, flags.out, ""), "samples": flags.samples}
 

@@ -12,6 +12,8 @@ from ..files import read_json, write_json
 from ..run import command_line, environment
 
 FILE = "predictions.json"
+_PART = ".part-"
+Entries = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,11 @@ class Folder:
     settings: Mapping[str, Any]
     arguments: Sequence[str]
 
-    def begin(self) -> None:
+    def begin(self) -> dict[str, Entries]:
         """Note the settings in the folder.
+
+        Returns:
+            What an earlier command finished: by case its entries, where all their files are there.
 
         Raises:
             UserError: it is a file, or holds predictions of other settings (names which).
@@ -39,12 +44,40 @@ class Folder:
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path}: is a file; --out takes a folder")
         begun = (self.path / FILE).is_file()
+        earlier = read_json(self.path / FILE) if begun else {}
+        parts = self._parts()
+        done = {**_by_case(earlier.get("predictions", [])), **_read(parts)} if begun else {}
+        done = {case: entries for case, entries in done.items() if self._holds(entries)}
         # a command that failed before its first prediction binds nobody
-        if begun and any(path.name != FILE for path in self.path.iterdir()):
-            self._compare(read_json(self.path / FILE))
+        if begun and (done or any(path.name != FILE for path in self.path.iterdir())):
+            self._compare(earlier)
         processes.barrier()
         if processes.is_main():
-            self.finish([])
+            self.finish([entry for entries in done.values() for entry in entries])
+            _remove(parts)
+        processes.barrier()
+        return done
+
+    def keep(self, name: str, entries: Entries) -> None:
+        """Write down finished cases until `gather`; no two processes may use one name."""
+        write_json(self.path / f"{_PART}{name}.json", entries)
+
+    def forget(self, entries: Entries) -> None:
+        """Remove the files of cases that cannot be finished."""
+        _remove([self.path / file for entry in entries for file in entry["files"].values()])
+
+    def gather(self, cases: Sequence[str], done: Mapping[str, Entries]) -> None:
+        """Write `predictions.json` in the order of `cases`: what was done before and was kept since."""
+        parts = self._parts()
+        found = {**done, **_read(parts)}
+        self.finish([entry for case in cases for entry in found[case]])
+        _remove(parts)
+
+    def _parts(self) -> list[Path]:
+        return sorted(self.path.glob(f"{_PART}*"))
+
+    def _holds(self, entries: Entries) -> bool:
+        return all((self.path / file).is_file() for e in entries for file in e["files"].values())
 
     def finish(self, entries: Sequence[Mapping[str, Any]]) -> None:
         """Write `predictions.json` with what was predicted."""
@@ -68,11 +101,27 @@ class Folder:
                 f"interrupted; what lies in {self.path} is kept, the same command makes the rest"
             ) from None
 
-    def _compare(self, earlier: Any) -> None:
-        there = earlier.get("settings", {}) if isinstance(earlier, dict) else {}
+    def _compare(self, earlier: Mapping[str, Any]) -> None:
+        there = earlier.get("settings", {})
         for name, value in self.settings.items():
             if there.get(name) != value:
                 raise UserError(
                     f"{self.path}: holds predictions with {name} {there.get(name)}, not {value}; "
                     "take another --out"
                 )
+
+
+def _by_case(entries: Entries) -> dict[str, Entries]:
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for entry in entries:
+        found.setdefault(entry["case"], []).append(entry)
+    return dict(found)
+
+
+def _read(parts: Sequence[Path]) -> dict[str, Entries]:
+    return {case: entries for part in parts for case, entries in _by_case(read_json(part)).items()}
+
+
+def _remove(parts: Sequence[Path]) -> None:
+    for part in parts:
+        part.unlink()

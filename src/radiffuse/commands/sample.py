@@ -21,7 +21,7 @@ from ..names import did_you_mean
 from ..noise import derive
 from ..run import Run, open_run
 from . import parsing
-from .pictures import SHEET, template, write_sheet
+from .pictures import SHEET, diverged, not_finite, template, write_sheet
 from .predictions import Folder
 
 
@@ -105,6 +105,8 @@ def _draw(opened: Run, entries: Sequence[dict[str, Any]], like: Image, flags: Fl
             batch["label"] = torch.tensor([entry["label"] for entry in part])
         images = opened.recipe.predict(opened.objective, batch)["image"]
         for entry, image in zip(part, images, strict=True):
+            if key := not_finite({"image": image}):
+                raise diverged(opened, entry["case"], key)
             save_like(like, image, flags.out / entry["files"]["image"])
 
 

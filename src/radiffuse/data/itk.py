@@ -1,5 +1,8 @@
 """MetaImage and NRRD through SimpleITK."""
 
+import errno
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -65,4 +68,10 @@ def write_itk(image: Image, path: Path) -> None:
     out.SetDirection((lps[:axes, :axes] / spacing).flatten().tolist())
     out.SetOrigin(lps[:axes, 3].tolist())
     with replacing(path) as temporary:
-        sitk.WriteImage(out, str(temporary))
+        try:
+            sitk.WriteImage(out, str(temporary))
+        except RuntimeError as error:
+            # ITK does not tell a full disk from other failures.
+            if shutil.disk_usage(temporary.parent).free < array.nbytes:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+            raise

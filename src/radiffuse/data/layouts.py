@@ -1,6 +1,8 @@
 """Layouts: which files make a data set, and which file is which case and role."""
 
 import csv
+import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from .table import (
 )
 
 _METADATA = ("case", "patient", "split", "slice", "label_name")
+_NUMBERED = re.compile(r"(.+?)[_-]((?:slice|slc|sl|z|frame|fr)[_-]?)?\d+", re.IGNORECASE)
 _SPLIT_FOLDERS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
 
@@ -203,7 +206,11 @@ def open_folder(folder: Path) -> Table:
 
 
 def open_files(files: Sequence[Path], root: Path) -> Table:
-    """One image file per case."""
+    """One image file per case; patients are guessed from names such as p01_slice003.
+
+    Raises:
+        UserError: classes for some images only.
+    """
     notices: list[str] = []
     parts = [file.relative_to(root).parts[:-1] if root.is_dir() else () for file in files]
     split_of = None
@@ -223,8 +230,37 @@ def open_files(files: Sequence[Path], root: Path) -> Table:
     if classes and (len(classes) > 1 or split_of is not None):
         words = [part[0] for part in parts]
         columns["label"], label_names = labels_from_text(words, str(root), names)
+    # a guess at who is who does not overrule a split that somebody made
+    patients = None if split_of else _patients([_stem(file) for file in files])
+    if len(files) > 1:
+        notices.append(f"{root}: {_who(patients)}; name patients in a cases.csv")
     return Table(
-        str(root), names, columns, split_of=split_of, label_names=label_names, notices=notices
+        str(root), names, columns, patients, split_of, label_names=label_names, notices=notices
+    )
+
+
+def _patients(stems: Sequence[str]) -> tuple[str, ...] | None:
+    """Patient of each file where names tell: p01_slice003, p01_004; None where they do not.
+
+    What stands before a bare number names a patient only if it has a number of its own: img_001,
+    img_002 are a count of files, and so is normal_001.
+    """
+    begins = []
+    for stem in stems:
+        found = _NUMBERED.fullmatch(stem)
+        named = found and (found[2] or re.search(r"\d", found[1]))
+        begins.append(found[1] if found and named else stem)
+    patients = set(begins)
+    return tuple(begins) if 1 < len(patients) < len(begins) else None
+
+
+def _who(patients: Sequence[str] | None) -> str:
+    if patients is None:
+        return "no patient is known; each file counts as one, slices of one person too"
+    (name, most), *_ = Counter(patients).most_common(1)
+    return (
+        f"no patient is known; files that begin alike count as one ({len(set(patients))} patients, "
+        f"{most} files of {name})"
     )
 
 

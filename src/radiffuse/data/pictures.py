@@ -1,5 +1,6 @@
 """PNG, JPEG, TIFF and BMP through Pillow."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,5 +68,9 @@ def write_picture(image: Image, path: Path) -> None:
     grey_or_colour = array[0] if len(array) == 1 else array.transpose(1, 2, 0)
     if image.range == (0, 1) and whole:
         grey_or_colour = grey_or_colour.astype(bool)
+    # Written to a file at once, Pillow takes half a JPEG on a full disk for a whole one.
+    content = io.BytesIO()
+    picture = PIL.Image.fromarray(np.ascontiguousarray(grey_or_colour))
+    picture.save(content, format=PIL.Image.registered_extensions()[path.suffix.lower()])
     with replacing(path) as temporary:
-        PIL.Image.fromarray(np.ascontiguousarray(grey_or_colour)).save(temporary)
+        temporary.write_bytes(content.getvalue())

@@ -24,6 +24,7 @@ class Asked:
         folder_for_pictures: gets the pictures; None writes none.
         command: what the user typed, for the record.
         cache: folder that keeps feature networks and trained baselines.
+        model: names the weights; with it, generated images are kept beside `cache`.
         weights: a feature network of the user's in place of our own.
         options: how long trained baselines train; None: as long as the run.
     """
@@ -34,6 +35,7 @@ class Asked:
     folder_for_pictures: Path | None = None
     command: str = ""
     cache: Path | None = None
+    model: str = ""
     weights: Path | None = None
     options: TrainOptions | None = None
 

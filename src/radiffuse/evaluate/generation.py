@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .. import processes
 from ..baselines.generation import Mixture, fit_generation
-from ..data.dataset import Cases
+from ..data.dataset import Cases, check_labels
 from ..errors import UserError
 from ..likelihood import bits_per_dimension
 from ..metrics.distribution import distances_between_sets, frechet_metrics
@@ -20,7 +20,7 @@ from . import panels
 from .asked import Asked, about, spread
 from .judge import Judge, judge
 from .progress import progress_bar
-from .sampling import chain, drawn_labels, generate
+from .sampling import chain, drawn_labels, generate, kept_in
 
 COUNT = 1000
 LIKELIHOOD_CASES = 16
@@ -55,12 +55,23 @@ def evaluate_generation(
         The record; empty on all but the main of several processes.
 
     Raises:
-        UserError: the data hold no images or too few, or a sample is not finite.
+        UserError: the data hold no images or too few, a held-out label is one that the model does
+            not know, or a sample is not finite.
     """
+    if bits and getattr(recipe, "classes", 0):
+        check_labels(held_out, recipe.classes)
     count = asked.count or min(COUNT, len(train))
     labels = drawn_labels(recipe, train, count, asked.seed)
     if samples is None:
-        samples = generate(recipe, objective, count, labels, seed=asked.seed, batch=asked.batch)
+        samples = generate(
+            recipe,
+            objective,
+            count,
+            labels,
+            seed=asked.seed,
+            batch=asked.batch,
+            kept=kept_in(asked, recipe, train),
+        )
     if not processes.is_main():
         return {}
     real = judge(train, held_out, cache=asked.cache, weights=asked.weights)

@@ -31,8 +31,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import UserError
-from ..files import replacing
 from ..nn.blocks import conv
+from ..tensorfile import save
 from . import corruptions
 
 DIMENSION = 64
@@ -136,10 +136,7 @@ def trained_features(
         return network.eval()
     _fit(network, images, labels if outputs else None, seed, steps, progress)
     if path:
-        with replacing(path) as temporary:
-            safetensors.torch.save_file(
-                network.state_dict(), temporary, _about(fingerprint, outputs, steps)
-            )
+        save(path, network.state_dict(), _about(fingerprint, outputs, steps))
     return network.eval()
 
 
