@@ -2,11 +2,14 @@
 
 import json
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 
 from radiffuse import cli
 from radiffuse.commands.source import open_source
+from radiffuse.data.dataset import open_cases
 from radiffuse.evaluate.asked import Asked
 from radiffuse.evaluate.reconstruction import compare
 from radiffuse.evaluate.spreads import Spreads, body
@@ -160,3 +163,32 @@ def test_a_report_of_a_reconstruction_shows_pictures_and_calibration(adopted, tm
     page = write_report(adopted, tmp_path / "report.html").read_text()
     assert "Reconstructed" in page and "4 x deviation" in page
     assert "rank of the truth among 3 draws" in page
+
+
+def test_images_that_are_measurements_are_restored_as_they_are(adopted, tmp_path, refused):
+    """A small image with voxels of 2 x 3 mm becomes one of twice the size with voxels of 1 x 1.5."""
+    small = open_cases("brains:count=8,size=32").batch([0])["image"][0, 0, ::2, ::2]
+    data = nib.Nifti1Image(((small + 1) * 500).numpy()[..., None], np.diag([2.0, 3.0, 4.0, 1.0]))
+    nib.save(data, tmp_path / "small.nii.gz")
+    words = ["predict", adopted, "--data", tmp_path / "small.nii.gz", "--out", tmp_path / "out"]
+    words += ["--set", "simulated=false", "measurement=super-resolution", "noise=0.01"]
+    assert cli.main([str(word) for word in (*words, "solver=ddnm", "steps=30")]) == 0
+    found = nib.load(tmp_path / "out" / "small-image.nii.gz")
+    assert found.shape[:2] == (32, 32)
+    assert np.allclose(found.header.get_zooms()[:2], (1.0, 1.5))
+    values = found.get_fdata().reshape(16, 2, 16, 2).mean((1, 3))
+    assert np.abs(values - data.get_fdata()[..., 0]).mean() < 30, "its block means are the image"
+    mm = nib.load(tmp_path / "out" / "small-unmeasured.nii.gz").affine
+    assert np.allclose(mm, found.affine)
+    said = refused(*words[:5], "--set", "simulated=false")
+    assert "takes images for measurements" in said
+    assert "before a simulated measurement" in refused(
+        "evaluate", adopted, "--set", "simulated=false"
+    )
+
+
+def test_show_says_what_a_reconstruction_expects(capsys):
+    assert cli.main(["show", "score-mri"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "predicts by kspace or image" in said
+    assert "fully sampled (5 lines for coil maps)" in said and "unexplained" in said

@@ -2,6 +2,7 @@
 
 import importlib.resources
 import json
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -40,7 +41,11 @@ def run(arguments: Sequence[str]) -> None:
     print(f"\nreads        {', '.join(task.reads)}")
     if task.optional:
         print(f"may read     {', '.join(task.optional)}")
+    if task.given:
+        print(f"predicts by  {' or '.join(task.given)}")
     print(f"writes       {', '.join(task.writes)}")
+    if expects := getattr(recipe, "EXPECTS", ""):
+        print("\n" + textwrap.fill(f"expects      {expects}", 100, subsequent_indent=" " * 13))
     print("\n" + "\n".join(_presets(recipe)))
     print("\n".join(_ledger(paper.id)))
 

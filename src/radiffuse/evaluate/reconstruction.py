@@ -116,6 +116,11 @@ def evaluate_reconstruction(
     Raises:
         UserError: the data hold no images.
     """
+    if not recipe.simulated:
+        raise UserError(
+            "evaluation compares with the images before a simulated measurement; without "
+            "simulated=false"
+        )
     rows = spread(len(held_out), asked.count or COUNT)
     draws = recipe.samples
     rivals = dict(classical(recipe, train) if baselines is None else baselines)

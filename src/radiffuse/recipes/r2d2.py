@@ -41,6 +41,13 @@ class R2D2(Reconstruction):
     )
     ALONE: ClassVar[bool] = True
     PAPER_SOLVES: ClassVar[tuple[str, ...]] = ("noise", "super-resolution")
+    EXPECTS: ClassVar[str] = (
+        "To train: images, grey or of several channels, of patients who stand on one side of the split. To "
+        "predict: images of 16 voxels and more on every axis. With simulated=false they are restored as they "
+        "are (measurement=super-resolution: enlarged by `factor`), the noise found by the chain; else "
+        "noise is added first, or they are made smaller by means over blocks. Other measurements by a "
+        "general solver."
+    )
 
     measurement: Literal["mri", "ct", "super-resolution", "noise"] = "noise"
     noise: float = 0.1

@@ -56,7 +56,7 @@ class Reconstruction(Continuous):
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = (
         *Continuous.AFTER_TRAINING,
         *("measurement", "mask", "acceleration", "calibration", "coils", "noise", "phase"),
-        *("refinements", "model_error"),
+        *("refinements", "model_error", "simulated"),
         *("values", "views", "beam", "photons", "absorption", "factor", "noise_law", "solver"),
         *("lowest", "highest", "warm", "samples", "slice_axis", "through_plane", "widen"),
     )
@@ -65,14 +65,19 @@ class Reconstruction(Continuous):
     PAPER_SOLVES: ClassVar[tuple[str, ...]] = ("mri",)
     """Measurements that the paper's own algorithm solves; general solvers take any."""
     EXPECTS: ClassVar[str] = (
-        "training: grey images, one patient's on one side of the split. Prediction: k-space of an .h5 "
-        "file (fastMRI or ISMRMRD), complex (slices, coils, *space), centred, zero where nothing was "
-        "sampled, its centre fully sampled (5 lines for coil maps); or images, whose measurement "
-        "(mri, ct, super-resolution, noise) is simulated. A prior of slices takes volumes slice by slice."
+        "To train: grey images, in any range, of patients who stand on one side of the split. To predict: "
+        "k-space of an .h5 file (fastMRI or ISMRMRD), complex (slices, coils, *space), its centre in the "
+        "middle and fully sampled (5 lines for coil maps), 0 where nothing was measured; or images, of "
+        "which a measurement (mri, ct, super-resolution, noise) is simulated; or, with simulated=false, "
+        "the noisy or small images themselves (noise: their deviation over the range). Volumes go slice by slice "
+        "through a prior of slices (slice_axis)."
     )
+    """What `radiffuse show` says that the data have to be."""
 
     measurement: Literal["mri", "ct", "super-resolution", "noise"] = "mri"
     """What is simulated where the data hold images instead of measurements."""
+    simulated: bool = True
+    """Whether images are measured by simulation; false: they are the noisy or small images themselves."""
     mask: MaskName = "gaussian-columns"
     """MRI: the sampling pattern."""
     acceleration: float = 4.0
@@ -186,7 +191,14 @@ class Reconstruction(Continuous):
             UserError: a measurement that cannot be, or k-space for a method of something else.
         """
         scanner = self.acquisition("kspace" in batch)
-        if "kspace" not in batch:
+        if "kspace" not in batch and not self.simulated:
+            if isinstance(scanner, MRI | CT):
+                raise UserError(
+                    "simulated=false takes images for measurements, which those of "
+                    f"{self.measurement} are not; --set measurement=noise or super-resolution"
+                )
+            acquired = scanner.read((batch["image"] + 1) / 2)
+        elif "kspace" not in batch:
             images = batch["image"]
             acquired = scanner.simulate((images + 1) / 2, content_seeds(images))
         elif isinstance(scanner, MRI):
@@ -314,14 +326,16 @@ class Reconstruction(Continuous):
 
         Args:
             batch: "kspace" complex (B, K, *S), or "image" (B, 1, *S) in [-1, 1] to be measured by
-                simulation (the same scan for the same image); "seed" int64 (B,) draws the chain.
+                simulation (the same scan for the same image) unless `simulated` is false; "seed" int64 (B,) draws
+                the chain.
 
         Returns:
             "image" in [-1, 1] for simulated measurements, "magnitude" in units of the k-space
             for real ones; "expected": the posterior's mean as `drawn` tells it, where the solver does,
             in [0, 1] or units of the k-space; "unmeasured": the share of x that the prior says
             (`unmeasured_part`); "unexplained": |A^H (y - A x)|, where x misses the measurement;
-            "residual" (B,): the size of y - A x over that of the noise, 1 where noise alone is left.
+            "residual" (B,): the size of y - A x over that of the noise, 1 where noise alone is left;
+            "acceleration" (B,): unknowns over measured values.
             With their sign or phase "_magnitude" and "_unmeasured", for means over draws.
 
         Raises:
@@ -342,6 +356,7 @@ class Reconstruction(Continuous):
             "_unmeasured": unmeasured * scale,
             "unexplained": m.adjoint(m.residual(x), x).abs() * scale,
             "residual": residual_std(m.A, x, m.y) / s,
+            "acceleration": acquired.acceleration.to(x.device),
             **{key: value * scale for key, value in more.items()},
         }
         if "kspace" in batch:
