@@ -180,7 +180,7 @@ def test_images_that_are_measurements_are_restored_as_they_are(adopted, tmp_path
     assert np.abs(values - data.get_fdata()[..., 0]).mean() < 8, "its block means are the image"
     mm = nib.load(tmp_path / "out" / "small-unmeasured.nii.gz").affine
     assert np.allclose(mm, found.affine)
-    said = refused(*words[:5], "--set", "simulated=false")
+    said = refused(*words[:5], tmp_path / "none", "--set", "simulated=false")
     assert "takes images for measurements" in said
     assert "before a simulated measurement" in refused(
         "evaluate", adopted, "--set", "simulated=false"
