@@ -13,6 +13,7 @@ from radiffuse.operators.masks import (
     poisson_disc,
     radial,
     uniform_columns,
+    uniform_points,
 )
 
 COLUMNS = (gaussian_columns, uniform_columns, equispaced_columns)
@@ -209,3 +210,10 @@ def test_what_gives_no_maps_is_said_in_one_line(kspace, width, words):
 def test_maps_need_two_or_three_axes():
     with pytest.raises(UserError, match="2 or 3 axes"):
         birdcage((8,), 4, [0])
+
+
+def test_uniform_points_are_as_dense_at_the_edge_as_near_the_centre():
+    mask = uniform_points((64, 64), 4.0, 8, range(40)).mask.float().mean(0)[0]
+    distance = torch.cartesian_prod(*[torch.arange(64) - 32] * 2).abs().amax(1).reshape(64, 64)
+    near, far = mask[(distance > 6) & (distance < 16)].mean(), mask[distance > 26].mean()
+    assert float(near) == pytest.approx(float(far), abs=0.02)

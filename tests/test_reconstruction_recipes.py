@@ -148,6 +148,25 @@ def test_noise_of_an_ill_conditioned_measurement_is_not_blown_up():
     assert float((x - truth)[:, :32].std()) == pytest.approx(2**0.5 * 0.05, rel=0.4)
 
 
+def test_tomography_has_constants_of_its_own(monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        "radiffuse.recipes.score_inverse.Projected",
+        lambda *words: given.append((words[1].size, words[3])) or (lambda x, times: x),
+    )
+    monkeypatch.setattr(
+        "radiffuse.recipes.score_inverse.Langevin",
+        lambda denoiser, noise, size: type("Fake", (), {"size": size}),
+    )
+    monkeypatch.setattr("radiffuse.recipes.score_inverse.signal_to_noise", lambda r: r)
+    image = torch.rand(1, 1, 4, 4)
+    for measurement in ("mri", "ct"):
+        recipe = dataclasses.replace(ScoreInverse(), measurement=measurement, steps=2)
+        prior = GaussianDenoiser(recipe.chain_schedule())
+        recipe.chain(prior, acquired_by(Identity(), image, image), Seeded([1]))
+    assert given == [(0.517, 1.0), (0.246, 0.841)], "appendix C"
+
+
 def test_projection_comes_before_corrector_and_predictor(monkeypatch):
     """Project, correct, project, predict; once more at the end: 2 N + 1 projections, 2 N + 1 calls."""
     told = []

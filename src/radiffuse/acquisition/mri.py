@@ -26,6 +26,7 @@ from ..operators.masks import (
     poisson_disc,
     radial,
     uniform_columns,
+    uniform_points,
 )
 from .base import Acquired
 from .kspace import (
@@ -46,6 +47,7 @@ MaskName = Literal[
     "uniform-columns",
     "equispaced-columns",
     "gaussian-points",
+    "uniform-points",
     "poisson-disc",
     "radial",
 ]
@@ -54,6 +56,7 @@ MASKS: dict[str, Callable[[tuple[int, ...], float, int, Iterable[int]], Sampling
     "uniform-columns": uniform_columns,
     "equispaced-columns": equispaced_columns,
     "gaussian-points": gaussian_points,
+    "uniform-points": uniform_points,
     "poisson-disc": poisson_disc,
     "radial": radial,
 }

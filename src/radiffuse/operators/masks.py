@@ -9,6 +9,7 @@ lines or points; the realised one is returned.
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ __all__ = [
     "poisson_disc",
     "radial",
     "uniform_columns",
+    "uniform_points",
 ]
 
 GOLDEN = math.pi * (math.sqrt(5) - 1) / 2
@@ -174,7 +176,7 @@ def gaussian_points(
     seeds: Iterable[int],
     std: float = 1 / 3,
 ) -> Sampling:
-    """Random points of the last two axes, density exp(-|k|^2 / (2 std^2)).
+    """Random points of the last two axes, density exp(-|k|^2 / (2 std^2)); std = inf: uniform.
 
     Arguments and errors: `gaussian_columns`; the calibration region is a square of that side.
     """
@@ -183,6 +185,9 @@ def gaussian_points(
     weight = -sum((k**2 for k in _distance(grid)), torch.zeros(())) / (2 * std**2)
     draw = _weighted(weight, _calibration(grid, calibration), budget)
     return _sampling(size, seeds, draw, budget)
+
+
+uniform_points = partial(gaussian_points, std=math.inf)
 
 
 def poisson_disc(

@@ -19,6 +19,9 @@ from .reconstruction import Reconstruction
 
 __all__ = ["Projected", "ScoreInverse"]
 
+CONSTANTS = {"ct": (0.841, 0.246)}
+"""lambda and r of the paper where they are not those of MRI, 1 and 0.517."""
+
 
 @dataclass(frozen=True)
 class ScoreInverse(Reconstruction):
@@ -43,18 +46,18 @@ class ScoreInverse(Reconstruction):
     steps: int = 1000
     stop: float = 1e-5
     highest: float = 128.0
-    strength: float = 1.0
-    """lambda: 1 for MRI, 0.841 for CT (appendix C)."""
-    ratio: float = 0.517
-    """Signal-to-noise ratio r of the corrector: 0.517 for MRI, 0.246 for CT."""
+    strength: float = 0.0
+    """lambda; 0 = the paper's by measurement: 0.841 for CT, else 1 (appendix C)."""
+    ratio: float = 0.0
+    """Signal-to-noise ratio r of the corrector; 0 = the paper's: 0.246 for CT, else 0.517."""
 
     def chain(self, denoiser: Denoiser, acquired: Acquired, noise: Noise) -> Tensor:
-        measurement = acquired.measurement
+        strength, ratio = CONSTANTS.get(self.measurement, (1.0, 0.517))
         sampler = Projected(
             DDPM(denoiser, noise, w=1.0),
-            Langevin(denoiser, noise, signal_to_noise(self.ratio)),
-            measurement,
-            self.strength,
+            Langevin(denoiser, noise, signal_to_noise(self.ratio or ratio)),
+            acquired.measurement,
+            self.strength or strength,
         )
         times = grids.uniform(self.steps, 1.0, self.stop)
         return sampler(*self.begin(denoiser.schedule, times, acquired.first, noise))
@@ -62,7 +65,7 @@ class ScoreInverse(Reconstruction):
     @classmethod
     def small(cls) -> Self:
         values = {**SMALL, **LOG_NORMAL, "stop": 0.0, "steps": 100}
-        return cls(**values, coils=8, lowest=0.005, highest=10.0, ratio=0.16)
+        return cls(**values, coils=8, lowest=0.005, highest=10.0, strength=1.0, ratio=0.16)
 
     @classmethod
     def tiny(cls) -> Self:
