@@ -18,11 +18,11 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Every code block of the documentation and every table made from numbers is checked by its tests.
+# Code blocks and commands of the documentation are checked by its tests.
 docs: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/test_docs.py
 
-# make bench NAME=speed
+# make bench NAME="startup", NAME="generation --data FOLDER --method ddpm --minutes 30"
 bench: $(READY)
 	$(BIN)/radiffuse bench $(NAME)
 

@@ -173,10 +173,14 @@ def test_a_command_parts_from_the_other_processes_before_python_shuts_down(told,
 def test_bench_runs_a_file_of_the_benchmarks_folder(refused, told, monkeypatch, tmp_path):
     monkeypatch.setattr("radiffuse.commands.bench.FOLDER", tmp_path)
     assert "not part of the installed package" in refused("bench", "speed")
-    (tmp_path / "speed.py").write_text("import sys; open(sys.argv[2], 'w').write('{}')")
-    (tmp_path / "broken.py").write_text("raise SystemExit(3)")
+    main = "if __name__ == '__main__': "
+    (tmp_path / "speed.py").write_text(f"import sys\n{main}open(sys.argv[2], 'w').write('{{}}')")
+    (tmp_path / "broken.py").write_text(f"{main}raise SystemExit(3)")
+    (tmp_path / "speed_worker.py").write_text(main + "pass")
+    (tmp_path / "shared.py").write_text("")
+    assert told("bench", "--help")[1].strip().endswith("There are: broken, speed")
     assert "did you mean speed" in refused("bench", "sped", code=2)
-    assert told("bench", "speed", "--json", tmp_path / "speed.json")[0] == 0
+    assert told("bench", "speed", "--json", tmp_path / "speed.json")[0] == 0, "words are passed on"
     assert (tmp_path / "speed.json").read_text() == "{}"
     assert "broken failed with exit code 3" in refused("bench", "broken")
 
