@@ -609,3 +609,52 @@ def test_evaluate_and_report_on_a_full_disk_are_one_line_and_go_on(
     assert line.endswith("report.html: the disk is full; free some space and run again")
     assert cli.main(["report", str(copy)]) == 0
     assert not list(copy.rglob(".*"))
+
+
+# ----------------------------------------------------------------------------------- two processes
+def on_two_processes(folder, *words):
+    """Run a command by torchrun, with a feature network of two steps."""
+    program = folder / "program.py"
+    program.write_text(
+        "from radiffuse import cli\n"
+        "from radiffuse.metrics import features\n"
+        "features.STEPS = 2\n"
+        "raise SystemExit(cli.main())\n"
+    )
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", program]
+    command = [sys.executable, *launch, *words]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_two_processes_predict_the_same(data, tmp_path):
+    train = ["train", "ddpm-conversion", "--data", data, "--map", "source=image", "target=image"]
+    train += [*TINY[:2], *TINY[4:], "--out", tmp_path / "run"]
+    assert cli.main([str(word) for word in train]) == 0
+    words = ["predict", tmp_path / "run", "--samples", 2, "--batch", 2, "--steps", 2]
+    words += ["--out", tmp_path / "p"]
+    assert cli.main([str(word) for word in words]) == 0
+    one = contents((tmp_path / "p").rename(tmp_path / "one"))
+    assert on_two_processes(tmp_path, *words).count("4 cases predicted in") == 1
+    two = contents(tmp_path / "p")
+    first, second = (json.loads(files.pop("predictions.json")) for files in (one, two))
+    assert second["environment"].pop("processes") == 2
+    del first["environment"]["processes"], first["environment"]["threads"]
+    del second["environment"]["threads"]
+    assert second == first and two == one
+
+
+def test_two_processes_measure_the_same(copy, hasty, tmp_path):
+    words = ["--split", "val", "--batch", 2]
+    assert evaluated(copy, *words) == 0
+    one = json.loads((copy / "metrics.json").read_text())
+    shutil.rmtree(copy / "evaluated")
+    told = on_two_processes(tmp_path, "evaluate", copy, "--count", 4, *words)
+    assert told.count("metrics: ") == 1
+    two = json.loads((copy / "metrics.json").read_text())
+    assert two["environment"]["processes"] == 2
+    for who in ("method", "baseline"):
+        for metric in ("nearest_pixels", "nearest_features"):
+            first, second = (record[who][metric]["per_patient"] for record in (one, two))
+            assert len(second) == 4 and second == pytest.approx(first, rel=1e-4)
