@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import errno
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -16,6 +18,8 @@ from PIL import Image as Picture
 
 from radiffuse import cli, processes, run
 from radiffuse.errors import UserError
+from radiffuse.evaluate import generation
+from radiffuse.metrics import features
 from radiffuse.recipes import index
 from radiffuse.recipes.ddpm import DDPM
 from radiffuse.tasks.base import Task
@@ -520,3 +524,137 @@ def test_data_that_have_moved_are_asked_for(copy, refused):
 
 def test_a_split_that_is_not_there_is_named(trained, refused):
     assert "train, val, test" in refused("evaluate", trained, "--split", "holdout")
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """A feature network of two steps, and no likelihood."""
+    monkeypatch.setattr(features, "STEPS", 2)
+    monkeypatch.setattr(generation, "spread", lambda n, count: [0])
+
+
+def evaluated(run_folder, *words):
+    return cli.main([str(word) for word in ["evaluate", run_folder, "--count", 4, *words]])
+
+
+def test_evaluate_goes_on_after_ctrl_c_in_the_metrics(copy, hasty, monkeypatch, refused):
+    """Images are drawn once; the numbers are those of a command that was never stopped."""
+    assert evaluated(copy) == 0
+    whole = json.loads((copy / "metrics.json").read_text())
+    shutil.rmtree(copy / "evaluated")
+    (copy / "metrics.json").unlink()
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context:
+        context.setattr(generation, "_metrics", stopped)
+        assert "interrupted" in refused("evaluate", copy, "--count", 4)
+    assert not (copy / "metrics.json").exists()
+    with monkeypatch.context() as context:
+        context.setattr(DDPM, "predict", stopped)
+        assert evaluated(copy) == 0
+    assert json.loads((copy / "metrics.json").read_text()) == whole
+
+
+# --------------------------------------------------------------------------------------- full disk
+@pytest.fixture
+def disk_for(monkeypatch):
+    """A disk that is full after some more files."""
+
+    @contextlib.contextmanager
+    def with_room(files):
+        moved, replace = [], os.replace
+
+        def full(*paths):
+            if len(moved) == files:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            moved.append(paths)
+            replace(*paths)
+
+        with monkeypatch.context() as context:
+            context.setattr(os, "replace", full)
+            yield
+
+    return with_room
+
+
+def test_sample_and_predict_on_a_full_disk_keep_what_there_is_and_go_on(
+    trained, predicting, disk_for, tmp_path, refused, capsys
+):
+    with disk_for(2):  # predictions.json and one sample
+        line = refused("sample", trained, "--count", 2, "--out", tmp_path / "s")
+    assert line.endswith("sample-00001.png: the disk is full; free some space and run again")
+    assert sorted(contents(tmp_path / "s")) == ["predictions.json", "sample-00000.png"]
+    sampled(trained, tmp_path / "s", "--count", 2)
+    with disk_for(1 + 4 + 1 + 1):  # a batch of two cases of two files, what it says, and one file
+        assert predicting()[1] == 1
+    assert "the disk is full; free some space and run again" in capsys.readouterr().err
+    assert predicting() == ([2], 0)
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_evaluate_and_report_on_a_full_disk_are_one_line_and_go_on(
+    copy, hasty, disk_for, monkeypatch, refused
+):
+    for room, what in ((0, "evaluated/"), (1, "features-"), (2, "pictures/")):
+        with disk_for(room):
+            line = refused("evaluate", copy, "--count", 4)
+        assert what in line and line.endswith("the disk is full; free some space and run again")
+        shutil.rmtree(copy / "evaluated", ignore_errors=True)
+        shutil.rmtree(copy / "features", ignore_errors=True)
+    assert evaluated(copy) == 0
+    with disk_for(0):
+        line = refused("report", copy)
+    assert line.endswith("report.html: the disk is full; free some space and run again")
+    assert cli.main(["report", str(copy)]) == 0
+    assert not list(copy.rglob(".*"))
+
+
+# ----------------------------------------------------------------------------------- two processes
+def on_two_processes(folder, *words):
+    """Run a command by torchrun, with a feature network of two steps."""
+    program = folder / "program.py"
+    program.write_text(
+        "from radiffuse import cli\n"
+        "from radiffuse.metrics import features\n"
+        "features.STEPS = 2\n"
+        "raise SystemExit(cli.main())\n"
+    )
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", program]
+    command = [sys.executable, *launch, *words]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_two_processes_predict_the_same(data, tmp_path):
+    train = ["train", "ddpm-conversion", "--data", data, "--map", "source=image", "target=image"]
+    train += [*TINY[:2], *TINY[4:], "--out", tmp_path / "run"]
+    assert cli.main([str(word) for word in train]) == 0
+    words = ["predict", tmp_path / "run", "--samples", 2, "--batch", 2, "--steps", 2]
+    words += ["--out", tmp_path / "p"]
+    assert cli.main([str(word) for word in words]) == 0
+    one = contents((tmp_path / "p").rename(tmp_path / "one"))
+    assert on_two_processes(tmp_path, *words).count("4 cases predicted in") == 1
+    two = contents(tmp_path / "p")
+    first, second = (json.loads(files.pop("predictions.json")) for files in (one, two))
+    assert second["environment"].pop("processes") == 2
+    del first["environment"]["processes"], first["environment"]["threads"]
+    del second["environment"]["threads"]
+    assert second == first and two == one
+
+
+def test_two_processes_measure_the_same(copy, hasty, tmp_path):
+    words = ["--split", "val", "--batch", 2]
+    assert evaluated(copy, *words) == 0
+    one = json.loads((copy / "metrics.json").read_text())
+    shutil.rmtree(copy / "evaluated")
+    told = on_two_processes(tmp_path, "evaluate", copy, "--count", 4, *words)
+    assert told.count("metrics: ") == 1
+    two = json.loads((copy / "metrics.json").read_text())
+    assert two["environment"]["processes"] == 2
+    for who in ("method", "baseline"):
+        for metric in ("nearest_pixels", "nearest_features"):
+            first, second = (record[who][metric]["per_patient"] for record in (one, two))
+            assert len(second) == 4 and second == pytest.approx(first, rel=1e-4)

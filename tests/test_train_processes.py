@@ -30,6 +30,29 @@ def test_alone_there_is_nothing_to_agree_on():
     assert not torch.distributed.is_initialized()
 
 
+def test_accelerate_that_starts_one_process_of_two_is_told_of_in_one_line():
+    """`accelerate launch` does so on a CPU."""
+    launch = ["accelerate.commands.accelerate_cli", "launch", "--cpu", "--num-processes", "2"]
+    alone = ["--num-machines", "1", "--mixed-precision", "no", "--dynamo-backend", "no"]
+    words = ["-m", *launch, *alone, "-m", "radiffuse", "methods"]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (line,) = (line for line in done.stderr.splitlines() if "radiffuse" in line)
+    assert line.startswith("radiffuse: warning: accelerate launch has started one process only")
+    assert "torchrun --nproc-per-node N -m radiffuse" in line
+
+
+def test_one_process_that_nobody_launched_is_not_warned_of(monkeypatch):
+    for name in ("ACCELERATE_MIXED_PRECISION", "MASTER_ADDR", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert processes.warning() is None
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")  # accelerate launch --num-processes 1
+    assert processes.warning() is None
+    for name, value in (("MASTER_ADDR", "127.0.0.1"), ("WORLD_SIZE", "2")):  # and on two GPUs
+        monkeypatch.setenv(name, value)
+    assert processes.warning() is None
+
+
 def test_under_torchrun_killed_or_sharded_it_is_the_same_as_on_one_process(tmp_path):
     """Process 1 of 2 is killed; torchrun starts both again with the same command.
 

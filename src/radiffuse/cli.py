@@ -80,6 +80,8 @@ def _dispatch(arguments: list[str]) -> None:
     if name not in COMMANDS:
         hint = did_you_mean(name, COMMANDS, "`radiffuse --help` lists them")
         raise UsageError(f"there is no command '{name}'; {hint}")
+    if line := processes.warning():
+        print(f"radiffuse: warning: {line}", file=sys.stderr)
     importlib.import_module(f".commands.{name}", __package__).run(rest)
     processes.leave()
 

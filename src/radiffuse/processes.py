@@ -27,6 +27,21 @@ def is_main() -> bool:
     return rank() == 0
 
 
+def warning() -> str | None:
+    """What to tell where `accelerate launch` was asked for several processes and started one.
+
+    On a CPU it does so unless MPI is set up; that several were asked for shows in an address to
+    meet at, without a number of processes.
+    """
+    asked = "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_ADDR" in os.environ
+    if not asked or "WORLD_SIZE" in os.environ:
+        return None
+    return (
+        "accelerate launch has started one process only, as it does on a CPU; for several use "
+        "`torchrun --nproc-per-node N -m radiffuse ...`"
+    )
+
+
 def share(n: int, rank: int, world: int) -> range:
     """The part of 0 .. n-1 that process `rank` of `world` does.
 

@@ -52,7 +52,9 @@ def beside_healthy(opened: Run) -> tuple[Run, Callable[[Outputs], Outputs], str]
 def calibration_name(opened: Run) -> str | None:
     """Names what `beside_healthy` judges by, so that no folder mixes two; None where there is none."""
     found = _calibration(opened)[0] if opened.recipe.task.name == "anomaly" else None
-    return found and hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:12]
+    if found is None:
+        return None
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _calibration(opened: Run) -> tuple[dict[str, Any] | None, str]:

@@ -163,8 +163,8 @@ def _batch(
                 maps.setdefault(key, []).append(value.cpu())
         for place, (row, seed) in enumerate(zip(rows, seeds, strict=True)):
             one = {key: value[place] for key, value in outputs.items()}
-            if key := not_finite(one):
-                bad.setdefault(row, key)
+            if fault := not_finite(one):
+                bad.setdefault(row, fault)
             if row in bad:
                 continue
             end = f"-{sample:02d}" if flags.samples > 1 else ""

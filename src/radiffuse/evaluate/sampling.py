@@ -116,8 +116,8 @@ def _gathered(images: list[Tensor], mine: range, count: int) -> Tensor:
     """Every process's images in their places: a sum of arrays that are 0 elsewhere."""
     if processes.world() == 1:
         return torch.stack(images)
-    sides = [float(side) for side in images[0].shape] if images else []
-    sides = [int(side) for side in processes.agree(_padded(sides))]
+    own = [float(side) for side in images[0].shape] if images else []
+    sides = [int(side) for side in processes.agree(_padded(own))]
     everything = torch.zeros(count, *(side for side in sides if side))
     if images:
         everything[mine.start : mine.stop] = torch.stack(images)
