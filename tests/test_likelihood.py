@@ -6,6 +6,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
+from radiffuse.denoise import Steered
 from radiffuse.integrate import dormand_prince
 from radiffuse.likelihood import bits_per_dimension, log_likelihood, variational_bound
 from radiffuse.noise import Seeded
@@ -60,6 +61,34 @@ def test_a_wrong_flow_is_found_out():
 
     got = log_likelihood(Doubled(VP()), x, None, smallest=1e-3)
     assert abs(float(got - gaussian_log_density(x, 0.5, 0.2))) > 0.5
+
+
+@pytest.mark.parametrize("exactly", [True, False])
+def test_flow_likelihood_under_a_classifier_is_the_conditional_density(exactly):
+    """x ~ N(m, s^2), told y = a x + noise: p(x | y) is Gaussian, and log p(y | x_t) quadratic."""
+    schedule, mean, std, a, y, tau = VP(), 0.3, 0.4, torch.tensor([1.0, -0.5, 0.8]).double(), 0.9, 0.3
+
+    def log_probability(x_t, t):
+        alpha, sigma = schedule(t, x_t)
+        left = std**2 * sigma**2 / (alpha**2 * std**2 + sigma**2)
+        expected = GaussianDenoiser(schedule, mean, std)(x_t, t) @ a
+        deviation = torch.sqrt(tau**2 + left * a.square().sum()).reshape(-1)
+        return torch.distributions.Normal(expected, deviation).log_prob(torch.tensor(y).double())
+
+    precision = torch.eye(3).double() / std**2 + torch.outer(a, a) / tau**2
+    covariance = torch.linalg.inv(precision)
+    conditional = torch.distributions.MultivariateNormal(
+        covariance @ (mean / std**2 + a * y / tau**2), covariance
+    )
+    x = conditional.sample((4,))
+    steered = Steered(GaussianDenoiser(schedule, mean, std), log_probability)
+    if exactly:
+        got = log_likelihood(steered, x, None, rtol=1e-7, atol=1e-7)
+        assert torch.allclose(got, conditional.log_prob(x), atol=0.01)
+    else:
+        probes = Seeded(range(400))
+        got = log_likelihood(steered, x[:1].expand(400, 3), probes, rtol=1e-4, atol=1e-4)
+        assert float(got.mean()) == pytest.approx(float(conditional.log_prob(x[0])), abs=0.15)
 
 
 def test_bits_per_dimension_of_eight_bit_data():

@@ -217,9 +217,12 @@ class Steered(Denoiser):
         self.schedule = denoiser.schedule
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        # a likelihood differentiates the gradient once more, for its divergence
+        twice = x_t.requires_grad
         with torch.enable_grad():
-            x = x_t.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(self.log_probability(x, t).sum(), x)
+            x = x_t if twice else x_t.detach().requires_grad_()
+            log_p = self.log_probability(x, t).sum()
+            (gradient,) = torch.autograd.grad(log_p, x, create_graph=twice)
         alpha, sigma = self.schedule(t, x_t)
         return self.denoiser(x_t, t) + self.weight * sigma**2 / alpha * gradient
 
