@@ -2,10 +2,12 @@
 
 import math
 
+import numpy
 import pytest
 import torch
 from scipy.stats import norm
 
+from radiffuse.denoise import Steered
 from radiffuse.integrate import dormand_prince
 from radiffuse.likelihood import bits_per_dimension, log_likelihood, variational_bound
 from radiffuse.noise import Seeded
@@ -62,6 +64,34 @@ def test_a_wrong_flow_is_found_out():
     assert abs(float(got - gaussian_log_density(x, 0.5, 0.2))) > 0.5
 
 
+@pytest.mark.parametrize("exactly", [True, False])
+def test_flow_likelihood_under_a_classifier_is_the_conditional_density(exactly):
+    """x ~ N(m, s^2), told y = a x + noise: p(x | y) is Gaussian, and log p(y | x_t) quadratic."""
+    schedule, mean, std, a, y, tau = VP(), 0.3, 0.4, torch.tensor([1.0, -0.5, 0.8]).double(), 0.9, 0.3
+
+    def log_probability(x_t, t):
+        alpha, sigma = schedule(t, x_t)
+        left = std**2 * sigma**2 / (alpha**2 * std**2 + sigma**2)
+        expected = GaussianDenoiser(schedule, mean, std)(x_t, t) @ a
+        deviation = torch.sqrt(tau**2 + left * a.square().sum()).reshape(-1)
+        return torch.distributions.Normal(expected, deviation).log_prob(torch.tensor(y).double())
+
+    precision = torch.eye(3).double() / std**2 + torch.outer(a, a) / tau**2
+    covariance = torch.linalg.inv(precision)
+    conditional = torch.distributions.MultivariateNormal(
+        covariance @ (mean / std**2 + a * y / tau**2), covariance
+    )
+    x = conditional.sample((4,))
+    steered = Steered(GaussianDenoiser(schedule, mean, std), log_probability)
+    if exactly:
+        got = log_likelihood(steered, x, None, rtol=1e-7, atol=1e-7)
+        assert torch.allclose(got, conditional.log_prob(x), atol=0.01)
+    else:
+        probes = Seeded(range(400))
+        got = log_likelihood(steered, x[:1].expand(400, 3), probes, rtol=1e-4, atol=1e-4)
+        assert float(got.mean()) == pytest.approx(float(conditional.log_prob(x[0])), abs=0.15)
+
+
 def test_bits_per_dimension_of_eight_bit_data():
     """8-bit N(0, 0.3^2): the discretised code length, to which dequantisation adds little."""
     torch.manual_seed(0)
@@ -72,14 +102,57 @@ def test_bits_per_dimension_of_eight_bit_data():
     assert float(got.mean()) == pytest.approx(exact, abs=0.02)
 
 
+def eight_bit(cases, std):
+    """Pixels of N(0, std^2) on the grid of 256 values, (cases, 1, 8, 8)."""
+    grid = torch.linspace(-1, 1, 256, dtype=torch.float64)
+    x = std * torch.randn(cases, 1, 8, 8, dtype=torch.float64)
+    return grid[((x + 1) * 127.5).round().clamp(0, 255).long()]
+
+
+def bound_in_closed_form(schedule, x, std):
+    """Bits a dimension of the chain with the exact denoiser of N(0, std^2), w = 0, expected over x_t.
+
+    The estimate is k x_t, k = alpha std^2 / v, v = alpha^2 std^2 + sigma^2, so its error given x_0 has
+    mean -sigma^2 / v x_0 and deviation k sigma. The true step and the model's share their variance b:
+    KL = (weight of x_0 in the step's mean)^2 E[error^2] / 2 b. The decoder is integrated on a grid.
+    """
+    t = torch.linspace(0, 1, schedule.steps + 1, dtype=torch.float64)
+    kept, noise = schedule.alpha(t) ** 2, schedule.sigma(t) ** 2
+    square = float(x.square().mean())
+    total = 0.5 * (noise[-1] + kept[-1] * square - 1 - noise[-1].log())  # prior
+    v = kept * std**2 + noise
+    gain = kept.sqrt() * std**2 / v
+    error = (noise / v) ** 2 * square + gain**2 * noise
+    beta = 1 - kept[2:] / kept[1:-1]
+    place = kept[1:-1].sqrt() * beta / noise[2:]
+    total += (place**2 * error[2:] / (2 * beta * noise[1:-1] / noise[2:])).sum()
+    last = math.sqrt(float(beta[0] * noise[1] / noise[2]))
+    draws = torch.tensor(norm.ppf((numpy.arange(2000) + 0.5) / 2000))
+    for value, count in zip(*torch.unique(x, return_counts=True), strict=True):
+        estimate = gain[1] * (kept[1].sqrt() * value + noise[1].sqrt() * draws)
+        nll = discretised_nll(value, estimate, torch.tensor(last).log())
+        total += float(count) / x.numel() * nll.mean()
+    return float(total) / math.log(2)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [Discrete.linear(100), Discrete.cosine(50), Discrete.cosine(2)],
+    ids=["linear-100", "cosine-50", "cosine-2"],
+)
+def test_variational_bound_is_prior_plus_steps_plus_decoder(schedule):
+    x = eight_bit(400, 0.3)
+    noise = Seeded(range(len(x)))
+    got = variational_bound(GaussianDenoiser(schedule, 0.0, 0.3), x, schedule, noise)
+    assert float(got.mean()) == pytest.approx(bound_in_closed_form(schedule, x, 0.3), rel=0.01)
+
+
 def test_variational_bound_where_a_peer_reads_five_times_too_much():
     """8-bit N(0, 0.3^2), exact denoiser: a bound above the exact code length, nearer for longer chains.
 
     Clamping the last variance, a peer's mistake, gives 23.8 nats (34 bits) instead of 5.1 (7.3).
     """
-    torch.manual_seed(0)
-    grid = torch.linspace(-1, 1, 256, dtype=torch.float64)
-    x = grid[((0.3 * torch.randn(16, 1, 8, 8).double() + 1) * 127.5).round().clamp(0, 255).long()]
+    x = eight_bit(16, 0.3)
     edges = (x.numpy() - 1 / 255, x.numpy() + 1 / 255)
     exact = -math.log2(math.e) * float(
         torch.tensor(norm.cdf(edges[1], 0, 0.3) - norm.cdf(edges[0], 0, 0.3)).log().mean()
@@ -87,11 +160,16 @@ def test_variational_bound_where_a_peer_reads_five_times_too_much():
     bounds = []
     for steps in (100, 1000):
         schedule = Discrete.linear(steps)
-        noise = Seeded(range(16))
         denoiser = GaussianDenoiser(schedule, 0.0, 0.3)
-        bounds.append(float(variational_bound(denoiser, x, schedule, noise).mean()))
+        bounds.append(float(variational_bound(denoiser, x, schedule, Seeded(range(16))).mean()))
     assert exact < bounds[1] < bounds[0]
     assert bounds[1] < exact + 0.8
+
+
+def test_variational_bound_of_one_step_is_refused():
+    schedule = Discrete.linear(1, 1e-4, 5e-4)
+    with pytest.raises(ValueError, match="at least 2 steps"):
+        variational_bound(GaussianDenoiser(schedule), torch.zeros(1, 1, 4, 4), schedule)
 
 
 def test_discretised_decoder_sums_to_one_and_keeps_its_tails():

@@ -123,6 +123,22 @@ def test_dit_takes_another_size_than_it_was_made_for():
     assert network(torch.randn(1, 2, 24, 32), torch.zeros(1)).shape == (1, 2, 24, 32)
 
 
+@pytest.mark.parametrize("kind", [UNet, DiT])
+def test_a_compiled_network_is_the_network(kind):
+    """In one graph, values and gradients (aot_eager: all that torch.compile does but the kernels)."""
+    network, x, clock = awake(small(kind, 2)), torch.randn(2, 2, *SIZES[2]), torch.tensor([0.1, 0.7])
+
+    def asked(called):
+        network.zero_grad()
+        out = called(x, clock)
+        out.square().mean().backward()
+        return [out.detach(), *(p.grad.clone() for p in network.parameters() if p.grad is not None)]
+
+    compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
+    for plain, same in zip(asked(network), asked(compiled), strict=True):
+        assert torch.allclose(plain, same, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("axes", [2, 3])
 def test_classifier_reads_the_image_and_the_clock(axes):
     network = awake(Classifier(axes, 1, classes=4, width=16))

@@ -9,6 +9,7 @@ from radiffuse.data.dataset import open_cases
 from radiffuse.errors import UserError
 from radiffuse.noise import derive, gaussian
 from radiffuse.recipes import index
+from radiffuse.recipes.ddpm import DDPM
 from radiffuse.recipes.ncsn import NCSN, ladder_ratio, langevin_step
 from radiffuse.recipes.sde import SDE
 from radiffuse.sample import prior
@@ -127,6 +128,34 @@ def test_learned_variance_end_to_end(slices):
     loss.backward()
     image = recipe.predict(objective, {"seed": torch.arange(2)})["image"]
     assert torch.isfinite(image).all()
+
+
+def test_a_learned_variance_is_sampled_with_unless_another_sampler_is_named(slices):
+    paper = DDPM(learned_variance=True)
+    assert paper.fitted(slices.facts()).sampler == "ddpm-learned"
+    assert dataclasses.replace(paper, sampler="ddim").fitted(slices.facts()).sampler == "ddim"
+    assert DDPM().fitted(slices.facts()).sampler == "ddpm"
+
+
+@pytest.mark.parametrize("guide", ["conditional", "classifier"])
+def test_a_learned_variance_can_be_guided(guide, slices):
+    """Guidance moves the mean; w stays that of the network (of its conditional half)."""
+    tiny = dataclasses.replace(DDPM.tiny(), learned_variance=True, sampler="ddpm", **{guide: True})
+    recipe = dataclasses.replace(tiny, guidance=2.0).fitted(slices.facts())
+    objective = recipe.objective()
+    for player in objective.players.values():
+        for parameter in player.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+    label, t = torch.tensor([0, 1]), torch.tensor(0.5)
+    x_t = torch.randn(2, 1, 32, 32)
+    denoiser = recipe.denoiser(objective, label)
+    mean, w = denoiser.with_variance(x_t, t)
+    assert torch.allclose(mean, denoiser(x_t, t), atol=1e-5)
+    main = denoiser.main if guide == "conditional" else denoiser.denoiser
+    plain, own = main.with_variance(x_t, t)
+    assert torch.equal(w, own) and not torch.allclose(mean, plain, atol=1e-4)
+    asked = {"seed": torch.arange(2), "label": label}
+    assert torch.isfinite(recipe.predict(objective, asked)["image"]).all()
 
 
 def test_ncsnv2_constants_of_the_paper():

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,12 +12,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from torch._dynamo.utils import counters
 
 import training_standins
 from radiffuse.batches import Batches, Order, seed_of
 from radiffuse.checkpoint import load_model, newest
 from radiffuse.ema import posthoc
 from radiffuse.errors import UsageError, UserError
+from radiffuse.objective import Denoising
+from radiffuse.recipes.ddpm import DDPM
 from radiffuse.train import TrainOptions, train
 from training_standins import Duel, Regression, Table
 
@@ -261,6 +265,47 @@ def test_channels_last_and_bf16_train_to_about_the_same(tmp_path, ndim):
     torch.testing.assert_close(weights["last"], weights["plain"], rtol=1e-3, atol=1e-5)
     assert not torch.equal(weights["bf16"], weights["plain"])
     torch.testing.assert_close(weights["bf16"], weights["plain"], rtol=0.2, atol=0.02)
+
+
+NO_COMPILER = not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++")))
+
+
+@pytest.mark.skipif(NO_COMPILER, reason="torch.compile needs a C++ compiler on a CPU")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+def test_compiled_training_is_the_same_to_rounding(tmp_path):
+    class Own(nn.Sequential):
+        def forward(self, x):  # torch.compile leaves modules of torch's own as they are
+            return super().forward(x)
+
+    torch._dynamo.reset()
+    counters.clear()
+    weights = {}
+    for compiled in (False, True):
+        objective = Regression()
+        objective.players["net"] = Own(*objective.players["net"])
+        train(objective, Table(), options(steps=2, compile=compiled), tmp_path / str(compiled))
+        weights[compiled] = list(objective.players["net"].parameters())
+        assert bool(counters["stats"]["unique_graphs"]) == compiled
+    for plain, same in zip(weights[False], weights[True], strict=True):
+        assert torch.allclose(plain, same, rtol=1e-5, atol=1e-6)
+
+
+def test_compiled_training_of_a_denoiser_reaches_its_network(tmp_path, monkeypatch):
+    """The objective calls its backbone inside a `Network`; that, too, must be the compiled one."""
+    plainly = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda self: plainly(self, backend="aot_eager"))
+    torch._dynamo.reset()
+    counters.clear()
+    recipe = DDPM(channels=1, size=(8, 8), width=8, multiples=(1,), attention=(), blocks=1)
+    network = recipe.network()
+    objective = Denoising(network, recipe.times(network.schedule))
+    cases = Table(width=64)
+    cases.x = cases.x.reshape(-1, 1, 8, 8)
+    monkeypatch.setattr(cases, "batch", lambda indices: {"image": cases.x[indices]})
+    before = [p.clone() for p in network.parameters()]
+    train(objective, cases, options(steps=2, compile=True), tmp_path)
+    assert counters["stats"]["unique_graphs"] == 1
+    assert any(not torch.equal(p, q) for p, q in zip(before, network.parameters(), strict=True))
 
 
 def test_fp16_without_a_gpu_is_refused(tmp_path):

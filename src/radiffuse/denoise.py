@@ -196,6 +196,11 @@ class Guided(Denoiser):
             return self.main(x_t, t)
         return torch.lerp(self.other(x_t, t), self.main(x_t, t), self.weight)
 
+    def with_variance(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The guided mean, and the w of `main`."""
+        x_0, w = self.main.with_variance(x_t, t)
+        return (x_0 if self.weight == 1 else torch.lerp(self.other(x_t, t), x_0, self.weight)), w
+
 
 class Steered(Denoiser):
     r"""Guidance by a gradient: $\hat x_0' = \hat x_0 + w\,\tfrac{\sigma^2}{\alpha}\nabla\log p(y\mid x_t)$.
@@ -217,11 +222,22 @@ class Steered(Denoiser):
         self.schedule = denoiser.schedule
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        return self.denoiser(x_t, t) + self._shift(x_t, t)
+
+    def with_variance(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The steered mean, and the w of the denoiser."""
+        x_0, w = self.denoiser.with_variance(x_t, t)
+        return x_0 + self._shift(x_t, t), w
+
+    def _shift(self, x_t: Tensor, t: Tensor) -> Tensor:
+        # a likelihood differentiates the gradient once more, for its divergence
+        twice = x_t.requires_grad
         with torch.enable_grad():
-            x = x_t.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(self.log_probability(x, t).sum(), x)
+            x = x_t if twice else x_t.detach().requires_grad_()
+            log_p = self.log_probability(x, t).sum()
+            (gradient,) = torch.autograd.grad(log_p, x, create_graph=twice)
         alpha, sigma = self.schedule(t, x_t)
-        return self.denoiser(x_t, t) + self.weight * sigma**2 / alpha * gradient
+        return self.weight * sigma**2 / alpha * gradient
 
 
 class Clipped(Denoiser):

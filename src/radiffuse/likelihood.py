@@ -112,7 +112,12 @@ def variational_bound(
         denoiser: E[x_0 given x_t] under `schedule` (`Rescheduled` brings others to it).
         x: images on the grid of `levels` values over [-1, 1], (B, C, *S).
         w: the chain's variance, as in `kernels.ancestral`; None for a learned one.
+
+    Raises:
+        ValueError: the chain has one step: the last step's lower variance is that of the one before.
     """
+    if schedule.steps < 2:
+        raise ValueError("the bound needs a chain of at least 2 steps, and this one has 1")
     times = torch.linspace(1, 0, schedule.steps + 1, dtype=torch.float64)
     alpha, sigma = schedule(times[0], x)
     zero = torch.zeros_like(x)

@@ -1,7 +1,8 @@
 """DDPM (Ho et al. 2020) with the options of Improved DDPM (2021) and ADM (2021)."""
 
+import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, cast
 
 from ..denoise import Network
 from ..losses import Times, Weight, discrete_times
@@ -18,6 +19,9 @@ from .parts import (
     network_of,
     weight_named,
 )
+
+if TYPE_CHECKING:
+    from ..data.dataset import Facts
 
 __all__ = ["DDPM"]
 
@@ -46,9 +50,16 @@ class DDPM(Generative):
     loss: WeightName = "simple"
     """The loss weight."""
     learned_variance: bool = False
-    """Learn the variance between its bounds with the hybrid loss (Nichol & Dhariwal 2021)."""
+    """Learn the variance between its bounds with the hybrid loss (Nichol & Dhariwal 2021); the sampler
+    `ddpm` then becomes `ddpm-learned`, and `--set sampler=ddpm` turns it back."""
     preconditioned: bool = False
     """Scale the input to unit variance and tell the network log(sigma / alpha) / 4."""
+
+    def fitted(self, facts: "Facts") -> Self:
+        filled = super().fitted(facts)
+        if filled.learned_variance and filled.sampler == "ddpm":
+            return dataclasses.replace(filled, sampler="ddpm-learned")
+        return filled
 
     def schedule(self) -> Discrete:
         discrete = SCHEDULES[self.betas](self.timesteps)
