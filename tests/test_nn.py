@@ -126,7 +126,11 @@ def test_dit_takes_another_size_than_it_was_made_for():
 @pytest.mark.parametrize("kind", [UNet, DiT])
 def test_a_compiled_network_is_the_network(kind):
     """In one graph, values and gradients (aot_eager: all that torch.compile does but the kernels)."""
-    network, x, clock = awake(small(kind, 2)), torch.randn(2, 2, *SIZES[2]), torch.tensor([0.1, 0.7])
+    network, x, clock = (
+        awake(small(kind, 2)),
+        torch.randn(2, 2, *SIZES[2]),
+        torch.tensor([0.1, 0.7]),
+    )
 
     def asked(called):
         network.zero_grad()

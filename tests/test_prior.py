@@ -192,3 +192,22 @@ def test_show_says_what_a_reconstruction_expects(capsys):
     said = " ".join(capsys.readouterr().out.split())
     assert "predicts by kspace or image" in said
     assert "fully sampled (5 lines for coil maps)" in said and "unexplained" in said
+
+
+def test_images_in_other_units_than_the_training_s_are_told_of_and_take_a_range(
+    adopted, tmp_path, capsys, refused
+):
+    image = open_cases("brains:count=8,size=32").batch([0])["image"][0, 0]
+    stored = nib.Nifti1Image(((image + 1) * 500).numpy()[..., None], np.eye(4))
+    nib.save(stored, tmp_path / "mr.nii.gz")
+    words = ["predict", adopted, "--data", tmp_path / "mr.nii.gz", "--set", "measurement=noise"]
+    words += ["noise=0.05", "solver=ddnm", "steps=10"]
+    brightest = []
+    for out, more in (("plain", []), ("told", ["--range", "0", "1000"])):
+        found = [str(word) for word in (*words, "--out", tmp_path / out, *more)]
+        assert cli.main(found) == 0
+        said = capsys.readouterr().err
+        assert ("--range LOW HIGH names another range" in said) == (out == "plain")
+        brightest.append(nib.load(tmp_path / out / "mr-image.nii.gz").get_fdata().max())
+    assert brightest[0] <= 255 < 600 < brightest[1]
+    assert "two numbers" in refused(*words, "--out", tmp_path / "x", "--range", "5", code=2)

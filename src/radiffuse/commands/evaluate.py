@@ -26,6 +26,7 @@ class Flags:
         data: file or folder of the data; those of the training where left out.
         map: key=column words; those of the training where left out.
         size: size every image is brought to, as --size 64 64; that of the training where left out.
+        range: LOW HIGH, stored values that become -1 and 1; the training's where left out.
         split: train, val or test. Where left out: test, or val where there is no test; other data
             than those of the training, which name no splits, are all measured.
         out: JSON file to write; RUN/metrics.json where left out. Pictures go to a folder beside it.
@@ -42,6 +43,7 @@ class Flags:
     data: str | None = None
     map: tuple[str, ...] = ()
     size: tuple[int, ...] = ()
+    range: tuple[float, ...] = ()
     split: str | None = None
     out: Path | None = None
     count: int | None = None
@@ -63,7 +65,7 @@ def run(arguments: Sequence[str]) -> None:
     settings = parsing.pairs(flags.set, "--set")
     settings |= {} if flags.samples is None else {"samples": str(flags.samples)}
     opened = opened.with_settings(settings)
-    source = source_of(opened.config, flags.data, flags.map, flags.size)
+    source = source_of(opened.config, flags.data, flags.map, flags.size, flags.range)
     cases = open_source(source, opened.recipe)
     check_keys(opened.config.method, opened.recipe, cases.keys, source)
     held_out = asked_cases(cases, flags.split, source, opened.config)

@@ -41,6 +41,7 @@ class Flags:
         data: file or folder of the data; those of the training where left out.
         map: key=column words; those of the training where left out.
         size: size every image is brought to, as --size 64 64; that of the training where left out.
+        range: LOW HIGH, stored values that become -1 and 1; the training's where left out.
         split: train, val or test. Where left out: test, or val where there is no test; other data
             than those of the training, which name no splits, are all predicted.
         samples: draws per case; they differ by their seeds.
@@ -55,6 +56,7 @@ class Flags:
     data: str | None = None
     map: tuple[str, ...] = ()
     size: tuple[int, ...] = ()
+    range: tuple[float, ...] = ()
     split: str | None = None
     samples: int = 1
     steps: int | None = None
@@ -77,7 +79,7 @@ def run(arguments: Sequence[str]) -> None:
         )
     opened = opened.with_steps(flags.steps).with_settings(parsing.pairs(flags.set, "--set"))
     opened, judged, notice = beside_healthy(opened)
-    source = source_of(opened.config, flags.data, flags.map, flags.size)
+    source = source_of(opened.config, flags.data, flags.map, flags.size, flags.range)
     every = open_source(source, opened.recipe)
     cases = asked_cases(every, flags.split, source, opened.config)
     check_given(method, opened.recipe, cases.keys, source)
@@ -92,6 +94,7 @@ def run(arguments: Sequence[str]) -> None:
         "seed": flags.seed,
         "map": dict(source.map) or None,
         "size": list(source.size) or None,
+        "range": list(flags.range) or None,
         "calibration": calibration_name(opened),
     }
     folder = Folder(flags.out, flags.run, settings, ["predict", *arguments])

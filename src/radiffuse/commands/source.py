@@ -1,14 +1,16 @@
 """The data a command works on: named by flags, or those the run was trained on."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from .. import processes
 from ..config import Config, DataSource
 from ..data.dataset import Cases, open_cases
 from ..data.neighbours import with_neighbours
-from ..errors import UserError
+from ..errors import UsageError, UserError
 from .parsing import pairs
 
 
@@ -26,14 +28,23 @@ def open_source(source: DataSource, recipe: Any = None) -> Cases:
 
 
 def source_of(
-    made_with: Config, data: str | None, words: Sequence[str], size: tuple[int, ...] = ()
+    made_with: Config,
+    data: str | None,
+    words: Sequence[str],
+    size: tuple[int, ...] = (),
+    limits: tuple[float, ...] = (),
 ) -> DataSource:
-    """The training's data, with what the flags say instead; the range stays the training's.
+    """The training's data, with what the flags say instead; without `limits` the range is the training's.
 
     Raises:
         UserError: the training's data are not where they were and no others are named.
+        UsageError: `limits` are not two numbers.
     """
     source = replace(made_with.data, size=size or made_with.data.size)
+    if limits:
+        if len(limits) != 2:
+            raise UsageError("--range takes two numbers, LOW HIGH")
+        source = replace(source, range={"": (limits[0], limits[1])})
     if words:
         source = replace(source, map=pairs(words))
     if data is not None and Path(data).suffix in (".h5", ".hdf5"):
@@ -51,11 +62,15 @@ def source_of(
 def asked_cases(every: Cases, split: str | None, source: DataSource, made_with: Config) -> Cases:
     """The cases to predict or measure: of one split, or the held-out ones.
 
-    All, where they are of other data than the training's that name no splits.
+    All, where they are of other data than the training's that name no splits. What had to be decided of
+    other data is said on stderr.
     """
+    new = source.path != made_with.data.path
+    if new and processes.is_main():
+        for line in every.notices:
+            print(f"note: {line}", file=sys.stderr)
     if split is not None:
         return every.split(split)
-    new = source.path != made_with.data.path
     return every if new and every.split_here else every.held_out()
 
 

@@ -11,7 +11,7 @@ from .cases import Cases, Facts, Range, check_labels, check_trainable
 from .columns import Column, names_mask
 from .grids import check_pair
 from .joined import joined
-from .scan import Seen, check_scalars, scan, value_range
+from .scan import Seen, check_scalars, outside, scan, value_range
 from .splits import OnLeak, assign, guard
 from .table import Table, labels_from, labels_from_text
 
@@ -206,6 +206,8 @@ def _ranges(
             if not low < high:
                 raise UserError(f"--range {low:g} {high:g}: LOW must be less than HIGH")
             ranges[key] = (low, high)
+            if told := outside(seen[key].values, ranges[key], key, table.source):
+                table.notices.append(told)
             continue
         ranges[key], notice = value_range(column, seen[key].ranges, training, key, table.source)
         if notice:

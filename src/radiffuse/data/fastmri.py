@@ -100,15 +100,17 @@ def _header(text: bytes | str) -> Header | None:
     """The first encoding of an XML header; None where it is no such header."""
     try:
         root = ElementTree.fromstring(text)
-        spaces = [root.find(f".//{{*}}{name}") for name in ("encodedSpace", "reconSpace")]
         read = [
             [
-                [float(space.find(f"{{*}}{of}/{{*}}{axis}").text) for axis in "xyz"]
-                for space in spaces
-            ]  # type: ignore[union-attr, arg-type]
+                [
+                    float(root.findtext(f".//{{*}}{space}/{{*}}{of}/{{*}}{axis}", ""))
+                    for axis in "xyz"
+                ]
+                for space in ("encodedSpace", "reconSpace")
+            ]
             for of in ("matrixSize", "fieldOfView_mm")
         ]
-    except (ElementTree.ParseError, AttributeError, TypeError, ValueError):
+    except (ElementTree.ParseError, ValueError):
         return None
     matrix, field_mm = np.array(read)
     sound = np.isfinite([matrix, field_mm]).all() and (matrix > 0).all() and (field_mm > 0).all()

@@ -24,6 +24,7 @@ class Seen:
         digests: hash of each image; None for constant images, which are alike without being copies.
         constant: rows of constant images.
         ranges: the value ranges that images declare; None among them where one declares none.
+        values: 0.5 % and 99.5 % quantiles of values, the lowest and the highest of all images.
         notices: one line each.
     """
 
@@ -31,6 +32,7 @@ class Seen:
     digests: tuple[str | None, ...]
     constant: tuple[int, ...]
     ranges: frozenset[tuple[float, float] | None]
+    values: tuple[float, float]
     notices: tuple[str, ...] = ()
 
 
@@ -56,7 +58,7 @@ def scan(column: Column, key: str, source: str, ids: Sequence[str]) -> Seen:
     ranges = frozenset(look.range for look in looks)
     digests: tuple[str | None, ...]
     digests = tuple(None if look.constant else look.digest for look in looks)
-    return Seen(tuple(shapes), digests, constant, ranges, notices)
+    return Seen(tuple(shapes), digests, constant, ranges, _widest(looks), notices)
 
 
 def _scan_few(column: FileColumn, key: str, source: str, ids: Sequence[str]) -> Seen:
@@ -71,6 +73,7 @@ def _scan_few(column: FileColumn, key: str, source: str, ids: Sequence[str]) -> 
         digests=tuple(column.hashed(row) for row in range(len(column))),
         constant=(),
         ranges=frozenset(image.range for image in images),
+        values=_widest([_look(image) for image in images]),
         notices=(*notices, line),
     )
 
@@ -82,6 +85,19 @@ class _Look:
     constant: bool
     digest: str
     range: tuple[float, float] | None
+    values: tuple[float, float]
+
+
+def _widest(looks: Sequence[_Look]) -> tuple[float, float]:
+    lows, highs = zip(*(look.values for look in looks), strict=True)
+    return min(lows), max(highs)
+
+
+def _quantiles(data: Tensor) -> tuple[float, float]:
+    """0.5 % and 99.5 % quantiles of some ten thousand values."""
+    some = data.flatten()[:: max(1, data.numel() // 10_000)].double()
+    low, high = torch.quantile(some, torch.tensor([0.005, 0.995], dtype=torch.float64)).tolist()
+    return low, high
 
 
 def _look(image: Image) -> _Look:
@@ -90,7 +106,8 @@ def _look(image: Image) -> _Look:
     if data.is_floating_point():
         broken = int((~torch.isfinite(data)).sum())
     constant = not broken and bool((data == data.flatten()[0]).all())
-    return _Look(tuple(data.shape), broken, constant, content_hash(data), image.range)
+    values = (0.0, 0.0) if broken else _quantiles(data)
+    return _Look(tuple(data.shape), broken, constant, content_hash(data), image.range, values)
 
 
 def _look_array(column: ArrayColumn) -> list[_Look]:
@@ -167,6 +184,19 @@ def spread(count: int, most: int) -> list[int]:
     if count <= most:
         return list(range(count))
     return [round(i * (count - 1) / (most - 1)) for i in range(most)]
+
+
+def outside(values: tuple[float, float], limits: tuple[float, float], key: str, source: str) -> str:
+    """A notice where images lie mostly outside of the range that becomes [-1, 1], or fill little of it."""
+    low, high = limits
+    span = high - low
+    fits = low - 0.2 * span <= values[0] and values[1] <= high + 0.2 * span
+    if fits and values[1] - values[0] >= 0.1 * span:
+        return ""
+    return (
+        f"{source}: values of {key!r} go from {values[0]:g} to {values[1]:g}, and {low:g} to {high:g} "
+        "become [-1, 1]: --range LOW HIGH names another range"
+    )
 
 
 def value_range(

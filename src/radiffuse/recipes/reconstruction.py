@@ -192,7 +192,7 @@ class Reconstruction(Continuous):
         """
         scanner = self.acquisition("kspace" in batch)
         if "kspace" not in batch and not self.simulated:
-            if isinstance(scanner, MRI | CT):
+            if not isinstance(scanner, LowResolution | Noisy):
                 raise UserError(
                     "simulated=false takes images for measurements, which those of "
                     f"{self.measurement} are not; --set measurement=noise or super-resolution"
