@@ -5,6 +5,7 @@ hold; its defaults are the paper. Names in a field are looked up here, once, in 
 """
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -173,7 +174,7 @@ class Generative(Backbone, ABC):
             self.channels,
             self.width,
             self.blocks,
-            heads=max(1, self.width // 64),
+            heads=math.gcd(self.width, max(1, self.width // 64)),
             patch=self.patch,
             condition=condition,
             classes=classes,
