@@ -67,14 +67,8 @@ def test_a_wrong_flow_is_found_out():
 @pytest.mark.parametrize("exactly", [True, False])
 def test_flow_likelihood_under_a_classifier_is_the_conditional_density(exactly):
     """x ~ N(m, s^2), told y = a x + noise: p(x | y) is Gaussian, and log p(y | x_t) quadratic."""
-    schedule, mean, std, a, y, tau = (
-        VP(),
-        0.3,
-        0.4,
-        torch.tensor([1.0, -0.5, 0.8]).double(),
-        0.9,
-        0.3,
-    )
+    schedule, mean, std, y, tau = VP(), 0.3, 0.4, 0.9, 0.3
+    a = torch.tensor([1.0, -0.5, 0.8]).double()
 
     def log_probability(x_t, t):
         alpha, sigma = schedule(t, x_t)

@@ -8,6 +8,7 @@ import torch
 from radiffuse.nn import Classifier, DiT, UNet
 from radiffuse.nn.blocks import Attention, Residual, conv, depth_to_space, space_to_depth
 from radiffuse.nn.classifier import AttentionPool
+from radiffuse.recipes.ddpm import DDPM
 
 SIZES = {1: (16,), 2: (16, 8), 3: (8, 8, 16)}
 
@@ -121,6 +122,17 @@ def test_attention_is_softmax_attention():
 def test_dit_takes_another_size_than_it_was_made_for():
     network = awake(small(DiT, 2))
     assert network(torch.randn(1, 2, 24, 32), torch.zeros(1)).shape == (1, 2, 24, 32)
+
+
+@pytest.mark.parametrize("width", [1, 25, 57, 100, 250])
+def test_any_width_will_do(width):
+    """Groups of a norm and heads of an attention divide the channels, however odd their number."""
+    x, clock = torch.randn(1, 1, 8, 8), torch.zeros(1)
+    unet = UNet(2, 1, width, (1, 2), blocks=1, attention=(1,))
+    assert unet(x, clock).shape == x.shape
+    assert Classifier(2, 1, 3, width, patch=1)(x, clock).shape == (1, 3)
+    dit = DDPM(channels=1, size=(8, 8), backbone="dit", width=width, blocks=1, patch=2).body()
+    assert dit(x, clock).shape == x.shape
 
 
 @pytest.mark.parametrize("kind", [UNet, DiT])

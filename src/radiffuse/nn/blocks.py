@@ -16,6 +16,7 @@ __all__ = [
     "conv",
     "depth_to_space",
     "downsample",
+    "groups",
     "space_to_depth",
     "upsample",
     "zeroed",
@@ -92,7 +93,8 @@ def depth_to_space(x: Tensor, block: int) -> Tensor:
     )
 
 
-def _groups(channels: int) -> int:
+def groups(channels: int) -> int:
+    """Groups of a norm: of 8 channels or more, 32 at most, that divide the channels."""
     return math.gcd(min(32, max(1, channels // 8)), channels)
 
 
@@ -121,10 +123,10 @@ class Residual(nn.Module):
     ) -> None:
         super().__init__()
         self.resample = resample
-        self.norm_1 = nn.GroupNorm(_groups(into), into)
+        self.norm_1 = nn.GroupNorm(groups(into), into)
         self.conv_1 = conv(axes, into, out)
         self.modulate = nn.Linear(embedding, 2 * out)
-        self.norm_2 = nn.GroupNorm(_groups(out), out)
+        self.norm_2 = nn.GroupNorm(groups(out), out)
         self.dropout = nn.Dropout(dropout)
         self.conv_2 = zeroed(conv(axes, out, out))
         self.skip = conv(axes, into, out, size=1) if into != out else nn.Identity()
@@ -151,8 +153,8 @@ class Attention(nn.Module):
 
     def __init__(self, axes: int, channels: int, head: int = 64, context: int = 0) -> None:
         super().__init__()
-        self.heads = max(1, channels // head)
-        self.norm = nn.GroupNorm(_groups(channels), channels)
+        self.heads = math.gcd(channels, max(1, channels // head))
+        self.norm = nn.GroupNorm(groups(channels), channels)
         self.qkv = conv(axes, channels, 3 * channels, size=1)
         self.out = zeroed(conv(axes, channels, channels, size=1))
         self.told = nn.Linear(context, 2 * channels) if context else None

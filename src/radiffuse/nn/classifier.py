@@ -1,11 +1,12 @@
 """A classifier that knows the noise level: the encoder half of the U-Net."""
 
+import math
 from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import Residual, conv, space_to_depth
+from .blocks import Residual, conv, groups, space_to_depth
 from .embed import Conditioning
 
 __all__ = ["AttentionPool", "Classifier"]
@@ -26,7 +27,7 @@ class AttentionPool(nn.Module):
 
     def __init__(self, axes: int, channels: int, head: int = 32) -> None:
         super().__init__()
-        self.heads = max(1, channels // head)
+        self.heads = math.gcd(channels, max(1, channels // head))
         self.weigh = conv(axes, channels, self.heads, size=1)
 
     def forward(self, h: Tensor) -> Tensor:
@@ -62,7 +63,7 @@ class Classifier(nn.Module):
             resample = -1 if level else 0
             self.blocks.append(Residual(axes, now, multiple * width, 4 * width, resample))
             now = multiple * width
-        self.norm = nn.GroupNorm(min(32, now // 8) or 1, now)
+        self.norm = nn.GroupNorm(groups(now), now)
         self.pool = AttentionPool(axes, now)
         self.leave = nn.Linear(now, classes)
 

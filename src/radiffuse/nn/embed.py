@@ -30,7 +30,7 @@ class Conditioning(nn.Module):
 
     def __init__(self, length: int, classes: int = 0, vector: int = 0) -> None:
         super().__init__()
-        self.waves = max(32, length // 2)
+        self.waves = max(32, length // 4 * 2)
         self.clock = nn.Linear(self.waves, length)
         self.label = nn.Embedding(classes + 1, length) if classes else None
         self.vector = nn.Linear(vector, length) if vector else None

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .blocks import Attention, Residual, conv, depth_to_space, space_to_depth, zeroed
+from .blocks import Attention, Residual, conv, depth_to_space, groups, space_to_depth, zeroed
 from .embed import Conditioning
 
 __all__ = ["UNet"]
@@ -102,7 +102,7 @@ class UNet(nn.Module):
             if level > 0:
                 self.up.append(block(wide, widths[level - 1], 1, False))
         now = widths[0]
-        self.leave_norm = nn.GroupNorm(min(32, now // 8) or 1, now)
+        self.leave_norm = nn.GroupNorm(groups(now), now)
         self.leave = zeroed(conv(axes, now, (out or channels * (2 if twice else 1)) * folded))
 
     def forward(
