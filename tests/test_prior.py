@@ -69,6 +69,10 @@ def test_what_cannot_take_a_prior_says_so(prior, adopted, refused):
         ("width=64", "no such setting after training"),
         ("mask=spiral", "mask must be one of"),
         ("mask", "write field=value"),
+        ("photons=0", "photons must be more than 0"),
+        ("views=1", "views must be at least 2"),
+        ("lowest=500", "lowest must be less than"),
+        ("slice_axis=3", "must be between 0 and 2"),
     ],
 )
 def test_a_wrong_setting_is_one_clear_line(adopted, refused, word, said):

@@ -98,7 +98,9 @@ def run(arguments: Sequence[str]) -> None:
     write_json(out, {**record, **made_by})
     print(_table(record))
     if widen := record.get("settings", {}).get("widen"):
-        print(f"90 % intervals cover 90 % of the body {widen:.3g} times as wide: --set widen={widen:.3g}")
+        print(
+            f"90 % intervals cover 90 % of the body {widen:.3g} times as wide: --set widen={widen:.3g}"
+        )
     print(f"metrics: {out}")
 
 

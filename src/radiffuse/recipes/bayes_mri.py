@@ -13,6 +13,7 @@ from ..inverse import Measurement
 from ..kernels import ancestral
 from ..noise import Noise
 from ..papers import Paper, by_id
+from ..ranges import Rule, at_least, below
 from ..sample import Sampler, grids
 from ..sample.base import State
 from ..schedule import VE, Schedule
@@ -41,6 +42,13 @@ class BayesMRI(ComplexPrior):
         *ComplexPrior.AFTER_TRAINING,
         *("weight_of_data", "repeats", "skip", "extend"),
     )
+
+    RULES: ClassVar[dict[str, Rule]] = {
+        "weight_of_data": at_least(0),
+        "repeats": at_least(1),
+        "skip": below(1),
+        "extend": at_least(0),
+    }
 
     mask: MaskName = "poisson-disc"
     acceleration: float = 10.0

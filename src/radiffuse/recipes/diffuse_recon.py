@@ -15,6 +15,7 @@ from ..losses import Times, discrete_times
 from ..noise import Noise, Seeded
 from ..operators import LinearOperator
 from ..papers import Paper, by_id
+from ..ranges import Rule, at_least
 from ..sample import DDPM, grids, prior
 from ..schedule import Discrete, Schedule
 from .base import Batch
@@ -57,6 +58,13 @@ class DiffuseRecon(ComplexPrior):
         *ComplexPrior.AFTER_TRAINING,
         *("chains", "respaced", "refine"),
     )
+
+    RULES: ClassVar[dict[str, Rule]] = {
+        "timesteps": at_least(2),
+        "chains": at_least(1),
+        "respaced": at_least(1),
+        "refine": at_least(0),
+    }
 
     process: Literal["vp", "sub-vp", "ve", "sigma-power", "edm", "flow"] = "vp"
     predicts: PredictsName = "noise"

@@ -11,6 +11,7 @@ from ..denoise import Denoiser
 from ..inverse import residual_gradient
 from ..noise import Noise
 from ..papers import Paper, by_id
+from ..ranges import Rule, at_least, more_than
 from ..sample import DDPM, Sampler, grids, signal_to_noise
 from ..sample.base import State
 from .continuous import LOG_NORMAL
@@ -33,6 +34,7 @@ class MCG(Reconstruction):
         *("gradient", "ratio"),
     )
 
+    RULES: ClassVar[dict[str, Rule]] = {"gradient": at_least(0), "ratio": more_than(0)}
     PAPER_SOLVES: ClassVar[tuple[str, ...]] = ("ct", "mri", "super-resolution")
 
     measurement: Literal["mri", "ct", "super-resolution", "noise"] = "ct"

@@ -14,6 +14,7 @@ from ..metrics.noise_level import estimate_noise
 from ..noise import Noise
 from ..operators import Fourier
 from ..papers import Paper, by_id
+from ..ranges import SHARE, Rule, at_least, more_than
 from ..sample import DDPM, grids
 from .continuous import LOG_NORMAL
 from .parts import SMALL, TINY
@@ -40,6 +41,12 @@ class R2D2(Reconstruction):
         *("extent", "keep", "radius", "renoise"),
     )
     ALONE: ClassVar[bool] = True
+    RULES: ClassVar[dict[str, Rule]] = {
+        "extent": more_than(0),
+        "keep": SHARE,
+        "radius": at_least(0),
+        "renoise": more_than(0),
+    }
     PAPER_SOLVES: ClassVar[tuple[str, ...]] = ("noise", "super-resolution")
     EXPECTS: ClassVar[str] = (
         "To train: images, grey or of several channels, of patients who stand on one side of the split. To "

@@ -21,6 +21,7 @@ from ..metrics.consistency import residual_std
 from ..noise import Noise, Seeded, derive
 from ..operators import conjugate_gradient
 from ..papers import Paper
+from ..ranges import Rule, at_least, below, between, more_than, require
 from ..sample import DDIM, Sampler
 from ..sample.grids import karras
 from ..schedule import VE, Schedule, expand
@@ -64,6 +65,25 @@ class Reconstruction(Continuous):
     """Whether cases go through the chain one by one, for each has its own number of steps."""
     PAPER_SOLVES: ClassVar[tuple[str, ...]] = ("mri",)
     """Measurements that the paper's own algorithm solves; general solvers take any."""
+    RULES: ClassVar[dict[str, Rule]] = {
+        "acceleration": at_least(1),
+        "calibration": at_least(0),
+        "coils": at_least(1),
+        "noise": at_least(0),
+        "phase": at_least(0),
+        "refinements": at_least(0),
+        "views": at_least(2),
+        "photons": more_than(0),
+        "absorption": more_than(0),
+        "factor": at_least(1),
+        "lowest": more_than(0),
+        "highest": more_than(0),
+        "warm": below(1),
+        "samples": at_least(1),
+        "slice_axis": between(0, 2),
+        "through_plane": at_least(0),
+        "widen": more_than(0),
+    }
     EXPECTS: ClassVar[str] = (
         "To train: grey images, in any range, of patients who stand on one side of the split. To predict: "
         "k-space of an .h5 file (fastMRI or ISMRMRD), complex (slices, coils, *space), its centre in the "
@@ -131,6 +151,10 @@ class Reconstruction(Continuous):
     a log-probability (`inverse.ThroughPlane`); goes with --set solver=dds."""
     widen: float = 1.0
     """Factor of the widths of 90 % intervals: "widen" of the settings in `evaluate`'s metrics.json."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.lowest < self.highest, "lowest", "must be less than --highest")
 
     def fitted(self, facts: "Facts") -> Self:
         filled = super().fitted(facts)

@@ -11,6 +11,7 @@ from ..denoise import Denoiser
 from ..inverse import Measurement, Project, data_consistency
 from ..noise import Noise
 from ..papers import Paper, by_id
+from ..ranges import SHARE, Rule, at_least
 from ..sample import DDPM, Langevin, Sampler, grids, signal_to_noise
 from ..sample.base import State
 from .continuous import LOG_NORMAL
@@ -40,6 +41,7 @@ class ScoreInverse(Reconstruction):
         *("strength", "ratio"),
     )
 
+    RULES: ClassVar[dict[str, Rule]] = {"strength": SHARE, "ratio": at_least(0)}
     PAPER_SOLVES: ClassVar[tuple[str, ...]] = ("mri", "ct", "super-resolution")
 
     coils: int = 1

@@ -14,6 +14,7 @@ from ..noise import Noise
 from ..operators import Coils, Fourier, LinearOperator, Mask
 from ..operators.coils import root_sum_of_squares
 from ..papers import Paper, by_id
+from ..ranges import Rule, at_least, more_than
 from ..sample import DDPM, Langevin, Sampler, Then, grids, signal_to_noise
 from ..sample.base import State
 from .continuous import LOG_NORMAL
@@ -38,6 +39,8 @@ class ScoreMRI(Reconstruction):
         *Reconstruction.AFTER_TRAINING,
         *("combine", "every", "ratio"),
     )
+
+    RULES: ClassVar[dict[str, Rule]] = {"every": at_least(1), "ratio": more_than(0)}
 
     values: Literal["auto", "real", "parts"] = "parts"
     steps: int = 2000
