@@ -333,5 +333,5 @@ def test_measured_pairs_are_read_slice_by_slice(scans):
     read = acquired.around[1].measurement.y.abs().max() / acquired.measurement.y.abs().max()
     assert float(read) == pytest.approx(float(ratio), rel=1e-4)
     found = recipe.predict(objective, {**batch, "seed": torch.tensor([1])})
-    assert set(found) == {"magnitude", "deviation", "unmeasured", "residual"}
+    assert {"magnitude", "deviation", "unmeasured", "residual"} <= set(found)
     assert float(found["magnitude"].max()) < 0.05

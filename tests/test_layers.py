@@ -147,6 +147,7 @@ TWO_OR_THREE = ("bilinear", "trilinear", "bicubic")
 """Interpolations that torch names by the number of axes."""
 
 COUNTED_ALLOWED = {
+    "data/fastmri.py": "the format holds stacks of slices; whatever else comes is passed on as it is",
     "acquisition/kspace.py": "k-space has a coil axis, so fewer than four axes are not k-space",
     "commands/pictures.py": "a picture file holds two axes, a volume is shown by its middle slice",
     "commands/predict.py": "values with a spatial axis have a deviation map, labels have none",

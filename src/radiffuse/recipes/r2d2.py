@@ -42,7 +42,7 @@ class R2D2(Reconstruction):
     )
     ALONE: ClassVar[bool] = True
     RULES: ClassVar[dict[str, Rule]] = {
-        "extent": more_than(0),
+        "extent": at_least(0),
         "keep": SHARE,
         "radius": at_least(0),
         "renoise": more_than(0),

@@ -90,7 +90,7 @@ class Reconstruction(Continuous):
         "middle and fully sampled (5 lines for coil maps), 0 where nothing was measured; or images, of "
         "which a measurement (mri, ct, super-resolution, noise) is simulated; or, with simulated=false, "
         "the noisy or small images themselves (noise: their deviation over the range). Volumes go slice by slice "
-        "through a prior of slices (slice_axis)."
+        "through a prior of slices (slice_axis). Of k-space `magnitude` is written in its units in place of `image`."
     )
     """What `radiffuse show` says that the data have to be."""
 

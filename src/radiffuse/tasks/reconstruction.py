@@ -7,7 +7,7 @@ __all__ = ["RECONSTRUCTION"]
 RECONSTRUCTION = Task(
     "reconstruction",
     reads=("image",),
-    writes=("image", "magnitude", "expected", "unmeasured", "unexplained", "residual"),
+    writes=("image", "unmeasured", "unexplained", "residual", "acceleration"),
     given=("kspace", "image"),
     raw=("magnitude", "expected", "unmeasured", "unexplained", "deviation"),
     intervals=("image", "magnitude"),
