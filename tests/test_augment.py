@@ -131,7 +131,7 @@ class Recorded(Denoising):
     """Keeps the batches that reach it."""
 
     def __init__(self):
-        recipe = DDPM(channels=1, size=(8, 8), width=8, multiples=(1,), blocks=1)
+        recipe = DDPM(channels=1, size=(8, 8), width=8, multiples=(1,), attention=(), blocks=1)
         torch.manual_seed(0)
         inner = recipe.objective()
         super().__init__(inner.network, inner.times)

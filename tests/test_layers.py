@@ -16,8 +16,8 @@ ROOT = Path(radiffuse.__file__).parent
 
 HOUSE: tuple[tuple[str, ...], ...] = (
     ("errors", "files", "names", "papers", "schedule", "noise", "simplex", "parametrization", "integrate",
-     "operators", "nn", "losses", "registration_losses", "metrics", "data.image", "config", "options", "processes",
-     "interrupt", "label_maps", "tensorfile", "windows", "degrade", "fusion", "spectrum"),
+     "ranges", "operators", "nn", "losses", "registration_losses", "metrics", "data.image", "config", "options",
+     "processes", "interrupt", "label_maps", "tensorfile", "windows", "degrade", "fusion", "spectrum"),
     ("kernels", "denoise", "data", "tasks", "ema", "checkpoint"),
     ("sample", "objective", "likelihood", "counterfactual", "categorical", "averaging",
      "complex_images", "filtered", "residual"),
@@ -114,7 +114,7 @@ def test_recipes_know_no_files_and_no_loops_and_not_each_other(path):
     assert not wrong
 
 
-@pytest.mark.parametrize("room_", ["report", "papers", "config", "names", "options"])
+@pytest.mark.parametrize("room_", ["report", "papers", "config", "names", "options", "ranges"])
 def test_what_reads_only_files_never_imports_torch(room_):
     place = ROOT / room_
     files = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]

@@ -139,6 +139,20 @@ def test_adaptive_ode_maps_quantiles_exactly():
     assert torch.allclose(got, want, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "rel"), [(VP(), 1e-4), (Rectified(), 1e-4), (Discrete.linear(), 2e-3)]
+)
+def test_adaptive_ode_goes_down_to_no_noise(schedule, rel):
+    """On Gaussian data the flow maps deviations: x_1 one deviation out ends one deviation out."""
+    m, s, last = 0.3, 0.4, torch.zeros(()).double()
+    alpha, sigma = (float(f(last + 1)) for f in (schedule.alpha, schedule.sigma))
+    start = torch.tensor([[alpha * m + math.hypot(alpha * s, sigma)]]).double()
+    sampler = FlowODE(GaussianDenoiser(schedule, m, s), rtol=1e-5, atol=1e-6)
+    assert float(schedule.sigma(last)) == 0
+    for times in (grids.uniform(1), grids.quadratic(50)):
+        assert float(sampler(start, times)) == pytest.approx(m + s, rel=rel)
+
+
 def test_adaptive_ode_steps_each_case_alone():
     x = torch.tensor([[-40.0], [0.1], [3.0]]).double()
     sampler = FlowODE(GaussianDenoiser(VP()), rtol=1e-4, atol=1e-4)

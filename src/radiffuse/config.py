@@ -21,6 +21,7 @@ import tomli_w
 from .errors import UsageError, UserError
 from .files import write_text
 from .names import did_you_mean
+from .ranges import OutOfRange, at_least, refuse
 
 FORMAT = 1
 """Format of a run folder. A change that older code would misread gets the next number."""
@@ -42,6 +43,9 @@ class DataSource:
         seed: seed of embedded data and of splits made here.
         leak: what to do where a patient or an image stands on both sides of a split: auto, refuse,
             drop or keep.
+
+    Raises:
+        OutOfRange: a side of `size` is not positive.
     """
 
     path: str
@@ -50,6 +54,9 @@ class DataSource:
     size: tuple[int, ...] = ()
     seed: int = 0
     leak: Literal["auto", "refuse", "drop", "keep"] = "auto"
+
+    def __post_init__(self) -> None:
+        refuse(self, {"size": at_least(1)})
 
 
 @dataclass(frozen=True)
@@ -196,7 +203,8 @@ def build(kind: type[T], values: Mapping[str, Any], where: str, default: T | Non
         default: an instance that gives the fields `values` leaves out; None for the class defaults.
 
     Raises:
-        UserError: an unknown field (the nearest is named), a wrong type, or a missing field.
+        UserError: an unknown field (the nearest is named), a wrong type, a value out of range, or a
+            missing field.
     """
     fields = {field.name: field for field in dataclasses.fields(kind) if field.init}  # type: ignore[arg-type]
     hints = typing.get_type_hints(kind)
@@ -210,7 +218,10 @@ def build(kind: type[T], values: Mapping[str, Any], where: str, default: T | Non
     missing = [name for name in missing if name not in given and name not in kept]
     if missing:
         raise UserError(f"{where}: the field '{missing[0]}' is missing")
-    return kind(**{**kept, **given})
+    try:
+        return kind(**{**kept, **given})
+    except OutOfRange as error:
+        raise UserError(f"{where}: {error.name} {error.said}") from None
 
 
 def _required(field: "dataclasses.Field[Any]") -> bool:

@@ -64,6 +64,11 @@ class Schedule(ABC):
     def sigma(self, t: Tensor) -> Tensor:
         """Noise standard deviation at time t, same shape as t."""
 
+    @property
+    def smallest(self) -> float:
+        """The time nearest to 0 at which a network is trained, and the flow still has noise."""
+        return 1e-5
+
     def __call__(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return (alpha, sigma) broadcast over `like` (B, *), in its real dtype and on its device."""
         t64 = torch.as_tensor(t, dtype=torch.float64, device="cpu")
@@ -260,6 +265,10 @@ class Discrete(Schedule):
         """T, the number of betas."""
         return len(self.betas)
 
+    @property
+    def smallest(self) -> float:
+        return 1 / self.steps
+
     def _interpolated(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """(finite log alpha, factor in [0, 1] that reaches 0 only with zero terminal SNR)."""
         position = t * self.steps
@@ -333,6 +342,10 @@ class Stretched(Schedule):
 
     inner: Schedule
     factor: float
+
+    @property
+    def smallest(self) -> float:
+        return self.inner.smallest
 
     def alpha(self, t: Tensor) -> Tensor:
         return self.inner.alpha(t)

@@ -14,6 +14,7 @@ from ..losses import Times, Weight, discrete_times
 from ..noise import Noise, Seeded, derive, gaussian
 from ..objective import Denoising
 from ..papers import Paper, by_id
+from ..ranges import Rule, at_least, more_than, up_to
 from ..sample import DDPM, grids
 from ..simplex import Simplex
 from .anomaly import SMALL_FIELDS, TINY_FIELDS, Anomaly, device_of, healthy_only
@@ -63,6 +64,14 @@ class AnoDDPM(Anomaly):
 
     paper: ClassVar[Paper] = by_id("anoddpm")
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = (*Anomaly.AFTER_TRAINING, "draws")
+
+    RULES: ClassVar[dict[str, Rule]] = {
+        "octaves": at_least(1),
+        "decay": more_than(0),
+        "wavelength": more_than(0),
+        "trained": up_to(1),
+        "draws": at_least(1),
+    }
 
     noise: Literal["simplex", "gaussian"] = "simplex"
     """Noise of the chain, forward and back; gaussian is the plain DDPM that the paper compares with."""

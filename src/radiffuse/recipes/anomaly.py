@@ -12,6 +12,7 @@ from ..denoise import Network
 from ..errors import UserError
 from ..metrics.detection import otsu, top_mean
 from ..objective import Objective
+from ..ranges import Rule, at_least, inside, up_to
 from ..schedule import Discrete
 from ..tasks.anomaly import ANOMALY, is_healthy
 from ..tasks.base import Task
@@ -25,6 +26,7 @@ from .parts import (
     PredictsName,
     WeightName,
     check_stride,
+    check_timesteps,
     network_of,
     weight_named,
 )
@@ -55,6 +57,15 @@ class Anomaly(Backbone, ABC):
         *("threshold", "level", "rate"),
     )
     """Fields that only prediction reads, so that they may be changed after training."""
+    RULES: ClassVar[dict[str, Rule]] = {
+        "healthy": at_least(0),
+        "timesteps": at_least(2),
+        "depth": up_to(1),
+        "steps": at_least(1),
+        "level": at_least(0),
+        "rate": inside(0, 1),
+        "top": up_to(1),
+    }
 
     healthy: int = 0
     """The label of healthy images (where masks are given, an empty mask is healthy)."""
@@ -86,6 +97,10 @@ class Anomaly(Backbone, ABC):
     top: float = 0.05
     """The score is the mean over this share of the map's highest values."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_timesteps(self.betas, self.timesteps)
+
     @classmethod
     def training(cls, preset: str) -> dict[str, Any]:
         """Options of the training loop that go with a preset, where they are not its defaults."""
@@ -104,8 +119,6 @@ class Anomaly(Backbone, ABC):
         """
         if "image" not in facts.channels:
             raise UserError("the data hold no image; name the column with --map image=COLUMN")
-        if not 0 < self.rate < 1:
-            raise UserError(f"--rate {self.rate:g}: a share of healthy voxels, between 0 and 1")
         if facts.classes and not 0 <= self.healthy < facts.classes:
             raise UserError(
                 f"--healthy {self.healthy}: labels run from 0 to {facts.classes - 1} in these data"

@@ -1,17 +1,51 @@
 """The fields of a recipe that say how its U-Net is built."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from ..errors import UserError
 from ..nn import UNet
+from ..ranges import Checked, Rule, at_least, below, one_or_more, require
 
-__all__ = ["Backbone"]
+__all__ = ["NETWORK", "Backbone", "check_attention"]
+
+NETWORK: dict[str, Rule] = {
+    "size": at_least(1),
+    "width": at_least(1),
+    "multiples": one_or_more(at_least(1)),
+    "blocks": at_least(1),
+    "attention": at_least(0),
+    "patch": at_least(1),
+}
+"""What the fields of a U-Net may be."""
+
+
+def check_attention(attention: tuple[int, ...], multiples: tuple[int, ...]) -> None:
+    """Refuse levels that the network does not have.
+
+    Raises:
+        OutOfRange: names the level.
+    """
+    last = len(multiples) - 1
+    for level in attention:
+        said = f"{level}: the levels of --multiples run from 0 to {last}"
+        require(level <= last, "attention", said)
 
 
 @dataclass(frozen=True)
-class Backbone:
-    """A U-Net in fields; a recipe that builds one inherits them and changes what its paper differs in."""
+class Backbone(Checked):
+    """A U-Net in fields; a recipe that builds one inherits them and changes what its paper differs in.
+
+    Raises:
+        OutOfRange: a value is out of range, or a level attends that is not there.
+    """
+
+    RULES: ClassVar[dict[str, Rule]] = {
+        **NETWORK,
+        "channels": at_least(0),
+        "data_std": at_least(0),
+        "dropout": below(1),
+    }
 
     channels: int = 0
     """Channels of the image; 0 = from the data."""
@@ -33,6 +67,10 @@ class Backbone:
     """Dropout in residual blocks."""
     recompute: bool = False
     """Gradient checkpointing: less memory, one more forward pass."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_attention(self.attention, self.multiples)
 
     @property
     def stride(self) -> int:

@@ -22,12 +22,22 @@ from ..nn import Classifier, DiT
 from ..noise import Noise, Seeded
 from ..objective import Classifying, Denoising, Objective
 from ..papers import Paper
+from ..ranges import SHARE, Rule, at_least, require
 from ..sample import Sampler, last, prior
 from ..schedule import Schedule
 from ..tasks.base import Task
 from ..tasks.generation import GENERATION
 from .backbone import Backbone
-from .parts import GRIDS, SAMPLERS, TRAINING, GridName, SamplerName, check_stride
+from .parts import (
+    SAMPLERS,
+    SAMPLING,
+    TRAINING,
+    GridName,
+    SamplerName,
+    check_sampling,
+    check_stride,
+    grid_named,
+)
 
 if TYPE_CHECKING:
     from ..data.dataset import Facts
@@ -79,6 +89,13 @@ class Generative(Backbone, ABC):
         *("sampler", "steps", "grid", "start", "stop", "guidance"),
     )
     """Fields that only prediction reads, so that they may be changed after training."""
+    RULES: ClassVar[dict[str, Rule]] = {
+        **SAMPLING,
+        "classes": at_least(0),
+        "label_drop": SHARE,
+        "guidance": at_least(0),
+        "spectrum": at_least(0),
+    }
 
     classes: int = 0
     """Classes to condition on; 0 = unconditional, or from the data if `conditional`."""
@@ -112,6 +129,13 @@ class Generative(Backbone, ABC):
     stop: float = 0.0
     """Time at which sampling stops; above zero noise the result is denoised once more."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_sampling(self)
+        wants = self.conditional or self.classifier
+        said = f"{self.classes} needs --conditional or --classifier"
+        require(wants or not self.classes, "classes", said)
+
     @classmethod
     def training(cls, preset: str) -> dict[str, Any]:
         """Options of the training loop that go with a preset, where they are not its defaults."""
@@ -137,7 +161,8 @@ class Generative(Backbone, ABC):
         """Fill what comes from the data.
 
         Raises:
-            UserError: the data have no labels to condition on, or a size the network cannot halve.
+            UserError: the data have no labels to condition on, more classes than `classes`, or a size
+                the network cannot halve.
         """
         key = "image" if "image" in facts.channels else next(iter(facts.channels), None)
         if key is None:
@@ -145,6 +170,8 @@ class Generative(Backbone, ABC):
         wants = self.conditional or self.classifier
         if wants and not facts.classes:
             raise UserError("--conditional and --classifier need labels, and the data have none")
+        said = f"{self.classes}: the data have {facts.classes} classes"
+        require(not self.classes or self.classes >= facts.classes, "classes", said)
         filled = dataclasses.replace(
             self,
             channels=self.channels or facts.channels[key],
@@ -156,6 +183,15 @@ class Generative(Backbone, ABC):
         stride = filled.patch if filled.backbone == "dit" else filled.stride
         check_stride(filled.size, stride, "--multiples or --patch")
         return filled
+
+    def walkable(self) -> Self:
+        """This fitted recipe, its chain tried before a network is trained for it.
+
+        Raises:
+            UsageError: the grid of times cannot be made.
+        """
+        self.make_grid(self.schedule())
+        return self
 
     def body(self, twice: bool = False) -> nn.Module:
         """A new backbone for the fields at hand.
@@ -227,8 +263,12 @@ class Generative(Backbone, ABC):
         return SAMPLERS[self.sampler](denoiser, noise)
 
     def make_grid(self, schedule: Schedule) -> Tensor:
-        """The grid of times the fields name."""
-        return GRIDS[self.grid](schedule, self.steps, self.start, self.stop)
+        """The grid of times the fields name.
+
+        Raises:
+            UsageError: there is no such grid.
+        """
+        return grid_named(self.grid, schedule, self.steps, self.start, self.stop)
 
     def trajectory(self, objective: Any, batch: Batch) -> Iterator[Tensor]:
         """The states of the chain, the last one the result; batch as in `predict`."""

@@ -15,12 +15,22 @@ from ..losses import Times, Weight
 from ..nn import UNet
 from ..noise import Noise, Seeded
 from ..objective import Prepared
+from ..ranges import Rule, at_least, below
 from ..sample import Sampler, last, prior
 from ..schedule import Schedule
 from ..windows import Windows, continued, cut_back, sides_of_window
 from .backbone import Backbone
 from .base import Batch
-from .parts import GRIDS, SAMPLERS, GridName, SamplerName, check_stride, sides
+from .parts import (
+    SAMPLERS,
+    SAMPLING,
+    GridName,
+    SamplerName,
+    check_sampling,
+    check_stride,
+    grid_named,
+    sides,
+)
 
 if TYPE_CHECKING:
     from ..data.dataset import Facts
@@ -44,6 +54,14 @@ class Conditional(Backbone, ABC):
         "sampler", "grid", "start", "stop", "samples", "overlap",
     )  # fmt: skip
     """Fields that only prediction reads."""
+    RULES: ClassVar[dict[str, Rule]] = {
+        **SAMPLING,
+        "condition_channels": at_least(0),
+        "window": at_least(0),
+        "crops": at_least(1),
+        "overlap": below(1),
+        "samples": at_least(1),
+    }
 
     channels: int = 0
     """Channels of what is made; 0 = from the data."""
@@ -74,9 +92,17 @@ class Conditional(Backbone, ABC):
     samples: int = 10
     """Draws a case in evaluation, for their mean and deviation."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_sampling(self)
+
     @abstractmethod
     def network(self) -> Network:
         """The denoiser around a new backbone."""
+
+    @abstractmethod
+    def schedule(self) -> Schedule:
+        """The noise schedule."""
 
     @abstractmethod
     def times(self, schedule: Schedule) -> Times:
@@ -132,6 +158,7 @@ class Conditional(Backbone, ABC):
 
         Raises:
             UserError: a key is missing, keys differ in size, or the size does not fit.
+            UsageError: there is no such grid of times.
         """
         images = [self.made] if self.made in facts.size else []
         whole = one_size(facts, [*self.given, *images])
@@ -150,6 +177,7 @@ class Conditional(Backbone, ABC):
             data_std=self.data_std or round(float(facts.std), 4) or 0.5,
         )
         check_stride(size, filled.stride, "--multiples or --patch")
+        filled.make_grid(filled.schedule())
         return filled
 
     def body(self, twice: bool = False) -> UNet:
@@ -188,6 +216,14 @@ class Conditional(Backbone, ABC):
         """The sampler the fields name."""
         return SAMPLERS[self.sampler](denoiser, noise)
 
+    def make_grid(self, schedule: Schedule) -> Tensor:
+        """The grid of times the fields name.
+
+        Raises:
+            UsageError: there is no such grid.
+        """
+        return grid_named(self.grid, schedule, self.steps, self.start, self.stop)
+
     def trajectory(self, objective: Prepared, batch: Batch) -> Iterator[Tensor]:
         """The states of the chain, the last one the result; batch as in `predict`."""
         yield from self.walk(self.denoiser(objective, batch).eval(), batch)
@@ -198,7 +234,7 @@ class Conditional(Backbone, ABC):
         if self.windows is not None:
             told = continued(told, self.size)
         noise = Seeded(int(seed) for seed in batch["seed"])
-        times = GRIDS[self.grid](denoiser.schedule, self.steps, self.start, self.stop)
+        times = self.make_grid(denoiser.schedule)
         like = torch.zeros(len(told), self.channels, *told.shape[2:], device=told.device)
         x = prior(denoiser.schedule, like, noise, float(times[0]))
         yield from self.make_sampler(denoiser, noise).trajectory(x, times)

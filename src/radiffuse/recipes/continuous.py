@@ -2,10 +2,11 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from ..denoise import Network, elapsed, log_noise, unit_variance, unscaled
 from ..losses import Times, Weight, log_normal, uniform_times
+from ..ranges import Rule, more_than, none_or
 from ..schedule import EDM, VE, VP, Rectified, Schedule, SigmaPower, SubVP
 from .base import Generative
 from .parts import (
@@ -38,6 +39,11 @@ LOG_NORMAL: dict[str, Any] = {
 @dataclass(frozen=True)
 class Continuous(Generative):
     """Generation by any process of `schedule`; the defaults are the variance-exploding SDE."""
+
+    RULES: ClassVar[dict[str, Rule]] = {
+        "sigma_max": none_or(more_than(0.01)),
+        "law_std": more_than(0),
+    }
 
     process: Literal["vp", "sub-vp", "ve", "sigma-power", "edm", "flow"] = "ve"
     """The forward process."""

@@ -8,6 +8,7 @@ from ..denoise import Network
 from ..losses import Times, Weight, discrete_times
 from ..objective import Denoising, Hybrid
 from ..papers import Paper, by_id
+from ..ranges import Rule, at_least
 from ..schedule import Discrete, Schedule
 from .base import Generative
 from .parts import (
@@ -16,6 +17,7 @@ from .parts import (
     TINY,
     PredictsName,
     WeightName,
+    check_timesteps,
     network_of,
     weight_named,
 )
@@ -39,6 +41,8 @@ class DDPM(Generative):
 
     paper: ClassVar[Paper] = by_id("ddpm")
 
+    RULES: ClassVar[dict[str, Rule]] = {"timesteps": at_least(2)}
+
     betas: Literal["linear", "scaled-linear", "cosine", "sigmoid"] = "linear"
     """The list of betas."""
     timesteps: int = 1000
@@ -55,11 +59,15 @@ class DDPM(Generative):
     preconditioned: bool = False
     """Scale the input to unit variance and tell the network log(sigma / alpha) / 4."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_timesteps(self.betas, self.timesteps)
+
     def fitted(self, facts: "Facts") -> Self:
         filled = super().fitted(facts)
         if filled.learned_variance and filled.sampler == "ddpm":
-            return dataclasses.replace(filled, sampler="ddpm-learned")
-        return filled
+            filled = dataclasses.replace(filled, sampler="ddpm-learned")
+        return filled.walkable()
 
     def schedule(self) -> Discrete:
         discrete = SCHEDULES[self.betas](self.timesteps)

@@ -14,6 +14,7 @@ from ..nn.generator import Guess
 from ..noise import Noise, gaussian
 from ..objective import Prepared
 from ..papers import Paper, by_id
+from ..ranges import Rule, at_least, more_than
 from ..residual import Residual
 from ..sample import EulerMaruyama, Langevin, Sampler, signal_to_noise
 from ..sample.base import State
@@ -29,6 +30,7 @@ from .parts import (
     PredictsName,
     SamplerName,
     WeightName,
+    check_timesteps,
     network_of,
     weight_named,
 )
@@ -96,6 +98,15 @@ class Conversion(Conditional):
     made: ClassVar[str] = "target"
     GIVEN: ClassVar[tuple[str, ...]] = ("source",)
 
+    RULES: ClassVar[dict[str, Rule]] = {
+        "timesteps": at_least(2),
+        "base": more_than(1),
+        "corrections": at_least(0),
+        "law_std": more_than(0),
+        "guess": at_least(0),
+        "spectrum": at_least(0),
+    }
+
     formulation: Literal["ddpm", "sde"] = "ddpm"
     """Discrete variance-preserving chain, or the SDE with drift 0 and diffusion sigma^t."""
     timesteps: int = 1000
@@ -121,6 +132,10 @@ class Conversion(Conditional):
     denoiser then learns what is left (see `residual`), whatever `predicts` says. 0 = none."""
     spectrum: tuple[float, ...] = ()
     """Spectrum of the targets, as `spectrum.power` measures it; empty = from the data."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_timesteps("linear", self.timesteps)
 
     @classmethod
     def training(cls, preset: str) -> dict[str, Any]:

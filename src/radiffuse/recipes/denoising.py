@@ -14,6 +14,7 @@ from ..losses import discrete_times
 from ..metrics.noise_level import estimate_noise
 from ..noise import Noise, Seeded
 from ..objective import Prepared
+from ..ranges import Rule, at_least, below, more_than
 from ..schedule import Discrete
 from ..tasks.base import Task
 from ..tasks.denoising import DENOISING
@@ -40,6 +41,14 @@ class Windowed(Backbone, ABC):
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = ("level", "strength", "overlap")
     ANY_SIZE: ClassVar[bool] = True
     """Images to predict may be of any size."""
+    RULES: ClassVar[dict[str, Rule]] = {
+        "condition_channels": at_least(0),
+        "window": at_least(1),
+        "overlap": below(1),
+        "crops": at_least(1),
+        "timesteps": at_least(2),
+        "strength": more_than(0),
+    }
 
     condition_channels: int = 0
     """Channels of all that the network is told; from the data."""

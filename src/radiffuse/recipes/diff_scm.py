@@ -13,6 +13,7 @@ from ..losses import discrete_times
 from ..nn.attended import AttendedLabel
 from ..objective import Denoising
 from ..papers import Paper, by_id
+from ..ranges import SHARE, Rule, at_least, up_to
 from ..tasks.anomaly import labels_of
 from .anomaly import SMALL_FIELDS, TINY_FIELDS, Anomaly, classes_in, device_of, wanted
 from .base import Batch
@@ -42,6 +43,14 @@ class DiffSCM(Anomaly):
 
     paper: ClassVar[Paper] = by_id("diff-scm")
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = (*Anomaly.AFTER_TRAINING, "guidance", "quantile")
+
+    RULES: ClassVar[dict[str, Rule]] = {
+        "classes": at_least(0),
+        "label_drop": SHARE,
+        "guidance": at_least(0),
+        "quantile": up_to(1),
+        "tokens": at_least(1),
+    }
 
     classes: int = 0
     """Classes to condition on; 0 = from the data (two where only masks are given)."""

@@ -30,13 +30,14 @@ from ..nn.dual import DualPrior, window_sides
 from ..nn.labels import LabelNetwork
 from ..noise import Seeded, derive
 from ..papers import Paper, by_id
+from ..ranges import Checked, Rule, at_least, between, one_of, one_or_more, up_to
 from ..sample import DDPM, grids
 from ..schedule import Discrete
 from ..tasks.base import Task
 from ..tasks.classification import CLASSIFICATION
 from .base import Batch
 from .dual_guided import DualGuided
-from .parts import predicts_named
+from .parts import check_timesteps, predicts_named
 
 if TYPE_CHECKING:
     from ..data.dataset import Facts
@@ -73,7 +74,7 @@ def on_simplex(y: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class DiffMIC:
+class DiffMIC(Checked):
     """The defaults are the paper's where it says (224 pixels, T = 1000, 6 patches of 32).
 
     Apart from the authors' code: no weights trained elsewhere, group and layer norm in place of batch
@@ -84,6 +85,27 @@ class DiffMIC:
     paper: ClassVar[Paper] = by_id("diffmic")
     task: ClassVar[Task] = CLASSIFICATION
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = ("steps", "start", "draws")
+
+    RULES: ClassVar[dict[str, Rule]] = {
+        "channels": at_least(0),
+        "size": at_least(1),
+        "classes": at_least(0),
+        "timesteps": at_least(2),
+        "width": at_least(1),
+        "stem": one_of(1, 2, 4),
+        "prior_blocks": one_or_more(at_least(1)),
+        "crop": at_least(1),
+        "patches": at_least(1),
+        "top": up_to(1),
+        "blocks": one_or_more(at_least(1)),
+        "features": at_least(1),
+        "dual": at_least(0),
+        "alone": at_least(0),
+        "turn": between(0, 180),
+        "steps": at_least(1),
+        "start": up_to(1),
+        "draws": at_least(1),
+    }
 
     channels: int = 0
     """Channels of the image; 0 = from the data."""
@@ -132,6 +154,10 @@ class DiffMIC:
     0.06 in 60 steps (fundus) or 0.25 in 250 (skin), where the chain's own noise is far smaller."""
     draws: int = 1
     """Chains of the label vector a case, whose estimates are averaged into its probability."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_timesteps("linear", self.timesteps)
 
     @classmethod
     def training(cls, preset: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from ..denoise import Clipped, Given
 from ..kernels import diffuse
 from ..noise import Seeded
 from ..papers import Paper, by_id
+from ..ranges import Rule, at_least, up_to
 from ..sample import DDPM, grids
 from .base import Batch
 from .registration import SMALL, TINY, Deformable, Registering
@@ -26,6 +27,12 @@ class DiffuseMorph(Deformable):
 
     paper: ClassVar[Paper] = by_id("diffusemorph")
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = ("frames", "synthesis", "depth")
+
+    RULES: ClassVar[dict[str, Rule]] = {
+        **dict.fromkeys(("width", "convolutions", "similarity"), at_least(0)),
+        **dict.fromkeys(("encoder", "decoder"), at_least(1)),
+        "depth": up_to(1),
+    }
 
     width: int = 0
     """Channels of the diffusion network's first level; 0 = 64 for pictures, 8 for volumes."""

@@ -14,10 +14,11 @@ from ..losses import Times, Weight, output, simple
 from ..noise import Noise
 from ..papers import Paper, by_id
 from ..parametrization import SCALED_SCORE, edm
+from ..ranges import Rule, at_least, more_than, none_or, require
 from ..sample import Langevin, Sampler, annealed, grids
 from ..schedule import VE, Schedule
 from .base import Generative
-from .parts import SMALL, TINY, SamplerName
+from .parts import SMALL, TINY, SamplerName, grid_named
 
 if TYPE_CHECKING:
     from ..data.dataset import Facts
@@ -76,6 +77,15 @@ class NCSN(Generative):
         *("count", "langevin", "denoise"),
     )
 
+    RULES: ClassVar[dict[str, Rule]] = {
+        "sigma_min": more_than(0),
+        "sigma_max": at_least(0),
+        "levels": none_or(at_least(2)),
+        "count": at_least(1),
+        "langevin": at_least(0),
+        "steps": at_least(0),
+    }
+
     sigma_min: float = 0.01
     """The lowest noise level."""
     sigma_max: float = 0.0
@@ -90,9 +100,17 @@ class NCSN(Generative):
     """Denoise once at the end (v2)."""
     preconditioning: Literal["score", "edm"] = "score"
     """score: the network's output over sigma, the network told nothing (v2); edm: Karras'."""
-    sampler: SamplerName = "langevin"
+    # one more word than the others have, for the ladder is its own
+    sampler: Literal[SamplerName, "langevin"] = "langevin"  # type: ignore[assignment]
     steps: int = 0
     """Levels visited in sampling, evenly spaced on the ladder; 0 = all."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        said = f"must be more than --sigma-min, {self.sigma_min:g}, not {self.sigma_max:g}"
+        require(not self.sigma_max or self.sigma_max > self.sigma_min, "sigma_max", said)
+        said = "must be 0 or at least 2 with --sampler langevin, not 1"
+        require(self.sampler != "langevin" or self.steps != 1, "steps", said)
 
     @classmethod
     def training(cls, preset: str) -> dict[str, Any]:
@@ -102,9 +120,12 @@ class NCSN(Generative):
     def fitted(self, facts: "Facts") -> Self:
         filled = super().fitted(facts)
         sigma_max = filled.sigma_max or round(max(facts.diameter, 1.0), 2)
+        said = f"must be less than the largest level, {sigma_max:g}, not {filled.sigma_min:g}"
+        require(filled.sigma_min < sigma_max, "sigma_min", said)
         ratio = ladder_ratio(filled.channels * math.prod(filled.size))
         levels = math.ceil(math.log(sigma_max / filled.sigma_min) / math.log(ratio)) + 1
-        return dataclasses.replace(filled, sigma_max=sigma_max, levels=filled.levels or levels)
+        levels = filled.levels or max(levels, 2)
+        return dataclasses.replace(filled, sigma_max=sigma_max, levels=levels).walkable()
 
     def schedule(self) -> VE:
         return VE(self.sigma_min, self.sigma_max)
@@ -142,7 +163,8 @@ class NCSN(Generative):
 
     def make_grid(self, schedule: Schedule) -> Tensor:
         if self.sampler != "langevin":
-            return super().make_grid(schedule)
+            steps = self.steps or self.levels
+            return grid_named(self.grid, schedule, steps, self.start, self.stop)
         return grids.ladder(self.steps or self.levels)
 
     @classmethod

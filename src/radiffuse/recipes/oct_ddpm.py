@@ -14,6 +14,7 @@ from ..fusion import self_fused
 from ..kernels import posterior
 from ..noise import Noise, gaussian
 from ..papers import Paper, by_id
+from ..ranges import Rule, at_least, more_than, one_or_more, require, up_to
 from ..schedule import Discrete, expand
 from ..windows import random_windows
 from .base import Batch
@@ -43,6 +44,15 @@ class OCT(Windowed):
     NEIGHBOURS: ClassVar[tuple[int, ...]] = (-2, -1, 1, 2)
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = (*Windowed.AFTER_TRAINING, "step", "mode")
 
+    RULES: ClassVar[dict[str, Rule]] = {
+        "beta_end": up_to(0.999),
+        "step": at_least(0),
+        "level": more_than(0),
+        "levels": one_or_more(more_than(0)),
+        "radius": at_least(0),
+        "reach": at_least(0),
+    }
+
     learns: Literal["", "fused", "clean"] = ""
     """Training images; empty = fused where the data have neighbouring noisy B-scans, else clean."""
     window: int = 512
@@ -64,6 +74,11 @@ class OCT(Windowed):
     """Self-fusion: radius of the patches compared."""
     reach: int = 4
     """Self-fusion: largest shift of a neighbour, in pixels."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        said = f"must be at most --timesteps, {self.timesteps}, not {self.step}"
+        require(self.step <= self.timesteps, "step", said)
 
     @property
     def simulated(self) -> tuple[float, ...]:

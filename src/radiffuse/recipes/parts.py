@@ -15,10 +15,11 @@ from ..denoise import (
     unit_variance,
     unscaled,
 )
-from ..errors import UserError
+from ..errors import UsageError, UserError
 from ..losses import Weight, karras, likelihood, min_snr, output, p2, simple
 from ..noise import Noise
 from ..parametrization import CLEAN, FLOW, NOISE, SCORE, VELOCITY, Predicts, edm
+from ..ranges import Rule, at_least, below, require, up_to
 from ..sample import (
     DDIM,
     DDPM,
@@ -48,7 +49,6 @@ SamplerName = Literal[
     "dpm-solver-sde",
     "unipc",
     "ode",
-    "langevin",
 ]
 SAMPLERS: dict[str, Callable[[Denoiser, Noise], Sampler]] = {
     "ddpm": DDPM,
@@ -73,6 +73,45 @@ GRIDS: dict[str, Callable[[Schedule, int, float, float], Tensor]] = {
     "karras": lambda schedule, steps, start, stop: grids.karras(schedule, steps, 7.0, start, stop),
     "log-snr": grids.log_ratio,
 }
+
+SAMPLING: dict[str, Rule] = {"steps": at_least(1), "start": up_to(1), "stop": below(1)}
+"""What the fields of a chain may be."""
+
+
+def check_sampling(recipe: Any) -> None:
+    """Refuse a chain that does not go down, or that draws by a variance nobody learned.
+
+    Raises:
+        OutOfRange: names the field.
+    """
+    said = f"must be less than --start, {recipe.start:g}, not {recipe.stop:g}"
+    require(recipe.stop < recipe.start, "stop", said)
+    learned = getattr(recipe, "learned_variance", False)
+    said = "ddpm-learned needs a learned variance, and this network learns none; take ddpm"
+    require(recipe.sampler != "ddpm-learned" or learned, "sampler", said)
+
+
+def check_timesteps(betas: str, timesteps: int) -> None:
+    """Refuse a chain too short for linear betas, whose sum is that of 1000: the last would pass 1.
+
+    Raises:
+        OutOfRange: names --timesteps.
+    """
+    said = f"must be more than 20 where betas are linear, not {timesteps}"
+    require(betas != "linear" or timesteps > 20, "timesteps", said)
+
+
+def grid_named(name: str, schedule: Schedule, steps: int, start: float, stop: float) -> Tensor:
+    """The grid of times of a name (see `sample.grids`).
+
+    Raises:
+        UsageError: the schedule has no such grid between these times.
+    """
+    try:
+        return GRIDS[name](schedule, steps, start, stop)
+    except ValueError as error:
+        raise UsageError(f"--grid {name}: {error}, or take --grid uniform") from None
+
 
 PredictsName = Literal["noise", "clean", "velocity", "flow", "score", "edm"]
 PREDICTS: dict[str, Predicts] = {p.name: p for p in (NOISE, CLEAN, VELOCITY, FLOW, SCORE)}

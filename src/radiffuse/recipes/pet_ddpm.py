@@ -12,13 +12,14 @@ from ..errors import UserError
 from ..kernels import ancestral, diffuse
 from ..noise import Noise
 from ..papers import Paper, by_id
+from ..ranges import Rule, at_least, more_than, one_or_more
 from ..sample import Sampler, grids, prior
 from ..sample.base import State
 from ..schedule import Discrete, expand
 from ..windows import random_windows
 from .base import Batch
 from .denoising import Windowed
-from .parts import PRECONDITIONED, TINY
+from .parts import PRECONDITIONED, TINY, check_timesteps
 
 if TYPE_CHECKING:
     from ..data.dataset import Facts
@@ -85,6 +86,15 @@ class PET(Windowed):
         *("sigma_d", "variance", "renoise", "samples", "steps", "psf", "counts"),
     )
 
+    RULES: ClassVar[dict[str, Rule]] = {
+        "counts": one_or_more(more_than(0)),
+        "level": more_than(0),
+        "psf": at_least(0),
+        "sigma_d": at_least(0),
+        "steps": at_least(1),
+        "samples": at_least(1),
+    }
+
     told: InputsName = "mr-pull"
     """What the network is told, and whether the measured PET pulls the chain."""
     counts: tuple[float, ...] = (5.0, 20.0, 80.0)
@@ -106,6 +116,10 @@ class PET(Windowed):
     """Sampling steps."""
     samples: int = 10
     """Draws a case in evaluation, for their mean and deviation."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_timesteps("linear", self.timesteps)
 
     @property
     def simulated(self) -> tuple[float, ...]:

@@ -19,10 +19,12 @@ from ..nn.field import FieldUNet
 from ..nn.warp import exponential, folded, warp
 from ..noise import gaussian
 from ..parametrization import NOISE
+from ..ranges import SHARE, Checked, Rule, at_least, between, one_or_more, up_to
 from ..registration_losses import misfit
 from ..schedule import Discrete, expand
 from ..tasks.base import Task
 from ..tasks.registration import REGISTRATION
+from .backbone import NETWORK, check_attention
 from .base import Batch
 from .conditional import one_size
 from .parts import check_stride
@@ -158,12 +160,28 @@ TINY: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Deformable:
+class Deformable(Checked):
     """Registration by a diffusion's latent: the fields that DiffuseMorph and DDM share."""
 
     task: ClassVar[Task] = REGISTRATION
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = ("frames",)
     """Fields that only prediction reads, so that they may be changed after training."""
+
+    RULES: ClassVar[dict[str, Rule]] = {
+        **NETWORK,
+        "timesteps": at_least(2),
+        "beta_start": up_to(0.999),
+        "beta_end": up_to(0.999),
+        "encoder": one_or_more(at_least(1)),
+        "decoder": one_or_more(at_least(1)),
+        "convolutions": at_least(1),
+        "coarse": at_least(1),
+        "similarity": at_least(0),
+        "smooth": at_least(0),
+        "turns": between(0, 180),
+        "clean": SHARE,
+        "frames": at_least(2),
+    }
 
     size: tuple[int, ...] = ()
     """Spatial size of both images; empty = from the data."""
@@ -213,6 +231,10 @@ class Deformable:
     frames: int = 7
     """Frames of the path, both ends included; as many as the data's `frames` where they have some."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_attention(self.attention, self.multiples)
+
     @classmethod
     def training(cls, preset: str) -> dict[str, Any]:
         """Options of the training loop that go with a preset, where they are not its defaults."""
@@ -232,8 +254,8 @@ class Deformable:
                     f"{key} has {facts.channels[key]} channels; registration compares grey "
                     "images, convert it to one channel"
                 )
-        if self.frames < 2 or self.padding not in ("zeros", "border"):
-            raise UserError("--frames must be 2 or more, and --padding zeros or border")
+        if self.padding not in ("zeros", "border"):
+            raise UserError("--padding must be zeros or border")
         filled = dataclasses.replace(self, size=size)
         unet = filled.patch * 2 ** (len(filled.multiples) - 1)
         stride = math.lcm(unet, filled.coarse * 2 ** (len(filled.encoder) - 1))

@@ -1,11 +1,14 @@
 """Score SDE (Song et al. 2021), EDM (Karras et al. 2022) and rectified flow (Liu et al. 2023)."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from ..papers import Paper, by_id
 from .continuous import LOG_NORMAL, Continuous
 from .parts import SMALL, TINY
+
+if TYPE_CHECKING:
+    from ..data.dataset import Facts
 
 __all__ = ["SDE"]
 
@@ -15,6 +18,9 @@ class SDE(Continuous):
     """Score-based SDE; the defaults are the variance-exploding SDE with predictor-corrector."""
 
     paper: ClassVar[Paper] = by_id("sde")
+
+    def fitted(self, facts: "Facts") -> Self:
+        return super().fitted(facts).walkable()
 
     @classmethod
     def small(cls) -> Self:

@@ -18,6 +18,7 @@ from ..losses import Times, Weight, discrete_times, log_normal
 from ..nn.generator import Direct
 from ..objective import Hybrid, Prepared
 from ..papers import Paper, by_id
+from ..ranges import Rule, at_least, less_than, more_than
 from ..sample import last
 from ..schedule import Discrete, Schedule
 from ..tasks.base import Task
@@ -33,6 +34,7 @@ from .parts import (
     SamplerName,
     WeightName,
     check_stride,
+    check_timesteps,
     input_of,
     network_of,
     weight_named,
@@ -86,6 +88,14 @@ class SegmentationEnsembles(Conditional):
     made: ClassVar[str] = "mask"
     GIVEN: ClassVar[tuple[str, ...]] = ("image",)
 
+    RULES: ClassVar[dict[str, Rule]] = {
+        "scale": more_than(0),
+        "absent": less_than(1),
+        "timesteps": at_least(2),
+        "law_std": more_than(0),
+        "guess": at_least(0),
+    }
+
     width: int = 128
     multiples: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
     attention: tuple[int, ...] = (4,)
@@ -121,6 +131,10 @@ class SegmentationEnsembles(Conditional):
     """Width of a network that guesses the labels from the image alone, by Dice and cross-entropy; the
     denoiser adds what the noisy labels say. Only for `predicts` "labels"; 0 = none."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_timesteps(self.betas, self.timesteps)
+
     @property
     def given(self) -> tuple[str, ...]:
         """Keys the network is told."""
@@ -132,6 +146,10 @@ class SegmentationEnsembles(Conditional):
         if preset == "paper":
             return {"batch": 10, "learning_rate": 1e-4, "warmup": 0, "betas": (0.9, 0.999)}
         return {**TRAINING[preset], **({"batch": 8, "warmup": 50} if preset == "small" else {})}
+
+    def schedule(self) -> Discrete:
+        """The noise schedule."""
+        return (Discrete.linear if self.betas == "linear" else Discrete.cosine)(self.timesteps)
 
     # --- label maps as x_0 ---------------------------------------------------------------------
 
@@ -183,7 +201,7 @@ class SegmentationEnsembles(Conditional):
     # --- the diffusion -------------------------------------------------------------------------
 
     def network(self) -> Network:
-        schedule = (Discrete.linear if self.betas == "linear" else Discrete.cosine)(self.timesteps)
+        schedule = self.schedule()
         if self.predicts == "labels":
             return self.labels(schedule)
         body = self.body(twice=self.learned_variance)

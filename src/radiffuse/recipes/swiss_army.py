@@ -26,6 +26,7 @@ from ..losses import discrete_times
 from ..nn import Classifier, UNet
 from ..objective import Denoising
 from ..papers import Paper, by_id
+from ..ranges import Rule, at_least, up_to
 from ..tasks.anomaly import labels_of
 from .anomaly import SMALL_FIELDS, TINY_FIELDS, Anomaly, check_read, classes_in, device_of, wanted
 from .base import Batch
@@ -58,6 +59,14 @@ class SwissArmy(Anomaly):
 
     paper: ClassVar[Paper] = by_id("swiss-army")
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = (*Anomaly.AFTER_TRAINING, "guide", "guidance")
+
+    RULES: ClassVar[dict[str, Rule]] = {
+        "classes": at_least(0),
+        "mask_classes": at_least(0),
+        "guidance": at_least(0),
+        "head_width": at_least(1),
+        "read": up_to(1),
+    }
 
     classes: int = 0
     """Classes of the classifier; 0 = from the data."""

@@ -13,10 +13,12 @@ from ..nn.critic import PairCritic, PatchCritic
 from ..nn.generator import Direct, LatentUNet, ResNet
 from ..noise import Seeded
 from ..papers import Paper, by_id
+from ..ranges import Checked, Rule, at_least, more_than
 from ..sample import DDPM, grids, last
 from ..tasks.base import Task
 from ..tasks.translation import TRANSLATION_UNPAIRED
 from .adversarial import KEYS, OTHER, Adversarial, Drawing, large_steps
+from .backbone import NETWORK, check_attention
 from .base import Batch
 from .conditional import one_size
 from .parts import check_stride
@@ -51,7 +53,7 @@ TRAINING: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class SynDiff:
+class SynDiff(Checked):
     """Adversarial diffusion with a cycle; the defaults are Özbey et al. 2022.
 
     Source and target need not show the same people. A prediction goes from source to target, or,
@@ -61,6 +63,17 @@ class SynDiff:
     paper: ClassVar[Paper] = by_id("syndiff")
     task: ClassVar[Task] = TRANSLATION_UNPAIRED
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = ("samples",)
+
+    RULES: ClassVar[dict[str, Rule]] = {
+        **NETWORK,
+        "source_channels": at_least(0),
+        "target_channels": at_least(0),
+        **dict.fromkeys(("timesteps", "latent", "mapped", "penalty_every", "samples"), at_least(1)),
+        **dict.fromkeys(("translator_width", "translator_blocks", "critic_width"), at_least(1)),
+        **dict.fromkeys(("critic_levels", "patch_levels"), at_least(1)),
+        **dict.fromkeys(("penalty", "fidelity", "cycle"), at_least(0)),
+        "generator_rate": more_than(0),
+    }
 
     source_channels: int = 0
     """Channels of the source; 0 = from the data."""
@@ -108,6 +121,10 @@ class SynDiff:
     """Draws a case in evaluation, for their mean and deviation."""
     generator_rate: float = 1.6
     """Learning rate of the generators over that of the critics (1.6e-4 over 1e-4)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_attention(self.attention, self.multiples)
 
     @classmethod
     def training(cls, preset: str) -> dict[str, Any]:

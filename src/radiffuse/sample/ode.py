@@ -5,6 +5,7 @@ from torch import Tensor
 
 from ..denoise import Denoiser
 from ..integrate import dormand_prince
+from ..kernels import reverse
 from ..noise import Noise, gaussian
 from ..schedule import expand
 from .base import Sampler, State
@@ -27,6 +28,9 @@ def flow(denoiser: Denoiser, x_t: Tensor, t: Tensor) -> Tensor:
 class FlowODE(Sampler):
     """Dormand-Prince 5(4) with a step size a case, so that a sample does not depend on its batch.
 
+    Without noise the flow divides by zero, so a step to there ends at `Schedule.smallest` and goes the
+    rest of the way as DDIM does.
+
     Args:
         rtol, atol: tolerance of each step (Song et al. 2021 use 1e-5). The grid's inner times only
             cut the path; `[1, 1e-3]` is the usual one.
@@ -41,12 +45,16 @@ class FlowODE(Sampler):
         self.rtol, self.atol = rtol, atol
 
     def step(self, x_t: Tensor, t: Tensor, s: Tensor, state: State) -> tuple[Tensor, State]:
+        if bool(self.schedule.sigma(s) > 0):
+            return self._along(x_t, float(t), float(s)), state
+        near = min(float(t), self.schedule.smallest)
+        x = self._along(x_t, float(t), near) if near < float(t) else x_t
+        end = torch.tensor(near, dtype=torch.float64)
+        return reverse(self.schedule, x, self.denoiser(x, end), end, s), state
+
+    def _along(self, x_t: Tensor, t: float, s: float) -> Tensor:
+        """The flow's end at s of its path through x_t at t."""
         (x_s,) = dormand_prince(
-            lambda x, at: (flow(self.denoiser, x[0], at),),
-            (x_t,),
-            float(t),
-            float(s),
-            self.rtol,
-            self.atol,
+            lambda x, at: (flow(self.denoiser, x[0], at),), (x_t,), t, s, self.rtol, self.atol
         )
-        return x_s, state
+        return x_s
