@@ -148,12 +148,18 @@ def test_a_wrong_value_is_refused_before_the_data_are_read(refused, method, flag
             "--grid log-snr",
             "--grid log-snr: the log-SNR is infinite at an end; give start < 1",
         ),
+        ("ddpm", "--zero-terminal", "--start 1: no signal is left there, and --predicts noise"),
         (
             "ddpm",
             "--zero-terminal --predicts flow --grid karras",
             "--grid karras: this schedule has",
         ),
         ("ddpm", "--conditional --classes 1", "--classes 1: the data have 2 classes"),
+        (
+            "sde",
+            "--process flow",
+            "--predicts noise (take flow, velocity or edm), --sampler predictor",
+        ),
         ("ncsn", "--sigma-min 1e5", "--sigma-min must be less than the largest level"),
         ("ddpm-conversion", "--grid log-snr", "--grid log-snr: the log-SNR is infinite at an end"),
     ],

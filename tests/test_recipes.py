@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from radiffuse.data.dataset import open_cases
-from radiffuse.errors import UserError
+from radiffuse.errors import UsageError, UserError
 from radiffuse.noise import derive, gaussian
 from radiffuse.recipes import index
 from radiffuse.recipes.ddpm import DDPM
 from radiffuse.recipes.ncsn import NCSN, ladder_ratio, langevin_step
+from radiffuse.recipes.parts import TINY
 from radiffuse.recipes.sde import SDE
 from radiffuse.sample import prior
 from radiffuse.testing import GaussianDenoiser, check_recipe
@@ -54,15 +55,9 @@ def test_a_sample_does_not_depend_on_its_batch(method, slices):
     assert not torch.allclose(together[0], together[1], atol=0.1)
 
 
-@pytest.mark.parametrize("process", ["vp", "sub-vp", "ve", "sigma-power", "edm", "flow"])
-def test_every_process_of_the_sde(process, slices):
-    tiny = dataclasses.replace(SDE.tiny(), process=process, stop=1e-3, start=0.99)
-    recipe = tiny.fitted(slices.facts())
-    objective = recipe.objective()
-    ((_, loss),) = objective.losses(slices.batch(range(4)))
-    assert torch.isfinite(loss)
-    image = recipe.predict(objective, {"seed": torch.arange(2)})["image"]
-    assert image.shape == (2, 1, 32, 32)
+PROCESSES = ("vp", "sub-vp", "ve", "sigma-power", "edm", "flow")
+PAPER = {**TINY, "steps": 20}
+"""A paper's own choices but for the size of its network and the length of its chain."""
 
 
 def trained_and_sampled(recipe, slices):
@@ -74,6 +69,31 @@ def trained_and_sampled(recipe, slices):
     for parameter in objective.players["network"].parameters():
         torch.nn.init.normal_(parameter, std=0.02)
     return recipe.predict(objective, {"seed": torch.arange(2)})["image"]
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_every_process_of_the_sde_from_its_start_to_its_stop(process, slices):
+    image = trained_and_sampled(dataclasses.replace(SDE.tiny(), process=process), slices)
+    assert image.shape == (2, 1, 32, 32) and torch.isfinite(image).all()
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_every_process_with_the_parts_of_the_paper_is_finite_or_refused(process, slices):
+    recipe = dataclasses.replace(SDE(), **PAPER, process=process)
+    if process == "flow":
+        with pytest.raises(UsageError, match="--start 1: no signal is left there, and --predicts"):
+            recipe.fitted(slices.facts())
+        recipe = dataclasses.replace(recipe, predicts="flow", sampler="heun")
+    assert torch.isfinite(trained_and_sampled(recipe, slices)).all()
+
+
+@pytest.mark.parametrize("predicts", ["clean", "velocity", "flow", "edm"])
+def test_a_chain_from_zero_signal_is_finite_where_nothing_divides_by_it(predicts, slices):
+    recipe = dataclasses.replace(DDPM(), **PAPER, zero_terminal=True)
+    with pytest.raises(UsageError, match=r"--predicts noise \(take flow, velocity or edm\)"):
+        recipe.fitted(slices.facts())
+    recipe = dataclasses.replace(recipe, predicts=predicts)
+    assert torch.isfinite(trained_and_sampled(recipe, slices)).all()
 
 
 @pytest.mark.parametrize("method", ["ddpm", "sde"])

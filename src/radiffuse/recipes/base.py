@@ -35,6 +35,7 @@ from .parts import (
     GridName,
     SamplerName,
     check_sampling,
+    check_start,
     check_stride,
     grid_named,
 )
@@ -188,7 +189,7 @@ class Generative(Backbone, ABC):
         """This fitted recipe, its chain tried before a network is trained for it.
 
         Raises:
-            UsageError: the grid of times cannot be made.
+            UsageError: the grid of times cannot be made, or cannot start where it should.
         """
         self.make_grid(self.schedule())
         return self
@@ -266,8 +267,9 @@ class Generative(Backbone, ABC):
         """The grid of times the fields name.
 
         Raises:
-            UsageError: there is no such grid.
+            UsageError: the chain cannot start where it should, or has no such grid.
         """
+        check_start(self, schedule)
         return grid_named(self.grid, schedule, self.steps, self.start, self.stop)
 
     def trajectory(self, objective: Any, batch: Batch) -> Iterator[Tensor]:

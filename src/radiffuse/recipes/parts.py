@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from ..denoise import (
@@ -99,6 +100,29 @@ def check_timesteps(betas: str, timesteps: int) -> None:
     """
     said = f"must be more than 20 where betas are linear, not {timesteps}"
     require(betas != "linear" or timesteps > 20, "timesteps", said)
+
+
+def check_start(recipe: Any, schedule: Schedule) -> None:
+    """Refuse a chain that starts without signal where its parts divide by alpha.
+
+    Raises:
+        UsageError: names the parts, and what to take.
+    """
+    if float(schedule.alpha(torch.tensor(recipe.start).double())) > 0:
+        return
+    divides = []
+    predicts = "clean" if recipe.filtered else getattr(recipe, "predicts", "clean")
+    if predicts in ("noise", "score"):
+        divides.append(f"--predicts {predicts} (take flow, velocity or edm)")
+    if recipe.sampler in ("euler-maruyama", "predictor-corrector"):
+        divides.append(f"--sampler {recipe.sampler} (take heun or ddpm)")
+    if recipe.classifier:
+        divides.append("--classifier (take --conditional)")
+    if divides:
+        raise UsageError(
+            f"--start {recipe.start:g}: no signal is left there, and {', '.join(divides)} would divide "
+            "by it; or start a little below, at --start 0.99"
+        )
 
 
 def grid_named(name: str, schedule: Schedule, steps: int, start: float, stop: float) -> Tensor:
