@@ -238,7 +238,7 @@ def test_the_papers_chain_learns_its_variance_from_the_image_too(data):
     assert pytest.approx(1.0) == paper.timesteps * Hybrid.vlb
     cases = opened(data)
     recipe = dataclasses.replace(
-        paper, width=8, multiples=(1, 2), attention=(), timesteps=40, steps=40
+        paper, width=8, multiples=(1, 2), attention=(), timesteps=25, steps=25
     ).fitted(cases.facts())
     objective = recipe.objective()
     assert isinstance(objective, Hybrid)
