@@ -82,6 +82,7 @@ class Reconstruction(Continuous):
         "samples": at_least(1),
         "slice_axis": between(0, 2),
         "through_plane": at_least(0),
+        "model_error": at_least(-1),
         "widen": more_than(0),
     }
     EXPECTS: ClassVar[str] = (
