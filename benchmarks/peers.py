@@ -26,6 +26,7 @@ from statistics import median
 
 import numpy as np
 import torch
+from recorded import brief
 
 from radiffuse.data.dataset import open_cases
 from radiffuse.evaluate.judge import judge
@@ -110,7 +111,7 @@ def fid(record, arguments):
         found = worker("fid", name, *words)
         for mark in found["marks"]:
             drawn = features(real, out / f"{mark['minutes']:g}.npz")
-            mark.update(distances_between_sets(real.held_out_features, drawn))
+            mark.update(brief(distances_between_sets(real.held_out_features, drawn)))
         record = {**about, "contestants": {**record.get("contestants", {}), name: found}}
         yield record
 
@@ -126,7 +127,9 @@ def by_default(record, arguments):
         words = ["--weights", weights, "--out", out, "--count", arguments.count or 100]
         found = {**worker("default", name, *words), "minutes": float(weights.stem)}
         found.update(
-            distances_between_sets(real.held_out_features, features(real, out / "default.npz"))
+            brief(
+                distances_between_sets(real.held_out_features, features(real, out / "default.npz"))
+            )
         )
         record = {"contestants": {**record.get("contestants", {}), name: found}}
         yield record
