@@ -228,3 +228,24 @@ def test_ncsn_derives_its_ladder_from_the_data(slices):
     assert recipe.sigma_max == pytest.approx(facts.diameter, abs=0.01)
     sigma = recipe.schedule().sigma(torch.linspace(1, 0, recipe.levels).double())
     assert float(sigma[0] / sigma[1]) <= ladder_ratio(32 * 32) + 1e-6
+
+
+def test_eta_churn_and_respacing_are_settings(slices):
+    """DDIM with eta 1 draws, with 0 it does not; respacing asks at times of the chain alone."""
+    tiny = index.find("ddpm").tiny()
+    recipe = dataclasses.replace(tiny, sampler="ddim", steps=4).fitted(slices.facts())
+    objective, batch = recipe.objective(), {"seed": torch.arange(2)}
+    plain = recipe.predict(objective, batch)["image"]
+    noisy = dataclasses.replace(recipe, eta=1.0)
+    assert not torch.allclose(noisy.predict(objective, batch)["image"], plain, atol=1e-3)
+    assert noisy.make_sampler(recipe.denoiser(objective), None).eta == 1.0
+    heun = dataclasses.replace(recipe, sampler="heun", churn=0.2)
+    assert heun.make_sampler(recipe.denoiser(objective), None).churn == 0.2
+    times = dataclasses.replace(recipe, grid="strided", stop=0.0, start=1.0).make_grid(
+        recipe.schedule()
+    )
+    chain = times * recipe.schedule().steps
+    assert torch.allclose(chain, chain.round()) and len(times) == 5
+    sde = dataclasses.replace(index.find("sde").tiny(), grid="strided", stop=0.0)
+    with pytest.raises(UsageError, match="--grid strided: respacing needs a chain of discrete"):
+        sde.fitted(slices.facts())

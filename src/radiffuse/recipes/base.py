@@ -23,7 +23,7 @@ from ..noise import Noise, Seeded
 from ..objective import Classifying, Denoising, Objective
 from ..papers import Paper
 from ..ranges import SHARE, Rule, at_least, require
-from ..sample import Sampler, last, prior
+from ..sample import DDIM, Heun, Sampler, last, prior
 from ..schedule import Schedule
 from ..tasks.base import Task
 from ..tasks.generation import GENERATION
@@ -87,7 +87,7 @@ class Generative(Backbone, ABC):
 
     task: ClassVar[Task] = GENERATION
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = (
-        *("sampler", "steps", "grid", "start", "stop", "guidance"),
+        *("sampler", "steps", "grid", "start", "stop", "eta", "churn", "guidance"),
     )
     """Fields that only prediction reads, so that they may be changed after training."""
     RULES: ClassVar[dict[str, Rule]] = {
@@ -95,6 +95,8 @@ class Generative(Backbone, ABC):
         "classes": at_least(0),
         "label_drop": SHARE,
         "guidance": at_least(0),
+        "eta": SHARE,
+        "churn": at_least(0),
         "spectrum": at_least(0),
     }
 
@@ -129,6 +131,10 @@ class Generative(Backbone, ABC):
     """Time at which sampling starts."""
     stop: float = 0.0
     """Time at which sampling stops; above zero noise the result is denoised once more."""
+    eta: float = 0.0
+    """`ddim`: share of the ancestral steps' noise, 0 = none."""
+    churn: float = 0.0
+    """`heun`: noise added before a step, as a share of its level (EDM's gamma, 0.41 at most)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -261,6 +267,10 @@ class Generative(Backbone, ABC):
 
     def make_sampler(self, denoiser: Denoiser, noise: Noise) -> Sampler:
         """The sampler the fields name."""
+        if self.sampler == "ddim":
+            return DDIM(denoiser, noise, eta=self.eta)
+        if self.sampler == "heun":
+            return Heun(denoiser, noise, churn=self.churn)
         return SAMPLERS[self.sampler](denoiser, noise)
 
     def make_grid(self, schedule: Schedule) -> Tensor:

@@ -36,7 +36,7 @@ from ..sample import (
     grids,
     signal_to_noise,
 )
-from ..schedule import Schedule
+from ..schedule import Discrete, Schedule
 
 SamplerName = Literal[
     "ddpm",
@@ -67,13 +67,21 @@ SAMPLERS: dict[str, Callable[[Denoiser, Noise], Sampler]] = {
     "ode": FlowODE,
 }
 
-GridName = Literal["uniform", "quadratic", "karras", "log-snr"]
+GridName = Literal["uniform", "strided", "quadratic", "karras", "log-snr"]
 GRIDS: dict[str, Callable[[Schedule, int, float, float], Tensor]] = {
     "uniform": lambda schedule, steps, start, stop: grids.uniform(steps, start, stop),
+    "strided": lambda schedule, steps, start, stop: _strided(schedule, steps, start, stop),
     "quadratic": lambda schedule, steps, start, stop: grids.quadratic(steps, start, stop),
     "karras": lambda schedule, steps, start, stop: grids.karras(schedule, steps, 7.0, start, stop),
     "log-snr": grids.log_ratio,
 }
+
+
+def _strided(schedule: Schedule, steps: int, start: float, stop: float) -> Tensor:
+    if not isinstance(schedule, Discrete) or stop > 0:
+        raise ValueError("respacing needs a chain of discrete betas that ends at --stop 0")
+    return grids.strided(schedule, steps, round(start * schedule.steps))
+
 
 SAMPLING: dict[str, Rule] = {"steps": at_least(1), "start": up_to(1), "stop": below(1)}
 """What the fields of a chain may be."""
