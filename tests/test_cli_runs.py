@@ -113,6 +113,15 @@ def test_resuming_with_another_configuration_names_the_field(trained, data, refu
     assert "is a run of ddpm, not of ncsn" in refused(*other)
 
 
+def test_a_run_of_a_version_without_some_field_goes_on(copy, data):
+    config = copy / "config.toml"
+    lines = config.read_text().splitlines(keepends=True)
+    config.write_text("".join(line for line in lines if not line.startswith("churn = ")))
+    assert len(config.read_text().splitlines()) == len(lines) - 1
+    words = ["train", "ddpm", "--data", str(data), "--out", str(copy), *TINY, "--conditional"]
+    assert cli.main([*words, "--resume"]) == 0
+
+
 def test_a_longer_budget_goes_on(data, tmp_path):
     words = ["train", "ddpm", "--data", str(data), "--out", str(tmp_path / "run"), *TINY]
     assert cli.main(words) == 0

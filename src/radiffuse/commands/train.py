@@ -112,9 +112,10 @@ def _check_folder(asked: Order, made_with: Config) -> None:
     earlier = read_run_config(out)
     if earlier.method != asked.method:
         raise UserError(f"{out}: is a run of {earlier.method}, not of {asked.method}")
-    where = f"{out / CONFIG}: [train]"
-    options = config.build(TrainOptions, earlier.train, where=where)
-    _compare(out, "recipe", earlier.recipe, made_with.recipe)
+    # fields that an older version did not write are at their defaults
+    options = config.build(TrainOptions, earlier.train, where=f"{out / CONFIG}: [train]")
+    recipe = config.build(type(asked.recipe), earlier.recipe, where=f"{out / CONFIG}: [recipe]")
+    _compare(out, "recipe", config.plain(recipe), made_with.recipe)
     _compare(out, "train", options.fixed(), asked.train.fixed())
     _compare(out, "data", config.plain(earlier.data), config.plain(made_with.data))
 
