@@ -21,7 +21,7 @@ from radiffuse.inverse import (
     residual_gradient,
 )
 from radiffuse.noise import Seeded
-from radiffuse.operators import BlockMean, Fourier, Identity, Mask, Matrix
+from radiffuse.operators import BlockMean, Fourier, Identity, LinearOperator, Mask, Matrix
 from radiffuse.sample import DDIM, grids, prior
 from radiffuse.schedule import EDM, VE, VP
 from radiffuse.testing import CorrelatedDenoiser, GaussianDenoiser
@@ -227,6 +227,32 @@ def test_without_total_variation_it_is_the_proximal_denoiser():
     assert torch.allclose(ours, Proximal(prior_of_slices, measurement)(x_t, at(0.3)), atol=1e-8)
     small = ThroughPlane(prior_of_slices, measurement, weight=1e-9, rounds=100)(x_t, at(0.3))
     assert torch.allclose(ours, small, atol=1e-5)
+
+
+class Turned(LinearOperator):
+    """An operator of volumes whose first axis has become the last."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __call__(self, x):
+        return self.inner(x.movedim(-1, 2))
+
+    def adjoint(self, y):
+        return self.inner.adjoint(y).movedim(2, -1)
+
+
+def test_slices_may_lie_along_any_axis():
+    """A turned volume gives the turned result."""
+    x_t, measurement = volume_problem()
+    turned = Measurement(measurement.y, Turned(measurement.A), measurement.std)
+    prior = GaussianDenoiser(EDM(), 0.1, 0.5)
+    expected = ThroughPlane(Slicewise(prior), measurement, 2.0)(x_t, at(0.3))
+    found = ThroughPlane(Slicewise(prior, axis=2), turned, 2.0, axis=2)(x_t.movedim(2, -1), at(0.3))
+    assert torch.allclose(found.movedim(-1, 2), expected, atol=1e-6)
+    watched = Watched()
+    Slicewise(watched, axis=1)(x_t, at(0.3))
+    assert {shape[1:] for shape in watched.seen} == {(1, 6, 4)}
 
 
 @pytest.mark.parametrize("complex_", [False, True])

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from radiffuse.metrics.estimate import (
+    Sums,
     average,
     average_per_patient,
     measured,
@@ -52,3 +53,13 @@ def test_one_patient_alone_has_a_value_and_no_interval():
     assert metric == {"mean": 0.5, "ci95": None, "n": 1, "per_patient": {"a": 0.5}}
     assert "refused" in average_per_patient([math.nan], ["a"])
     assert "refused" in average_per_patient([], [])
+
+
+def test_sums_of_complex_draws_have_the_complex_mean_and_the_variance_of_both_parts():
+    draws = torch.randn(5, 3, 4, dtype=torch.complex64)
+    sums = Sums()
+    for draw in draws:
+        sums.add(draw)
+    assert torch.allclose(sums.mean, draws.mean(0).to(torch.complex128))
+    both = draws.real.var(0) + draws.imag.var(0)
+    assert torch.allclose(sums.std() ** 2, both, rtol=1e-4)

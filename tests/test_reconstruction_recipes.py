@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from radiffuse.acquisition import CT, MASKS, Acquired
+from radiffuse.acquisition import CT, MASKS, Acquired, LowResolution
 from radiffuse.baselines.reconstruction import misfit
 from radiffuse.complex_images import Parts
 from radiffuse.data.dataset import open_cases
@@ -668,9 +668,7 @@ def test_super_resolution_keeps_the_low_resolution_image():
 def test_super_resolution_denoises_the_small_image_first():
     A, image = BlockMean((2, 2)), texture(32)
     y = A(image) + 0.1 * torch.randn(1, 1, 16, 16)
-    ones = torch.ones(1)
-    back = lambda small: 4 * A.adjoint(small)  # noqa: E731
-    acquired = Acquired(Measurement(y, A, 0.1), back(y), ones, ones, back)
+    acquired = LowResolution(2, 0.1).read(y)
     recipe = dataclasses.replace(R2D2(), measurement="super-resolution", steps=100)
     prior = GaussianDenoiser(recipe.chain_schedule(), 0.5, 0.2)
     x = recipe.chain(prior, acquired, Seeded([1]))
@@ -716,6 +714,18 @@ def test_a_prior_of_slices_reconstructs_a_volume(axis):
     assert jumps[1] < 0.8 * jumps[0]
     with pytest.raises(UserError, match="--set solver=dds"):
         dataclasses.replace(recipe, through_plane=1.0, solver="daps").predict(objective, batch)
+
+
+def test_what_a_sample_misses_is_its_residual_brought_back():
+    recipe = dataclasses.replace(ScoreMRI.tiny(), solver="dds", measurement="noise", noise=0.2)
+    cases = open_cases("brains:count=8,size=16")
+    recipe = recipe.fitted(cases.facts())
+    batch = {**cases.batch([0]), "seed": torch.tensor([1])}
+    found = recipe.predict(recipe.objective(), batch)
+    gap = recipe.acquire(batch).measurement.y - (found["image"] + 1) / 2
+    inside = (found["image"] > -1) & (found["image"] < 1)  # what is not cut to the grey range
+    assert torch.allclose(found["unexplained"][inside], gap.abs()[inside], atol=1e-5)
+    assert float(found["residual"]) == pytest.approx(float(gap.std() / 0.2), rel=0.3)
 
 
 def test_a_prior_of_volumes_cannot_take_a_slice():

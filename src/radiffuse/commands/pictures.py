@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..data.formats import read_image, save_image, save_like
+from ..data.formats import affine_of, read_image, save_image, save_like
 from ..data.image import Image, oriented
 from ..data.nifti import write_displacement
-from ..data.transforms import resize, resized_affine, to_unit
+from ..data.transforms import resize, to_unit
 from ..errors import UserError
 from ..run import Run
 
@@ -67,11 +67,8 @@ def write_output(
         return save_like(like, value, name.with_name(name.name + ".nii.gz")).name
     if raw and value.dim() == len(like.size) + 1:
         file = name.with_name(name.name + ".nii.gz")
-        affine, size = like.affine, value.shape[1:]
-        if affine is not None and tuple(size) != like.size:
-            affine = resized_affine(affine, like.size, size)
         data = value.detach().float().cpu()
-        save_image(replace(like, data=data, affine=affine, range=None), file)
+        save_image(replace(like, data=data, affine=affine_of(like, data), range=None), file)
         return file.name
     if value.dim() == len(like.size) + 1:
         labels = not value.is_floating_point()

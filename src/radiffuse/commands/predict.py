@@ -231,8 +231,7 @@ def _summary(
     std = sums[key].std()[place] * (high - low) / 2
     maps = {"std": std}
     if key in task.intervals:
-        widen = float(getattr(opened.recipe, "widen", 1.0))
-        maps["interval90"] = widen * half_widths_per_std(sums[key].count) * std
+        maps["interval90"] = opened.recipe.widen * half_widths_per_std(sums[key].count) * std
     if signed is not None:
         maps["energy"] = signed.std()[place] ** 2
     mean = sums[key].mean[place] if signed is None else signed.mean[place].abs()

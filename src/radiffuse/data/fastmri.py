@@ -3,8 +3,9 @@
 The format: Zbontar et al. 2018, https://arxiv.org/abs/1811.08839, section 4.
 """
 
-from dataclasses import dataclass
+import math
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
@@ -12,27 +13,14 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from ..operators.fourier import centred_fft, centred_ifft
 from .arrays import channels_first
 from .columns import ArrayColumn, Column
+from .readouts import without_oversampling
 from .table import Table
 
 __all__ = ["open_fastmri"]
 
 TARGETS = ("reconstruction_rss", "reconstruction_esc")
-
-
-@dataclass(frozen=True)
-class Header:
-    """What the ISMRMRD header of a file says: encoded and reconstructed x, y, z.
-
-    Attributes:
-        matrix: samples, (2, 3).
-        field_mm: fields of view, (2, 3).
-    """
-
-    matrix: np.ndarray
-    field_mm: np.ndarray
 
 
 def open_fastmri(path: Path) -> Table:
@@ -66,14 +54,15 @@ def open_fastmri(path: Path) -> Table:
         )
     data = torch.from_numpy((kspace if kspace.ndim > 3 else kspace[:, None]).astype(np.complex64))
     data = _masked(data, mask, path)
-    header = None if text is None or data.ndim != 4 else _header(text)
-    notices = []
-    if text is not None and header is None and data.ndim == 4:
-        notices.append(f"{path}: its ismrmrd_header cannot be read; voxels are taken to be 1 mm")
-    affines = None
-    if header is not None:
-        affines = _affines(header, data)
-        data = _cropped(data, header)
+    affines, notices = None, []
+    if text is not None and data.ndim == 4:
+        if voxels := _voxels(text, data):
+            affines = _affines(voxels, len(data))
+            data = without_oversampling(data, voxels.rows, 2)
+        else:
+            notices.append(
+                f"{path}: its ismrmrd_header cannot be read; voxels are taken to be 1 mm"
+            )
     columns: dict[str, Column] = {
         "kspace": ArrayColumn(data, "raw", f"{path}: kspace", affines, "MR")
     }
@@ -96,41 +85,39 @@ def _masked(kspace: Tensor, mask: np.ndarray | None, path: Path) -> Tensor:
     return kspace * torch.from_numpy(mask.reshape(-1).astype(bool))
 
 
-def _header(text: bytes | str) -> Header | None:
-    """The first encoding of an XML header; None where it is no such header."""
+class Voxels(NamedTuple):
+    """What a header says of voxels: their sides in mm, and rows of the image without oversampling."""
+
+    sides_mm: tuple[float, float, float]
+    rows: int
+
+
+def _voxels(text: bytes | str, kspace: Tensor) -> Voxels | None:
+    """By the first encoding of an XML header; None where it is no such header.
+
+    Samples of k-space lie 1 / field of view apart, however many they are.
+    """
+
+    def said(of: str) -> list[float]:
+        return [float(root.findtext(f".//{{*}}{of}/{{*}}{axis}", "")) for axis in "xyz"]
+
     try:
         root = ElementTree.fromstring(text)
-        read = [
-            [
-                [
-                    float(root.findtext(f".//{{*}}{space}/{{*}}{of}/{{*}}{axis}", ""))
-                    for axis in "xyz"
-                ]
-                for space in ("encodedSpace", "reconSpace")
-            ]
-            for of in ("matrixSize", "fieldOfView_mm")
-        ]
+        fields = said("encodedSpace/{*}fieldOfView_mm")
+        wanted = said("reconSpace/{*}fieldOfView_mm")
+        partitions = said("encodedSpace/{*}matrixSize")[2]
     except (ElementTree.ParseError, ValueError):
         return None
-    matrix, field_mm = np.array(read)
-    sound = np.isfinite([matrix, field_mm]).all() and (matrix > 0).all() and (field_mm > 0).all()
-    return Header(matrix.round().astype(int), field_mm) if sound else None
+    if not all(0 < number < math.inf for number in (*fields, *wanted, partitions)):
+        return None
+    rows, columns = kspace.shape[2:]
+    sides = (fields[0] / rows, fields[1] / columns, fields[2] / partitions)
+    return Voxels(sides, min(rows, max(1, round(rows * wanted[0] / fields[0]))))
 
 
-def _affines(header: Header, kspace: Tensor) -> Tensor:
-    """Voxel sizes on the diagonal: samples of k-space lie 1 / field of view apart, however many they are."""
-    slices, _, rows, columns = kspace.shape
-    x, y, z = header.field_mm[0] / (rows, columns, header.matrix[0, 2])
-    affines = torch.diag(torch.tensor([x, y, z, 1.0], dtype=torch.float64)).repeat(slices, 1, 1)
-    affines[:, 2, 3] = z * torch.arange(slices)
+def _affines(voxels: Voxels, slices: int) -> Tensor:
+    """Voxel sizes on the diagonal, slice after slice."""
+    sides = torch.tensor([*voxels.sides_mm, 1.0], dtype=torch.float64)
+    affines = torch.diag(sides).repeat(slices, 1, 1)
+    affines[:, 2, 3] = sides[2] * torch.arange(slices)
     return affines
-
-
-def _cropped(kspace: Tensor, header: Header) -> Tensor:
-    """Without the oversampling of the readout, which lies outside of the field of view of reconSpace."""
-    rows = kspace.shape[2]
-    kept = round(rows * header.field_mm[1, 0] / header.field_mm[0, 0])
-    if kept >= rows:
-        return kspace
-    left = rows // 2 - kept // 2
-    return centred_fft(centred_ifft(kspace, (2,)).narrow(2, left, kept), (2,))

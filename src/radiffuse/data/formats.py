@@ -126,9 +126,7 @@ def like(
         ValueError: there is no range.
     """
     x = x.detach().cpu()
-    affine = template.affine
-    if affine is not None and tuple(x.shape[1:]) != template.size:
-        affine = resized_affine(affine, template.size, x.shape[1:])
+    affine = affine_of(template, x)
     if labels:
         top = int(x.max()) if x.numel() else 0
         data = x.to(torch.uint8 if int(x.min()) >= 0 and top <= 255 else torch.int32)
@@ -139,6 +137,13 @@ def like(
     stored = template.data.dtype
     stored = stored if stored != torch.float16 and not stored.is_complex else torch.float32
     return replace(template, data=from_unit(x, limits, stored), affine=affine, range=limits)
+
+
+def affine_of(template: Image, x: Tensor) -> Tensor | None:
+    """The affine of `x` (C, *S) that shows what `template` shows, with as many voxels or others."""
+    if template.affine is None or tuple(x.shape[1:]) == template.size:
+        return template.affine
+    return resized_affine(template.affine, template.size, x.shape[1:])
 
 
 def save_like(

@@ -68,9 +68,13 @@ def placed(
     if kept == encoded:
         at = torch.arange(encoded)
         return line, (at >= start) & (at < end)
-    left = encoded // 2 - kept // 2
-    image = centred_ifft(line, (-1,))[:, left : left + kept]
     # samples of the shorter line lie between those of the longer one, by their distance from the centre
     at = encoded // 2 + (torch.arange(kept) - kept // 2) * (encoded / kept)
     measured = (at >= start - 0.5) & (at <= end - 0.5)
-    return centred_fft(image, (-1,)) * measured, measured
+    return without_oversampling(line, kept, -1) * measured, measured
+
+
+def without_oversampling(kspace: Tensor, kept: int, axis: int) -> Tensor:
+    """K-space of the middle `kept` voxels along an axis, whose origin is at n // 2 before and after."""
+    left = kspace.shape[axis] // 2 - kept // 2
+    return centred_fft(centred_ifft(kspace, (axis,)).narrow(axis, left, kept), (axis,))

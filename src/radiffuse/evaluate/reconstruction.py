@@ -30,7 +30,7 @@ from ..operators.tomography import hann
 from ..report.pictures import write_grid
 from .asked import Asked, about, spread
 from .progress import progress_bar
-from .spreads import Spreads
+from .spreads import Spreads, magnitude
 
 COUNT, TUNING, SHOWN = 40, 4, 6
 
@@ -268,30 +268,26 @@ def _fidelity(image: Tensor, truth: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _magnitude(x: Tensor) -> Tensor:
-    return (x.abs() if x.is_complex() else x).clamp(0, 1)
-
-
 def _score(scores: Scores, acquired: Acquired, drawn: Tensor, mean: Tensor, truth: Tensor) -> None:
     """Metrics of K draws (K, B, 1, *S) of one batch, and of what their chains expect, (B, 1, *S)."""
-    one = _fidelity(_magnitude(drawn[0]), truth)
+    one = _fidelity(magnitude(drawn[0]), truth)
     m = acquired.measurement
     scores.add(
-        **_fidelity(_magnitude(mean), truth),
-        psnr_mean_of_draws=psnr(_magnitude(drawn.mean(0)), truth, 1.0),
+        **_fidelity(magnitude(mean), truth),
+        psnr_mean_of_draws=psnr(magnitude(drawn.mean(0)), truth, 1.0),
         psnr_sample=one["psnr"],
         ssim_sample=one["ssim"],
         residual=residual_std(m.A, drawn[0], m.y) / m.deviations.clamp_min(1e-12),
     )
     if len(drawn) > 1:
-        scores.add(crps=crps(_magnitude(drawn), truth))
+        scores.add(crps=crps(magnitude(drawn), truth))
 
 
 def _panel(
     truth: Tensor, others: Mapping[str, Tensor], drawn: Tensor, mean: Tensor
 ) -> list[list[Tensor]]:
     """Per case: truth, baselines, mean, one draw, deviation, error; in [0, 1]."""
-    x, mean = _magnitude(drawn), _magnitude(mean)
+    x, mean = magnitude(drawn), magnitude(mean)
     spread = x.std(0) if len(x) > 1 else torch.zeros_like(mean)
     columns = [truth, *others.values(), mean, x[0], 4 * spread, 4 * (mean - truth).abs()]
     return [[column[row].cpu() for column in columns] for row in range(len(truth))]

@@ -9,9 +9,14 @@ from torch import Tensor
 from ..metrics.calibration import conformal_factor, half_width, rank_histogram
 from ..metrics.estimate import Metric, average_per_patient, refused
 
-__all__ = ["LEVEL", "Spreads", "body"]
+__all__ = ["LEVEL", "Spreads", "body", "magnitude"]
 
 LEVEL, DARK, GREY = 0.9, 0.05, 1 / 255
+
+
+def magnitude(x: Tensor) -> Tensor:
+    """Images as they are compared: without phase, in [0, 1]."""
+    return (x.abs() if x.is_complex() else x).clamp(0, 1)
 
 
 def body(truth: Tensor) -> Tensor:
@@ -44,7 +49,7 @@ class Spreads:
         """Draws (K, B, 1, *S) of one batch, and the truth, in [0, 1]."""
         if len(drawn) < 2:
             return
-        x = (drawn.abs() if drawn.is_complex() else drawn).clamp(0, 1)
+        x = magnitude(drawn)
         inside = body(truth)
         self.errors += list((truth - x.mean(0)).abs())
         # a grey value has a resolution: no interval is narrower than one of 255 steps

@@ -22,7 +22,7 @@ from ..noise import Noise, Seeded, derive
 from ..operators import conjugate_gradient
 from ..papers import Paper
 from ..ranges import Rule, at_least, below, between, more_than, require
-from ..sample import DDIM, Sampler
+from ..sample import Sampler
 from ..sample.grids import karras
 from ..schedule import VE, Schedule, expand
 from ..tasks.base import Task
@@ -329,12 +329,12 @@ class Reconstruction(Continuous):
 
     def general_solver(self, denoiser: Denoiser, measurement: Measurement, noise: Noise) -> Sampler:
         """The general solver that `solver` names, of volumes with what ties their slices."""
-        if not self.through_plane:
-            return SOLVERS[self.solver](denoiser, measurement, noise)
-        tied = ThroughPlane(
-            denoiser, measurement, self.through_plane, DATA_STD, axis=self.slice_axis
-        )
-        return DDIM(tied, noise, eta=0.85)
+        sampler = SOLVERS[self.solver](denoiser, measurement, noise)
+        if self.through_plane:
+            sampler.denoiser = ThroughPlane(
+                denoiser, measurement, self.through_plane, DATA_STD, axis=self.slice_axis
+            )
+        return sampler
 
     def check_solver(self) -> None:
         """Refuse a paper's algorithm where it is none, and slices tied by another solver than DDS."""
