@@ -22,8 +22,10 @@ from radiffuse.recipes.bayes_mri import BayesMRI
 from radiffuse.recipes.diffuse_recon import DiffuseRecon
 from radiffuse.recipes.mcg import MCG, Manifold
 from radiffuse.recipes.r2d2 import R2D2, estimate_noise, low_frequencies
+from radiffuse.recipes.reconstruction import unmeasured_part
 from radiffuse.recipes.score_inverse import ScoreInverse
 from radiffuse.recipes.score_mri import ScoreMRI, Sense
+from radiffuse.recipes.solvers import DATA_STD
 from radiffuse.sample import DDPM, Langevin, grids, signal_to_noise
 from radiffuse.schedule import VE
 from radiffuse.testing import CorrelatedDenoiser, Counted, GaussianDenoiser
@@ -726,6 +728,15 @@ def test_what_a_sample_misses_is_its_residual_brought_back():
     inside = (found["image"] > -1) & (found["image"] < 1)  # what is not cut to the grey range
     assert torch.allclose(found["unexplained"][inside], gap.abs()[inside], atol=1e-5)
     assert float(found["residual"]) == pytest.approx(float(gap.std() / 0.2), rel=0.3)
+
+
+def test_what_the_scan_does_not_tell_is_shrunk_by_what_it_does():
+    """(1 + (a d / s)^2)^-1 x for a diagonal operator, d the deviation of images."""
+    seen, s = torch.tensor([0.0, 0.5, 1.0, 2.0]).reshape(1, 1, 4), 0.1
+    image = torch.rand(1, 1, 4) + 0.5
+    found = unmeasured_part(acquired_by(Mask(seen), Mask(seen)(image), image, std=s), image)
+    assert torch.allclose(found, image / (1 + (seen * DATA_STD / s) ** 2), atol=1e-5)
+    assert float(found[0, 0, 0]) == pytest.approx(float(image[0, 0, 0])), "all of it: never seen"
 
 
 def test_a_prior_of_volumes_cannot_take_a_slice():

@@ -23,12 +23,13 @@ from ..noise import Noise, Seeded
 from ..objective import Classifying, Denoising, Objective
 from ..papers import Paper
 from ..ranges import SHARE, Rule, at_least, require
-from ..sample import DDIM, Heun, Sampler, last, prior
+from ..sample import Sampler, last, prior
 from ..schedule import Schedule
 from ..tasks.base import Task
 from ..tasks.generation import GENERATION
 from .backbone import Backbone
 from .parts import (
+    SAMPLER_SETTINGS,
     SAMPLERS,
     SAMPLING,
     TRAINING,
@@ -267,11 +268,8 @@ class Generative(Backbone, ABC):
 
     def make_sampler(self, denoiser: Denoiser, noise: Noise) -> Sampler:
         """The sampler the fields name."""
-        if self.sampler == "ddim":
-            return DDIM(denoiser, noise, eta=self.eta)
-        if self.sampler == "heun":
-            return Heun(denoiser, noise, churn=self.churn)
-        return SAMPLERS[self.sampler](denoiser, noise)
+        settings = {name: getattr(self, name) for name in SAMPLER_SETTINGS.get(self.sampler, ())}
+        return SAMPLERS[self.sampler](denoiser, noise, **settings)
 
     def make_grid(self, schedule: Schedule) -> Tensor:
         """The grid of times the fields name.

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from ..denoise import (
     Clock,
-    Denoiser,
     Network,
     Scale,
     elapsed,
@@ -18,7 +17,6 @@ from ..denoise import (
 )
 from ..errors import UsageError, UserError
 from ..losses import Weight, karras, likelihood, min_snr, output, p2, simple
-from ..noise import Noise
 from ..parametrization import CLEAN, FLOW, NOISE, SCORE, VELOCITY, Predicts, edm
 from ..ranges import Rule, at_least, below, require, up_to
 from ..sample import (
@@ -51,7 +49,7 @@ SamplerName = Literal[
     "unipc",
     "ode",
 ]
-SAMPLERS: dict[str, Callable[[Denoiser, Noise], Sampler]] = {
+SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "ddpm": DDPM,
     "ddpm-large": lambda denoiser, noise: DDPM(denoiser, noise, w=1.0),
     "ddpm-learned": lambda denoiser, noise: DDPM(denoiser, noise, w=None),
@@ -66,15 +64,10 @@ SAMPLERS: dict[str, Callable[[Denoiser, Noise], Sampler]] = {
     "unipc": UniPC,
     "ode": FlowODE,
 }
+SAMPLER_SETTINGS: dict[str, tuple[str, ...]] = {"ddim": ("eta",), "heun": ("churn",)}
+"""Fields that a sampler takes by their names, beside denoiser and noise."""
 
 GridName = Literal["uniform", "strided", "quadratic", "karras", "log-snr"]
-GRIDS: dict[str, Callable[[Schedule, int, float, float], Tensor]] = {
-    "uniform": lambda schedule, steps, start, stop: grids.uniform(steps, start, stop),
-    "strided": lambda schedule, steps, start, stop: _strided(schedule, steps, start, stop),
-    "quadratic": lambda schedule, steps, start, stop: grids.quadratic(steps, start, stop),
-    "karras": lambda schedule, steps, start, stop: grids.karras(schedule, steps, 7.0, start, stop),
-    "log-snr": grids.log_ratio,
-}
 
 
 def _strided(schedule: Schedule, steps: int, start: float, stop: float) -> Tensor:
@@ -82,6 +75,14 @@ def _strided(schedule: Schedule, steps: int, start: float, stop: float) -> Tenso
         raise ValueError("respacing needs a chain of discrete betas that ends at --stop 0")
     return grids.strided(schedule, steps, round(start * schedule.steps))
 
+
+GRIDS: dict[str, Callable[[Schedule, int, float, float], Tensor]] = {
+    "uniform": lambda schedule, steps, start, stop: grids.uniform(steps, start, stop),
+    "strided": _strided,
+    "quadratic": lambda schedule, steps, start, stop: grids.quadratic(steps, start, stop),
+    "karras": lambda schedule, steps, start, stop: grids.karras(schedule, steps, 7.0, start, stop),
+    "log-snr": grids.log_ratio,
+}
 
 SAMPLING: dict[str, Rule] = {"steps": at_least(1), "start": up_to(1), "stop": below(1)}
 """What the fields of a chain may be."""
