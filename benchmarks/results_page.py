@@ -151,7 +151,7 @@ def steps(record, name):
     lines = [
         f"### {name}",
         "",
-        f"n = {record['count']} images; `{record['command']}`",
+        f"n = {record['count']} images, networks in {record['precision']}; `{record['command']}`",
         "",
         "![FID against network calls](" + name + ".svg)",
         "",

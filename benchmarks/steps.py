@@ -36,15 +36,22 @@ def main():
     parser.add_argument("run", type=Path)
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--calls", type=int, nargs="+", default=list(CALLS))
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    run = open_run(arguments.run)
+    run = open_run(arguments.run).with_precision(arguments.precision)
     cases = open_source(run.config.data)
     train, held_out = cases.split("train"), cases.held_out()
     real = judge(train, held_out, cache=arguments.run / "features")
     out = arguments.json or HERE / "results" / f"steps-{arguments.run.name}.json"
+    about = {
+        "count": arguments.count,
+        "precision": arguments.precision,
+        "sha256": run.model_sha256,
+        "command": " ".join(["python benchmarks/steps.py", *sys.argv[1:]]),
+    }
     known = read_json(out) if out.is_file() else {}
-    same = known.get("count") == arguments.count and known.get("sha256") == run.model_sha256
+    same = all(known.get(key) == about[key] for key in ("count", "precision", "sha256"))
     points = known["points"] if same else []
     done = {(point["name"], point["steps"]) for point in points}
     for name, sampler, grid, start, stop, each, most in CURVES:
@@ -60,8 +67,6 @@ def main():
             setting = [(name, recipe, run.objective)]
             points += quality_against_steps(setting, real, train, count=arguments.count, batch=50)
             print(points[-1], flush=True)
-            command = " ".join(["python benchmarks/steps.py", *sys.argv[1:]])
-            about = {"count": arguments.count, "sha256": run.model_sha256, "command": command}
             write_json(out, {**about, "points": points})
 
 

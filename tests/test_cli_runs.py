@@ -362,6 +362,31 @@ def test_a_sample_that_diverged_is_refused_and_those_before_it_are_kept(
     assert [path.name for path in (tmp_path / "s").glob("*.png")] == ["sample-00000.png"]
 
 
+def test_networks_sample_in_bf16_and_hand_out_fp32(trained, tmp_path, refused):
+    x, clock, label = torch.randn(4, 2, 8, 8), torch.zeros(4), torch.zeros(4, dtype=torch.long)
+    inside = []
+
+    def drawn(precision):
+        network = run.open_run(trained).with_precision(precision).objective.players["network"]
+        first = next(module for module in network.modules() if isinstance(module, torch.nn.Conv2d))
+        first.register_forward_hook(lambda *call: inside.append(call[-1].dtype))
+        torch.manual_seed(0)
+        torch.nn.init.normal_(network.leave.weight)  # two steps of training left it next to zero
+        return network(x, clock, label=label)
+
+    exact, rounded = drawn("fp32"), drawn("bf16")
+    assert inside == [torch.float32, torch.bfloat16] and rounded.dtype == torch.float32
+    error = (rounded - exact).norm() / exact.norm()
+    assert 1e-5 < error < 2e-2
+    words = ("--count", 1, "--precision")
+    sampled(trained, tmp_path / "s", *words, "bf16")
+    line = refused("sample", trained, "--out", tmp_path / "s", *words, "fp32")
+    assert "precision" in line
+    if not torch.cuda.is_available():
+        line = refused("sample", trained, "--out", tmp_path / "h", *words, "fp16", code=2)
+        assert line.endswith("--precision fp16 needs a GPU; use bf16 or fp32")
+
+
 # ----------------------------------------------------------------------------------------- predict
 def test_predict_points_a_generative_run_to_sample(trained, tmp_path, refused):
     assert "use `radiffuse sample" in refused("predict", trained, "--out", tmp_path / "p")

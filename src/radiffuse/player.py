@@ -18,15 +18,15 @@ from .tensorfile import gathered, named_tensors
 _PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
-def accelerator_for(options: TrainOptions) -> Accelerator:
-    """The device, precision and loss scaling of this process.
+def accelerator_for(options: TrainOptions, flag: str = "--train.precision") -> Accelerator:
+    """The device, precision and loss scaling of this process; `flag` is what asked for them.
 
     Raises:
         UsageError: fp16 without a GPU.
     """
     gpu = torch.cuda.is_available()
     if options.precision == "fp16" and not gpu:
-        raise UsageError("--train.precision fp16 needs a GPU; use bf16 or fp32")
+        raise UsageError(f"{flag} fp16 needs a GPU; use bf16 or fp32")
     AcceleratorState._reset_state()  # a second training in one process may differ in precision
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="OMP_NUM_THREADS")

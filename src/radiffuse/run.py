@@ -79,6 +79,27 @@ class Run:
             raise UsageError(f"--steps: {self.config.method} has no number of steps to set")
         return dataclasses.replace(self, recipe=dataclasses.replace(self.recipe, steps=steps))
 
+    def with_precision(self, precision: str) -> "Run":
+        """The same run, its networks called in `precision`; samplers and operators stay as they are.
+
+        Changes the networks in place. In bf16 a case differs in its last bits by the batch it is in.
+
+        Args:
+            precision: fp32, bf16 or fp16.
+
+        Raises:
+            UsageError: fp16 without a GPU.
+        """
+        if precision == "fp32":
+            return self
+        from .options import TrainOptions
+        from .player import accelerator_for
+
+        accelerator = accelerator_for(TrainOptions(precision=precision), "--precision")
+        for network in self.objective.players.values():
+            accelerator.prepare_model(network, evaluation_mode=True)
+        return self
+
     def with_settings(self, values: Mapping[str, str]) -> "Run":
         """The same run with fields changed that only prediction reads.
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 import tyro
@@ -49,6 +49,7 @@ class Flags:
         set: field=value words, settings of the recipe that only prediction reads.
         seed: a case's draw depends on this, its name and the draw's number alone.
         batch: cases at once; changes nothing but speed and memory.
+        precision: of the networks; bf16 is faster where the processor knows it, and rounds.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
@@ -63,6 +64,7 @@ class Flags:
     set: tuple[str, ...] = ()
     seed: int = 0
     batch: int = 16
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -78,6 +80,7 @@ def run(arguments: Sequence[str]) -> None:
             f"use `radiffuse sample {flags.run} --count N --out DIR`"
         )
     opened = opened.with_steps(flags.steps).with_settings(parsing.pairs(flags.set, "--set"))
+    opened = opened.with_precision(flags.precision)
     opened, judged, notice = beside_healthy(opened)
     source = source_of(opened.config, flags.data, flags.map, flags.size, flags.range)
     every = open_source(source, opened.recipe)
@@ -92,6 +95,7 @@ def run(arguments: Sequence[str]) -> None:
         "steps": flags.steps,
         "set": sorted(flags.set),
         "seed": flags.seed,
+        "precision": flags.precision,
         "map": dict(source.map) or None,
         "size": list(source.size) or None,
         "range": list(flags.range) or None,
