@@ -200,6 +200,33 @@ def test_a_series_is_channels_and_comes_back(tmp_path):
     np.testing.assert_allclose(again.affine, affine)
 
 
+@pytest.mark.parametrize(("unit", "factor"), [("sec", 1), ("msec", 1e-3), ("unknown", None)])
+def test_a_series_keeps_the_time_between_its_frames(tmp_path, unit, factor):
+    file = nibabel.Nifti1Image(np.zeros((3, 4, 5, 6), np.float32), np.eye(4))
+    file.header.set_zooms((1, 1, 1, 2.5))
+    file.header.set_xyzt_units("mm", unit)
+    file.to_filename(tmp_path / "a.nii")
+    image = read_image(tmp_path / "a.nii")
+    assert image.frame_seconds == (factor and 2.5 * factor)
+    path = save_like(image, image.data, tmp_path / "out", (0, 1))
+    again = read_image(path)
+    assert again.frame_seconds == (factor and pytest.approx(2.5 * factor))
+    fewer = read_image(save_like(image, image.data[:2], tmp_path / "two", (0, 1)))
+    assert fewer.frame_seconds is None
+
+
+def test_places_in_microns_and_metres_are_brought_to_mm(tmp_path):
+    for unit, spacing in (("micron", 2000.0), ("meter", 0.002), ("mm", 2.0), ("unknown", 2.0)):
+        affine = np.diag([spacing] * 3 + [1.0])
+        affine[0, 3] = 5 * spacing
+        file = nibabel.Nifti1Image(np.zeros((3, 4, 5), np.float32), affine)
+        file.header.set_xyzt_units(unit)
+        file.to_filename(tmp_path / "a.nii")
+        image = read_image(tmp_path / "a.nii")
+        assert image.spacing_mm == pytest.approx((2.0, 2.0, 2.0))
+        assert float(image.affine[0, 3]) == pytest.approx(10.0)
+
+
 def test_vectors_and_colours_are_channels(tmp_path):
     field = np.random.default_rng(0).normal(size=(3, 4, 5, 1, 3)).astype(np.float32)
     image = read_image(nifti(tmp_path / "field.nii", field))

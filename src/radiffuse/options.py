@@ -7,6 +7,8 @@ from typing import Literal
 
 from .errors import UsageError
 
+Precision = Literal["fp32", "bf16", "fp16"]
+
 DEFAULT_STEPS = 10_000
 
 # What may differ between a run and its continuation: the budget, and what is only reported.
@@ -59,7 +61,7 @@ class TrainOptions:
     """Adam's decay rates of the first and second moment."""
     weight_decay: float = 0.0
     """AdamW's decoupled weight decay."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Precision = "fp32"
     """Arithmetic inside the networks; weights, losses and averages stay fp32. fp16 needs a GPU."""
     ema: tuple[float, ...] = (0.05, 0.10)
     """Relative widths (sigma_rel) of the power-function averages of the weights that are kept; the

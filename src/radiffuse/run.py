@@ -30,6 +30,7 @@ from .errors import UsageError, UserError
 from .files import read_json, write_json
 from .names import did_you_mean
 from .objective import Objective
+from .options import Precision, TrainOptions
 from .recipes import index
 
 CONFIG = "config.toml"
@@ -79,7 +80,7 @@ class Run:
             raise UsageError(f"--steps: {self.config.method} has no number of steps to set")
         return dataclasses.replace(self, recipe=dataclasses.replace(self.recipe, steps=steps))
 
-    def with_precision(self, precision: str) -> "Run":
+    def with_precision(self, precision: Precision) -> "Run":
         """The same run, its networks called in `precision`; samplers and operators stay as they are.
 
         Changes the networks in place. In bf16 a case differs in its last bits by the batch it is in.
@@ -92,7 +93,6 @@ class Run:
         """
         if precision == "fp32":
             return self
-        from .options import TrainOptions
         from .player import accelerator_for
 
         accelerator = accelerator_for(TrainOptions(precision=precision), "--precision")

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 import tyro
@@ -22,6 +22,7 @@ from ..label_maps import likeliest, staple, vote
 from ..metrics.calibration import half_widths_per_std
 from ..metrics.estimate import Sums
 from ..noise import derive
+from ..options import Precision
 from ..run import Run, open_run
 from ..tasks.base import Task
 from . import parsing
@@ -64,7 +65,7 @@ class Flags:
     set: tuple[str, ...] = ()
     seed: int = 0
     batch: int = 16
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Precision = "fp32"
 
 
 def run(arguments: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ that the same command goes on after an interruption.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 import tyro
@@ -19,6 +19,7 @@ from ..data.image import Image
 from ..errors import UsageError, UserError
 from ..names import did_you_mean
 from ..noise import derive
+from ..options import Precision
 from ..run import Run, open_run
 from . import parsing
 from .pictures import SHEET, diverged, not_finite, template, write_sheet
@@ -48,7 +49,7 @@ class Flags:
     set: tuple[str, ...] = ()
     seed: int = 0
     batch: int = 16
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Precision = "fp32"
     labels: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--label"])] = ()
 
 

@@ -127,6 +127,7 @@ def like(
     """
     x = x.detach().cpu()
     affine = affine_of(template, x)
+    template = template if len(x) == len(template.data) else replace(template, frame_seconds=None)
     if labels:
         top = int(x.max()) if x.numel() else 0
         data = x.to(torch.uint8 if int(x.min()) >= 0 and top <= 255 else torch.int32)

@@ -20,6 +20,7 @@ class Image:
         modality: "MR", "CT", ... where the file says so.
         range: value range that the encoding declares (uint8 -> (0, 255)); None where it does not.
         format: ending of the file it came from (".nii.gz", ".png", ".dcm" ...); None if none.
+        frame_seconds: time from one channel to the next, of a series in time whose file declares it.
     """
 
     data: Tensor
@@ -27,6 +28,7 @@ class Image:
     modality: str | None = None
     range: tuple[float, float] | None = None
     format: str | None = None
+    frame_seconds: float | None = None
 
     @property
     def size(self) -> tuple[int, ...]:

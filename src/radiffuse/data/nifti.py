@@ -16,6 +16,10 @@ from .stored import as_tensor, ending, silent
 AGREE_MM = 0.1
 """sform and qform that move no corner further than this against each other agree."""
 
+MM = {"meter": 1e3, "micron": 1e-3}
+SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
+"""Units a header may declare; places of unknown ones are mm, and times of unknown ones are dropped."""
+
 
 def read_nifti(path: Path, *, notice: Callable[[str], None] = silent) -> Image:
     """Read a NIfTI-1 or -2 file.
@@ -24,7 +28,8 @@ def read_nifti(path: Path, *, notice: Callable[[str], None] = silent) -> Image:
     values are float32 slope * stored + inter. The fourth axis (a series), or a fifth (vectors), is
     the channel axis; a third axis of length one is dropped (the file is a picture).
     The affine is the sform where its code is set, else the qform; where both are set and disagree
-    the sform is taken, with a notice. Without either there is no geometry, only voxel sizes.
+    the sform is taken, with a notice. Without either there is no geometry, only voxel sizes. Declared
+    units other than mm are brought to mm, times between the frames of a series to seconds.
 
     Raises:
         UserError: unreadable or cut short, an affine that maps voxels onto a plane or is not
@@ -41,7 +46,8 @@ def read_nifti(path: Path, *, notice: Callable[[str], None] = silent) -> Image:
     data = _channels_first(array, path)
     affine = _affine(file.header, path, notice)
     limits = (0.0, 255.0) if data.dtype == np.uint8 else None
-    return Image(as_tensor(data), affine, None, limits, ending(path))
+    seconds = _frame_seconds(file.header) if len(data) > 1 else None
+    return Image(as_tensor(data), affine, None, limits, ending(path), seconds)
 
 
 def _stored(file: Any) -> np.ndarray:
@@ -89,7 +95,17 @@ def _affine(header: Any, path: Path, notice: Callable[[str], None]) -> torch.Ten
         apart = _distance(sform, qform, header.get_data_shape())
         if not apart <= AGREE_MM:
             notice(f"{path}: sform and qform disagree by {apart:.3g} mm; the sform is taken")
-    return torch.from_numpy(np.array(chosen, dtype=np.float64))
+    mm = MM.get(header.get_xyzt_units()[0], 1.0)
+    return torch.from_numpy(np.diag([mm, mm, mm, 1.0]) @ np.array(chosen, dtype=np.float64))
+
+
+def _frame_seconds(header: Any) -> float | None:
+    """Time between frames; None where the header declares none, or a fourth axis not of time."""
+    second = SECONDS.get(header.get_xyzt_units()[1])
+    zooms = header.get_zooms()
+    if second is None or len(zooms) != 4 or not zooms[3] > 0:
+        return None
+    return float(zooms[3]) * second
 
 
 def _distance(first: np.ndarray, second: np.ndarray, shape: tuple[int, ...]) -> float:
@@ -102,8 +118,8 @@ def _distance(first: np.ndarray, second: np.ndarray, shape: tuple[int, ...]) -> 
 def write_nifti(image: Image, path: Path) -> None:
     """Write `(C, *S)` as NIfTI-1 in its own type; channels become the fourth axis.
 
-    sform and qform both hold the affine where it is a rotation with spacing; a sheared affine
-    stands in the sform alone.
+    Places are in mm, times between frames in seconds. sform and qform both hold the affine
+    where it is a rotation with spacing; a sheared affine stands in the sform alone.
     """
     import nibabel
 
@@ -120,7 +136,10 @@ def write_nifti(image: Image, path: Path) -> None:
     file = nibabel.Nifti1Image(array, affine)
     if image.affine is not None:
         _place(file, affine)
-    _save(file, path)
+    timed = image.frame_seconds is not None and array.ndim == 4
+    if timed:
+        file.header.set_zooms((*file.header.get_zooms()[:3], image.frame_seconds))
+    _save(file, path, "sec" if timed else "unknown")
 
 
 def write_displacement(field: torch.Tensor, affine: torch.Tensor | None, path: Path) -> None:
@@ -161,9 +180,9 @@ def _place(file: Any, affine: np.ndarray) -> None:
         file.set_sform(affine, code=1)
 
 
-def _save(file: Any, path: Path) -> None:
+def _save(file: Any, path: Path, time: str = "unknown") -> None:
     import nibabel
 
-    file.header.set_xyzt_units("mm")
+    file.header.set_xyzt_units("mm", time)
     with replacing(path) as temporary:
         nibabel.save(file, temporary)
