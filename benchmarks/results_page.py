@@ -153,7 +153,7 @@ def steps(record, name):
         "",
         f"n = {record['count']} images, networks in {record['precision']}; `{record['command']}`",
         "",
-        "![FID against network calls](" + name + ".svg)",
+        f"![FID against network calls](steps-{name}.svg)",
         "",
         "| sampler | " + " | ".join(str(c) for c in calls) + " |",
         "|---|" + "---|" * len(calls),
@@ -615,7 +615,7 @@ def main():
     lines += section("Generation", of_task(found, "generation"), generation)
     lines += section("Quality against network calls", of_task(found, "steps"), steps)
     for name, record in of_task(found, "steps"):
-        plot(record, HERE.parent / "docs" / f"{name}.svg")
+        plot(record, HERE.parent / "docs" / f"steps-{name}.svg")
     for name, record in of_task(found, "lesions"):
         lesion_plot(record, HERE.parent / "docs" / f"lesions-{name}.svg")
     starts = of_task(found, "starting-point")
