@@ -103,7 +103,7 @@ def fid(record, arguments):
         "count": count,
         "cores": len(os.sched_getaffinity(0)),
     }
-    for name in NAMES:
+    for name in arguments.names:
         if name in record.get("contestants", {}):
             continue
         out = arguments.scratch / name
@@ -112,15 +112,14 @@ def fid(record, arguments):
         for mark in found["marks"]:
             drawn = features(real, out / f"{mark['minutes']:g}.npz")
             mark.update(brief(distances_between_sets(real.held_out_features, drawn)))
-        record = {**about, "contestants": {**record.get("contestants", {}), name: found}}
-        yield record
+        yield {**about, "contestants": {name: found}}
 
 
 def by_default(record, arguments):
     """KID of the peers' own sampler of 1000 steps on their last weights."""
     real = judged(arguments.data, arguments.scratch)
-    for name in NAMES[1:]:
-        if name in record.get("contestants", {}):
+    for name in arguments.names:
+        if name == "radiffuse" or name in record.get("contestants", {}):
             continue
         out = arguments.scratch / name
         weights = max(out.glob("*.safetensors"), key=lambda file: float(file.stem))
@@ -131,13 +130,15 @@ def by_default(record, arguments):
                 distances_between_sets(real.held_out_features, features(real, out / "default.npz"))
             )
         )
-        record = {"contestants": {**record.get("contestants", {}), name: found}}
-        yield record
+        yield {"contestants": {name: found}}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--part", choices=("step", "fid", "default"), default="step")
+    parser.add_argument(
+        "--names", nargs="+", choices=NAMES, default=NAMES, help="of fid and default"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--data", default="../shared/data/mednist64.npz")
     parser.add_argument("--minutes", nargs="+", default=["5", "10", "15", "30"])
@@ -150,6 +151,9 @@ def main():
     parts = {"fid": fid, "default": by_default, "step": lambda *_: [steps(arguments.rounds)]}
     for record in parts[arguments.part](known, arguments):
         record["command"] = " ".join(["python benchmarks/peers.py", *sys.argv[1:]])
+        if arguments.part != "step":  # another command may have measured others meanwhile
+            known = read_json(out) if out.is_file() else {}
+            record["contestants"] = {**known.get("contestants", {}), **record["contestants"]}
         write_json(out, record)
         print(json.dumps(record, indent=2), flush=True)
 

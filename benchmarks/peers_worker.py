@@ -218,7 +218,8 @@ def train_and_sample(contestant, arguments):
             contestant, average, arguments.count, arguments.calls, arguments.precision
         )
         np.savez_compressed(arguments.out / f"{minutes:g}.npz", image=drawn)
-        save_file(average.state_dict(), arguments.out / f"{minutes:g}.safetensors")
+        weights = {key: value.contiguous() for key, value in average.state_dict().items()}
+        save_file(weights, arguments.out / f"{minutes:g}.safetensors")
         marked.append({"minutes": minutes, "steps": done, "seconds_per_image": seconds})
     return {"marks": marked, "calls": arguments.calls}
 
