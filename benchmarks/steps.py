@@ -19,15 +19,19 @@ from radiffuse.run import open_run
 
 HERE = Path(__file__).resolve().parent
 CALLS = (5, 10, 20, 50, 250, 1000)
-# name, sampler, grid, start, stop, calls a step, most calls
+UNIFORM = {"grid": "uniform", "start": 0.998, "stop": 0.0}
+KARRAS = {"grid": "karras", "start": 0.998, "stop": 0.003}
+# name, calls a step, most calls, settings
 CURVES = (
-    ("DDPM", "ddpm", "uniform", 0.998, 0.0, 1, 1000),
-    ("DDIM", "ddim", "uniform", 0.998, 0.0, 1, 250),
-    ("Euler-Maruyama", "euler-maruyama", "uniform", 0.998, 0.002, 1, 1000),
-    ("Heun", "heun", "karras", 0.998, 0.003, 2, 50),
-    ("DPM-Solver++ 2M", "dpm-solver", "karras", 0.998, 0.003, 1, 50),
-    ("SDE-DPM-Solver++ 2M", "dpm-solver-sde", "karras", 0.998, 0.003, 1, 250),
-    ("UniPC-2", "unipc", "karras", 0.998, 0.003, 1, 50),
+    ("DDPM", 1, 1000, {**UNIFORM, "sampler": "ddpm"}),
+    ("DDIM", 1, 250, {**UNIFORM, "sampler": "ddim"}),
+    ("Euler-Maruyama", 1, 1000, {**UNIFORM, "sampler": "euler-maruyama", "stop": 0.002}),
+    ("Heun", 2, 50, {**KARRAS, "sampler": "heun"}),
+    ("DPM-Solver++ 2M", 1, 50, {**KARRAS, "sampler": "dpm-solver"}),
+    ("DPM-Solver++ 2M, leap", 1, 50, {**KARRAS, "sampler": "dpm-solver", "leap": 1.0}),
+    ("SDE-DPM-Solver++ 2M", 1, 250, {**KARRAS, "sampler": "dpm-solver-sde"}),
+    ("UniPC-2", 1, 50, {**KARRAS, "sampler": "unipc"}),
+    ("UniPC-2, leap", 1, 50, {**KARRAS, "sampler": "unipc", "leap": 1.0}),
 )
 
 
@@ -54,16 +58,14 @@ def main():
     same = all(known.get(key) == about[key] for key in ("count", "precision", "sha256"))
     points = known["points"] if same else []
     done = {(point["name"], point["steps"]) for point in points}
-    for name, sampler, grid, start, stop, each, most in CURVES:
+    for name, each, most, settings in CURVES:
         for calls in arguments.calls:
             if calls > most:
                 continue
-            steps = max(1, (calls - (stop > 0)) // each)
+            steps = max(1, (calls - (settings["stop"] > 0)) // each)
             if (name, steps) in done:
                 continue
-            recipe = dataclasses.replace(
-                run.recipe, sampler=sampler, grid=grid, start=start, stop=stop, steps=steps
-            )
+            recipe = dataclasses.replace(run.recipe, **settings, steps=steps)
             setting = [(name, recipe, run.objective)]
             points += quality_against_steps(setting, real, train, count=arguments.count, batch=50)
             print(points[-1], flush=True)

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from radiffuse.data.cases import Facts
-from radiffuse.denoise import Network, unit_variance
-from radiffuse.errors import UserError
+from radiffuse.denoise import Denoiser, Network, unit_variance
+from radiffuse.errors import UsageError, UserError
 from radiffuse.filtered import Filtered, Wiener, wiener_of
 from radiffuse.kernels import diffuse
 from radiffuse.objective import Denoising
@@ -19,6 +19,7 @@ from radiffuse.recipes.bayes_mri import BayesMRI
 from radiffuse.recipes.ddpm import DDPM
 from radiffuse.recipes.ncsn import NCSN
 from radiffuse.recipes.sde import SDE
+from radiffuse.sample import DDIM, DPMSolver, First, FlowODE, GaussianFlow
 from radiffuse.schedule import EDM, VE, VP, Discrete
 from radiffuse.spectrum import power, power_on
 
@@ -160,3 +161,77 @@ def test_complex_images_have_no_such_spectrum():
     recipe = dataclasses.replace(BayesMRI.tiny(), filtered=True)
     with pytest.raises(UserError, match="complex"):
         recipe.fitted(facts())
+
+
+class Gaussian(Denoiser):
+    """The exact denoiser of Gaussian images of mean 0.3 and the spectrum PINK."""
+
+    def __init__(self, schedule, size):
+        super().__init__()
+        self.schedule = schedule
+        self.wiener = Wiener(PINK, size)
+
+    def forward(self, x_t, t):
+        alpha, sigma = (
+            f(t.double()).expand(len(x_t)) for f in (self.schedule.alpha, self.schedule.sigma)
+        )
+        mean = torch.full_like(x_t, 0.3)
+        scale = alpha.reshape(-1, *[1] * (x_t.ndim - 1)).to(x_t)
+        return mean + self.wiener.filter(x_t - scale * mean, alpha, sigma)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES[:3], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("size", [(9,), (5, 8), (4, 3, 6)], ids=str)
+def test_one_leap_is_the_whole_flow_of_gaussian_images(size, schedule):
+    denoiser = Gaussian(schedule, size)
+    t, s = torch.tensor(0.95).double(), torch.tensor(0.3).double()
+    x = float(schedule.sigma(t)) * torch.randn(3, 2, *size).double()
+    exact = FlowODE(denoiser, rtol=1e-9, atol=1e-9).step(x, t, s, None)[0]
+    leapt, _ = GaussianFlow(denoiser, denoiser.wiener.power).step(x, t, s, None)
+    assert torch.allclose(leapt, exact, atol=1e-6 * float(exact.abs().max()))
+    ddim, _ = DDIM(denoiser).step(x, t, s, None)
+    assert float((ddim - exact).abs().max()) > 1e-2
+    flat, _ = GaussianFlow(denoiser, torch.zeros_like(denoiser.wiener.power)).step(x, t, s, None)
+    assert torch.allclose(flat, ddim, atol=1e-9 * float(exact.abs().max()))
+
+
+def test_the_first_step_leaps_and_the_sampler_goes_on_from_there():
+    denoiser = Gaussian(EDM(), (5, 8))
+    leap, inner = GaussianFlow(denoiser, denoiser.wiener.power), DPMSolver(denoiser)
+    times = torch.tensor([0.9, 0.5, 0.3, 0.2, 0.1], dtype=torch.float64)
+    x = 30 * torch.randn(2, 1, 5, 8)
+    whole = First(leap, inner)(x, times)
+    landed, _ = leap.step(x, times[0], times[1], None)
+    assert torch.equal(whole, inner(landed, times[1:]))
+
+
+@pytest.mark.parametrize("recipe", [DDPM, SDE, NCSN], ids=lambda r: r.__name__)
+def test_a_leap_lands_at_the_noise_of_the_strongest_frequency(recipe):
+    fitted = dataclasses.replace(recipe.tiny(), steps=6).fitted(facts())
+    fitted = dataclasses.replace(fitted, start=0.99, leap=0.5)
+    schedule = fitted.schedule()
+    times = fitted.make_grid(schedule)
+    assert len(times) == 7 and float(times[0]) == 0.99
+    level = float(torch.exp(-schedule.log_ratio(times[1])))
+    assert level == pytest.approx(0.5 * float(power_on(PINK, (8, 8)).max()) ** 0.5, rel=1e-3)
+    drawn = fitted.predict(fitted.objective(), {"seed": torch.tensor([0, 1])})["image"]
+    plain = dataclasses.replace(fitted, leap=0.0)
+    assert not torch.equal(
+        drawn, plain.predict(plain.objective(), {"seed": torch.tensor([0, 1])})["image"]
+    )
+
+
+def test_a_leap_that_cannot_be_is_refused():
+    fitted = DDPM.tiny().fitted(facts())
+    with pytest.raises(UsageError, match="--leap needs the spectrum"):
+        dataclasses.replace(fitted, filtered=False, leap=1.0)
+    with pytest.raises(UsageError, match="--leap is a step"):
+        dataclasses.replace(NCSN.tiny(), sampler="langevin", leap=1.0)
+    for changes, said in (
+        ({"leap": 1e6}, "does not pass"),
+        ({"leap": 1.0, "steps": 1}, "--steps must be at least 2"),
+        ({"leap": 1.0, "start": 1.0, "zero_terminal": True, "predicts": "clean"}, "--leap .take 0"),
+    ):
+        changed = dataclasses.replace(fitted, **changes)
+        with pytest.raises(UsageError, match=said):
+            changed.make_grid(changed.schedule())

@@ -136,7 +136,7 @@ def write_nifti(image: Image, path: Path) -> None:
     file = nibabel.Nifti1Image(array, affine)
     if image.affine is not None:
         _place(file, affine)
-    timed = image.frame_seconds is not None and array.ndim == 4
+    timed = image.frame_seconds is not None and len(image.data) > 1
     if timed:
         file.header.set_zooms((*file.header.get_zooms()[:3], image.frame_seconds))
     _save(file, path, "sec" if timed else "unknown")

@@ -23,7 +23,7 @@ from ..noise import Noise, Seeded
 from ..objective import Classifying, Denoising, Objective
 from ..papers import Paper
 from ..ranges import SHARE, Rule, at_least, require
-from ..sample import Sampler, last, prior
+from ..sample import First, GaussianFlow, Sampler, last, prior
 from ..schedule import Schedule
 from ..tasks.base import Task
 from ..tasks.generation import GENERATION
@@ -38,6 +38,7 @@ from .parts import (
     check_sampling,
     check_start,
     check_stride,
+    grid_after_leap,
     grid_named,
 )
 
@@ -88,7 +89,7 @@ class Generative(Backbone, ABC):
 
     task: ClassVar[Task] = GENERATION
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = (
-        *("sampler", "steps", "grid", "start", "stop", "eta", "churn", "guidance"),
+        *("sampler", "steps", "grid", "start", "stop", "leap", "eta", "churn", "guidance"),
     )
     """Fields that only prediction reads, so that they may be changed after training."""
     RULES: ClassVar[dict[str, Rule]] = {
@@ -96,6 +97,7 @@ class Generative(Backbone, ABC):
         "classes": at_least(0),
         "label_drop": SHARE,
         "guidance": at_least(0),
+        "leap": at_least(0),
         "eta": SHARE,
         "churn": at_least(0),
         "spectrum": at_least(0),
@@ -132,6 +134,9 @@ class Generative(Backbone, ABC):
     """Time at which sampling starts."""
     stop: float = 0.0
     """Time at which sampling stops; above zero noise the result is denoised once more."""
+    leap: float = 0.0
+    """`filtered`: the first step goes, by the flow of Gaussian images of their spectrum, to the noise that
+    is so many times their strongest frequency; 0 = it does not. Fewer steps are enough then."""
     eta: float = 0.0
     """`ddim`: share of the ancestral steps' noise, 0 = none."""
     churn: float = 0.0
@@ -269,7 +274,10 @@ class Generative(Backbone, ABC):
     def make_sampler(self, denoiser: Denoiser, noise: Noise) -> Sampler:
         """The sampler the fields name."""
         settings = {name: getattr(self, name) for name in SAMPLER_SETTINGS.get(self.sampler, ())}
-        return SAMPLERS[self.sampler](denoiser, noise, **settings)
+        sampler = SAMPLERS[self.sampler](denoiser, noise, **settings)
+        if not self.leap:
+            return sampler
+        return First(GaussianFlow(denoiser, wiener_of(self.spectrum, self.size).power), sampler)
 
     def make_grid(self, schedule: Schedule) -> Tensor:
         """The grid of times the fields name.
@@ -278,7 +286,11 @@ class Generative(Backbone, ABC):
             UsageError: the chain cannot start where it should, or has no such grid.
         """
         check_start(self, schedule)
-        return grid_named(self.grid, schedule, self.steps, self.start, self.stop)
+        if not self.leap:
+            return grid_named(self.grid, schedule, self.steps, self.start, self.stop)
+        strongest = float(wiener_of(self.spectrum, self.size).power.max()) ** 0.5
+        level = self.leap * strongest
+        return grid_after_leap(self.grid, schedule, self.steps, self.start, self.stop, level)
 
     def trajectory(self, objective: Any, batch: Batch) -> Iterator[Tensor]:
         """The states of the chain, the last one the result; batch as in `predict`."""

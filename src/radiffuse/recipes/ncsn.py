@@ -18,7 +18,7 @@ from ..ranges import Rule, at_least, more_than, none_or, require
 from ..sample import Langevin, Sampler, annealed, grids
 from ..schedule import VE, Schedule
 from .base import Generative
-from .parts import SMALL, TINY, SamplerName, grid_named
+from .parts import SMALL, TINY, SamplerName
 
 if TYPE_CHECKING:
     from ..data.dataset import Facts
@@ -163,9 +163,11 @@ class NCSN(Generative):
 
     def make_grid(self, schedule: Schedule) -> Tensor:
         if self.sampler != "langevin":
-            steps = self.steps or self.levels
-            return grid_named(self.grid, schedule, steps, self.start, self.stop)
+            return Generative.make_grid(self if self.steps else self._of_all_levels(), schedule)
         return grids.ladder(self.steps or self.levels)
+
+    def _of_all_levels(self) -> Self:
+        return dataclasses.replace(self, steps=self.levels)
 
     @classmethod
     def small(cls) -> Self:

@@ -89,7 +89,7 @@ SAMPLING: dict[str, Rule] = {"steps": at_least(1), "start": up_to(1), "stop": be
 
 
 def check_sampling(recipe: Any) -> None:
-    """Refuse a chain that does not go down, or that draws by a variance nobody learned.
+    """Refuse a chain that does not go down, draws by a variance nobody learned, or leaps unprepared.
 
     Raises:
         OutOfRange: names the field.
@@ -99,6 +99,10 @@ def check_sampling(recipe: Any) -> None:
     learned = getattr(recipe, "learned_variance", False)
     said = "ddpm-learned needs a learned variance, and this network learns none; take ddpm"
     require(recipe.sampler != "ddpm-learned" or learned, "sampler", said)
+    leap = getattr(recipe, "leap", 0.0)
+    require(not leap or recipe.filtered, "leap", "needs the spectrum that --filtered measures")
+    said = "is a step from one level to another; --sampler langevin stays at them"
+    require(not leap or recipe.sampler != "langevin", "leap", said)
 
 
 def check_timesteps(betas: str, timesteps: int) -> None:
@@ -127,6 +131,8 @@ def check_start(recipe: Any, schedule: Schedule) -> None:
         divides.append(f"--sampler {recipe.sampler} (take heun or ddpm)")
     if recipe.classifier:
         divides.append("--classifier (take --conditional)")
+    if getattr(recipe, "leap", 0.0):
+        divides.append("--leap (take 0)")
     if divides:
         raise UsageError(
             f"--start {recipe.start:g}: no signal is left there, and {', '.join(divides)} would divide "
@@ -144,6 +150,27 @@ def grid_named(name: str, schedule: Schedule, steps: int, start: float, stop: fl
         return GRIDS[name](schedule, steps, start, stop)
     except ValueError as error:
         raise UsageError(f"--grid {name}: {error}, or take --grid uniform") from None
+
+
+def grid_after_leap(
+    name: str, schedule: Schedule, steps: int, start: float, stop: float, level: float
+) -> Tensor:
+    """`start`, and from the noise `level` = sigma / alpha down the grid of a name: `steps` steps in all.
+
+    Raises:
+        UsageError: the level does not lie between the two times, one step is all there is, or the
+            schedule has no such grid.
+    """
+    landing = float(schedule.time(-torch.tensor(level).double().log()))
+    if not stop < landing < start:
+        raise UsageError(
+            f"--leap: it would land at noise of {level:.3g} times the signal, where the chain, from --start "
+            f"{start:g} to --stop {stop:g}, does not pass; take --leap 0 or another number"
+        )
+    if steps < 2:
+        raise UsageError("--steps must be at least 2 with --leap, not 1")
+    rest = grid_named(name, schedule, steps - 1, landing, stop)
+    return torch.cat([torch.tensor([start], dtype=torch.float64), rest])
 
 
 PredictsName = Literal["noise", "clean", "velocity", "flow", "score", "edm"]

@@ -3,6 +3,7 @@
 from . import grids
 from .base import Sampler, Then, last, prior
 from .langevin import Langevin, annealed, signal_to_noise
+from .leap import First, GaussianFlow
 from .multistep import DPMSolver, DPMSolverSDE, UniPC
 from .ode import FlowODE, flow
 from .onestep import DDIM, DDPM, EulerMaruyama, Heun
@@ -13,7 +14,9 @@ __all__ = [
     "DPMSolver",
     "DPMSolverSDE",
     "EulerMaruyama",
+    "First",
     "FlowODE",
+    "GaussianFlow",
     "Heun",
     "Langevin",
     "Sampler",
