@@ -115,6 +115,20 @@ def fid(record, arguments):
         yield {**about, "contestants": {name: found}}
 
 
+def redrawn(record, arguments):
+    """FID of samples drawn anew from the weights of `fid`, after a change of samplers alone."""
+    real = judged(arguments.data, arguments.scratch)
+    for name in arguments.names:
+        found, out = record["contestants"][name], arguments.scratch / name
+        for mark in found["marks"]:
+            weights = out / f"{mark['minutes']:g}.safetensors"
+            words = ["--weights", weights, "--out", out, "--count", record["count"]]
+            mark["seconds_per_image"] = worker("draw", name, *words)["seconds_per_image"]
+            drawn = features(real, weights.with_suffix(".npz"))
+            mark.update(brief(distances_between_sets(real.held_out_features, drawn)))
+        yield {**record, "contestants": {name: found}}
+
+
 def by_default(record, arguments):
     """KID of the peers' own sampler of 1000 steps on their last weights."""
     real = judged(arguments.data, arguments.scratch)
@@ -133,9 +147,19 @@ def by_default(record, arguments):
         yield {"contestants": {name: found}}
 
 
+def whole(words):
+    """The words of the command that makes a record from nothing, for all contestants."""
+    parts = [[]]
+    for word in words:
+        parts += [[word]] if word.startswith("--") else []
+        parts[-1] += [] if word.startswith("--") else [word]
+    return [word for part in parts if part[:1] not in (["--names"], ["--redraw"]) for word in part]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--part", choices=("step", "fid", "default"), default="step")
+    parser.add_argument("--redraw", action="store_true", help="of fid: train nothing, draw anew")
     parser.add_argument(
         "--names", nargs="+", choices=NAMES, default=NAMES, help="of fid and default"
     )
@@ -148,9 +172,13 @@ def main():
     arguments = parser.parse_args()
     out = arguments.json or HERE / "results" / f"peers_{arguments.part}.json"
     known = read_json(out) if out.is_file() else {}
-    parts = {"fid": fid, "default": by_default, "step": lambda *_: [steps(arguments.rounds)]}
+    parts = {
+        "fid": redrawn if arguments.redraw else fid,
+        "default": by_default,
+        "step": lambda *_: [steps(arguments.rounds)],
+    }
     for record in parts[arguments.part](known, arguments):
-        record["command"] = " ".join(["python benchmarks/peers.py", *sys.argv[1:]])
+        record["command"] = " ".join(["python benchmarks/peers.py", *whole(sys.argv[1:])])
         if arguments.part != "step":  # another command may have measured others meanwhile
             known = read_json(out) if out.is_file() else {}
             record["contestants"] = {**known.get("contestants", {}), **record["contestants"]}
