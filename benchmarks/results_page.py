@@ -147,11 +147,13 @@ def ledgers(made, reconstructions):
 
 
 def steps(record, name):
-    calls = sorted({point["evaluations"] for point in record["points"]})
+    counted = {point["evaluations"] for point in record["points"]}
+    calls = sorted(count for count in counted if count + 1 not in counted)
     lines = [
         f"### {name}",
         "",
-        f"n = {record['count']} images, networks in {record['precision']}; `{record['command']}`",
+        f"n = {record['count']} images (Heun takes one call fewer), networks in "
+        f"{record['precision']}; `{record['command']}`",
         "",
         f"![FID against network calls](steps-{name}.svg)",
         "",
@@ -160,7 +162,8 @@ def steps(record, name):
     ]
     for sampler in dict.fromkeys(point["name"] for point in record["points"]):
         row = {p["evaluations"]: p for p in record["points"] if p["name"] == sampler}
-        cells = [f"{row[c]['fid']['mean']:.4g}" if c in row else "" for c in calls]
+        found = [row.get(c) or row.get(c - 1) for c in calls]
+        cells = [f"{point['fid']['mean']:.4g}" if point else "" for point in found]
         lines.append(f"| {sampler} | " + " | ".join(cells) + " |")
     return [*lines, ""]
 
@@ -221,7 +224,7 @@ def fid_against_minutes(record):
     lines = [
         "### FID against minutes of training",
         "",
-        f"{record['data']}, n = {record['count']}, {record['cores']} core(s), one contestant after another, "
+        f"{record['data']}, n = {record['count']}, {record['cores']} core(s) for each contestant, "
         f"20 network calls an image; `{record['command']}`",
         "",
         "| | minutes | steps | FID | KID | s an image |",
