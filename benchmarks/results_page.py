@@ -191,6 +191,7 @@ def plot(record, path):
     drawn, axis = figure()
     for sampler in dict.fromkeys(point["name"] for point in record["points"]):
         points = [p for p in record["points"] if p["name"] == sampler]
+        points.sort(key=lambda point: point["evaluations"])
         axis.plot(
             [p["evaluations"] for p in points],
             [p["fid"]["mean"] for p in points],
