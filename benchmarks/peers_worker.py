@@ -238,24 +238,12 @@ def draw(contestant, arguments):
 
 
 def by_default(contestant, arguments):
-    """Samples of stored weights with the library's own sampler at 1000 steps, to OUT/default.npz.
-
-    Samples that lie there already are kept.
-    """
+    """Samples of stored weights with the library's own sampler at 1000 steps, to OUT/default.npz."""
     contestant.network.load_state_dict(load_file(arguments.weights))
-    out = arguments.out / "default.npz"
-    kept = np.load(out, allow_pickle=False)["image"] if out.exists() else None
-    there = 0 if kept is None else len(kept)
-    torch.manual_seed(there)
     drawn, seconds = sampled(
-        contestant,
-        contestant.network,
-        arguments.count - there,
-        DEFAULT_STEPS,
-        arguments.precision,
-        False,
+        contestant, contestant.network, arguments.count, DEFAULT_STEPS, arguments.precision, False
     )
-    np.savez_compressed(out, image=drawn if kept is None else np.concatenate([kept, drawn]))
+    np.savez_compressed(arguments.out / "default.npz", image=drawn)
     return {"calls": DEFAULT_STEPS, "count": arguments.count, "seconds_per_image": seconds}
 
 

@@ -195,6 +195,22 @@ def test_one_leap_is_the_whole_flow_of_gaussian_images(size, schedule):
     assert torch.allclose(flat, ddim, atol=1e-9 * float(exact.abs().max()))
 
 
+def test_of_another_spectrum_leaps_are_of_order_one():
+    denoiser = Gaussian(EDM(), (5, 8))
+    other = GaussianFlow(denoiser, 0.3 * denoiser.wiener.power)
+    x = 5 * torch.randn(2, 1, 5, 8).double()
+    ends = (0.7, 0.3)
+    exact, _ = GaussianFlow(denoiser, denoiser.wiener.power).step(
+        x, *(torch.tensor(t).double() for t in ends), None
+    )
+
+    def error(steps):
+        *_, at_end, _ = other.trajectory(x, torch.linspace(*ends, steps + 1).double())
+        return float((at_end - exact).norm())
+
+    assert math.log2(error(64) / error(128)) == pytest.approx(1, abs=0.1)
+
+
 def test_the_first_step_leaps_and_the_sampler_goes_on_from_there():
     denoiser = Gaussian(EDM(), (5, 8))
     leap, inner = GaussianFlow(denoiser, denoiser.wiener.power), DPMSolver(denoiser)
