@@ -12,7 +12,6 @@ from radiffuse.errors import UserError
 from radiffuse.metrics import corruptions
 from radiffuse.metrics.distribution import fid
 from radiffuse.metrics.features import FeatureNetwork, extract, trained_features, weights_hash
-from radiffuse.metrics.resnet import ResNet50, load_resnet
 
 
 def blobs(n, seed=0, size=16):
@@ -135,25 +134,6 @@ def test_spoiling_says_what_it_did_and_leaves_the_rest_intact():
     assert torch.equal(spoilt[kinds == 0], images[kinds == 0])
     changed = (spoilt - images).flatten(1).abs().amax(dim=1) > 1e-3
     assert changed[kinds != 0].all()
-
-
-def test_resnet_reads_its_weights_and_nothing_else(tmp_path):
-    torch.manual_seed(0)
-    network = ResNet50()
-    count = sum(p.numel() for p in network.parameters())
-    assert count == 23_508_032  # He et al.'s 25,557,032 less the classifier
-    path = tmp_path / "net.safetensors"
-    weights = dict(network.state_dict())
-    safetensors.torch.save_file({**weights, "fc.weight": torch.zeros(2, 2)}, path)
-    images = torch.rand(1, 1, 32, 32)
-    loaded = load_resnet(path)
-    assert torch.equal(loaded(images), network(images)) and loaded(images).shape == (1, 2048)
-    weights.pop("layer3.5.conv2.weight")
-    safetensors.torch.save_file(weights, path)
-    with pytest.raises(UserError, match=r"layer3\.5\.conv2\.weight does not fit"):
-        load_resnet(path)
-    with pytest.raises(UserError, match="no pickle"):
-        load_resnet(tmp_path / "net.pt")
 
 
 def test_network_with_axes_of_different_length_keeps_every_map():

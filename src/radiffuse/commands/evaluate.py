@@ -36,7 +36,7 @@ class Flags:
         set: field=value words, settings of the recipe that only prediction reads.
         seed: sample k depends on this and on k alone.
         batch: cases at once; changes nothing but speed and memory.
-        weights: a ResNet-50 of yours (RadImageNet's, ImageNet's) for FID and KID, as safetensors.
+        weights: an Inception-v3 (FID's, ImageNet's) or ResNet-50 (RadImageNet's) of yours, as safetensors.
     """
 
     run: Annotated[Path, tyro.conf.Positional]

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..data.dataset import Cases
 from ..errors import UserError
 from ..metrics.features import extract, trained_features, weights_hash
-from ..metrics.resnet import load_resnet
+from ..metrics.pretrained import load_pretrained
 from .progress import progress_bar
 
 
@@ -51,7 +51,8 @@ def judge(
         held_out: cases that training has not seen.
         seed: of the feature network.
         cache: folder that keeps the feature network.
-        weights: ResNet-50 weights of the user's (`metrics.resnet`) in place of our own network.
+        weights: of a ResNet-50 or an Inception-v3 of the user's (`metrics.pretrained`) in place of our own
+            network.
 
     Raises:
         UserError: there are no images, they differ in size, or `weights` cannot be used.
@@ -63,8 +64,10 @@ def judge(
     network: torch.nn.Module
     if weights is not None:
         if images.dim() != 4 or images.shape[1] not in (1, 3):
-            raise UserError(f"{weights}: ResNet-50 features are for grey or colour pictures only")
-        network = load_resnet(weights)
+            raise UserError(
+                f"{weights}: features of photographs are for grey or colour pictures only"
+            )
+        network = load_pretrained(weights)
     else:
         with progress_bar("training the feature network", 1) as done:
             network = trained_features(

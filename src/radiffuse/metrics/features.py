@@ -93,9 +93,16 @@ def weights_hash(module: nn.Module) -> str:
 
 @torch.no_grad()
 def extract(network: nn.Module, images: Tensor, batch: int = 250) -> Tensor:
-    """Features `(n, d)` of images `(n, C, *S)` in [-1, 1], clipped to that range."""
+    """Features `(n, d)` of images `(n, C, *S)` in [-1, 1], clipped to that range.
+
+    Args:
+        network: images to features; `pixels` of it, where it resizes them, says how many it works on.
+        images: all of them.
+        batch: so many of 64 x 64 at a time, fewer of larger ones.
+    """
     network.eval()
-    parts = images.clamp(-1, 1).float().split(max(1, batch * 4096 // images[0].numel() + 1))
+    pixels = int(getattr(network, "pixels", images[0].numel()))
+    parts = images.clamp(-1, 1).float().split(batch * 4096 // pixels + 1)
     return torch.cat([network(part) for part in parts])
 
 
