@@ -40,6 +40,8 @@ def main():
     parser.add_argument("run", type=Path)
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--calls", type=int, nargs="+", default=list(CALLS))
+    every = [name for name, *_ in CURVES]
+    parser.add_argument("--names", nargs="+", choices=every, default=every, help="of samplers")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -60,7 +62,7 @@ def main():
     done = {(point["name"], point["steps"]) for point in points}
     for name, each, most, settings in CURVES:
         for calls in arguments.calls:
-            if calls > most:
+            if calls > most or name not in arguments.names:
                 continue
             steps = max(1, (calls - (settings["stop"] > 0)) // each)
             if (name, steps) in done:
