@@ -8,6 +8,7 @@ JSON file holds are not computed again, so the same command goes on after an int
 
 import argparse
 import dataclasses
+import shlex
 import sys
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def main():
         "count": arguments.count,
         "precision": arguments.precision,
         "sha256": run.model_sha256,
-        "command": " ".join(["python benchmarks/steps.py", *sys.argv[1:]]),
+        "command": shlex.join(["python", "benchmarks/steps.py", *sys.argv[1:]]),
     }
     known = read_json(out) if out.is_file() else {}
     same = all(known.get(key) == about[key] for key in ("count", "precision", "sha256"))
