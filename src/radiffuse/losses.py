@@ -35,7 +35,7 @@ __all__ = [
     "output",
     "p2",
     "simple",
-    "strata",
+    "stratified",
     "uniform_times",
 ]
 
@@ -98,15 +98,20 @@ def karras(data_std: float = 0.5) -> Weight:
     return weight
 
 
-def strata(count: int) -> Tensor:
+def _strata(count: int) -> Tensor:
     """Uniform numbers, one in each of `count` equal intervals, in random order (less variance)."""
     jitter = torch.rand(count, dtype=torch.float64)
     return ((torch.arange(count) + jitter) / count)[torch.randperm(count)]
 
 
+def stratified(count: int, kinds: int) -> Tensor:
+    """`count` of the whole numbers 0 .. kinds - 1 as float64, uniform, one in each of as many strata."""
+    return (_strata(count) * kinds).floor().clamp(max=kinds - 1)
+
+
 def uniform_times(smallest: float = 1e-5) -> Times:
     """t uniform on [smallest, 1] (Song et al. 2021), stratified over the batch."""
-    return lambda count: smallest + (1 - smallest) * strata(count)
+    return lambda count: smallest + (1 - smallest) * _strata(count)
 
 
 def discrete_times(schedule: Discrete, share: float = 1.0) -> Times:
@@ -115,14 +120,14 @@ def discrete_times(schedule: Discrete, share: float = 1.0) -> Times:
     With a `share` below 1 only on 1 .. share T, the part of the chain that is used.
     """
     most = max(1, round(share * schedule.steps))
-    return lambda count: ((strata(count) * most).floor().clamp(max=most - 1) + 1) / schedule.steps
+    return lambda count: (stratified(count, most) + 1) / schedule.steps
 
 
 def log_normal(schedule: Schedule, mean: float = -1.2, std: float = 1.2) -> Times:
     r"""$\log(\sigma/\alpha)\sim N(mean, std^2)$ (Karras et al. 2022), stratified over the batch."""
 
     def times(count: int) -> Tensor:
-        normal = math.sqrt(2) * torch.erfinv(2 * strata(count).clamp(1e-9, 1 - 1e-9) - 1)
+        normal = math.sqrt(2) * torch.erfinv(2 * _strata(count).clamp(1e-9, 1 - 1e-9) - 1)
         return schedule.time(-(mean + std * normal))
 
     return times

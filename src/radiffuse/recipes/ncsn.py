@@ -10,7 +10,7 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from ..denoise import Denoiser, Network, log_noise, unit_variance, unscaled
-from ..losses import Times, Weight, output, simple, strata
+from ..losses import Times, Weight, output, simple, stratified
 from ..noise import Noise
 from ..papers import Paper, by_id
 from ..parametrization import SCALED_SCORE, edm
@@ -145,8 +145,7 @@ class NCSN(Generative):
         )
 
     def times(self, schedule: Schedule) -> Times:
-        top = self.levels - 1
-        return lambda count: (strata(count) * self.levels).floor().clamp(max=top) / top
+        return lambda count: stratified(count, self.levels) / (self.levels - 1)
 
     def weight(self) -> Weight:
         if self.filtered:
