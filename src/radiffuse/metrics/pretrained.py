@@ -10,11 +10,10 @@ can run code. Whoever trusts theirs converts it once:
 
 from pathlib import Path
 
-import safetensors.torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from ..errors import UserError
+from ..tensorfile import opened
 from .inception import InceptionV3
 from .resnet import ResNet50
 
@@ -30,12 +29,8 @@ def load_pretrained(path: Path) -> Network:
     """
     if path.suffix != ".safetensors":
         raise UserError(f"{path}: feature weights must be a .safetensors file (no pickle is read)")
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file")
-    try:
-        weights = safetensors.torch.load_file(path)
-    except SafetensorError as error:
-        raise UserError(f"{path}: not a readable safetensors file ({error})") from None
+    with opened(path) as file:
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     network = _network(weights, path)
     wanted = {
         k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")
