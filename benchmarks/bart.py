@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from radiffuse.baselines.reconstruction import OfImages
 from radiffuse.errors import UserError
+from radiffuse.inverse.classical import OfImages
 from radiffuse.operators import Coils, Mask, RealPart
 from radiffuse.operators.base import factors
 
@@ -79,7 +79,7 @@ def pics(kspace, maps, mask, term, weight, iterations=100, real=False):
 
 
 def method(term, iterations=100):
-    """`pics` as method(measurement, like, weight), the form of `radiffuse.baselines.reconstruction`."""
+    """`pics` as method(measurement, like, weight), the form of `radiffuse.inverse.classical`."""
 
     def reconstruct(measurement, like, weight):
         OfImages(measurement, like)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from recorded import RESULTS, brief, radiffuse, train, trained_by, training
 
-from radiffuse.files import read_json, write_json
+from radiffuse.data.files import read_json, write_json
 
 
 def work(arguments, run):

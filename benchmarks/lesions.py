@@ -14,8 +14,8 @@ from pathlib import Path
 
 from recorded import RESULTS, brief, radiffuse, trained_by
 
-from radiffuse.files import read_json, write_json
-from radiffuse.run import open_run
+from radiffuse.data.files import read_json, write_json
+from radiffuse.runs.run import open_run
 
 RADII, CONTRASTS = (5.0, 8.0, 11.0), (0.25, 0.5, 1.0)
 

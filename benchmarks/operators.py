@@ -15,7 +15,7 @@ from pathlib import Path
 
 from peers import HERE, ROOT, environment
 
-from radiffuse.files import write_json
+from radiffuse.data.files import write_json
 
 MODULES = {
     "deepinv": "deepinv==0.5.0",

@@ -28,9 +28,9 @@ import numpy as np
 import torch
 from recorded import brief
 
+from radiffuse.applications.evaluation.judge import judge
 from radiffuse.data.dataset import open_cases
-from radiffuse.evaluate.judge import judge
-from radiffuse.files import read_json, write_json
+from radiffuse.data.files import read_json, write_json
 from radiffuse.metrics.distribution import distances_between_sets
 from radiffuse.metrics.features import extract
 

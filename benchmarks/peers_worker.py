@@ -39,8 +39,8 @@ class Contestant:
 
 class Radiffuse(Contestant):
     def __init__(self, size, data):
+        from radiffuse.applications.generation.ddpm import DDPM
         from radiffuse.data.dataset import open_cases
-        from radiffuse.recipes.ddpm import DDPM
 
         cases = open_cases(str(data or f"brains:count=16,size={size}"))
         self.recipe = DDPM.small().fitted(cases.facts())

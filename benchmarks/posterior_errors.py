@@ -10,8 +10,10 @@ from pathlib import Path
 
 import torch
 
-from radiffuse.denoise import Denoiser
-from radiffuse.files import write_json, write_text
+from radiffuse.data.files import write_json, write_text
+from radiffuse.diffusion.denoise import Denoiser
+from radiffuse.diffusion.sample import DDIM, DDPM, DPMSolver, Heun, Sampler, grids, prior
+from radiffuse.diffusion.schedule import EDM, VE, Schedule
 from radiffuse.inverse import (
     DAPS,
     DDRM,
@@ -33,8 +35,6 @@ from radiffuse.inverse import (
     white_draw,
 )
 from radiffuse.operators.base import Matrix
-from radiffuse.sample import DDIM, DDPM, DPMSolver, Heun, Sampler, grids, prior
-from radiffuse.schedule import EDM, VE, Schedule
 from radiffuse.testing import CorrelatedDenoiser, Counted
 
 HERE = Path(__file__).resolve().parent

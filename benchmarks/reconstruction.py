@@ -19,15 +19,19 @@ import bart
 import torch
 from recorded import RESULTS, brief
 
-from radiffuse.baselines.reconstruction import tune
-from radiffuse.baselines.unrolled import trained_unrolled
+from radiffuse.applications import index
+from radiffuse.applications.evaluation.asked import Asked, about
+from radiffuse.applications.reconstruction.evaluate import (
+    classical,
+    compare,
+    evaluate_reconstruction,
+)
+from radiffuse.applications.reconstruction.unrolled import trained_unrolled
 from radiffuse.commands.source import open_source
-from radiffuse.evaluate.asked import Asked, about
-from radiffuse.evaluate.reconstruction import classical, compare, evaluate_reconstruction
-from radiffuse.files import read_json, write_json
-from radiffuse.options import TrainOptions
-from radiffuse.recipes import index
-from radiffuse.run import command_line, environment, open_run
+from radiffuse.data.files import read_json, write_json
+from radiffuse.inverse.classical import tune
+from radiffuse.runs.run import command_line, environment, open_run
+from radiffuse.training.options import TrainOptions
 
 MEASUREMENTS = {
     "mri-1d-r4": {"measurement": "mri", "mask": "gaussian-columns", "acceleration": 4.0},

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from radiffuse.checkpoint import MODEL
-from radiffuse.files import read_json
+from radiffuse.data.files import read_json
+from radiffuse.training.checkpoint import MODEL
 
 RESULTS = Path(__file__).resolve().parent / "results"
 

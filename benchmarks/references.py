@@ -14,12 +14,12 @@ from recorded import RESULTS, brief
 
 from radiffuse.commands.parsing import pairs
 from radiffuse.commands.source import open_source
-from radiffuse.config import DataSource
-from radiffuse.degrade import blurred
-from radiffuse.files import write_json
+from radiffuse.data.files import write_json
 from radiffuse.metrics.estimate import average_per_patient
 from radiffuse.metrics.fidelity import psnr
-from radiffuse.run import command_line
+from radiffuse.operators.degrade import blurred
+from radiffuse.runs.config import DataSource
+from radiffuse.runs.run import command_line
 
 FWHM = (0.0, 4.0, 8.0, 16.0, 32.0)
 """Full widths at half maximum of the blur in pixels."""

@@ -17,13 +17,13 @@ from pathlib import Path
 import torch
 from recorded import RESULTS, brief, radiffuse, train, trained_by, training
 
-from radiffuse.baselines.registration import CLASSICAL, trained_direct
+from radiffuse.applications.evaluate import evaluate
+from radiffuse.applications.registration.baselines import CLASSICAL, trained_direct
 from radiffuse.commands.source import open_source
-from radiffuse.config import build
-from radiffuse.evaluate import evaluate
-from radiffuse.files import write_json
-from radiffuse.options import TrainOptions
-from radiffuse.run import environment, open_run
+from radiffuse.data.files import write_json
+from radiffuse.runs.config import build
+from radiffuse.runs.run import environment, open_run
+from radiffuse.training.options import TrainOptions
 
 
 def elastix(moving, fixed, spacing_mm):

@@ -6,7 +6,7 @@ python benchmarks/results_page.py
 import json
 from pathlib import Path
 
-from radiffuse.files import write_json, write_text
+from radiffuse.data.files import write_json, write_text
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from radiffuse.files import write_json, write_text
-from radiffuse.sample import (
+from radiffuse.data.files import write_json, write_text
+from radiffuse.diffusion.sample import (
     DDIM,
     DDPM,
     DPMSolver,
@@ -25,7 +25,7 @@ from radiffuse.sample import (
     annealed,
     grids,
 )
-from radiffuse.schedule import EDM, VE, VP, Discrete
+from radiffuse.diffusion.schedule import EDM, VE, VP, Discrete
 from radiffuse.testing import Counted, GaussianDenoiser, propagate
 
 MEAN, STD = 0.5, 0.2

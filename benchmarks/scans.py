@@ -19,18 +19,18 @@ from recorded import RESULTS
 
 from radiffuse.acquisition import MASKS
 from radiffuse.acquisition.kspace import check_kspace, noise_level
-from radiffuse.baselines.compressed import l1_wavelet, total_variation
+from radiffuse.applications.reconstruction.score_mri import ScoreMRI
 from radiffuse.data.dataset import open_cases
-from radiffuse.degrade import blurred
-from radiffuse.files import write_json
+from radiffuse.data.files import write_json
+from radiffuse.diffusion.noise import derive
+from radiffuse.inverse.compressed import l1_wavelet, total_variation
 from radiffuse.metrics.consistency import residual_std
 from radiffuse.metrics.fidelity import nmse, psnr, ssim
-from radiffuse.noise import derive
 from radiffuse.operators import Mask
+from radiffuse.operators.degrade import blurred
 from radiffuse.operators.fourier import Fourier
-from radiffuse.recipes.score_mri import ScoreMRI
 from radiffuse.report.pictures import write_grid
-from radiffuse.run import command_line, environment, open_run
+from radiffuse.runs.run import command_line, environment, open_run
 
 MASKED = (("gaussian-columns", 4.0, 20), ("poisson-disc", 8.0, 20))
 WEIGHTS = (1e-4, 1e-3, 4e-3, 1.6e-2, 6.4e-2)

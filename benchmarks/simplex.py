@@ -15,8 +15,8 @@ import numpy as np
 import opensimplex
 import torch
 
-from radiffuse.files import write_json
-from radiffuse.simplex import Simplex
+from radiffuse.data.files import write_json
+from radiffuse.diffusion.simplex import Simplex
 
 HERE = Path(__file__).resolve().parent
 SIZE, BATCH = 64, 32

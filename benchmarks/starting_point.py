@@ -14,10 +14,10 @@ import torch
 from recorded import RESULTS, radiffuse
 
 from radiffuse.commands.source import open_source
-from radiffuse.files import write_json
-from radiffuse.kernels import diffuse
-from radiffuse.noise import Seeded
-from radiffuse.run import open_run
+from radiffuse.data.files import write_json
+from radiffuse.diffusion.kernels import diffuse
+from radiffuse.diffusion.noise import Seeded
+from radiffuse.runs.run import open_run
 
 LEVELS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 10.0)
 KINDS = {"Wiener filter": "--filtered", "EDM": "--no-filtered"}

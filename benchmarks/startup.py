@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from radiffuse.files import write_json
+from radiffuse.data.files import write_json
 
 HERE = Path(__file__).resolve().parent
 COMMANDS = {
@@ -19,7 +19,7 @@ COMMANDS = {
     "from radiffuse import sample, schedule": [
         sys.executable,
         "-c",
-        "import torch, radiffuse.sample, radiffuse.schedule, radiffuse.nn",
+        "import torch, radiffuse.diffusion.sample, radiffuse.diffusion.schedule, radiffuse.nn",
     ],
     "radiffuse --help": [sys.executable, "-m", "radiffuse", "--help"],
     "radiffuse methods": [sys.executable, "-m", "radiffuse", "methods"],

@@ -12,11 +12,11 @@ import shlex
 import sys
 from pathlib import Path
 
+from radiffuse.applications.evaluation.judge import judge
+from radiffuse.applications.generation.quality import quality_against_steps
 from radiffuse.commands.source import open_source
-from radiffuse.evaluate.judge import judge
-from radiffuse.evaluate.quality import quality_against_steps
-from radiffuse.files import read_json, write_json
-from radiffuse.run import open_run
+from radiffuse.data.files import read_json, write_json
+from radiffuse.runs.run import open_run
 
 HERE = Path(__file__).resolve().parent
 CALLS = (5, 10, 20, 50, 250, 1000)

@@ -6,21 +6,14 @@ import math
 import pytest
 import torch
 
-from radiffuse.acquisition import (
-    CT,
-    MASKS,
-    MRI,
-    LowResolution,
-    Noisy,
-    smooth_phase,
-)
+from radiffuse.acquisition import CT, MASKS, MRI, LowResolution, Noisy, smooth_phase
 from radiffuse.acquisition.kspace import calibration_widths, check_kspace, noise_level
 from radiffuse.acquisition.refine import SmoothMaps
-from radiffuse.baselines.reconstruction import misfit
 from radiffuse.data.dataset import open_cases
+from radiffuse.diffusion.noise import Seeded
 from radiffuse.errors import UserError
+from radiffuse.inverse.classical import misfit
 from radiffuse.metrics.consistency import residual_std
-from radiffuse.noise import Seeded
 from radiffuse.operators import BlockMean, Coils, Fourier, Mask
 from radiffuse.operators.coils import birdcage
 from radiffuse.operators.masks import gaussian_columns, poisson_disc

@@ -9,18 +9,18 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from radiffuse import cli
-from radiffuse.baselines import anomaly as baselines
+from radiffuse.applications import index
+from radiffuse.applications.anomaly import baselines as baselines
+from radiffuse.applications.anomaly import evaluate as evaluation
+from radiffuse.applications.anomaly.anoddpm import AnoDDPM
+from radiffuse.applications.anomaly.task import is_healthy, labels_of
+from radiffuse.applications.evaluation.asked import Asked
 from radiffuse.data.dataset import open_cases
-from radiffuse.data.formats import read_image
-from radiffuse.denoise import Denoiser
+from radiffuse.data.formats.by_ending import read_image
+from radiffuse.diffusion.denoise import Denoiser
+from radiffuse.diffusion.simplex import Simplex
 from radiffuse.errors import UserError
-from radiffuse.evaluate import anomaly as evaluation
-from radiffuse.evaluate.asked import Asked
 from radiffuse.metrics import detection, features
-from radiffuse.recipes import index
-from radiffuse.recipes.anoddpm import AnoDDPM
-from radiffuse.simplex import Simplex
-from radiffuse.tasks.anomaly import is_healthy, labels_of
 from radiffuse.testing import check_recipe
 
 BRAINS = "brains:count=60,size=16,lesions=0.5,label=lesion"

@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
-from radiffuse.checkpoint import refuse_others
+from radiffuse.applications.generation.ddpm import DDPM
 from radiffuse.errors import UserError
 from radiffuse.nn.augment import Augment, moved, rotation
-from radiffuse.objective import Denoising
-from radiffuse.recipes.ddpm import DDPM
-from radiffuse.train import TrainOptions, train
+from radiffuse.training.checkpoint import refuse_others
+from radiffuse.training.loop import TrainOptions, train
+from radiffuse.training.objective import Denoising
 
 
 def pictures(count, *size, seed=0):

@@ -5,15 +5,15 @@ import math
 import pytest
 import torch
 
-from radiffuse.baselines.generation import (
+from radiffuse.applications.generation.baselines import (
     Gaussian,
     Mixture,
     dequantised,
     fit_gaussian,
     fit_generation,
 )
+from radiffuse.diffusion.noise import Seeded
 from radiffuse.errors import UserError
-from radiffuse.noise import Seeded
 
 
 def low_rank(n, seed=0, rank=3, d=20, floor=0.05, scale=0.5):
@@ -111,8 +111,8 @@ def test_a_flat_density_needs_eight_bits_and_a_sharp_one_fewer():
 
 def test_bits_have_the_convention_of_the_likelihood_of_a_diffusion():
     """The same Gaussian read as a diffusion model costs the same bits."""
-    from radiffuse.likelihood import bits_per_dimension
-    from radiffuse.schedule import VP
+    from radiffuse.diffusion.likelihood import bits_per_dimension
+    from radiffuse.diffusion.schedule import VP
     from radiffuse.testing import GaussianDenoiser
 
     model = Gaussian(torch.zeros(2), torch.eye(2)[:, :1], torch.tensor([0.25]).double(), 0.25)

@@ -7,8 +7,9 @@ import pywt
 import torch
 from scipy.optimize import lsq_linear, minimize
 
-from radiffuse.baselines.compressed import Gradient, l1_wavelet, total_variation, wavelet_shrink
-from radiffuse.baselines.reconstruction import (
+from radiffuse.errors import UserError
+from radiffuse.inverse import Measurement
+from radiffuse.inverse.classical import (
     cg_sense,
     choose,
     cubic_upsampling,
@@ -17,8 +18,7 @@ from radiffuse.baselines.reconstruction import (
     tune,
     zero_filled,
 )
-from radiffuse.errors import UserError
-from radiffuse.inverse import Measurement
+from radiffuse.inverse.compressed import Gradient, l1_wavelet, total_variation, wavelet_shrink
 from radiffuse.metrics.fidelity import nmse
 from radiffuse.operators import (
     BlockMean,

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from radiffuse.acquisition import MRI, Acquired
+from radiffuse.applications.reconstruction.bayes_mri import BayesMRI, PosteriorChain, uniform
+from radiffuse.applications.reconstruction.complex_prior import as_complex, random_phase
 from radiffuse.data.dataset import open_cases
+from radiffuse.diffusion.noise import Seeded, gaussian
+from radiffuse.diffusion.schedule import VE
 from radiffuse.errors import UserError
 from radiffuse.inverse import Measurement
-from radiffuse.noise import Seeded, gaussian
 from radiffuse.operators import Fourier, Mask
-from radiffuse.recipes.bayes_mri import BayesMRI, PosteriorChain, uniform
-from radiffuse.recipes.complex_prior import as_complex, random_phase
-from radiffuse.schedule import VE
 from radiffuse.testing import Counted, GaussianDenoiser
 
 VARIANCE = 0.25

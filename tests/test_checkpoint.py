@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from radiffuse import tensorfile
-from radiffuse.checkpoint import (
+from radiffuse.errors import UserError
+from radiffuse.training import tensorfile
+from radiffuse.training.checkpoint import (
     load_model,
     model_tensors,
     newest,
@@ -22,8 +23,7 @@ from radiffuse.checkpoint import (
     started,
     write_checkpoint,
 )
-from radiffuse.errors import UserError
-from radiffuse.tensorfile import named_tensors
+from radiffuse.training.tensorfile import named_tensors
 
 
 def objective(seed=0, width=3):

@@ -8,11 +8,12 @@ import sys
 import pytest
 from torch import distributed
 
-from radiffuse import cli, processes
+from radiffuse import cli
+from radiffuse.applications import index
+from radiffuse.applications.evaluate import EVALUATIONS
 from radiffuse.commands import demo, parsing
 from radiffuse.data.dataset import open_cases
-from radiffuse.evaluate import EVALUATIONS
-from radiffuse.recipes import index
+from radiffuse.training import processes
 
 
 @pytest.fixture

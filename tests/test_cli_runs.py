@@ -16,13 +16,15 @@ import pytest
 import torch
 from PIL import Image as Picture
 
-from radiffuse import cli, processes, run
+from radiffuse import cli
+from radiffuse.applications import index
+from radiffuse.applications.generation import evaluate as generation
+from radiffuse.applications.generation.ddpm import DDPM
+from radiffuse.applications.task import Task
 from radiffuse.errors import UserError
-from radiffuse.evaluate import generation
 from radiffuse.metrics import features
-from radiffuse.recipes import index
-from radiffuse.recipes.ddpm import DDPM
-from radiffuse.tasks.base import Task
+from radiffuse.runs import run
+from radiffuse.training import processes
 
 TINY = ("--preset", "tiny", "--width", "8", "--train.steps", "2", "--train.batch", "4")
 

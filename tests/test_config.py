@@ -5,10 +5,10 @@ from typing import Literal
 
 import pytest
 
-from radiffuse import config
-from radiffuse.config import Config, DataSource
 from radiffuse.errors import UsageError, UserError
-from radiffuse.options import TrainOptions
+from radiffuse.runs import config
+from radiffuse.runs.config import Config, DataSource
+from radiffuse.training.options import TrainOptions
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from radiffuse.counterfactual import (
+from radiffuse.applications import index
+from radiffuse.applications.anomaly.counterfactual import (
     Normalised,
     Reader,
     decode,
@@ -17,14 +18,13 @@ from radiffuse.counterfactual import (
     log_mask,
     log_value,
 )
+from radiffuse.applications.anomaly.swiss_army import lesion_size
 from radiffuse.data.dataset import open_cases
-from radiffuse.denoise import Clipped, Denoiser, Guided, Network, Steered, noise_of
+from radiffuse.diffusion.denoise import Clipped, Denoiser, Guided, Network, Steered, noise_of
+from radiffuse.diffusion.kernels import diffuse
+from radiffuse.diffusion.schedule import Discrete
 from radiffuse.errors import UserError
-from radiffuse.kernels import diffuse
 from radiffuse.metrics.fidelity import psnr
-from radiffuse.recipes import index
-from radiffuse.recipes.swiss_army import lesion_size
-from radiffuse.schedule import Discrete
 from radiffuse.testing import Counted, GaussianDenoiser, check_recipe
 
 LINEAR = Discrete.linear()

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from radiffuse.data.brains import open_brains, parse
 from radiffuse.data.dataset import open_cases
+from radiffuse.data.embedded.brains import open_brains, parse
 from radiffuse.errors import UsageError
 
 

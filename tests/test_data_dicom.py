@@ -9,7 +9,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from radiffuse.data.dataset import open_cases
-from radiffuse.data.formats import read_image, save_image, save_like
+from radiffuse.data.formats.by_ending import read_image, save_image, save_like
 from radiffuse.data.image import Image
 from radiffuse.data.transforms import to_unit
 from radiffuse.errors import UserError

@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from radiffuse.data.formats import read_image, save_image, save_like
+from radiffuse.data.formats.by_ending import read_image, save_image, save_like
 from radiffuse.data.image import Image
 from radiffuse.data.transforms import to_unit
 from radiffuse.errors import UserError

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from radiffuse.data.formats import like, read_image, save_image, save_like
+from radiffuse.data.formats.by_ending import like, read_image, save_image, save_like
 from radiffuse.data.image import Image, axis_codes, oriented
 from radiffuse.data.transforms import (
     axis_weights,

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from radiffuse.denoise import Affine, Denoiser, Padded
+from radiffuse.diffusion.denoise import Affine, Denoiser, Padded
+from radiffuse.diffusion.schedule import EDM, VE, VP, Stretched
 from radiffuse.operators import Coils, Fourier, Mask, RealPart
-from radiffuse.schedule import EDM, VE, VP, Stretched
 from radiffuse.testing import GaussianDenoiser, check_denoiser, check_schedule
 
 X_T = torch.randn(3, 1, 6, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

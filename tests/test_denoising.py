@@ -10,21 +10,21 @@ import pytest
 import torch
 
 from radiffuse import cli
-from radiffuse.baselines.denoising import BlindSpot, means, tuned_means
+from radiffuse.applications.denoising.baselines import BlindSpot, means, tuned_means
+from radiffuse.applications.denoising.fusion import fusion_weights, moved, offset, self_fused
+from radiffuse.applications.denoising.oct_ddpm import OCT
+from radiffuse.applications.denoising.pet_ddpm import PET, Pulled
 from radiffuse.data.cases import check_one_range, with_one_range
 from radiffuse.data.dataset import Facts, from_iterable, open_cases
-from radiffuse.degrade import blurred, low_counts, noised
-from radiffuse.denoise import Denoiser
+from radiffuse.diffusion.denoise import Denoiser
+from radiffuse.diffusion.kernels import posterior
+from radiffuse.diffusion.noise import Seeded, gaussian
+from radiffuse.diffusion.sample import DDPM, grids, prior
+from radiffuse.diffusion.schedule import Discrete
 from radiffuse.errors import UserError
-from radiffuse.fusion import fusion_weights, moved, offset, self_fused
-from radiffuse.kernels import posterior
 from radiffuse.metrics.fidelity import psnr
 from radiffuse.metrics.regions import Regions, activity_bias, cnr, enl, homogeneous_regions
-from radiffuse.noise import Seeded, gaussian
-from radiffuse.recipes.oct_ddpm import OCT
-from radiffuse.recipes.pet_ddpm import PET, Pulled
-from radiffuse.sample import DDPM, grids, prior
-from radiffuse.schedule import Discrete
+from radiffuse.operators.degrade import blurred, low_counts, noised
 from radiffuse.testing import CorrelatedDenoiser, GaussianDenoiser, check_recipe
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -564,7 +564,7 @@ def test_oct_on_real_scans(tmp_path):
     command("predict", run, "--out", tmp_path / "out")
     files = list((tmp_path / "out").glob("*-denoised.png"))
     assert len(files) == 3
-    from radiffuse.data.formats import read_image
+    from radiffuse.data.formats.by_ending import read_image
 
     assert read_image(files[0]).size == (450, 900)
 

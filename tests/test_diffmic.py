@@ -11,22 +11,22 @@ from torch import nn
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from radiffuse import cli
+from radiffuse.applications.classification.diffmic import DiffMIC, on_simplex
+from radiffuse.applications.classification.dual_guided import mmd
+from radiffuse.applications.classification.evaluate import evaluate_classification
+from radiffuse.applications.evaluation.asked import Asked
 from radiffuse.data.dataset import Facts
-from radiffuse.denoise import Denoiser, Given, Network
+from radiffuse.diffusion.denoise import Denoiser, Given, Network
+from radiffuse.diffusion.kernels import diffuse, posterior
+from radiffuse.diffusion.noise import Seeded
+from radiffuse.diffusion.parametrization import NOISE
+from radiffuse.diffusion.sample import DDPM
+from radiffuse.diffusion.schedule import Discrete
 from radiffuse.errors import UserError
-from radiffuse.evaluate.asked import Asked
-from radiffuse.evaluate.classification import evaluate_classification
-from radiffuse.kernels import diffuse, posterior
 from radiffuse.metrics import classification as metrics
 from radiffuse.nn.augment import turned
 from radiffuse.nn.dual import DualPrior, crops, salient_windows
 from radiffuse.nn.labels import LabelNetwork
-from radiffuse.noise import Seeded
-from radiffuse.parametrization import NOISE
-from radiffuse.recipes.diffmic import DiffMIC, on_simplex
-from radiffuse.recipes.dual_guided import mmd
-from radiffuse.sample import DDPM
-from radiffuse.schedule import Discrete
 from radiffuse.testing import check_recipe
 
 

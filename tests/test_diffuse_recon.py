@@ -8,14 +8,20 @@ import pytest
 import torch
 
 from radiffuse.acquisition import MRI, Acquired
+from radiffuse.applications.reconstruction.diffuse_recon import (
+    Beside,
+    DiffuseRecon,
+    Stack,
+    in_units,
+    side_by_side,
+)
 from radiffuse.data.dataset import open_cases
 from radiffuse.data.neighbours import with_neighbours
+from radiffuse.diffusion.noise import Seeded, gaussian
+from radiffuse.diffusion.sample import DDPM, grids, prior
 from radiffuse.errors import UserError
 from radiffuse.inverse import Measurement, data_consistency
-from radiffuse.noise import Seeded, gaussian
 from radiffuse.operators import Coils, Fourier, Mask
-from radiffuse.recipes.diffuse_recon import Beside, DiffuseRecon, Stack, in_units, side_by_side
-from radiffuse.sample import DDPM, grids, prior
 from radiffuse.testing import Counted, GaussianDenoiser, check_operator
 
 SHORT = dataclasses.replace(DiffuseRecon(), channels=2, steps=10, chains=1, refine=0)
@@ -103,7 +109,7 @@ class Watched(DDPM):
 
 def test_guided_coefficients_have_the_noise_of_the_level_moved_to(monkeypatch):
     """k_{t-1} = alpha_{t-1} y + sigma_{t-1} n: at each step's start the level is that of its own t."""
-    monkeypatch.setattr("radiffuse.recipes.diffuse_recon.DDPM", Watched)
+    monkeypatch.setattr("radiffuse.applications.reconstruction.diffuse_recon.DDPM", Watched)
     Watched.seen = []
     torch.manual_seed(0)
     image, mask = an_image(), some()
@@ -179,7 +185,7 @@ def test_the_fine_stage_is_deterministic_goes_nearer_and_keeps_the_measurement()
 
 def test_the_fine_chain_is_the_last_of_five_hundred_steps_not_noised_again(monkeypatch):
     """Step 19 of 500 is t = 152 of 4000 (counted from 0), noise 0.071; it starts from the image itself."""
-    monkeypatch.setattr("radiffuse.recipes.diffuse_recon.DDPM", Watched)
+    monkeypatch.setattr("radiffuse.applications.reconstruction.diffuse_recon.DDPM", Watched)
     Watched.seen = []
     recipe = dataclasses.replace(DiffuseRecon(), channels=2)
     start = an_image()

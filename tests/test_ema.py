@@ -6,7 +6,8 @@ import torch
 from safetensors.torch import save_file
 from scipy.integrate import quad
 
-from radiffuse.ema import (
+from radiffuse.errors import UserError
+from radiffuse.training.ema import (
     PowerAverage,
     beta,
     coefficients,
@@ -17,7 +18,6 @@ from radiffuse.ema import (
     snapshot_path,
     write_snapshot,
 )
-from radiffuse.errors import UserError
 
 
 def profile(tau, t, gamma):

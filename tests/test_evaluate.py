@@ -10,18 +10,19 @@ import torch
 from PIL import Image as Picture
 from torch import nn
 
-from radiffuse import evaluate as package
-from radiffuse import processes
+from radiffuse.applications import evaluate as package
+from radiffuse.applications.evaluate import Asked, evaluate, judge, quality_against_steps
+from radiffuse.applications.generation import evaluate as generation
+from radiffuse.applications.generation.sampling import drawn_labels, generate, kept_in
+from radiffuse.applications.generation.task import GENERATION
+from radiffuse.applications.task import Task
 from radiffuse.data.dataset import from_iterable
+from radiffuse.diffusion.noise import Seeded, derive
+from radiffuse.diffusion.schedule import VP
 from radiffuse.errors import UserError
-from radiffuse.evaluate import Asked, evaluate, generation, judge, quality_against_steps
-from radiffuse.evaluate.sampling import drawn_labels, generate, kept_in
 from radiffuse.metrics import features
-from radiffuse.noise import Seeded, derive
-from radiffuse.schedule import VP
-from radiffuse.tasks.base import Task
-from radiffuse.tasks.generation import GENERATION
 from radiffuse.testing import GaussianDenoiser
+from radiffuse.training import processes
 
 
 def picture(seed, size=12):
@@ -348,7 +349,7 @@ def test_a_trained_recipe_is_evaluated_in_three_dimensions_too(tmp_path):
         for k in range(16)
     ]
     cases = from_iterable(items, range=(0.0, 1.0))
-    from radiffuse.recipes.ddpm import DDPM
+    from radiffuse.applications.generation.ddpm import DDPM
 
     recipe = dataclasses.replace(DDPM.tiny().fitted(cases.facts()), steps=2)
     record = evaluate(

@@ -8,20 +8,20 @@ import pytest
 import torch
 from torch import nn
 
+from radiffuse.applications.generation.ddpm import DDPM
+from radiffuse.applications.generation.ncsn import NCSN
+from radiffuse.applications.generation.sde import SDE
+from radiffuse.applications.reconstruction.bayes_mri import BayesMRI
 from radiffuse.data.cases import Facts
-from radiffuse.denoise import Denoiser, Network, unit_variance
+from radiffuse.diffusion.denoise import Denoiser, Network, unit_variance
+from radiffuse.diffusion.filtered import Filtered, Wiener, wiener_of
+from radiffuse.diffusion.kernels import diffuse
+from radiffuse.diffusion.parametrization import edm
+from radiffuse.diffusion.sample import DDIM, DPMSolver, First, FlowODE, GaussianFlow
+from radiffuse.diffusion.schedule import EDM, VE, VP, Discrete
+from radiffuse.diffusion.spectrum import power, power_on
 from radiffuse.errors import UsageError, UserError
-from radiffuse.filtered import Filtered, Wiener, wiener_of
-from radiffuse.kernels import diffuse
-from radiffuse.objective import Denoising
-from radiffuse.parametrization import edm
-from radiffuse.recipes.bayes_mri import BayesMRI
-from radiffuse.recipes.ddpm import DDPM
-from radiffuse.recipes.ncsn import NCSN
-from radiffuse.recipes.sde import SDE
-from radiffuse.sample import DDIM, DPMSolver, First, FlowODE, GaussianFlow
-from radiffuse.schedule import EDM, VE, VP, Discrete
-from radiffuse.spectrum import power, power_on
+from radiffuse.training.objective import Denoising
 
 SIZES = [(9,), (6, 5), (5, 8), (4, 3, 6)]
 PINK = (0.1, *(float(1 / (1 + k) ** 2) for k in range(32)))

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from radiffuse.diffusion.sample import DDPM, Heun, grids, prior
+from radiffuse.diffusion.schedule import EDM, VP
 from radiffuse.inverse import DPS, Measurement, MomentMatching, Proximal, PseudoInverse, RangeNull
 from radiffuse.operators.base import Matrix
-from radiffuse.sample import DDPM, Heun, grids, prior
-from radiffuse.schedule import EDM, VP
 from radiffuse.testing import CorrelatedDenoiser, GaussianDenoiser
 
 D, M = 4, 2

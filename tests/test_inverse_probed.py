@@ -5,14 +5,14 @@ import math
 import pytest
 import torch
 
-from radiffuse.denoise import Denoiser
+from radiffuse.diffusion.denoise import Denoiser
+from radiffuse.diffusion.noise import Seeded
+from radiffuse.diffusion.schedule import EDM, VP
+from radiffuse.diffusion.spectrum import radius
 from radiffuse.inverse import Measurement, MomentMatching, Probed, Proximal
 from radiffuse.inverse.probed import probed_covariance
-from radiffuse.noise import Seeded
 from radiffuse.operators import Mask
 from radiffuse.operators.base import Matrix
-from radiffuse.schedule import EDM, VP
-from radiffuse.spectrum import radius
 from radiffuse.testing import CorrelatedDenoiser
 
 SIZE = (4, 6)

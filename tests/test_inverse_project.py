@@ -5,14 +5,14 @@ import math
 import pytest
 import torch
 
-from radiffuse.complex_images import Parts, TwoChannels
-from radiffuse.denoise import Denoiser
+from radiffuse.diffusion.complex_images import Parts, TwoChannels
+from radiffuse.diffusion.denoise import Denoiser
+from radiffuse.diffusion.noise import Seeded, gaussian
+from radiffuse.diffusion.sample import DDIM, DDPM, Langevin, Then, grids, prior
+from radiffuse.diffusion.schedule import EDM, VE, VP
 from radiffuse.errors import UserError
 from radiffuse.inverse import Constrained, Measurement, data_consistency, low_pass, warm_start
-from radiffuse.noise import Seeded, gaussian
 from radiffuse.operators import BlockMean, Coils, Fourier, Mask, Matrix
-from radiffuse.sample import DDIM, DDPM, Langevin, Then, grids, prior
-from radiffuse.schedule import EDM, VE, VP
 from radiffuse.testing import Counted, GaussianDenoiser
 
 ONE, ZERO = torch.ones(()).double(), torch.zeros(()).double()

@@ -7,14 +7,14 @@ import torch
 from scipy.stats import rice
 
 from radiffuse.acquisition import Noisy
-from radiffuse.evaluate.reconstruction import classical
+from radiffuse.applications.other.r2d2 import R2D2
+from radiffuse.applications.reconstruction.evaluate import classical
+from radiffuse.applications.reconstruction.score_mri import ScoreMRI
+from radiffuse.diffusion.noise import Seeded
+from radiffuse.diffusion.sample import grids, prior
+from radiffuse.diffusion.schedule import EDM
 from radiffuse.inverse import SMC, Measurement, RicianMeasurement
-from radiffuse.noise import Seeded
 from radiffuse.operators import Identity
-from radiffuse.recipes.r2d2 import R2D2
-from radiffuse.recipes.score_mri import ScoreMRI
-from radiffuse.sample import grids, prior
-from radiffuse.schedule import EDM
 from radiffuse.testing import GaussianDenoiser
 
 

@@ -3,6 +3,9 @@
 import pytest
 import torch
 
+from radiffuse.diffusion.noise import Seeded
+from radiffuse.diffusion.sample import grids, prior
+from radiffuse.diffusion.schedule import EDM, VE, VP
 from radiffuse.errors import UserError
 from radiffuse.inverse import (
     DAPS,
@@ -15,10 +18,7 @@ from radiffuse.inverse import (
 )
 from radiffuse.inverse.annealing import square_root
 from radiffuse.inverse.particle import systematic
-from radiffuse.noise import Seeded
 from radiffuse.operators import Fourier, Mask, Matrix
-from radiffuse.sample import grids, prior
-from radiffuse.schedule import EDM, VE, VP
 from radiffuse.testing import CorrelatedDenoiser, Counted, GaussianDenoiser, MixtureDenoiser
 
 D, M = 4, 2

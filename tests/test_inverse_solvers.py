@@ -5,7 +5,10 @@ import math
 import pytest
 import torch
 
-from radiffuse.denoise import Denoiser
+from radiffuse.diffusion.denoise import Denoiser
+from radiffuse.diffusion.noise import Seeded
+from radiffuse.diffusion.sample import DDIM, grids, prior
+from radiffuse.diffusion.schedule import EDM, VE, VP
 from radiffuse.errors import UserError
 from radiffuse.inverse import (
     DPS,
@@ -20,10 +23,7 @@ from radiffuse.inverse import (
     ThroughPlane,
     residual_gradient,
 )
-from radiffuse.noise import Seeded
 from radiffuse.operators import BlockMean, Fourier, Identity, LinearOperator, Mask, Matrix
-from radiffuse.sample import DDIM, grids, prior
-from radiffuse.schedule import EDM, VE, VP
 from radiffuse.testing import CorrelatedDenoiser, GaussianDenoiser
 
 

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
+from radiffuse.diffusion.sample import grids, prior
+from radiffuse.diffusion.schedule import EDM, VP
 from radiffuse.errors import UserError
 from radiffuse.inverse import DDRM, Measurement
 from radiffuse.operators import BlockMean, Coils, Fourier, Identity, Mask, Matrix
 from radiffuse.operators.spectral import spectral
-from radiffuse.sample import grids, prior
-from radiffuse.schedule import EDM, VP
 from radiffuse.testing import GaussianDenoiser
 
 

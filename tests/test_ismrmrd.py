@@ -275,7 +275,7 @@ def test_the_centre_partition_of_the_limits_goes_to_the_middle(file):
 
 
 def test_more_readouts_than_are_read_at_once(file, monkeypatch):
-    monkeypatch.setattr("radiffuse.data.ismrmrd.READ_AT_ONCE", 4)
+    monkeypatch.setattr("radiffuse.data.formats.ismrmrd.READ_AT_ONCE", 4)
     kspace = known_kspace(3, 8, 6)
     np.testing.assert_array_equal(read(file, header((8, 6, 1)), lines(kspace))[0], kspace)
 

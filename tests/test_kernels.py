@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from radiffuse.kernels import ancestral, diffuse, posterior, reverse
-from radiffuse.noise import Seeded, derive, gaussian
-from radiffuse.schedule import VE, VP, Discrete, Rectified, SubVP
+from radiffuse.diffusion.kernels import ancestral, diffuse, posterior, reverse
+from radiffuse.diffusion.noise import Seeded, derive, gaussian
+from radiffuse.diffusion.schedule import VE, VP, Discrete, Rectified, SubVP
 
 SCHEDULES = [VP(), VE(0.01, 50), Rectified(), Discrete.linear(), SubVP()]
 

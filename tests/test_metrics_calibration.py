@@ -15,12 +15,7 @@ from radiffuse.metrics.calibration import (
     half_width,
     rank_histogram,
 )
-from radiffuse.metrics.consistency import (
-    null_space,
-    null_space_energy,
-    residual,
-    residual_std,
-)
+from radiffuse.metrics.consistency import null_space, null_space_energy, residual, residual_std
 from radiffuse.metrics.fidelity import nmse
 from radiffuse.operators import Coils, Fourier, Mask, Matrix, RealPart
 

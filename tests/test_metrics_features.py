@@ -7,11 +7,11 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from radiffuse import tensorfile
 from radiffuse.errors import UserError
 from radiffuse.metrics import corruptions
 from radiffuse.metrics.distribution import fid
 from radiffuse.metrics.features import FeatureNetwork, extract, trained_features, weights_hash
+from radiffuse.training import tensorfile
 
 
 def blobs(n, seed=0, size=16):

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
+from radiffuse.applications.generation.ddpm import DDPM
 from radiffuse.nn import Classifier, DiT, UNet
 from radiffuse.nn.blocks import Attention, Residual, conv, depth_to_space, space_to_depth
 from radiffuse.nn.classifier import AttentionPool
-from radiffuse.recipes.ddpm import DDPM
 
 SIZES = {1: (16,), 2: (16, 8), 3: (8, 8, 16)}
 

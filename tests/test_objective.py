@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from radiffuse.denoise import Network, unit_variance, unscaled
-from radiffuse.losses import (
+from radiffuse.diffusion.denoise import Network, unit_variance, unscaled
+from radiffuse.diffusion.losses import (
     discrete_times,
     karras,
     likelihood,
@@ -16,9 +16,9 @@ from radiffuse.losses import (
     simple,
     uniform_times,
 )
-from radiffuse.objective import Classifying, Denoising, Hybrid
-from radiffuse.parametrization import CLEAN, NOISE, SCALED_SCORE, SCORE, VELOCITY, edm
-from radiffuse.schedule import EDM, VE, VP, Discrete
+from radiffuse.diffusion.parametrization import CLEAN, NOISE, SCALED_SCORE, SCORE, VELOCITY, edm
+from radiffuse.diffusion.schedule import EDM, VE, VP, Discrete
+from radiffuse.training.objective import Classifying, Denoising, Hybrid
 
 T = torch.linspace(0.1, 0.9, 9, dtype=torch.float64)
 ALL = [NOISE, CLEAN, VELOCITY, SCORE, SCALED_SCORE, edm(0.5)]

@@ -5,8 +5,8 @@ import itertools
 import pytest
 import torch
 
-from radiffuse.denoise import Network, Rescheduled, unit_variance
-from radiffuse.parametrization import (
+from radiffuse.diffusion.denoise import Network, Rescheduled, unit_variance
+from radiffuse.diffusion.parametrization import (
     CLEAN,
     FLOW,
     NOISE,
@@ -16,7 +16,7 @@ from radiffuse.parametrization import (
     convert,
     edm,
 )
-from radiffuse.schedule import EDM, VE, VP, Cosine, Discrete, Rectified, SubVP
+from radiffuse.diffusion.schedule import EDM, VE, VP, Cosine, Discrete, Rectified, SubVP
 from radiffuse.testing import GaussianDenoiser, check_denoiser
 
 ALL = [NOISE, CLEAN, VELOCITY, FLOW, SCORE, SCALED_SCORE, edm(0.5)]

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from radiffuse import cli
+from radiffuse.applications.evaluation.asked import Asked
+from radiffuse.applications.reconstruction.evaluate import compare
+from radiffuse.applications.reconstruction.spreads import Spreads, body
 from radiffuse.commands.source import open_source
 from radiffuse.data.dataset import open_cases
-from radiffuse.evaluate.asked import Asked
-from radiffuse.evaluate.reconstruction import compare
-from radiffuse.evaluate.spreads import Spreads, body
 from radiffuse.report import write_report
-from radiffuse.run import open_run
+from radiffuse.runs.run import open_run
 
 DATA = "brains:count=30,size=32"
 

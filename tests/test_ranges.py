@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from radiffuse import config
-from radiffuse.config import Config, DataSource
+from radiffuse.applications import index
+from radiffuse.applications.generation.ddpm import DDPM
+from radiffuse.applications.generation.ncsn import NCSN
+from radiffuse.applications.ranges import Checked, OutOfRange, at_least, none_or, one_or_more, up_to
 from radiffuse.errors import UsageError, UserError
-from radiffuse.ranges import Checked, OutOfRange, at_least, none_or, one_or_more, up_to
-from radiffuse.recipes import index
-from radiffuse.recipes.ddpm import DDPM
-from radiffuse.recipes.ncsn import NCSN
-from radiffuse.run import Run
+from radiffuse.runs import config
+from radiffuse.runs.config import Config, DataSource
+from radiffuse.runs.run import Run
 
 FREE = ("law_mean",)
 """Numbers that may be anything finite."""

@@ -5,15 +5,15 @@ import dataclasses
 import pytest
 import torch
 
+from radiffuse.applications import index
+from radiffuse.applications.generation.ddpm import DDPM
+from radiffuse.applications.generation.ncsn import NCSN, ladder_ratio, langevin_step
+from radiffuse.applications.generation.sde import SDE
+from radiffuse.applications.parts import TINY
 from radiffuse.data.dataset import open_cases
+from radiffuse.diffusion.noise import derive, gaussian
+from radiffuse.diffusion.sample import prior
 from radiffuse.errors import UsageError, UserError
-from radiffuse.noise import derive, gaussian
-from radiffuse.recipes import index
-from radiffuse.recipes.ddpm import DDPM
-from radiffuse.recipes.ncsn import NCSN, ladder_ratio, langevin_step
-from radiffuse.recipes.parts import TINY
-from radiffuse.recipes.sde import SDE
-from radiffuse.sample import prior
 from radiffuse.testing import GaussianDenoiser, check_recipe
 
 GENERIC = ("ddpm", "ncsn", "sde")

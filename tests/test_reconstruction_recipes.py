@@ -8,26 +8,27 @@ import pytest
 import torch
 
 from radiffuse.acquisition import CT, MASKS, Acquired, LowResolution
-from radiffuse.baselines.reconstruction import misfit
-from radiffuse.complex_images import Parts
+from radiffuse.applications.other import r2d2
+from radiffuse.applications.other.r2d2 import R2D2, estimate_noise, low_frequencies
+from radiffuse.applications.reconstruction import mcg, score_mri
+from radiffuse.applications.reconstruction.base import unmeasured_part
+from radiffuse.applications.reconstruction.bayes_mri import BayesMRI
+from radiffuse.applications.reconstruction.diffuse_recon import DiffuseRecon
+from radiffuse.applications.reconstruction.mcg import MCG, Manifold
+from radiffuse.applications.reconstruction.score_inverse import ScoreInverse
+from radiffuse.applications.reconstruction.score_mri import ScoreMRI, Sense
+from radiffuse.applications.reconstruction.solvers import DATA_STD
 from radiffuse.data.dataset import open_cases
-from radiffuse.denoise import Denoiser
+from radiffuse.diffusion.complex_images import Parts
+from radiffuse.diffusion.denoise import Denoiser
+from radiffuse.diffusion.noise import Seeded, gaussian
+from radiffuse.diffusion.sample import DDPM, Langevin, grids, signal_to_noise
+from radiffuse.diffusion.schedule import VE
 from radiffuse.errors import UserError
 from radiffuse.inverse import Measurement, data_consistency, residual_gradient
-from radiffuse.noise import Seeded, gaussian
+from radiffuse.inverse.classical import misfit
 from radiffuse.operators import BlockMean, Coils, Fourier, Identity, LinearOperator, Mask, Matrix
 from radiffuse.operators.coils import birdcage, root_sum_of_squares
-from radiffuse.recipes import mcg, r2d2, score_mri
-from radiffuse.recipes.bayes_mri import BayesMRI
-from radiffuse.recipes.diffuse_recon import DiffuseRecon
-from radiffuse.recipes.mcg import MCG, Manifold
-from radiffuse.recipes.r2d2 import R2D2, estimate_noise, low_frequencies
-from radiffuse.recipes.reconstruction import unmeasured_part
-from radiffuse.recipes.score_inverse import ScoreInverse
-from radiffuse.recipes.score_mri import ScoreMRI, Sense
-from radiffuse.recipes.solvers import DATA_STD
-from radiffuse.sample import DDPM, Langevin, grids, signal_to_noise
-from radiffuse.schedule import VE
 from radiffuse.testing import CorrelatedDenoiser, Counted, GaussianDenoiser
 
 
@@ -153,14 +154,16 @@ def test_noise_of_an_ill_conditioned_measurement_is_not_blown_up():
 def test_tomography_has_constants_of_its_own(monkeypatch):
     given = []
     monkeypatch.setattr(
-        "radiffuse.recipes.score_inverse.Projected",
+        "radiffuse.applications.reconstruction.score_inverse.Projected",
         lambda *words: given.append((words[1].size, words[3])) or (lambda x, times: x),
     )
     monkeypatch.setattr(
-        "radiffuse.recipes.score_inverse.Langevin",
+        "radiffuse.applications.reconstruction.score_inverse.Langevin",
         lambda denoiser, noise, size: type("Fake", (), {"size": size}),
     )
-    monkeypatch.setattr("radiffuse.recipes.score_inverse.signal_to_noise", lambda r: r)
+    monkeypatch.setattr(
+        "radiffuse.applications.reconstruction.score_inverse.signal_to_noise", lambda r: r
+    )
     image = torch.rand(1, 1, 4, 4)
     for measurement in ("mri", "ct"):
         recipe = dataclasses.replace(ScoreInverse(), measurement=measurement, steps=2)
@@ -182,7 +185,9 @@ def test_projection_comes_before_corrector_and_predictor(monkeypatch):
 
         return project
 
-    monkeypatch.setattr("radiffuse.recipes.score_inverse.data_consistency", watched)
+    monkeypatch.setattr(
+        "radiffuse.applications.reconstruction.score_inverse.data_consistency", watched
+    )
     for kind in (DDPM, Langevin):
         step = kind.step
         monkeypatch.setattr(

@@ -10,24 +10,24 @@ import pytest
 import torch
 
 from radiffuse import cli
-from radiffuse.baselines.registration import Direct, b_spline, demons, trained_direct
+from radiffuse.applications.evaluate import evaluate
+from radiffuse.applications.registration.base import Registering
+from radiffuse.applications.registration.baselines import Direct, b_spline, demons, trained_direct
+from radiffuse.applications.registration.ddm import DDM
+from radiffuse.applications.registration.diffusemorph import DiffuseMorph
+from radiffuse.applications.registration.losses import misfit
 from radiffuse.data.dataset import from_iterable, open_cases
+from radiffuse.data.formats.nifti import write_nifti
 from radiffuse.data.image import Image
-from radiffuse.data.nifti import write_nifti
+from radiffuse.diffusion.schedule import Discrete
 from radiffuse.errors import UserError
-from radiffuse.evaluate import evaluate
 from radiffuse.metrics.deformation import end_point_error
 from radiffuse.metrics.fidelity import psnr
 from radiffuse.nn.augment import Varied, mirrored_alike
 from radiffuse.nn.field import FieldUNet
 from radiffuse.nn.warp import warp
-from radiffuse.options import TrainOptions
-from radiffuse.recipes.ddm import DDM
-from radiffuse.recipes.diffusemorph import DiffuseMorph
-from radiffuse.recipes.registration import Registering
-from radiffuse.registration_losses import misfit
-from radiffuse.schedule import Discrete
 from radiffuse.testing import check_recipe
+from radiffuse.training.options import TrainOptions
 
 SIDE = 32
 RADII = (10.0, 9.0, 8.0, 7.0, 6.0)

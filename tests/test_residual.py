@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import nn
 
+from radiffuse.applications.translation.ddpm_conversion import Conversion, GuessedImage
 from radiffuse.data.cases import Facts
-from radiffuse.denoise import Given, Tiled
-from radiffuse.filtered import Wiener
-from radiffuse.kernels import diffuse
+from radiffuse.diffusion.denoise import Given, Tiled
+from radiffuse.diffusion.filtered import Wiener
+from radiffuse.diffusion.kernels import diffuse
+from radiffuse.diffusion.residual import LEVELS, Residual
+from radiffuse.diffusion.schedule import VE, VP, Discrete, SigmaPower
+from radiffuse.diffusion.spectrum import power_on
 from radiffuse.nn import UNet
 from radiffuse.nn.generator import Guess
-from radiffuse.recipes.ddpm_conversion import Conversion, GuessedImage
-from radiffuse.residual import LEVELS, Residual
-from radiffuse.schedule import VE, VP, Discrete, SigmaPower
-from radiffuse.spectrum import power_on
 from training_standins import steps_apart
 
 SCHEDULES = [VE(0.01, 50.0), VP(), SigmaPower(25.0), Discrete.linear(1000)]

@@ -6,9 +6,9 @@ from itertools import pairwise
 import pytest
 import torch
 
-from radiffuse.denoise import Guided, Steered
-from radiffuse.noise import Seeded, derive, gaussian
-from radiffuse.sample import (
+from radiffuse.diffusion.denoise import Guided, Steered
+from radiffuse.diffusion.noise import Seeded, derive, gaussian
+from radiffuse.diffusion.sample import (
     DDIM,
     DDPM,
     DPMSolver,
@@ -24,7 +24,7 @@ from radiffuse.sample import (
     prior,
     signal_to_noise,
 )
-from radiffuse.schedule import EDM, VE, VP, Cosine, Discrete, Rectified
+from radiffuse.diffusion.schedule import EDM, VE, VP, Cosine, Discrete, Rectified
 from radiffuse.testing import (
     Counted,
     GaussianDenoiser,

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from radiffuse.schedule import EDM, VE, VP, Cosine, Discrete, Rectified, SigmaPower, SubVP
+from radiffuse.diffusion.schedule import EDM, VE, VP, Cosine, Discrete, Rectified, SigmaPower, SubVP
 from radiffuse.testing import check_schedule
 
 SCHEDULES = {

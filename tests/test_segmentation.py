@@ -10,15 +10,23 @@ import pytest
 import torch
 
 from radiffuse import cli
-from radiffuse.baselines.segmentation import Segmenter, soft_dice_loss
-from radiffuse.baselines.supervised import direct_unet
+from radiffuse.applications.segmentation.baselines import Segmenter, soft_dice_loss
+from radiffuse.applications.segmentation.evaluate import answers_of, draw
+from radiffuse.applications.segmentation.overlaps import measure
+from radiffuse.applications.segmentation.segmentation_ensembles import SegmentationEnsembles
+from radiffuse.applications.supervised import direct_unet
 from radiffuse.data.dataset import open_cases
-from radiffuse.data.formats import read_image
-from radiffuse.denoise import Denoiser
+from radiffuse.data.formats.by_ending import read_image
+from radiffuse.diffusion.denoise import Denoiser
+from radiffuse.diffusion.label_maps import (
+    distribution,
+    encode,
+    likeliest,
+    probabilities,
+    staple,
+    vote,
+)
 from radiffuse.errors import UserError
-from radiffuse.evaluate.overlaps import measure
-from radiffuse.evaluate.segmentation import answers_of, draw
-from radiffuse.label_maps import distribution, encode, likeliest, probabilities, staple, vote
 from radiffuse.metrics.segmentation import (
     doubt_of,
     errors_in_doubtful_tenth,
@@ -26,9 +34,8 @@ from radiffuse.metrics.segmentation import (
     voxel_ece,
 )
 from radiffuse.metrics.surface import hausdorff, surface_dice
-from radiffuse.objective import Hybrid
-from radiffuse.recipes.segmentation_ensembles import SegmentationEnsembles
 from radiffuse.testing import check_recipe
+from radiffuse.training.objective import Hybrid
 from training_standins import steps_apart
 
 SIDE = 16

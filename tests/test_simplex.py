@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from radiffuse.noise import gaussian
-from radiffuse.simplex import Simplex, gradient_set, kernel
+from radiffuse.diffusion.noise import gaussian
+from radiffuse.diffusion.simplex import Simplex, gradient_set, kernel
 
 LIKE = torch.zeros(60, 1, 64, 64)
 

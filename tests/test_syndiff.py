@@ -13,14 +13,14 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from radiffuse.checkpoint import newest
+from radiffuse.applications.translation.adversarial import Adversarial, large_steps
+from radiffuse.applications.translation.syndiff import SynDiff
 from radiffuse.data.dataset import Facts
+from radiffuse.diffusion.kernels import posterior
 from radiffuse.errors import UserError
-from radiffuse.kernels import posterior
 from radiffuse.nn.critic import PairCritic, group_deviation
-from radiffuse.recipes.adversarial import Adversarial, large_steps
-from radiffuse.recipes.syndiff import SynDiff
-from radiffuse.train import TrainOptions, train
+from radiffuse.training.checkpoint import newest
+from radiffuse.training.loop import TrainOptions, train
 
 SIDE = 16
 

@@ -4,10 +4,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from radiffuse.denoise import Denoiser, Network, Tiled
-from radiffuse.parametrization import CLEAN
-from radiffuse.schedule import EDM
-from radiffuse.windows import Windows, continued, cut_back, random_windows, tile_weights, tiled
+from radiffuse.diffusion.denoise import Denoiser, Network, Tiled
+from radiffuse.diffusion.parametrization import CLEAN
+from radiffuse.diffusion.schedule import EDM
+from radiffuse.diffusion.windows import (
+    Windows,
+    continued,
+    cut_back,
+    random_windows,
+    tile_weights,
+    tiled,
+)
 
 SIZES = [((37,), (16,), (8,)), ((45, 90), (16, 32), (4, 16)), ((19, 13, 9), (8, 8, 4), (4, 4, 0))]
 

@@ -15,13 +15,13 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 import training_standins
-from radiffuse.batches import Batches, Order, seed_of
-from radiffuse.checkpoint import load_model, newest
-from radiffuse.ema import posthoc
+from radiffuse.applications.generation.ddpm import DDPM
 from radiffuse.errors import UsageError, UserError
-from radiffuse.objective import Denoising
-from radiffuse.recipes.ddpm import DDPM
-from radiffuse.train import TrainOptions, train
+from radiffuse.training.batches import Batches, Order, seed_of
+from radiffuse.training.checkpoint import load_model, newest
+from radiffuse.training.ema import posthoc
+from radiffuse.training.loop import TrainOptions, train
+from radiffuse.training.objective import Denoising
 from training_standins import Duel, Regression, Table
 
 FAST = {"batch": 8, "learning_rate": 1e-2, "warmup": 0}
@@ -531,7 +531,7 @@ def test_a_full_disk_is_one_line_and_keeps_the_last_checkpoint(tmp_path, monkeyp
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("radiffuse.tensorfile.save_file", full)
+    monkeypatch.setattr("radiffuse.training.tensorfile.save_file", full)
     with pytest.raises(UserError, match="the disk is full"):
         train(Regression(), Table(), options(steps=9), tmp_path, resume=True)
     assert newest(tmp_path).name == "step-00000006"

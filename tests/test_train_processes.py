@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file
 
 import training_standins
-from radiffuse import processes
-from radiffuse.checkpoint import newest
-from radiffuse.train import TrainOptions, train
+from radiffuse.training import processes
+from radiffuse.training.checkpoint import newest
+from radiffuse.training.loop import TrainOptions, train
 from training_standins import Duel, Table
 
 

@@ -9,19 +9,26 @@ import pytest
 import torch
 
 from radiffuse import cli
-from radiffuse.baselines.supervised import Pix2Pix, Regression, direct_unet, trained
+from radiffuse.applications.supervised import Pix2Pix, Regression, direct_unet, trained
+from radiffuse.applications.translation.ddpm_conversion import Conversion, CorrectFirst
+from radiffuse.applications.translation.evaluate import _alignment
 from radiffuse.data.dataset import open_cases
-from radiffuse.denoise import Denoiser
-from radiffuse.evaluate.translation import _alignment
+from radiffuse.diffusion.denoise import Denoiser
+from radiffuse.diffusion.noise import Seeded
+from radiffuse.diffusion.sample import (
+    EulerMaruyama,
+    FlowODE,
+    Langevin,
+    grids,
+    prior,
+    signal_to_noise,
+)
+from radiffuse.diffusion.schedule import SigmaPower
 from radiffuse.metrics.estimate import Sums
 from radiffuse.metrics.translation import correlation, detail, lesion_contrast, shift
 from radiffuse.nn.critic import PatchCritic
-from radiffuse.noise import Seeded
-from radiffuse.options import TrainOptions
-from radiffuse.recipes.ddpm_conversion import Conversion, CorrectFirst
-from radiffuse.sample import EulerMaruyama, FlowODE, Langevin, grids, prior, signal_to_noise
-from radiffuse.schedule import SigmaPower
 from radiffuse.testing import check_recipe
+from radiffuse.training.options import TrainOptions
 
 SIDE = 16
 
@@ -274,7 +281,7 @@ def test_images_of_another_size_are_measured_but_for_features(tmp_path):
 
 def assert_sums(out, entries, summed):
     """Mean and deviation are those of the draws written beside them, up to 8 bit rounding."""
-    from radiffuse.data.formats import read_image
+    from radiffuse.data.formats.by_ending import read_image
 
     draws = [
         read_image(out / entry["files"]["target"]).data.double()

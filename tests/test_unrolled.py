@@ -6,12 +6,17 @@ import torch
 from torch import nn
 
 from radiffuse.acquisition import MRI
-from radiffuse.baselines.unrolled import Refiner, Scans, Unrolled, trained_unrolled
+from radiffuse.applications.reconstruction.unrolled import (
+    Refiner,
+    Scans,
+    Unrolled,
+    trained_unrolled,
+)
 from radiffuse.data.scan import spread
 from radiffuse.inverse import Measurement
 from radiffuse.metrics.fidelity import nmse
 from radiffuse.operators import Mask
-from radiffuse.options import TrainOptions
+from radiffuse.training.options import TrainOptions
 
 
 @dataclass(frozen=True)

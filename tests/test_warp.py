@@ -7,13 +7,13 @@ import SimpleITK as sitk
 import torch
 from scipy.ndimage import map_coordinates
 
+from radiffuse.applications.registration.losses import local_correlation, misfit, smoothness
+from radiffuse.data.formats.nifti import read_nifti, write_displacement, write_nifti
 from radiffuse.data.image import Image
-from radiffuse.data.nifti import read_nifti, write_displacement, write_nifti
 from radiffuse.metrics.deformation import end_point_error
 from radiffuse.metrics.overlap import dice, dice_of_patients, labels_in
 from radiffuse.nn.field import FieldUNet
 from radiffuse.nn.warp import compose, enlarged, exponential, folded, jacobian, places, warp
-from radiffuse.registration_losses import local_correlation, misfit, smoothness
 
 SIZES = ((12, 15), (9, 10, 11))
 

@@ -65,7 +65,7 @@ class Duel:
 
 def main(out, options, *, resume, kill_after=None, objective="Regression"):
     """Train in this process; SIGKILL comes after (batches, seconds) `kill_after`."""
-    from radiffuse.train import TrainOptions, train
+    from radiffuse.training.loop import TrainOptions, train
 
     class Killed(Table):
         def batch(self, indices):
@@ -106,6 +106,6 @@ if __name__ == "__main__":
         arguments[0].pop("kill_after", None)
     for training in arguments:
         main(**training)
-    from radiffuse import processes
+    from radiffuse.training import processes
 
     processes.leave()

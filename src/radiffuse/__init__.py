@@ -13,14 +13,23 @@ _HOMES: dict[str, str] = {
     for module, names in {
         "data.dataset": ("Cases", "Facts", "open_cases"),
         "data.image": ("Image",),
-        "denoise": ("Denoiser", "Network"),
+        "diffusion.denoise": ("Denoiser", "Network"),
         "errors": ("UsageError", "UserError"),
-        "kernels": ("ancestral", "diffuse", "reverse"),
-        "options": ("TrainOptions",),
+        "diffusion.kernels": ("ancestral", "diffuse", "reverse"),
+        "training.options": ("TrainOptions",),
         "papers": ("PAPERS", "Paper"),
-        "parametrization": ("CLEAN", "FLOW", "NOISE", "SCORE", "VELOCITY", "Predicts"),
-        "run": ("Run", "open_run"),
-        "schedule": ("EDM", "VE", "VP", "Cosine", "Discrete", "Rectified", "Schedule", "SubVP"),
+        "diffusion.parametrization": ("CLEAN", "FLOW", "NOISE", "SCORE", "VELOCITY", "Predicts"),
+        "runs.run": ("Run", "open_run"),
+        "diffusion.schedule": (
+            "EDM",
+            "VE",
+            "VP",
+            "Cosine",
+            "Discrete",
+            "Rectified",
+            "Schedule",
+            "SubVP",
+        ),
     }.items()
     for name in names
 }

@@ -9,9 +9,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from . import processes
 from .errors import UsageError, UserError
 from .names import did_you_mean
+from .training import processes
 
 COMMANDS: dict[str, str] = {
     "methods": "the survey's papers by task, modality, organ and formulation",

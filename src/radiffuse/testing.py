@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .denoise import Denoiser, score_of
-from .noise import Noise, Seeded, derive, gaussian
-from .sample.base import Sampler, prior
-from .schedule import Schedule
+from .diffusion.denoise import Denoiser, score_of
+from .diffusion.noise import Noise, Seeded, derive, gaussian
+from .diffusion.sample.base import Sampler, prior
+from .diffusion.schedule import Schedule
 
 __all__ = [
     "CorrelatedDenoiser",

@@ -8,17 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..diffusion.noise import derive
 from ..errors import UserError
 from ..inverse import Measurement
-from ..noise import derive
-from ..operators import (
-    Fan,
-    Mask,
-    Parallel,
-    Radon,
-    fbp,
-    views,
-)
+from ..operators import Fan, Mask, Parallel, Radon, fbp, views
 from ..operators.tomography import hann
 from .base import Acquired
 

@@ -7,12 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..diffusion.noise import Seeded, derive
 from ..inverse import Measurement, RicianMeasurement
-from ..noise import Seeded, derive
-from ..operators import (
-    BlockMean,
-    Identity,
-)
+from ..operators import BlockMean, Identity
 from .base import Acquired
 
 __all__ = ["LowResolution", "Noisy"]

@@ -7,16 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..diffusion.noise import Seeded, derive
 from ..errors import UserError
 from ..inverse import Measurement
-from ..noise import Seeded, derive
-from ..operators import (
-    Coils,
-    Fourier,
-    LinearOperator,
-    Mask,
-    RealPart,
-)
+from ..operators import Coils, Fourier, LinearOperator, Mask, RealPart
 from ..operators.coils import birdcage, espirit
 from ..operators.masks import (
     Sampling,

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from ..baselines.reconstruction import RIDGE, cg_sense
 from ..inverse import Measurement
+from ..inverse.classical import RIDGE, cg_sense
 from ..operators import Coils, Fourier, Mask, conjugate_gradient
 from ..operators.coils import root_sum_of_squares
 

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import tyro
 
-from .. import __version__, processes
-from ..evaluate import evaluate
-from ..files import write_json
-from ..run import command_line, environment, open_run
+from .. import __version__
+from ..applications.evaluate import evaluate
+from ..data.files import write_json
+from ..runs.run import command_line, environment, open_run
+from ..training import processes
 from . import parsing
 from .source import asked_cases, check_keys, open_source, source_of, training_cases
 

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..applications.anomaly.evaluate import deciding
+from ..data.files import read_json
 from ..errors import UserError
-from ..evaluate.anomaly import deciding
-from ..files import read_json
 from ..metrics.detection import level_at, p_values
-from ..run import Run
+from ..runs.run import Run
 
 __all__ = ["beside_healthy", "calibration_name"]
 

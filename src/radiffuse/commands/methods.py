@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .. import papers
+from ..applications.index import IMPLEMENTED
 from ..papers import Paper
-from ..recipes.index import IMPLEMENTED
 from .parsing import parse
 
 FIELDS = ("id", "number", "title", "citation", "application", "modality", "organ", "formulation")

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..data.formats import affine_of, read_image, save_image, save_like
+from ..data.formats.by_ending import affine_of, read_image, save_image, save_like
+from ..data.formats.nifti import write_displacement
 from ..data.image import Image, oriented
-from ..data.nifti import write_displacement
 from ..data.transforms import resize, to_unit
 from ..errors import UserError
-from ..run import Run
+from ..runs.run import Run
 
 SHEET = "sheet.png"
 

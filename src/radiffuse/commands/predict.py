@@ -14,17 +14,17 @@ import torch
 import tyro
 from torch import Tensor
 
-from .. import processes
+from ..applications.task import Task
 from ..data.dataset import Cases
 from ..data.image import Image
+from ..diffusion.label_maps import likeliest, staple, vote
+from ..diffusion.noise import derive
 from ..errors import UserError
-from ..label_maps import likeliest, staple, vote
 from ..metrics.calibration import half_widths_per_std
 from ..metrics.estimate import Sums
-from ..noise import derive
-from ..options import Precision
-from ..run import Run, open_run
-from ..tasks.base import Task
+from ..runs.run import Run, open_run
+from ..training import processes
+from ..training.options import Precision
 from . import parsing
 from .healthy import Outputs, beside_healthy, calibration_name
 from .pictures import diverged, not_finite, said_of, write_output

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import __version__, processes
+from .. import __version__
+from ..data.files import read_json, write_json
 from ..errors import UserError
-from ..files import read_json, write_json
-from ..run import command_line, environment
+from ..runs.run import command_line, environment
+from ..training import processes
 
 FILE = "predictions.json"
 _PART = ".part-"

@@ -5,12 +5,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from .. import checkpoint, config, processes
-from ..checkpoint import MODEL
-from ..config import Config
+from ..data.files import replacing
 from ..errors import UserError
-from ..files import replacing
-from ..run import CONFIG, Run, open_run, write_manifest
+from ..runs import config
+from ..runs.config import Config
+from ..runs.run import CONFIG, Run, open_run, write_manifest
+from ..training import checkpoint, processes
+from ..training.checkpoint import MODEL
 from .train_flags import Order
 
 FROM_PRIOR = ("channels", "size", "data_std")

@@ -13,14 +13,14 @@ from typing import Annotated, Any
 import torch
 import tyro
 
-from .. import processes
-from ..data.formats import natural_ending, save_like
+from ..data.formats.by_ending import natural_ending, save_like
 from ..data.image import Image
+from ..diffusion.noise import derive
 from ..errors import UsageError, UserError
 from ..names import did_you_mean
-from ..noise import derive
-from ..options import Precision
-from ..run import Run, open_run
+from ..runs.run import Run, open_run
+from ..training import processes
+from ..training.options import Precision
 from . import parsing
 from .pictures import SHEET, diverged, not_finite, template, write_sheet
 from .predictions import Folder

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import tyro
 
-from .. import config, papers
-from ..recipes import index
+from .. import papers
+from ..applications import index
+from ..runs import config
 from .parsing import parse
 
 

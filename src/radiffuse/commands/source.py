@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .. import processes
-from ..config import Config, DataSource
 from ..data.dataset import Cases, open_cases
 from ..data.neighbours import with_neighbours
 from ..errors import UsageError, UserError
+from ..runs.config import Config, DataSource
+from ..training import processes
 from .parsing import pairs
 
 

@@ -8,15 +8,16 @@ from typing import Any
 
 import torch
 
-from .. import checkpoint, config, processes
-from ..config import Config
 from ..data.cases import check_classes, check_pairs, with_any_size, with_one_range
 from ..data.dataset import Cases, check_trainable
+from ..diffusion.noise import derive
 from ..errors import UserError
-from ..noise import derive
-from ..options import TrainOptions
-from ..run import CONFIG, about, command_line, read_run_config, write_manifest
-from ..train import train
+from ..runs import config
+from ..runs.config import Config
+from ..runs.run import CONFIG, about, command_line, read_run_config, write_manifest
+from ..training import checkpoint, processes
+from ..training.loop import train
+from ..training.options import TrainOptions
 from .prior import adopt
 from .source import check_keys, open_source
 from .train_flags import Order, order

@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from .. import config
-from ..config import DataSource
 from ..errors import UsageError
-from ..options import TrainOptions
-from ..run import recipe_class
+from ..runs import config
+from ..runs.config import DataSource
+from ..runs.run import recipe_class
+from ..training.options import TrainOptions
 from . import parsing
 
 PROG = "radiffuse train"

@@ -8,8 +8,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ..diffusion.spectrum import power
 from ..errors import UserError
-from ..spectrum import power
 from .columns import Column
 from .image import Image
 from .scan import differing, spread

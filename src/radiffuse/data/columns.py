@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .formats import read_image
+from .formats.by_ending import read_image
 from .image import Image
 from .transforms import resize, resized
 
@@ -186,7 +186,7 @@ class FileColumn:
 
     def _read(self, row: int) -> Image:
         if self.members:
-            from .dicom import read_files
+            from .formats.dicom import read_files
 
             return read_files(self.members[row], self.notice)
         return read_image(self.paths[row], notice=self.notice)

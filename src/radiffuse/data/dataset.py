@@ -61,10 +61,10 @@ def open_cases(
 
 def _table(path: str, seed: int) -> Table:
     if path.partition(":")[0] in ("brains", "brains3d"):
-        from .brains import open_brains
+        from .embedded.brains import open_brains
 
         return open_brains(path, seed)
-    from .layouts import open_table
+    from .formats.layouts import open_table
 
     return open_table(Path(path))
 

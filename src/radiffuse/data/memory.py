@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from .columns import ArrayColumn, Column, names_mask, names_raw
-from .stored import as_tensor
+from .formats.stored import as_tensor
 from .table import Table, labels_from, labels_from_text, numbered, row_ids, splits_of
 
 _SOURCE = "the iterable"

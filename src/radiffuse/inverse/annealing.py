@@ -15,12 +15,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..denoise import Denoiser
-from ..kernels import diffuse, reverse
-from ..noise import Noise, gaussian
+from ..diffusion.denoise import Denoiser
+from ..diffusion.kernels import diffuse, reverse
+from ..diffusion.noise import Noise, gaussian
+from ..diffusion.sample.base import Sampler, State
+from ..diffusion.schedule import expand
 from ..operators.base import conjugate_gradient, norm
-from ..sample.base import Sampler, State
-from ..schedule import expand
 from .conditioned import jacobian_covariance
 from .measurement import Measurement, white_spread
 

@@ -24,9 +24,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..denoise import Denoiser
+from ..diffusion.denoise import Denoiser
+from ..diffusion.schedule import expand
 from ..operators.base import conjugate_gradient
-from ..schedule import expand
 from .measurement import Measurement, white_spread
 
 __all__ = [

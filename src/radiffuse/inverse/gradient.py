@@ -5,10 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..denoise import Denoiser
-from ..kernels import ancestral
-from ..noise import Noise, gaussian
-from ..sample.base import Sampler, State
+from ..diffusion.denoise import Denoiser
+from ..diffusion.kernels import ancestral
+from ..diffusion.noise import Noise, gaussian
+from ..diffusion.sample.base import Sampler, State
 from .measurement import Measurement
 
 __all__ = ["DPS", "residual_gradient"]

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from ..denoise import Denoiser, score_of
-from ..noise import Noise, gaussian
+from ..diffusion.denoise import Denoiser, score_of
+from ..diffusion.noise import Noise, gaussian
+from ..diffusion.sample.base import Sampler, State
+from ..diffusion.schedule import expand
 from ..operators.base import norm
-from ..sample.base import Sampler, State
-from ..schedule import expand
 from .measurement import Measurement
 
 __all__ = ["AnnealedLangevin"]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..diffusion.schedule import Schedule, expand
 from ..operators.base import LinearOperator, conjugate_gradient
-from ..schedule import Schedule, expand
 
 __all__ = ["Measurement", "white_spread"]
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..denoise import Denoiser
+from ..diffusion.denoise import Denoiser
+from ..diffusion.kernels import ancestral
+from ..diffusion.noise import Noise, gaussian
+from ..diffusion.sample.base import Sampler, State
 from ..errors import UserError
-from ..kernels import ancestral
-from ..noise import Noise, gaussian
 from ..operators.base import conjugate_gradient
-from ..sample.base import Sampler, State
 from .measurement import Measurement, white_spread
 
 __all__ = ["SMC", "systematic"]

@@ -22,13 +22,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..complex_images import joined, parts
-from ..degrade import blurred
-from ..denoise import Denoiser
-from ..noise import Noise, gaussian
+from ..diffusion.complex_images import joined, parts
+from ..diffusion.denoise import Denoiser
+from ..diffusion.noise import Noise, gaussian
+from ..diffusion.schedule import expand
+from ..diffusion.spectrum import rings
 from ..operators.base import conjugate_gradient
-from ..schedule import expand
-from ..spectrum import rings
+from ..operators.degrade import blurred
 from .conditioned import Conditioned
 from .measurement import Measurement
 

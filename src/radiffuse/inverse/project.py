@@ -9,8 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..noise import Noise
-from ..sample.base import Sampler, State
+from ..diffusion.noise import Noise
+from ..diffusion.sample.base import Sampler, State
 from .measurement import Measurement
 
 __all__ = ["Constrained", "Project", "data_consistency", "low_pass"]

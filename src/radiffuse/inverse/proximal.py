@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from ..denoise import Denoiser
-from ..noise import Noise, gaussian
-from ..sample.base import Sampler, State
+from ..diffusion.denoise import Denoiser
+from ..diffusion.noise import Noise, gaussian
+from ..diffusion.sample.base import Sampler, State
 from .measurement import Measurement
 
 __all__ = ["DiffPIR"]

@@ -7,10 +7,10 @@ $\bar y_i = (U^H y)_i / s_i$ with noise of standard deviation $s/s_i$.
 import torch
 from torch import Tensor
 
-from ..denoise import Denoiser
-from ..noise import Noise, gaussian
+from ..diffusion.denoise import Denoiser
+from ..diffusion.noise import Noise, gaussian
+from ..diffusion.sample.base import Sampler, State
 from ..operators.spectral import Spectral, spectral
-from ..sample.base import Sampler, State
 from .measurement import Measurement
 
 __all__ = ["DDRM"]

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..denoise import Denoiser
-from ..kernels import diffuse
-from ..noise import Noise, gaussian
-from ..sample.base import Sampler, State
+from ..diffusion.denoise import Denoiser
+from ..diffusion.kernels import diffuse
+from ..diffusion.noise import Noise, gaussian
+from ..diffusion.sample.base import Sampler, State
 from .measurement import Measurement
 
 __all__ = ["REDDiff"]

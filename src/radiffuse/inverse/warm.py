@@ -7,10 +7,10 @@ only the last steps of the chain. Serves every sampler.
 import torch
 from torch import Tensor
 
+from ..diffusion.kernels import diffuse
+from ..diffusion.noise import Noise, gaussian
+from ..diffusion.schedule import Schedule
 from ..errors import UserError
-from ..kernels import diffuse
-from ..noise import Noise, gaussian
-from ..schedule import Schedule
 
 __all__ = ["warm_start"]
 

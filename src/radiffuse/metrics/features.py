@@ -32,7 +32,7 @@ from torch.nn import functional
 
 from ..errors import UserError
 from ..nn.blocks import conv
-from ..tensorfile import save
+from ..training.tensorfile import save
 from . import corruptions
 
 DIMENSION = 64

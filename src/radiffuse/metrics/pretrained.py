@@ -13,7 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..errors import UserError
-from ..tensorfile import opened
+from ..training.tensorfile import opened
 from .inception import InceptionV3
 from .resnet import ResNet50
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..label_maps import distribution
+from ..diffusion.label_maps import distribution
 
 __all__ = ["doubt_of", "errors_in_doubtful_tenth", "generalised_energy", "voxel_ece"]
 

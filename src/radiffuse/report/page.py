@@ -6,8 +6,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from .. import papers
+from ..data.files import write_text
 from ..errors import UserError
-from ..files import write_text
 from . import sections
 from .source import Source, read_source
 

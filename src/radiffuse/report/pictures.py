@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image as Picture
 from PIL import ImageDraw
 
-from ..files import replacing
+from ..data.files import replacing
 
 Pixels = np.ndarray
 _GAP = 2

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..data.files import read_json
 from ..errors import UserError
-from ..files import read_json
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Anomaly detection: what of an image differs from its healthy counterpart."""

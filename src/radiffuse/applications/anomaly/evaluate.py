@@ -1,0 +1,336 @@
+"""Evaluation of anomaly detection: whole images, voxels, and what is left alone, beside baselines."""
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...data.dataset import Cases, check_labels
+from ...diffusion.noise import derive
+from ...errors import UserError
+from ...metrics.detection import dice, fitted_threshold, levels, otsu, p_values, ranking
+from ...metrics.estimate import Metric, average_per_patient, proportion, refused
+from ...report.pictures import write_grid
+from ...training import processes
+from ..evaluation.asked import Asked, about
+from ..evaluation.progress import progress_bar
+from ..supervised import trained
+from .anoddpm import AnoDDPM
+from .base import Anomaly
+from .baselines import Found, all_baselines
+from .task import is_healthy
+
+IMAGE_RATE, VOXEL_RATE = 0.05, 0.005
+"""False-positive rates at which thresholds are fitted to healthy held-out cases."""
+SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is known of the held-out cases.
+
+    Attributes:
+        images: `(n, C, *S)`.
+        healthy: `(n,)` bool.
+        masks: `(n, 1, *S)` bool, or None.
+        patients: of each case.
+        fitting: `(n,)` bool: healthy cases that fit thresholds and are in no metric.
+    """
+
+    images: Tensor
+    healthy: Tensor
+    masks: Tensor | None
+    patients: tuple[str, ...]
+    fitting: Tensor
+
+    @property
+    def measured(self) -> Tensor:
+        """Numbers of the cases in the metrics."""
+        return (~self.fitting).nonzero()[:, 0]
+
+    def of(self, rows: Tensor) -> list[str]:
+        """Patients of some cases."""
+        return [self.patients[row] for row in rows.tolist()]
+
+
+def evaluate_anomaly(
+    recipe: Any,
+    objective: Any,
+    train: Cases,
+    held_out: Cases,
+    asked: Asked,
+    *,
+    steps: int | None = None,
+) -> dict[str, Any]:
+    """Counterparts, maps and scores of the held-out cases, beside baselines without diffusion.
+
+    Half of the healthy held-out patients fit thresholds and p-values ("calibration") and are left out
+    of every metric. "baseline" is the strongest of "baselines" in these very data, by voxel-wise
+    average precision where there are masks and by AUROC of images where there are not.
+
+    Args:
+        recipe, objective: a trained method.
+        train, held_out: its data; baselines are fitted to the healthy training cases.
+        asked: what `evaluate` was asked for.
+
+    Raises:
+        UserError: a label the model never saw, masks of another size, or no healthy training case.
+    """
+    if getattr(recipe, "classes", 0):
+        check_labels(held_out, recipe.classes)
+    plain = _plain_ddpm(recipe, train, asked) if asked.cache else None
+    if not processes.is_main():
+        return {}
+    cases = asked.chosen(held_out)
+    truth = _truth(cases, recipe.healthy, asked.seed)
+    predicted = _predict(recipe, objective, cases, asked)
+    own = Found(predicted["score"], predicted["anomaly"])
+    if getattr(recipe, "threshold", "") == "healthy" and bool(truth.fitting.any()):
+        maps = predicted["anomaly"]
+        level = fitted_threshold(maps[truth.fitting], recipe.rate)
+        predicted["mask"] = (maps > level).long()
+    simple = _baselines(train, recipe.healthy, truth, asked, steps)
+    if plain is not None:
+        theirs = _predict(*plain, cases, asked, "plain DDPM")
+        simple["plain_ddpm"] = Found(theirs["score"], theirs["anomaly"])
+    method = {**_measure(own, truth, predicted["mask"]), **_kept(predicted["healthy"], truth)}
+    baselines = {name: _measure(found, truth, None) for name, found in simple.items()}
+    best = strongest(baselines)
+    if asked.folder_for_pictures is not None:
+        _draw(asked.folder_for_pictures / "anomalies.png", truth, predicted)
+    return {
+        "method": method,
+        "baseline": baselines[best],
+        "baselines": baselines,
+        "calibration": calibration(own, truth),
+        "cases": _cases(cases, own, truth),
+        "task": "anomaly",
+        "data": about(train, cases),
+        "command": asked.command,
+        "settings": {
+            "count": len(cases),
+            "seed": asked.seed,
+            "deciding": deciding(recipe),
+            "baseline": best,
+            "healthy": recipe.healthy,
+            "fitting": int(truth.fitting.sum()),
+        },
+    }
+
+
+def strongest(baselines: dict[str, dict[str, Metric]]) -> str:
+    """The baseline of the highest voxel-wise average precision, or AUROC where no voxel counts."""
+    for metric in ("pixel_average_precision", "auroc"):
+        means = {name: each.get(metric, {}).get("mean") for name, each in baselines.items()}
+        known = {name: mean for name, mean in means.items() if mean is not None}
+        if known:
+            return max(known, key=known.__getitem__)
+    return next(iter(baselines))
+
+
+def calibration(found: Found, truth: Truth) -> dict[str, Any]:
+    """Thresholds at the stated false-positive rates, and the healthy scores p-values refer to."""
+    if not bool(truth.fitting.any()):
+        return {"refused": "no healthy held-out case to fit to"}
+    scores = found.scores[truth.fitting]
+    record: dict[str, Any] = {
+        "false_positive_rate": IMAGE_RATE,
+        "score": fitted_threshold(scores, IMAGE_RATE),
+        "healthy_scores": sorted(scores.tolist()),
+    }
+    if found.maps is not None:
+        record["voxel_false_positive_rate"] = VOXEL_RATE
+        record["anomaly"] = fitted_threshold(found.maps[truth.fitting], VOXEL_RATE)
+        record["voxels"] = levels(found.maps[truth.fitting])
+    return record
+
+
+def deciding(recipe: Any) -> dict[str, Any]:
+    """The settings of prediction that maps and scores depend on."""
+    names = set(getattr(recipe, "AFTER_TRAINING", ())) - {"threshold", "level", "rate"}
+    return {name: getattr(recipe, name) for name in sorted(names)}
+
+
+def _truth(cases: Cases, healthy: int, seed: int) -> Truth:
+    """Read images and masks; choose the healthy patients that fit thresholds."""
+    cases.check_shapes()
+    everything = cases.batch(range(len(cases)))
+    images, masks = everything["image"], everything.get("mask")
+    if masks is not None and masks.shape[2:] != images.shape[2:]:
+        here, there = (" x ".join(map(str, x.shape[2:])) for x in (masks, images))
+        raise UserError(f"{cases.source}: masks are {here} and images {there}; use --size {there}")
+    blank = (images.flatten(1).amax(1) == images.flatten(1).amin(1)).nonzero()
+    if len(blank):
+        name = cases.ids[int(blank[0])]
+        raise UserError(f"{cases.source}: the image of case {name} has one value throughout")
+    sound = is_healthy(everything, healthy)
+    names = sorted({p for p, good in zip(cases.patients, sound.tolist(), strict=True) if good})
+    names.sort(key=lambda name: derive(seed, "fitting", name))
+    chosen = set(names[: len(names) // 2])
+    fitting = torch.tensor([patient in chosen for patient in cases.patients])
+    return Truth(
+        images, sound, None if masks is None else masks > 0, cases.patients, fitting & sound
+    )
+
+
+def _plain_ddpm(recipe: Any, train: Cases, asked: Asked) -> tuple[AnoDDPM, Any] | None:
+    """AnoDDPM with Gaussian noise on the same network, trained as long on healthy cases."""
+    if isinstance(recipe, AnoDDPM):
+        plain = dataclasses.replace(recipe, noise="gaussian")
+    else:
+        own = {"depth", "threshold", "level"}
+        same = {field.name for field in dataclasses.fields(Anomaly)} - own
+        shared = {name: getattr(recipe, name) for name in same}
+        plain = AnoDDPM(noise="gaussian", trained=0.4, **shared)
+    healthy = train.kept(plain.suitable)
+    if plain == recipe or len(healthy) < 2:
+        return None
+    options = asked.budget("batch", "learning_rate", "warmup", "cooldown", "ema")
+    torch.manual_seed(derive(options.seed, "baseline"))
+    objective = trained(plain.objective(), healthy, options, asked.run / "baseline-plain-ddpm")
+    return plain, objective
+
+
+def _predict(
+    recipe: Any, objective: Any, cases: Cases, asked: Asked, said: str = "detecting"
+) -> dict[str, Tensor]:
+    parts: list[dict[str, Tensor]] = []
+    with progress_bar(said, len(cases)) as done:
+        for first in range(0, len(cases), asked.batch):
+            rows = range(first, min(first + asked.batch, len(cases)))
+            seeds = torch.tensor([derive(asked.seed, cases.ids[row], 0) for row in rows])
+            given = {"image": cases.batch(rows)["image"], "seed": seeds}
+            outputs = recipe.predict(objective, given)
+            parts.append({key: value.detach().cpu() for key, value in outputs.items()})
+            done(rows.stop)
+    return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+
+
+def _baselines(
+    train: Cases, healthy: int, truth: Truth, asked: Asked, steps: int | None
+) -> dict[str, Found]:
+    """What there is without diffusion, fitted to healthy cases, or to what lies outside lesions."""
+    everything = train.batch(range(len(train)))
+    sound = is_healthy(everything, healthy)
+    images, lesions = everything["image"][sound], None
+    if len(images) < 8 and "mask" in everything:
+        images, lesions = everything["image"], everything["mask"] > 0
+    if len(images) < 8:
+        raise UserError(
+            f"{train.source}: {len(images)} healthy training cases (label {healthy}, or an empty "
+            "mask); the baselines need 8"
+        )
+    with progress_bar("baselines", 1) as done:
+        return all_baselines(
+            images,
+            truth.images,
+            fingerprint=hashlib.sha256(images.numpy().tobytes()).hexdigest(),
+            seed=asked.seed,
+            cache=None if asked.cache is None else asked.cache / "healthy",
+            steps=steps,
+            progress=done,
+            lesions=lesions,
+        )
+
+
+def _measure(found: Found, truth: Truth, masks: Tensor | None) -> dict[str, Metric]:
+    """Metrics of images and, where both maps and true masks are there, of voxels."""
+    rows = truth.measured
+    sick = ~truth.healthy[rows]
+    metrics = ranking(found.scores[rows], sick, truth.of(rows))
+    if bool(truth.fitting.any()):
+        flagged = found.scores[rows] > fitted_threshold(found.scores[truth.fitting], IMAGE_RATE)
+        metrics["sensitivity"] = proportion(flagged[sick])
+        metrics["false_positive_rate"] = proportion(flagged[~sick])
+    if truth.masks is None or found.maps is None:
+        return metrics
+    return {**metrics, **_voxels(found.maps, truth, masks)}
+
+
+def _voxels(maps: Tensor, truth: Truth, masks: Tensor | None) -> dict[str, Metric]:
+    """Ranking of all measured voxels; Dice of the patients with lesions.
+
+    "dice": of the method's own mask (of Otsu's, for a baseline); "dice_fitted": at the threshold
+    fitted to healthy cases; "dice_best": at the one threshold that is best in these data, a bound.
+    """
+    assert truth.masks is not None
+    rows = truth.measured
+    metrics = ranking(maps[rows], truth.masks[rows], truth.of(rows), "pixel_")
+    lesions = rows[truth.masks[rows].flatten(1).any(1)]
+    if not len(lesions):
+        return {**metrics, "dice": refused("no measured case has a lesion", 0)}
+    patients, target, values = truth.of(lesions), truth.masks[lesions], maps[lesions]
+    own = values > otsu(values) if masks is None else masks[lesions] > 0
+
+    def of(found: Tensor) -> Metric:
+        return average_per_patient(dice(found, target).tolist(), patients)
+
+    metrics["dice"] = of(own)
+    if bool(truth.fitting.any()):
+        metrics["dice_fitted"] = of(values > fitted_threshold(maps[truth.fitting], VOXEL_RATE))
+    ordered = values.flatten().sort().values
+    places = (1 - torch.logspace(-3.5, -0.3, 60)) * (len(ordered) - 1)
+    levels = ordered[places.round().long()]
+    best = max(levels, key=lambda level: float(dice(values > level, target).mean()))
+    metrics["dice_best"] = of(values > best)
+    return metrics
+
+
+def _kept(healthy: Tensor, truth: Truth) -> dict[str, Metric]:
+    """PSNR (dB, span 2) between image and counterpart where nothing should change."""
+    error = (healthy - truth.images).double().square().mean(1, keepdim=True)
+    rows = truth.measured
+    sound = rows[truth.healthy[rows]]
+    metrics = {}
+    if len(sound):
+        whole = -10 * torch.log10(error[sound].flatten(1).mean(1).clamp_min(1e-12) / 4)
+        metrics["psnr_healthy"] = average_per_patient(whole.tolist(), truth.of(sound))
+    if truth.masks is None:
+        return metrics
+    sick = rows[~truth.healthy[rows]]
+    outside = (~truth.masks[sick]).double().flatten(1)
+    mean = (error[sick].flatten(1) * outside).sum(1) / outside.sum(1).clamp_min(1)
+    if len(sick):
+        values = (-10 * torch.log10(mean.clamp_min(1e-12) / 4)).tolist()
+        metrics["psnr_outside"] = average_per_patient(values, truth.of(sick))
+    return metrics
+
+
+def _cases(cases: Cases, found: Found, truth: Truth) -> dict[str, Any]:
+    """Score of each measured case, and its p-value against the healthy cases of the fitting half."""
+    rows = truth.measured.tolist()
+    record = {
+        cases.ids[row]: {"score": float(found.scores[row]), "healthy": bool(truth.healthy[row])}
+        for row in rows
+    }
+    if bool(truth.fitting.any()):
+        values = p_values(found.scores[rows], found.scores[truth.fitting]).tolist()
+        for row, value in zip(rows, values, strict=True):
+            record[cases.ids[row]]["p_value"] = value
+    return record
+
+
+def _draw(path: Path, truth: Truth, predicted: dict[str, Tensor]) -> None:
+    """A row a case: image, counterpart, map (all maps in one window), mask, and the true mask."""
+    rows = truth.measured
+    sick, sound = rows[~truth.healthy[rows]], rows[truth.healthy[rows]]
+    chosen = torch.cat([sick[: SHOWN - min(2, len(sound))], sound[:2]]).tolist()
+    maps = predicted["anomaly"]
+    top = maps[chosen].flatten().quantile(0.999).clamp_min(1e-6) if chosen else 1.0
+    images = []
+    for row in chosen:
+        like = truth.images[row][:1]
+        shown = [maps[row] / top * 2 - 1, predicted["mask"][row] * 2.0 - 1]
+        if truth.masks is not None:
+            shown.append(truth.masks[row] * 2.0 - 1)
+        images += [
+            truth.images[row],
+            predicted["healthy"][row],
+            *(x.expand_as(like) for x in shown),
+        ]
+    if images:
+        write_grid(path, [image.float().numpy() for image in images], len(images) // len(chosen))

@@ -1,0 +1,201 @@
+"""The Swiss Army Knife (Wolleb et al. 2022): one diffusion, led by whatever reads its images."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...diffusion.denoise import Steered
+from ...diffusion.losses import discrete_times
+from ...errors import UserError
+from ...nn import Classifier, UNet
+from ...papers import Paper, by_id
+from ...training.objective import Denoising
+from ..generation.base import Batch
+from ..ranges import Rule, at_least, up_to
+from .base import SMALL_FIELDS, TINY_FIELDS, Anomaly, check_read, classes_in, device_of, wanted
+from .counterfactual import (
+    LogProbability,
+    Reader,
+    Together,
+    decode,
+    encode,
+    ladder,
+    log_class,
+    log_mask,
+    log_value,
+)
+from .task import labels_of
+
+if TYPE_CHECKING:
+    from ...data.dataset import Facts
+
+__all__ = ["SwissArmy", "lesion_size"]
+
+
+def lesion_size(batch: Batch) -> Tensor:
+    """What the regression learns `(B,)`: batch["value"], or the n-th root of the mask's share.
+
+    The n-th root of a share of the volume is the side of a cube of that volume, the image's being 1.
+    """
+    if "value" in batch:
+        return batch["value"].float()
+    mask = batch["mask"]
+    return (mask > 0).float().flatten(1).mean(1) ** (1 / (mask.ndim - 2))
+
+
+@dataclass(frozen=True)
+class SwissArmy(Anomaly):
+    """One unconditional diffusion; a classifier, a regression and a segmentation of noisy images.
+
+    Which of these lead is decided at prediction (`guide`): to the healthy class, to a lesion of no
+    size, to an empty mask; or to batch["target"] for any other edit, labels (B,), values (B,) or
+    masks (B, 1, *S). The diffusion is told of no task. Depth and factors are not stated in the paper.
+    """
+
+    paper: ClassVar[Paper] = by_id("swiss-army")
+    AFTER_TRAINING: ClassVar[tuple[str, ...]] = (*Anomaly.AFTER_TRAINING, "guide", "guidance")
+
+    RULES: ClassVar[dict[str, Rule]] = {
+        "classes": at_least(0),
+        "mask_classes": at_least(0),
+        "guidance": at_least(0),
+        "head_width": at_least(1),
+        "read": up_to(1),
+    }
+
+    classes: int = 0
+    """Classes of the classifier; 0 = from the data."""
+    mask_classes: int = 0
+    """Labels of the segmentation; 0 = from the data, which have none if it stays 0."""
+    values: bool = False
+    """Train a regression of "value", or of the size of the lesion; from the data."""
+    guide: Literal["class", "regression", "segmentation"] = "class"
+    """What leads the decoding."""
+    guidance: float = 100.0
+    """Factor of the gradient of the log-probability; each guide has its own scale."""
+    head_width: int = 32
+    """Channels of the first level of the networks that read."""
+    read: float = 1.0
+    """Share of the chain that they are trained on; `depth` lies within."""
+    depth: float = 0.4
+    steps: int = 400
+
+    def fitted(self, facts: "Facts") -> Self:
+        check_read(self)
+        filled = super().fitted(facts)
+        masks = facts.mask_classes.get("mask", 0)
+        filled = dataclasses.replace(
+            filled,
+            mask_classes=self.mask_classes or (max(2, masks) if masks else 0),
+            values=self.values or "value" in facts.keys or bool(masks),
+            classes=self.classes or (classes_in(facts) if facts.classes or masks else 0),
+        )
+        filled._check_guide()
+        return filled
+
+    def _check_guide(self) -> None:
+        there = {
+            "class": bool(self.classes),
+            "regression": self.values,
+            "segmentation": bool(self.mask_classes),
+        }
+        if not there[self.guide]:
+            needs = {"class": "label", "regression": "value or mask", "segmentation": "mask"}
+            raise UserError(
+                f"--guide {self.guide} needs the key {needs[self.guide]}, which the data lack; "
+                "name a column with --map"
+            )
+
+    def objective(self) -> Together:
+        network = self.network_around(self.unet())
+        times = discrete_times(self.schedule())
+        reading = discrete_times(self.schedule(), self.read)
+        parts: list[Any] = [Denoising(network, times, self.weight())]
+
+        def reads(name: str, module: torch.nn.Module, loss: Any) -> None:
+            parts.append(Reader(name, module, network, reading, loss))
+
+        if self.classes:
+            reads("classifier", self._encoder(self.classes), self._class_loss)
+        if self.values:
+            reads("regression", self._encoder(1), _value_loss)
+        if self.mask_classes:
+            reads("segmentation", self._segmenter(), _mask_loss)
+        return Together(*parts)
+
+    def _encoder(self, out: int) -> Classifier:
+        axes = len(self.size)
+        return Classifier(axes, self.channels, out, self.head_width, patch=self.patch)
+
+    def _segmenter(self) -> UNet:
+        levels = min(3, len(self.multiples))
+        return UNet(
+            len(self.size),
+            self.channels,
+            self.head_width,
+            (1, 2, 4)[:levels],
+            1,
+            (),
+            self.patch,
+            out=self.mask_classes,
+        )
+
+    def _class_loss(self, read: Tensor, batch: Batch) -> Tensor:
+        return F.cross_entropy(read, labels_of(batch, self.healthy))
+
+    def counterpart(self, objective: Any, batch: Batch) -> Tensor:
+        image = batch["image"]
+        check_read(self)
+        objective.play()
+        network = objective.parts[0].network.to(device_of(objective)).eval()
+        times = ladder(self.schedule(), self.depth, self.steps)
+        latent = encode(network, image, times)
+        if not self.guidance:
+            return decode(network, latent, times)
+        target = self.log_probability(objective, batch)
+        return decode(Steered(network, target, self.guidance), latent, times)
+
+    def log_probability(self, objective: Any, batch: Batch) -> LogProbability:
+        """Of the target under the network that `guide` names.
+
+        Raises:
+            UserError: no such network was trained.
+        """
+        self._check_guide()
+        image, target = batch["image"], batch.get("target")
+        readers = {part.player: part for part in objective.parts if isinstance(part, Reader)}
+        if target is not None:
+            target = target.to(image.device)
+        if self.guide == "class":
+            label = wanted(self.healthy, image) if target is None else target
+            return log_class(readers["classifier"], label)
+        if self.guide == "regression":
+            value = torch.zeros(len(image), device=image.device) if target is None else target
+            return log_value(readers["regression"], value)
+        empty = torch.zeros_like(image[:, :1], dtype=torch.int64)
+        return log_mask(readers["segmentation"], empty if target is None else target)
+
+    @classmethod
+    def small(cls) -> Self:
+        return cls(**SMALL_FIELDS, guidance=10.0, depth=0.25, steps=25, read=0.4)
+
+    @classmethod
+    def tiny(cls) -> Self:
+        return cls(**TINY_FIELDS, head_width=16, steps=5)
+
+
+def _value_loss(read: Tensor, batch: Batch) -> Tensor:
+    return F.mse_loss(read[:, 0], lesion_size(batch))
+
+
+def _mask_loss(read: Tensor, batch: Batch) -> Tensor:
+    mask, image = batch["mask"], batch["image"]
+    if mask.shape[2:] != image.shape[2:]:
+        here, there = (" x ".join(map(str, x.shape[2:])) for x in (mask, image))
+        raise UserError(f"masks are {here} and images {there}: they must agree; use --size")
+    return F.cross_entropy(read, mask[:, 0]) / math.log(read.shape[1])

@@ -1,0 +1,42 @@
+"""Anomaly detection: what of an image differs from its healthy counterpart."""
+
+import torch
+from torch import Tensor
+
+from ..task import Task
+
+__all__ = ["ANOMALY", "is_healthy", "labels_of"]
+
+ANOMALY = Task(
+    "anomaly",
+    reads=("image",),
+    optional=("label", "mask"),
+    writes=("healthy", "anomaly", "mask", "score"),
+    raw=("anomaly",),
+)
+"""Writes "healthy" (B, C, *S) in [-1, 1], the counterpart; "anomaly" (B, 1, *S) >= 0, the map;
+"mask" int64 (B, 1, *S), the map above a threshold; "score" (B,), one number an image."""
+
+
+def is_healthy(batch: dict[str, Tensor], healthy: int) -> Tensor:
+    """Which cases are healthy, `(B,)` bool.
+
+    Those with an empty "mask" where there is one; else those of the label `healthy`; all where the
+    data say neither.
+    """
+    if "mask" in batch:
+        return ~batch["mask"].flatten(1).any(1)
+    if "label" in batch:
+        return batch["label"] == healthy
+    return torch.ones(len(batch["image"]), dtype=torch.bool)
+
+
+def labels_of(batch: dict[str, Tensor], healthy: int) -> Tensor:
+    """The class of each case `(B,)`: its label, or whether its mask is empty (0: the healthy class).
+
+    Where there are no labels, the classes are `healthy` and 1 - `healthy`.
+    """
+    if "label" in batch:
+        return batch["label"]
+    sound = is_healthy(batch, healthy)
+    return torch.where(sound, healthy, 1 - healthy)

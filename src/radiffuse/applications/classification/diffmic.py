@@ -1,0 +1,346 @@
+r"""DiffMIC (Yang et al. 2023): classification by a diffusion of the label vector.
+
+The label y_0 (one-hot) drifts towards the softmax mu of a classifier's logits,
+
+$$ q(y_t \mid y_0, \mu) = N(\alpha_t y_0 + (1-\alpha_t)\mu,\ \sigma_t^2 I), $$
+
+which is the ordinary diffusion of $m = y - \mu$: $m_t = y_t - \mu = \alpha_t m_0 + \sigma_t z$. Its
+posterior of three terms (with $\alpha_{ts} = \alpha_t/\alpha_s$, $\beta = 1 - \alpha_{ts}^2$),
+
+$$ E[y_s \mid y_t, y_0] = \tfrac{\alpha_s\beta}{\sigma_t^2} y_0 + \tfrac{\alpha_{ts}\sigma_s^2}{\sigma_t^2} y_t
+   + \Big(1 + \tfrac{(\alpha_t-1)(\alpha_{ts}+\alpha_s)}{\sigma_t^2}\Big)\mu, $$
+
+is then the ordinary one of m, shifted back. Schedule, sampler and objective are those of any image;
+the backbone adds mu at its input (`nn.labels`).
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...diffusion.averaging import Averaging
+from ...diffusion.denoise import Denoiser, Given, Network
+from ...diffusion.losses import discrete_times
+from ...diffusion.noise import Seeded, derive
+from ...diffusion.sample import DDPM, grids
+from ...diffusion.schedule import Discrete
+from ...errors import UserError
+from ...nn.dual import DualPrior, window_sides
+from ...nn.labels import LabelNetwork
+from ...papers import Paper, by_id
+from ..generation.base import Batch
+from ..parts import check_timesteps, predicts_named
+from ..ranges import Checked, Rule, at_least, between, one_of, one_or_more, up_to
+from ..task import Task
+from .dual_guided import DualGuided
+from .task import CLASSIFICATION
+
+if TYPE_CHECKING:
+    from ...data.dataset import Facts
+
+__all__ = ["DiffMIC", "on_simplex"]
+
+TRAINING: dict[str, dict[str, Any]] = {
+    "paper": {"batch": 32, "learning_rate": 1e-3, "warmup": 5000, "betas": (0.9, 0.999)},
+    "small": {
+        "batch": 32,
+        "learning_rate": 1e-3,
+        "warmup": 100,
+        "cooldown": 0.5,
+        "weight_decay": 0.02,
+        "precision": "bf16",
+        "ema": (0.05,),
+        "minutes": 35.0,
+    },
+    "tiny": {"batch": 8, "learning_rate": 2e-3, "warmup": 5, "steps": 60},
+}
+
+
+DATA_STD = 0.5
+"""Deviation of y_0 - mu that "edm" assumes; entries lie in [-1, 1]."""
+
+
+def on_simplex(y: Tensor) -> Tensor:
+    r"""The nearest rows of probabilities to y (B, C): $\max(y - \tau, 0)$ with sum 1 (Held 1974)."""
+    ordered = y.sort(1, descending=True).values
+    count = torch.arange(1, y.shape[1] + 1, device=y.device)
+    tau = (ordered.cumsum(1) - 1) / count
+    last = (ordered > tau).sum(1, keepdim=True) - 1
+    return (y - tau.gather(1, last)).clamp_min(0)
+
+
+@dataclass(frozen=True)
+class DiffMIC(Checked):
+    """The defaults are the paper's where it says (224 pixels, T = 1000, 6 patches of 32).
+
+    Apart from the authors' code: no weights trained elsewhere, group and layer norm in place of batch
+    norm, patches keep every channel (there: the first alone), times are stratified (there: pairs t and
+    T - t), and the chain begins where it was trained to begin (see `start`).
+    """
+
+    paper: ClassVar[Paper] = by_id("diffmic")
+    task: ClassVar[Task] = CLASSIFICATION
+    AFTER_TRAINING: ClassVar[tuple[str, ...]] = ("steps", "start", "draws")
+
+    RULES: ClassVar[dict[str, Rule]] = {
+        "channels": at_least(0),
+        "size": at_least(1),
+        "classes": at_least(0),
+        "timesteps": at_least(2),
+        "width": at_least(1),
+        "stem": one_of(1, 2, 4),
+        "prior_blocks": one_or_more(at_least(1)),
+        "crop": at_least(1),
+        "patches": at_least(1),
+        "top": up_to(1),
+        "blocks": one_or_more(at_least(1)),
+        "features": at_least(1),
+        "dual": at_least(0),
+        "alone": at_least(0),
+        "turn": between(0, 180),
+        "steps": at_least(1),
+        "start": up_to(1),
+        "draws": at_least(1),
+    }
+
+    channels: int = 0
+    """Channels of the image; 0 = from the data."""
+    size: tuple[int, ...] = ()
+    """Spatial size; empty = from the data."""
+    classes: int = 0
+    """Number of classes; 0 = from the data."""
+    timesteps: int = 1000
+    """T of the chain, betas linear from 1e-4 to 0.02 (at T = 1000)."""
+    width: int = 64
+    """Channels of the first stage of every ResNet."""
+    stem: int = 4
+    """Factor by which the first layer of every ResNet shrinks the image: 1, 2 or 4."""
+    prior_blocks: tuple[int, ...] = (3, 4, 6, 3)
+    """Blocks a stage of the classifier's two networks."""
+    bottleneck: bool = True
+    """Their blocks have three convolutions (ResNet-50)."""
+    crop: int = 32
+    """Side of a patch in voxels."""
+    patches: int = 6
+    """Patches of the local branch."""
+    top: float = 1.0
+    """Share of the highest saliency whose mean is the global logit."""
+    likely: bool = False
+    """Weigh each class's saliency by its global probability where patches are chosen (see
+    `nn.dual`); the paper sums the classes as they are."""
+    blocks: tuple[int, ...] = (2, 2, 2, 2)
+    """Blocks a stage of the denoiser's image encoder (ResNet-18)."""
+    features: int = 6144
+    """Length of the image's feature vector and of the denoiser's hidden layers."""
+    predicts: Literal["noise", "edm"] = "noise"
+    """What the denoiser outputs. Noise is the paper's; with few steps of training "edm" (Karras et al.
+    2022) learns the label where the noise is strong, and errors are not blown up by 1 / alpha."""
+    dual: float = 0.5
+    """Weight of the two discrepancies (MMD)."""
+    alone: int = 1500
+    """First steps, in which the classifier learns alone (the authors: 15 epochs)."""
+    turn: float = 30.0
+    """Largest random rotation in training, degrees."""
+    flip: bool = True
+    """Mirror half of the images in training."""
+    steps: int = 1000
+    """Sampling steps."""
+    start: float = 1.0
+    """Time at which sampling starts, from N(mu, I) whatever it is. The authors' test code starts at
+    0.06 in 60 steps (fundus) or 0.25 in 250 (skin), where the chain's own noise is far smaller."""
+    draws: int = 1
+    """Chains of the label vector a case, whose estimates are averaged into its probability."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_timesteps("linear", self.timesteps)
+
+    @classmethod
+    def training(cls, preset: str) -> dict[str, Any]:
+        """Options of the training loop that go with a preset."""
+        return dict(TRAINING.get(preset, {}))
+
+    def fitted(self, facts: "Facts") -> Self:
+        """Fill what comes from the data.
+
+        Raises:
+            UserError: no image, no labels, one class only, or patches that do not fit the images.
+        """
+        if "image" not in facts.channels:
+            raise UserError("the data hold no image; name the column with --map image=COLUMN")
+        classes = self.classes or facts.classes
+        if classes < 2:
+            found = "one class only" if classes else "no labels"
+            raise UserError(
+                f"classification needs two classes or more, and the data have {found}; "
+                "--map label=COLUMN names the column of labels"
+            )
+        filled = dataclasses.replace(
+            self,
+            channels=self.channels or facts.channels["image"],
+            size=self.size or tuple(facts.size["image"]),
+            classes=classes,
+        )
+        filled._check_patches()
+        return filled
+
+    def _check_patches(self) -> None:
+        stride = self.stem * 2 ** (len(self.prior_blocks) - 1)
+        sides = " x ".join(str(side) for side in self.size)
+        if min(self.size) < max(self.crop, stride):
+            raise UserError(
+                f"images of {sides} are smaller than a patch ({self.crop}) or the network's stride "
+                f"({stride}); use larger images (--size), or lower --crop, --stem or --prior-blocks"
+            )
+        grid = [-(-side // stride) for side in self.size]
+        places = 1
+        for cells, side in zip(grid, window_sides(grid, self.size, self.crop), strict=True):
+            places *= cells - side + 1
+        if places < self.patches:
+            raise UserError(
+                f"images of {sides} have room for {places} patches of {self.crop} at stride {stride}, "
+                f"not {self.patches}; lower --patches, --crop or --stem"
+            )
+
+    def schedule(self) -> Discrete:
+        """The chain."""
+        return Discrete.linear(self.timesteps)
+
+    def objective(self) -> DualGuided:
+        """Noise prediction and the classifier, side by side.
+
+        Raises:
+            UserError: the recipe has not been fitted to data.
+        """
+        if not self.channels or not self.size or not self.classes:
+            raise UserError("channels, size and classes are not set; fit the recipe to data first")
+        axes, kind = len(self.size), {"width": self.width, "stem": self.stem}
+        prior = DualPrior(
+            axes,
+            self.channels,
+            self.classes,
+            blocks=self.prior_blocks,
+            bottleneck=self.bottleneck,
+            crop=self.crop,
+            patches=self.patches,
+            top=self.top,
+            likely=self.likely,
+            **kind,
+        )
+        backbone = LabelNetwork(
+            axes,
+            self.channels,
+            self.classes,
+            self.timesteps,
+            self.features,
+            blocks=self.blocks,
+            **kind,
+        )
+        schedule, levels = self.schedule(), self.timesteps
+        network = Network(
+            backbone,
+            schedule,
+            predicts_named(self.predicts, DATA_STD),
+            clock=lambda t, alpha, sigma: t * levels,
+        )
+        times = discrete_times(schedule)
+        return DualGuided(
+            network, prior, times, self.classes, self.dual, self.alone, self.turn, self.flip
+        )
+
+    def denoiser(self, objective: DualGuided, image: Tensor, mean: Tensor) -> Denoiser:
+        """E[y_0 - mu given m_t and the image], for N rows of mu (N, C), image (B, C, *S)."""
+        backbone = objective.network.backbone
+        assert isinstance(backbone, LabelNetwork)
+        return Given(objective.network, mean=mean, features=backbone.encode(image))
+
+    def draw(self, denoiser: Denoiser, mean: Tensor, noise: Seeded) -> Tensor:
+        """Label vectors y_0 (N, C) from the chain, which begins at N(mu, I); mean is mu (N, C)."""
+        times = grids.uniform(self.steps, self.start, 0.0)
+        return DDPM(denoiser, noise)(noise(mean), times) + mean
+
+    @torch.no_grad()
+    def predict(self, objective: DualGuided, batch: Batch) -> Batch:
+        """The class of each image.
+
+        Args:
+            batch: "image" (B, C, *S) in [-1, 1] and "seed" int64 (B,).
+
+        Returns:
+            "probability" (B, classes), the mean of all that the chains estimated on their way
+            (`Averaging`: that of their ends is the same but for more chance), moved to the nearest
+            vector of probabilities: a mean of one-hot vectors is one. "label" int64 (B,), its largest.
+            "prior_probability" (B, classes). "spread" (B,), 1 less the squared shares of the
+            classes that the draws are nearest to: the chance that two draws differ; 0 for one draw.
+
+        Raises:
+            UserError: images of another shape than those of training.
+        """
+        image, seeds = batch["image"], [int(seed) for seed in batch["seed"]]
+        self._check(image)
+        prior = objective.players["prior"](image).fusion.float().softmax(1)
+        mean = prior.repeat(self.draws, 1)
+        noise = Seeded(derive(seed, "draw", k) for k in range(self.draws) for seed in seeds)
+        denoiser = Averaging(self.denoiser(objective, image, mean).eval())
+        drawn = self.draw(denoiser, mean, noise).unflatten(0, (self.draws, len(image)))
+        expected = (denoiser.mean + mean).unflatten(0, (self.draws, len(image)))
+        probability = on_simplex(expected.mean(0))
+        shares = F.one_hot(drawn.argmax(2), self.classes).float().mean(0)
+        return {
+            "probability": probability,
+            "label": probability.argmax(1),
+            "prior_probability": prior,
+            "spread": 1 - shares.square().sum(1),
+        }
+
+    def _check(self, image: Tensor) -> None:
+        shape = (self.channels, *self.size)
+        if tuple(image.shape[1:]) != shape:
+            here, sides = (" x ".join(map(str, each)) for each in (image.shape[1:], shape))
+            raise UserError(
+                f"images are {here}, and the model was trained on {sides}; "
+                f"use --size {' '.join(map(str, self.size))}"
+            )
+
+    @classmethod
+    def small(cls) -> Self:
+        return cls(
+            width=32,
+            stem=2,
+            prior_blocks=(1, 1, 1),
+            bottleneck=False,
+            crop=16,
+            patches=4,
+            likely=True,
+            blocks=(1, 1, 1),
+            features=256,
+            predicts="edm",
+            alone=300,
+            turn=15.0,
+            steps=50,
+            draws=20,
+        )
+
+    @classmethod
+    def tiny(cls) -> Self:
+        return cls(
+            width=8,
+            stem=2,
+            prior_blocks=(1, 1),
+            bottleneck=False,
+            crop=4,
+            patches=2,
+            likely=True,
+            blocks=(1, 1),
+            features=32,
+            predicts="edm",
+            timesteps=100,
+            alone=0,
+            turn=10.0,
+            steps=10,
+            draws=4,
+        )

@@ -1,0 +1,1 @@
+"""Denoising: an image from a noisy one of the same anatomy."""

@@ -1,0 +1,17 @@
+"""Denoising: an image from a noisy one of the same anatomy."""
+
+from ..task import Task
+
+__all__ = ["DENOISING"]
+
+DENOISING = Task(
+    "denoising",
+    reads=(),
+    optional=("clean", "noisy", "mr"),
+    writes=("denoised",),
+    given=("noisy", "clean"),
+    paired=("noisy", "clean", "mr"),
+    alike=("noisy", "clean"),
+)
+"""A recipe says which of "clean", "noisy" and "mr" its training needs. Prediction takes "noisy", or
+makes it from "clean" as the recipe's simulation says. "noisy" and "clean" lie on one grey scale."""

@@ -1,0 +1,1 @@
+"""Generation: images from seeds alone, or from seeds and a class."""

@@ -1,0 +1,217 @@
+"""Evaluation of generated images: against held-out ones, a Gaussian baseline and real images."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...data.dataset import Cases, check_labels
+from ...diffusion.likelihood import bits_per_dimension
+from ...diffusion.noise import derive
+from ...errors import UserError
+from ...metrics.distribution import distances_between_sets, frechet_metrics
+from ...metrics.diversity import Copies, copy_metrics, find_copies, pair_similarity
+from ...metrics.estimate import Metric, average, average_per_patient, proportion, refused
+from ...metrics.features import extract
+from ...training import processes
+from ..evaluation.asked import Asked, about, spread
+from ..evaluation.judge import Judge, judge
+from ..evaluation.progress import progress_bar
+from . import panels
+from .baselines import Mixture, fit_generation
+from .sampling import chain, drawn_labels, generate, kept_in
+
+COUNT = 1000
+LIKELIHOOD_CASES = 16
+LEVELS = 256
+
+
+def evaluate_generation(
+    recipe: Any,
+    objective: Any,
+    train: Cases,
+    held_out: Cases,
+    asked: Asked,
+    *,
+    samples: Tensor | None = None,
+    bits: int = LIKELIHOOD_CASES,
+) -> dict[str, Any]:
+    """Generated images against held-out ones, beside the Gaussian baseline and real images.
+
+    "method": generated, "baseline": as many from `baselines.fit_generation`, "reference": as many
+    training images, the best that can be reached; each against the held-out images
+    (`fid_to_train`: against training images other than those of the reference). Under
+    "reference", `nearest_*` and `copies_*` are those of the held-out images themselves.
+
+    Args:
+        recipe, objective: a trained generative method.
+        train, held_out: its data.
+        asked: what `evaluate` was asked for.
+        samples: images `(n, C, *S)` in [-1, 1] drawn before; None draws them here.
+        bits: held-out images whose bits per dimension are computed; 0 for none.
+
+    Returns:
+        The record; empty on all but the main of several processes.
+
+    Raises:
+        UserError: the data hold no images or too few, a held-out label is one that the model does
+            not know, or a sample is not finite.
+    """
+    if bits and getattr(recipe, "classes", 0):
+        check_labels(held_out, recipe.classes)
+    count = asked.count or min(COUNT, len(train))
+    labels = drawn_labels(recipe, train, count, asked.seed)
+    if samples is None:
+        samples = generate(
+            recipe,
+            objective,
+            count,
+            labels,
+            seed=asked.seed,
+            batch=asked.batch,
+            kept=kept_in(asked, recipe, train),
+        )
+    if not processes.is_main():
+        return {}
+    real = judge(train, held_out, cache=asked.cache, weights=asked.weights)
+    samples = _checked(samples, real.train)
+    model = fit_generation(real.train, real.labels, train.patients)
+    seeds = [derive(asked.seed, k) for k in range(len(samples))]
+    simple = model.sample(seeds)
+    rows, rest = _halves(len(real.train), len(samples), asked.seed)
+    method, copies = _metrics(real, samples, rest)
+    baseline, _ = _metrics(real, simple, rest)
+    record = {
+        "method": {**method, **_bits(recipe, objective, real, held_out, bits)},
+        "baseline": {**baseline, **_bits_of_baseline(model, real, held_out, bits)},
+        "reference": _reference(real, rows, rest, copies),
+    }
+    if asked.folder_for_pictures is not None:
+        panels.write_sets(asked.folder_for_pictures, real.held_out, samples, simple, asked.seed)
+        panels.write_copies(asked.folder_for_pictures, samples, real.train, copies)
+        panels.write_chain(asked.folder_for_pictures, chain(recipe, objective, labels, asked.seed))
+    return {
+        **record,
+        "task": "generation",
+        "data": about(train, held_out),
+        "command": asked.command,
+        "features": {"name": type(real.network).__name__, "hash": real.hash},
+        "settings": {
+            "count": len(samples),
+            "seed": asked.seed,
+            "steps": getattr(recipe, "steps", None),
+            "baseline_components": list(model.components),
+            "copy_threshold": copies.threshold,
+        },
+    }
+
+
+def _checked(samples: Tensor, train: Tensor) -> Tensor:
+    if samples.shape[1:] != train.shape[1:]:
+        ours, theirs = tuple(samples.shape[1:]), tuple(train.shape[1:])
+        raise UserError(f"samples of shape {ours} cannot be compared with images of {theirs}")
+    finite = torch.isfinite(samples.flatten(1)).all(dim=1)
+    if not finite.all():
+        bad = int((~finite).nonzero()[0])
+        raise UserError(f"sample {bad} holds values that are not finite; the model has diverged")
+    return samples.float().clamp(-1, 1)
+
+
+def _halves(n: int, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """At most `count` training images that play the generated ones, and all the others."""
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    count = min(count, n // 2)
+    return order[:count], order[count:]
+
+
+def _metrics(real: Judge, images: Tensor, rest: Tensor) -> tuple[dict[str, Metric], Copies]:
+    """Every metric of a set of images, and its nearest training images in pixels."""
+    features = extract(real.network, images)
+    ids = tuple(f"sample-{k:05d}" for k in range(len(images)))
+    copies = find_copies(images, real.held_out, real.train)
+    in_features = find_copies(features, real.held_out_features, real.train_features)
+    metrics = {
+        **_distances(real, features, rest),
+        "ms_ssim": pair_similarity(images),
+        **copy_metrics(copies, ids, "pixels"),
+        **copy_metrics(in_features, ids, "features"),
+    }
+    return metrics, copies
+
+
+def _reference(real: Judge, rows: Tensor, rest: Tensor, copies: Copies) -> dict[str, Metric]:
+    """Training images in place of generated ones; nearest and copies of the held-out images."""
+    control = find_copies(real.held_out_features, real.held_out_features, real.train_features)
+    return {
+        **_distances(real, real.train_features[rows], rest),
+        "ms_ssim": pair_similarity(real.train[rows]),
+        "nearest_pixels": average(copies.control.distance),
+        "copies_pixels": proportion(copies.control.distance < copies.threshold),
+        "nearest_features": average(control.found.distance),
+        "copies_features": proportion(control.flagged),
+    }
+
+
+def _distances(real: Judge, features: Tensor, rest: Tensor) -> dict[str, Metric]:
+    """Against held-out images, and FID against training images that the reference leaves.
+
+    Where training and held-out images are not of one law (scans of other people, other years),
+    the first cannot come down to zero; the second says how well the law of training was learned.
+    """
+    in_training = frechet_metrics(real.train_features[rest], features)
+    return {
+        **distances_between_sets(real.held_out_features, features),
+        "fid_to_train": in_training["fid"],
+    }
+
+
+def _bits(
+    recipe: Any, objective: Any, real: Judge, held_out: Cases, count: int
+) -> dict[str, Metric]:
+    """Bits per dimension on a few held-out images, by the probability-flow ODE."""
+    if not count or not hasattr(recipe, "denoiser"):
+        return {}
+    rows = spread(len(held_out), count)
+    if not _on_grid(real.held_out[rows]):
+        return {"bits_per_dimension": _no_grid(len(rows))}
+    labels = None
+    if getattr(recipe, "classes", 0) and "label" in held_out.keys:
+        labels = held_out.batch(rows)["label"]
+    device = next(objective.players["network"].parameters()).device
+    values: list[float] = []
+    with progress_bar("likelihood", len(rows)) as done:
+        for place, row in enumerate(rows):
+            given = () if labels is None else (labels[place : place + 1].to(device),)
+            denoiser = recipe.denoiser(objective, *given).eval()
+            x = real.held_out[row : row + 1].to(device)
+            values += bits_per_dimension(denoiser, x, LEVELS, seeds=[row]).tolist()
+            done(place + 1)
+    return {"bits_per_dimension": average_per_patient(values, _patients(held_out, rows))}
+
+
+def _bits_of_baseline(
+    model: Mixture, real: Judge, held_out: Cases, count: int
+) -> dict[str, Metric]:
+    if not count:
+        return {}
+    rows = spread(len(held_out), count)
+    if not _on_grid(real.held_out[rows]):
+        return {"bits_per_dimension": _no_grid(len(rows))}
+    values = model.bits_per_dimension(real.held_out[rows], seeds=rows, levels=LEVELS).tolist()
+    return {"bits_per_dimension": average_per_patient(values, _patients(held_out, rows))}
+
+
+def _on_grid(x: Tensor) -> bool:
+    """Whether images lie on the 256 grey values of [-1, 1], as bits per dimension require."""
+    level = (x + 1) * (LEVELS - 1) / 2
+    return bool((level - level.round()).abs().max() < 1e-2)
+
+
+def _no_grid(n: int) -> Metric:
+    return refused("bits per dimension need images stored in 256 grey values", n)
+
+
+def _patients(cases: Cases, rows: Sequence[int]) -> list[str]:
+    patients = cases.patients
+    return [patients[row] for row in rows]

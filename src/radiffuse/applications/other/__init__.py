@@ -1,0 +1,1 @@
+"""The survey's other applications: super-resolution, adversarial purification, protein backbones."""

@@ -1,0 +1,1 @@
+"""Reconstruction: images from measurements, by a prior learned from images alone."""

@@ -1,0 +1,417 @@
+"""What the reconstructions share: a prior learned from images, and measurements of new ones."""
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import torch
+from torch import Tensor
+
+from ...acquisition import CT, MRI, Acquired, Acquisition, LowResolution, MaskName, Noisy
+from ...diffusion.averaging import Averaging
+from ...diffusion.complex_images import Parts, TwoChannels
+from ...diffusion.denoise import Affine, Denoiser, Padded
+from ...diffusion.noise import Noise, Seeded, derive
+from ...diffusion.sample import Sampler
+from ...diffusion.sample.grids import karras
+from ...diffusion.schedule import VE, Schedule, expand
+from ...errors import UserError
+from ...inverse import Measurement, Slicewise, ThroughPlane, warm_start
+from ...inverse.classical import misfit
+from ...inverse.conditioned import Conditioned
+from ...metrics.consistency import residual_std
+from ...operators import conjugate_gradient
+from ...papers import Paper
+from ..generation.base import Batch
+from ..generation.continuous import Continuous
+from ..ranges import Rule, at_least, below, between, more_than, require
+from ..task import Task
+from .solvers import DATA_STD, SOLVERS, SolverName
+from .task import RECONSTRUCTION
+
+if TYPE_CHECKING:
+    from ...data.dataset import Facts
+
+__all__ = ["Reconstruction"]
+
+TOLD = 0.4
+"""Noise level, of images in [0, 1], from which on a chain's estimates count for the posterior's mean:
+above, a Gaussian is too rough a model of what is known."""
+
+LEAST = 1e-3
+"""The least noise that a measurement is taken to have, where images reach 1: a quarter of a grey value of 255."""
+
+
+@dataclass(frozen=True)
+class Reconstruction(Continuous):
+    """Posterior sampling with an unconditional prior of images in [-1, 1].
+
+    The chain works on images in [0, 1], the papers' unit: noise levels below are in that unit. What
+    is measured, how, and how it is solved may be changed after training (`--set`).
+    """
+
+    paper: ClassVar[Paper]
+    task: ClassVar[Task] = RECONSTRUCTION
+    AFTER_TRAINING: ClassVar[tuple[str, ...]] = (
+        *Continuous.AFTER_TRAINING,
+        *("measurement", "mask", "acceleration", "calibration", "coils", "noise", "phase"),
+        *("refinements", "model_error", "simulated"),
+        *("values", "views", "beam", "photons", "absorption", "factor", "noise_law", "solver"),
+        *("lowest", "highest", "warm", "samples", "slice_axis", "through_plane", "widen"),
+    )
+    ALONE: ClassVar[bool] = False
+    """Whether cases go through the chain one by one, for each has its own number of steps."""
+    PAPER_SOLVES: ClassVar[tuple[str, ...]] = ("mri",)
+    """Measurements that the paper's own algorithm solves; general solvers take any."""
+    RULES: ClassVar[dict[str, Rule]] = {
+        "acceleration": at_least(1),
+        "calibration": at_least(0),
+        "coils": at_least(1),
+        "noise": at_least(0),
+        "phase": at_least(0),
+        "refinements": at_least(0),
+        "views": at_least(2),
+        "photons": more_than(0),
+        "absorption": more_than(0),
+        "factor": at_least(1),
+        "lowest": more_than(0),
+        "highest": more_than(0),
+        "warm": below(1),
+        "samples": at_least(1),
+        "slice_axis": between(0, 2),
+        "through_plane": at_least(0),
+        "model_error": at_least(-1),
+        "widen": more_than(0),
+    }
+    EXPECTS: ClassVar[str] = (
+        "To train: grey images, in any range, of patients who stand on one side of the split. To predict: "
+        "k-space of an .h5 file (fastMRI or ISMRMRD), complex (slices, coils, *space), its centre in the "
+        "middle and fully sampled (5 lines for coil maps), 0 where nothing was measured; or images, of "
+        "which a measurement (mri, ct, super-resolution, noise) is simulated; or, with simulated=false, "
+        "the noisy or small images themselves (noise: their deviation over the range). Volumes go slice by slice "
+        "through a prior of slices (slice_axis). Of k-space `magnitude` is written in its units in place of `image`."
+    )
+    """What `radiffuse show` says that the data have to be."""
+
+    measurement: Literal["mri", "ct", "super-resolution", "noise"] = "mri"
+    """What is simulated where the data hold images instead of measurements."""
+    simulated: bool = True
+    """Whether images are measured by simulation; false: they are the noisy or small images themselves."""
+    mask: MaskName = "gaussian-columns"
+    """MRI: the sampling pattern."""
+    acceleration: float = 4.0
+    """MRI: points of k-space over points sampled."""
+    calibration: int = 0
+    """MRI: width of the fully sampled centre; 0 = 8 columns, or 16 x 16 points."""
+    coils: int = 8
+    """MRI: simulated receive coils."""
+    noise: float = 0.01
+    """Noise of the measurement where images reach 1 (of MRI: of each part of k-space)."""
+    phase: float = 1.0
+    """MRI: standard deviation of the simulated smooth phase in radians."""
+    refinements: int = 4
+    """MRI: turns in which image and coil maps are estimated from each other, beginning with maps of the
+    calibration region; 0 = those as they are."""
+    model_error: float = -1.0
+    """MRI: what coil maps and phase estimated from few lines get wrong, as noise; adds to its
+    variance where a method weighs the measurement against the prior. Negative = estimated for every
+    scan from what a plain reconstruction leaves of it (`misfit`)."""
+    values: Literal["auto", "real", "parts", "channels"] = "auto"
+    """MRI: the unknown is real (its phase estimated with the coil maps and held by them), or complex, the
+    prior applied to real and imaginary part separately ("parts"), or (a prior trained on complex
+    images, which knows phases itself) to both as its channels. auto: real of simulations, whose phase
+    is smooth; parts of measured k-space, whose phase need not be."""
+    views: int = 20
+    """CT: number of views."""
+    beam: Literal["parallel", "fan"] = "parallel"
+    """CT: geometry."""
+    photons: float = 1e5
+    """CT: photons a detector element and view."""
+    absorption: float = 4.0
+    """CT: largest line integral in nepers."""
+    factor: int = 2
+    """Super-resolution: side of a block of the measured image."""
+    noise_law: Literal["gaussian", "rician"] = "gaussian"
+    """Noise: its law."""
+    solver: SolverName = "paper"
+    """The posterior sampler: the paper's own, or a general one."""
+    lowest: float = 0.01
+    """Lowest noise level of the chain."""
+    highest: float = 378.0
+    """Highest noise level of the chain."""
+    warm: float = 0.0
+    """Begin at this time of the chain, in (0, 1), as CCDF does; 0 = at its highest level."""
+    samples: int = 4
+    """Draws of a case that `evaluate` takes the mean and the intervals of."""
+    slice_axis: int = 0
+    """Volumes and a prior of slices: the axis that numbers the slices."""
+    through_plane: float = 0.0
+    """Volumes and a prior of slices: the price of a jump of one grey value between neighbouring slices, as
+    a log-probability (`inverse.ThroughPlane`); goes with --set solver=dds."""
+    widen: float = 1.0
+    """Factor of the widths of 90 % intervals: "widen" of the settings in `evaluate`'s metrics.json."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.lowest < self.highest, "lowest", "must be less than --highest")
+
+    def fitted(self, facts: "Facts") -> Self:
+        filled = super().fitted(facts)
+        if filled.measurement == "mri" and filled.values != "channels" and filled.channels != 1:
+            raise UserError(
+                f"{self.paper.id} reconstructs grey images by MRI, and these have {filled.channels} "
+                "channels; take one of them, or --measurement noise or super-resolution"
+            )
+        return filled
+
+    @abstractmethod
+    def chain(self, denoiser: Denoiser, acquired: Acquired, noise: Noise) -> Tensor:
+        """The paper's algorithm: one posterior sample a case, (B, 1, *S) in [0, 1], real or complex.
+
+        Args:
+            denoiser: the prior's, of images in [0, 1] under `chain_schedule`; of complex ones where
+                the unknown is complex.
+            acquired: the measurement.
+            noise: one stream a case.
+        """
+
+    def chain_schedule(self) -> Schedule:
+        """The schedule of the chain, for images in [0, 1]."""
+        return VE(self.lowest, self.highest)
+
+    def begin(
+        self, schedule: Schedule, times: Tensor, first: Tensor, noise: Noise
+    ) -> tuple[Tensor, Tensor]:
+        """Where the chain starts, and its grid: the plain reconstruction under the first level's noise.
+
+        At the papers' highest level the noise drowns it; at lower ones a start from noise alone would
+        lack the brightness of the image. With `warm` the chain begins further down (CCDF).
+        """
+        start = self.warm or float(times[0])
+        return warm_start(schedule, first, times, start, noise)
+
+    def acquisition(self, measured: bool = False) -> Acquisition:
+        """The scanner that the fields describe; `measured`: it is not simulated."""
+        if self.measurement == "mri":
+            grey = self.values != "channels"
+            real = self.values == "real" or (self.values == "auto" and not measured)
+            return MRI(
+                *(self.mask, self.acceleration, self.calibration, self.coils),
+                *(self.noise, self.phase, real, grey),
+                refinements=self.refinements,
+                deviation=self.data_std / 2 if grey else 0.0,
+            )
+        if self.measurement == "ct":
+            return CT(self.views, self.beam, self.photons, self.absorption)
+        if self.measurement == "super-resolution":
+            return LowResolution(self.factor, self.noise)
+        return Noisy(self.noise, self.noise_law)
+
+    def acquire(self, batch: Batch) -> Acquired:
+        """The measurement of a batch: its k-space, or a simulation from its images in [-1, 1].
+
+        Raises:
+            UserError: a measurement that cannot be, or k-space for a method of something else.
+        """
+        scanner = self.acquisition("kspace" in batch)
+        if "kspace" not in batch and not self.simulated:
+            if not isinstance(scanner, LowResolution | Noisy):
+                raise UserError(
+                    "simulated=false takes images for measurements, which those of "
+                    f"{self.measurement} are not; --set measurement=noise or super-resolution"
+                )
+            acquired = scanner.read((batch["image"] + 1) / 2)
+        elif "kspace" not in batch:
+            images = batch["image"]
+            acquired = scanner.simulate((images + 1) / 2, content_seeds(images))
+        elif isinstance(scanner, MRI):
+            acquired = scanner.read(batch["kspace"])
+        else:
+            raise UserError(f"the data hold k-space; --set measurement=mri, not {self.measurement}")
+        if not isinstance(scanner, MRI) or not self.model_error:
+            return acquired
+        measurement = acquired.measurement
+        if self.model_error > 0:
+            std = (measurement.deviations**2 + self.model_error**2).sqrt()
+        else:
+            std = torch.maximum(measurement.deviations, misfit(measurement, acquired.first).cpu())
+        std = expand(std, measurement.y).to(acquired.first.real)
+        return replace(acquired, measurement=replace(measurement, std=std))
+
+    def prior_denoiser(self, objective: Any, like: Tensor) -> Denoiser:
+        """The trained network as a denoiser of images in [0, 1] under the chain's schedule.
+
+        Args:
+            objective: holds the network.
+            like: images (B, 1, *S), real or complex. Volumes are denoised slice by slice by a network of
+                slices (`Slicewise`).
+
+        Raises:
+            UserError: `values` does not go with the images that the network was trained on, or the
+                number of axes does not.
+        """
+        network: Denoiser = self.denoiser(objective).eval()
+        stride = int(getattr(objective.network.backbone, "stride", 1))
+        padded: Denoiser = Padded(network, stride)
+        axes, known = like.dim() - 2, len(self.size)
+        if axes == known + 1:
+            padded = Slicewise(padded, axis=self.slice_axis)
+        elif axes != known:
+            raise UserError(
+                f"the prior knows images of {known} axes, these have {axes}: train one on such images"
+            )
+        if not like.is_complex():
+            return Affine(padded, self.chain_schedule())
+        fits = self.channels % 2 == 0 if self.values == "channels" else self.channels == 1
+        if not fits:
+            raise UserError(
+                f"a prior of {self.channels} channels cannot serve values={self.values}: one trained on "
+                "grey images takes --set values=parts, one on complex images --set values=channels"
+            )
+        if self.values == "channels":
+            return TwoChannels(Affine(padded, self.chain_schedule(), factor=1.0, offset=0.0))
+        return Parts(Affine(padded, self.chain_schedule()))
+
+    def reconstruct(self, objective: Any, acquired: Acquired, seeds: Sequence[int]) -> Tensor:
+        """One posterior sample a case, in [0, 1], real or complex.
+
+        Raises:
+            UserError: the chain diverged.
+        """
+        return self.drawn(objective, acquired, seeds)[0]
+
+    def drawn(
+        self, objective: Any, acquired: Acquired, seeds: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """`reconstruct`, and what its chain says of the posterior's mean.
+
+        That is the mean of the estimates E[x_0 given x_t and y] of the chain's part below `TOLD`
+        (`Averaging`) where those are near (`Conditioned.has_mean`); of the others the sample itself.
+
+        Raises:
+            UserError: the chain diverged.
+        """
+        x, expected = self._walk(objective, acquired, seeds)
+        if not bool(torch.isfinite(x.abs()).all()):
+            raise UserError(f"the chain of {self.paper.id} diverged; take more steps (--steps)")
+        return x, expected
+
+    def estimate(
+        self, objective: Any, acquired: Acquired, seeds: Sequence[int]
+    ) -> tuple[Tensor, Batch]:
+        """The image of `predict`, and what else the method says of it, (B, 1, *S) in its units."""
+        x, expected = self.drawn(objective, acquired, seeds)
+        if expected is x:
+            return x, {}
+        return x, {"expected": expected.abs() if x.is_complex() else expected.clamp(min=0)}
+
+    def _walk(
+        self, objective: Any, acquired: Acquired, seeds: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        self.check_solver()
+        denoiser = self.prior_denoiser(objective, acquired.first)
+        noise = Seeded(seeds)
+        with torch.no_grad():
+            if self.solver == "paper":
+                x = self.chain(denoiser, acquired, noise)
+                return x, x
+            times = karras(denoiser.schedule, self.steps, stop=0.0)
+            start, times = self.begin(denoiser.schedule, times, acquired.first, noise)
+            sampler = self.general_solver(denoiser, acquired.measurement, noise)
+            asked = sampler.denoiser
+            if not (isinstance(asked, Conditioned) and asked.has_mean):
+                x = sampler(start, times)
+                return x, x
+            sampler.denoiser = told = Averaging(asked, TOLD)
+            return sampler(start, times), told.mean
+
+    def general_solver(self, denoiser: Denoiser, measurement: Measurement, noise: Noise) -> Sampler:
+        """The general solver that `solver` names, of volumes with what ties their slices."""
+        sampler = SOLVERS[self.solver](denoiser, measurement, noise)
+        if self.through_plane:
+            sampler.denoiser = ThroughPlane(
+                denoiser, measurement, self.through_plane, DATA_STD, axis=self.slice_axis
+            )
+        return sampler
+
+    def check_solver(self) -> None:
+        """Refuse a paper's algorithm where it is none, and slices tied by another solver than DDS."""
+        if self.solver == "paper" and self.measurement not in self.PAPER_SOLVES:
+            raise UserError(
+                f"{self.paper.id} solves {' and '.join(self.PAPER_SOLVES)}, not {self.measurement}; "
+                "take a general solver, e.g. --set solver=probed highest=5"
+            )
+        if self.through_plane and self.solver != "dds":
+            raise UserError("through_plane ties slices within --set solver=dds; set both")
+
+    def predict(self, objective: Any, batch: Batch) -> Batch:
+        """A posterior sample of every case.
+
+        Args:
+            batch: "kspace" complex (B, K, *S), or "image" (B, 1, *S) in [-1, 1] to be measured by
+                simulation (the same scan for the same image) unless `simulated` is false; "seed" int64 (B,) draws
+                the chain.
+
+        Returns:
+            "image" in [-1, 1] for simulated measurements, "magnitude" in units of the k-space
+            for real ones; "expected": the posterior's mean as `drawn` tells it, where the solver does,
+            in [0, 1] or units of the k-space; "unmeasured": the share of x that the prior says
+            (`unmeasured_part`); "unexplained": |A^H (y - A x)|, where x misses the measurement;
+            "residual" (B,): the size of y - A x over that of the noise, 1 where noise alone is left;
+            "acceleration" (B,): unknowns over measured values.
+            With their sign or phase "_magnitude" and "_unmeasured", for means over draws.
+
+        Raises:
+            UserError: the measurement cannot be used, or the chain diverged.
+        """
+        if len(batch["seed"]) > 1 and (self.ALONE or "kspace" in batch):
+            parts = [self.predict(objective, _row(batch, row)) for row in range(len(batch["seed"]))]
+            return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+        acquired = self.acquire(batch)
+        seeds = [int(seed) for seed in batch["seed"]]
+        x, more = self.estimate(objective, acquired, seeds)
+        scale = acquired.scale.to(x.device).reshape(-1, *[1] * (x.dim() - 1))
+        magnitude = x.abs() if x.is_complex() else x.clamp(min=0)
+        m, unmeasured = acquired.measurement, unmeasured_part(acquired, x)
+        s = m.deviations.clamp_min(LEAST).to(x.device)
+        result = {
+            "unmeasured": unmeasured.abs() * scale,
+            "_unmeasured": unmeasured * scale,
+            "unexplained": m.adjoint(m.residual(x), x).abs() * scale,
+            "residual": residual_std(m.A, x, m.y) / s,
+            "acceleration": acquired.acceleration.to(x.device),
+            **{key: value * scale for key, value in more.items()},
+        }
+        if "kspace" in batch:
+            return {"magnitude": magnitude * scale, "_magnitude": x * scale, **result}
+        return {"image": (2 * magnitude - 1).clamp(-1, 1), **result}
+
+
+def _row(batch: Batch, row: int) -> Batch:
+    return {key: value[row : row + 1] for key, value in batch.items()}
+
+
+def unmeasured_part(acquired: Acquired, x: Tensor) -> Tensor:
+    r"""What of x the prior says and the measurement does not: $(I + (d/s)^2 A^H A)^{-1} x$.
+
+    The measurement decides a direction of singular value a where a d is well above the noise s; d is
+    the usual standard deviation of images in [0, 1].
+    """
+    measurement = acquired.measurement
+    std = measurement.deviations.clamp_min(LEAST).to(x.real)
+    ratio = (DATA_STD / expand(std, x)) ** 2
+
+    def normal(v: Tensor) -> Tensor:
+        return v + ratio * measurement.adjoint(measurement.A(v), x)
+
+    return conjugate_gradient(normal, x, iterations=50)
+
+
+def content_seeds(images: Tensor) -> list[int]:
+    """A seed from each image's values: the simulated scan of a case is always the same."""
+    return [
+        derive(0, "measurement", hashlib.sha256(image.cpu().numpy().tobytes()).hexdigest())
+        for image in images
+    ]

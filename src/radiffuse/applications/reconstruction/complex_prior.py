@@ -1,0 +1,139 @@
+"""What reconstructions share whose prior knows complex images, as channels (re ..., im ...)."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Self
+
+import torch
+from torch import Tensor
+
+from ...acquisition import Acquired, Acquisition, smooth_phase
+from ...diffusion.denoise import Network
+from ...diffusion.losses import Times, Weight
+from ...errors import UserError
+from ...training.objective import Denoising
+from ..generation.base import Batch
+from .base import Reconstruction, content_seeds
+
+if TYPE_CHECKING:
+    from ...data.dataset import Facts
+
+__all__ = ["ComplexDenoising", "ComplexPrior", "as_complex", "random_phase"]
+
+
+def random_phase(size: tuple[int, ...], count: int, std: float) -> Tensor:
+    r"""$e^{i(\varphi+c)}$ (count, 1, *size) from the global generator: a synthetic phase.
+
+    $\varphi$ is `smooth_phase` with a deviation drawn from 0 to 2 `std`, c is uniform: which phase a
+    receiver calls 0 means nothing.
+    """
+    seeds = torch.randint(2**62, (count,)).tolist()
+    spreads, turns = 2 * std * torch.rand(count), 2 * torch.pi * torch.rand(count)
+    turned = [
+        smooth_phase(size, float(spread), [seed]) * torch.exp(1j * turn)
+        for seed, spread, turn in zip(seeds, spreads, turns, strict=True)
+    ]
+    return torch.cat(turned)
+
+
+def as_complex(stored: Tensor, channels: int) -> Tensor:
+    """Stored images of n slices (B, n C, *S) in [-1, 1] as complex (B, n, *S).
+
+    Args:
+        stored: C = 1: grey, becomes (x + 1) / 2 with phase 0; C = 2: real and imaginary part.
+        channels: C.
+    """
+    if channels == 1:
+        return ((stored + 1) / 2).to(stored.dtype.to_complex())
+    return torch.complex(stored[:, ::2].contiguous(), stored[:, 1::2].contiguous())
+
+
+class ComplexDenoising(Denoising):
+    """Denoising score matching of complex images (B, n, *S), whose parts are the channels.
+
+    Args:
+        network, times, weight, drop: as in `Denoising`.
+        images: the complex images of a batch.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        times: Times,
+        weight: Weight,
+        drop: float,
+        images: Callable[[Batch], Tensor],
+    ) -> None:
+        super().__init__(network, times, weight, drop)
+        self.images = images
+
+    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+        x = self.images(batch)
+        yield from super().losses({**batch, "image": torch.cat([x.real, x.imag], 1)})
+
+
+@dataclass(frozen=True)
+class ComplexPrior(Reconstruction):
+    """A prior of complex images, real and imaginary part jointly, in units where magnitudes reach 1.
+
+    Data with two channels are taken as real and imaginary part. Public sets hold magnitudes:
+    **these are given a synthetic phase** in training, smooth, random and new at every look
+    (`random_phase`, of `phase` radians on average), the same law as of simulated measurements. What
+    such a prior believes of phases is our model, not a scanner's.
+    """
+
+    values: Literal["auto", "real", "parts", "channels"] = "channels"
+
+    def fitted(self, facts: "Facts") -> Self:
+        filled = super().fitted(facts)
+        if self.values != "channels":
+            return filled
+        if self.filtered:
+            raise UserError("--filtered knows the spectrum of grey images, not of complex ones")
+        stored = facts.channels[
+            "image" if "image" in facts.channels else next(iter(facts.channels))
+        ]
+        if stored not in (1, 2):
+            raise UserError(
+                f"images of {stored} channels are neither grey nor complex (real and imaginary part); "
+                "name others with --map image=COLUMN"
+            )
+        std = filled.data_std
+        if stored == 1 and not self.data_std:
+            # of either part of m e^{i phi} with uniform phi: E m^2 / 2
+            square = ((facts.mean + 1) / 2) ** 2 + (facts.std / 2) ** 2
+            std = round((square / 2) ** 0.5, 4) or 0.5
+        return dataclasses.replace(filled, channels=self.channels or 2, data_std=std)
+
+    def slices(self, batch: Batch) -> Tensor:
+        """The complex images (B, n, *S) a batch trains on, their phases real or synthetic."""
+        return self.phased(batch["image"], batch["image"].shape[1])
+
+    def phased(self, stored: Tensor, channels: int) -> Tensor:
+        """Stored images of n slices (B, n C, *S) as complex (B, n, *S), one phase for all slices."""
+        x = as_complex(stored, channels)
+        if channels == 1:
+            size = tuple(stored.shape[2:])
+            x = x * random_phase(size, len(stored), self.phase).to(x.device)
+        return x
+
+    def denoising(self, network: Network) -> Denoising:
+        if self.values != "channels":
+            return super().denoising(network)
+        parts = (self.times(network.schedule), self.weight(), self.label_drop)
+        return ComplexDenoising(network, *parts, self.slices)
+
+    def acquisition(self, measured: bool = False) -> Acquisition:
+        if self.measurement != "mri" and self.values == "channels":
+            raise UserError(
+                f"{self.paper.id} knows complex images; --set measurement=mri, not {self.measurement}"
+            )
+        return super().acquisition(measured)
+
+    def acquire(self, batch: Batch) -> Acquired:
+        """As `Reconstruction.acquire`; images of two channels are complex and keep their phase."""
+        if "kspace" in batch or batch["image"].shape[1] != 2:
+            return super().acquire(batch)
+        images = as_complex(batch["image"], 2)
+        return self.acquisition().simulate(images, content_seeds(images))

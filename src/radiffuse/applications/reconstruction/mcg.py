@@ -1,0 +1,124 @@
+"""MCG (Chung et al. 2022): the manifold-constrained gradient beside data consistency, and CCDF."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self
+
+import torch
+from torch import Tensor
+
+from ...acquisition import Acquired
+from ...diffusion.denoise import Denoiser
+from ...diffusion.noise import Noise
+from ...diffusion.sample import DDPM, Sampler, grids, signal_to_noise
+from ...diffusion.sample.base import State
+from ...inverse import residual_gradient
+from ...papers import Paper, by_id
+from ..generation.continuous import LOG_NORMAL
+from ..parts import SMALL, TINY
+from ..ranges import Rule, at_least, more_than
+from .base import Reconstruction
+
+__all__ = ["MCG", "Manifold"]
+
+
+@dataclass(frozen=True)
+class MCG(Reconstruction):
+    """Predictor-corrector with the gradient of the estimate's residual through the network.
+
+    Its companion CCDF, which begins from the plain reconstruction, is `--set warm=0.2`.
+    """
+
+    paper: ClassVar[Paper] = by_id("mcg")
+    AFTER_TRAINING: ClassVar[tuple[str, ...]] = (
+        *Reconstruction.AFTER_TRAINING,
+        *("gradient", "ratio"),
+    )
+
+    RULES: ClassVar[dict[str, Rule]] = {"gradient": at_least(0), "ratio": more_than(0)}
+    PAPER_SOLVES: ClassVar[tuple[str, ...]] = ("ct", "mri", "super-resolution")
+
+    measurement: Literal["mri", "ct", "super-resolution", "noise"] = "ct"
+    views: int = 30
+    steps: int = 2000
+    stop: float = 1e-5
+    gradient: float = 0.1
+    """Step alpha of the gradient of the norm (not its square)."""
+    ratio: float = 0.16
+    """Signal-to-noise ratio r of the corrector."""
+
+    def chain(self, denoiser: Denoiser, acquired: Acquired, noise: Noise) -> Tensor:
+        times = grids.uniform(self.steps, 1.0, self.stop)
+        x, times = self.begin(denoiser.schedule, times, acquired.first, noise)
+        normaliser = None
+        if self.measurement == "ct":
+            normaliser = acquired.measurement.A.gram(torch.ones_like(acquired.first)).clamp(
+                min=1e-6
+            )
+        sampler = Manifold(
+            denoiser, acquired, noise, self.gradient, self.ratio, len(times) - 1, normaliser
+        )
+        return sampler(x, times)
+
+    @classmethod
+    def small(cls) -> Self:
+        values = {**SMALL, **LOG_NORMAL, "filtered": True, "stop": 0.0, "steps": 100}
+        return cls(**values, lowest=0.005, highest=10.0)
+
+    @classmethod
+    def tiny(cls) -> Self:
+        return cls(**{**TINY, **LOG_NORMAL, "filtered": True, "steps": 4}, highest=10.0, views=8)
+
+
+class Manifold(Sampler):
+    r"""One step: predict; correct; then both constraints (Chung et al. 2022, algorithm 1 and SV-CT).
+
+    $x' $ is the corrected image, $g = (I - A^+A)\,\alpha\nabla_x\|W(y-A\hat x_0(x))\|$ the gradient at the
+    image before correction, without what the measurement sees, and
+    $x \leftarrow x' + \lambda A^H(y - A x')/n - g$, lambda falling linearly from 1 to 0.6.
+
+    Args:
+        gradient: alpha.
+        ratio: r of the corrector.
+        steps: of the whole chain.
+        normaliser: n = A^H A 1 (SIRT), or None for 1 where A has norm 1.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        acquired: Acquired,
+        noise: Noise,
+        gradient: float = 0.1,
+        ratio: float = 0.16,
+        steps: int = 1,
+        normaliser: Tensor | None = None,
+    ) -> None:
+        super().__init__(denoiser, noise)
+        self.measurement, self.inverse = acquired.measurement, acquired.inverse
+        self.predictor = DDPM(denoiser, noise, w=1.0)
+        self.gradient, self.size, self.steps = gradient, signal_to_noise(ratio), steps
+        self.normaliser = normaliser
+
+    def init(self, x: Tensor, t: Tensor) -> State:
+        return 0
+
+    def step(self, x_t: Tensor, t: Tensor, s: Tensor, state: State) -> tuple[Tensor, State]:
+        x, _ = self.predictor.step(x_t, t, s, None)
+        if bool(self.schedule.sigma(s) == 0):
+            return self.consistent(x, 0.6), state + 1
+        x_0, _, g = residual_gradient(self.denoiser, self.measurement, x, s, self.inverse)
+        alpha, sigma = self.schedule(s, x)
+        score, z = (alpha * x_0 - x) / sigma**2, self.noise(x)
+        size = self.size(self.schedule, s, score, z)
+        x = x + size * score + torch.sqrt(2 * size) * z
+        x = self.consistent(x, 1.0 - 0.4 * state / max(self.steps - 1, 1))
+        return x - self.unseen(self.gradient * g), state + 1
+
+    def consistent(self, x: Tensor, strength: float) -> Tensor:
+        """The SIRT (Kaczmarz) step towards the measurement."""
+        back = self.measurement.adjoint(self.measurement.residual(x), x)
+        return x + strength * (back if self.normaliser is None else back / self.normaliser)
+
+    def unseen(self, g: Tensor) -> Tensor:
+        """(I - A^+ A) g: without what the measurement sees."""
+        return g - self.measurement.pseudo_inverse(self.measurement.A(g), g)

@@ -1,0 +1,124 @@
+"""Score-based inverse problems (Song et al. 2022): the measurement diffused beside the image."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from ...acquisition import Acquired
+from ...diffusion.denoise import Denoiser
+from ...diffusion.noise import Noise
+from ...diffusion.sample import DDPM, Langevin, Sampler, grids, signal_to_noise
+from ...diffusion.sample.base import State
+from ...inverse import Measurement, Project, data_consistency
+from ...papers import Paper, by_id
+from ..generation.continuous import LOG_NORMAL
+from ..parts import SMALL, TINY
+from ..ranges import SHARE, Rule, at_least
+from .base import Reconstruction
+
+__all__ = ["Projected", "ScoreInverse"]
+
+CONSTANTS = {"ct": (0.841, 0.246)}
+"""lambda and r of the paper where they are not those of MRI, 1 and 0.517."""
+
+
+@dataclass(frozen=True)
+class ScoreInverse(Reconstruction):
+    r"""Predictor-corrector of the VE SDE, each preceded by a projection onto a noised measurement.
+
+    $x \leftarrow \arg\min_u (1-\lambda)\|u-x\|^2 + \lambda\min_{Av=y_t}\|u-v\|^2$ with
+    $y_t = \alpha y + \sigma A z$ (eq. 8-9), solved as $x + \lambda A^+(y_t - A x)$. The paper writes it for
+    $A = P(\Lambda)T$ with invertible T; for an orthonormal T (MRI of one coil) the two are equal, for
+    coils and for CT A^+ replaces the paper's gridding. The paper's data have no noise; where there is some,
+    A^+ is damped, so that coils do not blow it up (`Projected`).
+    """
+
+    paper: ClassVar[Paper] = by_id("score-inverse")
+    AFTER_TRAINING: ClassVar[tuple[str, ...]] = (
+        *Reconstruction.AFTER_TRAINING,
+        *("strength", "ratio"),
+    )
+
+    RULES: ClassVar[dict[str, Rule]] = {"strength": SHARE, "ratio": at_least(0)}
+    PAPER_SOLVES: ClassVar[tuple[str, ...]] = ("mri", "ct", "super-resolution")
+
+    coils: int = 1
+    steps: int = 1000
+    stop: float = 1e-5
+    highest: float = 128.0
+    strength: float = 0.0
+    """lambda; 0 = the paper's by measurement: 0.841 for CT, else 1 (appendix C)."""
+    ratio: float = 0.0
+    """Signal-to-noise ratio r of the corrector; 0 = the paper's: 0.246 for CT, else 0.517."""
+
+    def chain(self, denoiser: Denoiser, acquired: Acquired, noise: Noise) -> Tensor:
+        strength, ratio = CONSTANTS.get(self.measurement, (1.0, 0.517))
+        sampler = Projected(
+            DDPM(denoiser, noise, w=1.0),
+            Langevin(denoiser, noise, signal_to_noise(self.ratio or ratio)),
+            acquired.measurement,
+            self.strength or strength,
+        )
+        times = grids.uniform(self.steps, 1.0, self.stop)
+        return sampler(*self.begin(denoiser.schedule, times, acquired.first, noise))
+
+    @classmethod
+    def small(cls) -> Self:
+        values = {**SMALL, **LOG_NORMAL, "stop": 0.0, "steps": 100}
+        return cls(**values, coils=8, lowest=0.005, highest=10.0, strength=1.0, ratio=0.16)
+
+    @classmethod
+    def tiny(cls) -> Self:
+        return cls(**{**TINY, **LOG_NORMAL, "steps": 4}, highest=10.0)
+
+
+class Projected(Sampler):
+    r"""Project, correct, project, predict; at the end denoise and project onto the clean measurement.
+
+    A^+ of the projections is $(A^H A + s^2/r^2)^{-1}A^H$ with s the noise of the measurement and
+    $r^2 = \sigma_t^2 - \sigma_s^2$ the variance that the step to come adds: all it may lay down where the
+    measurement is noise. A damping that did not shrink with the step would sum up over the chain to none.
+
+    Args:
+        predictor: walks from t to s.
+        corrector: walks at t.
+        measurement: y = A x + n.
+        strength: lambda.
+    """
+
+    def __init__(
+        self,
+        predictor: Sampler,
+        corrector: Sampler,
+        measurement: Measurement,
+        strength: float = 1.0,
+    ) -> None:
+        super().__init__(predictor.denoiser, predictor.noise)
+        self.predictor, self.corrector = predictor, corrector
+        self.measurement, self.strength = measurement, strength
+
+    def project(self, like: Tensor, r2: Tensor, noised: bool = True) -> Project:
+        """The projection of images like `like`, damped; at the end of the clean measurement."""
+
+        def inverse(gap: Tensor) -> Tensor:
+            return self.measurement.damped_inverse(gap, like, r2)
+
+        return data_consistency(self.measurement, noised, self.strength if noised else 1.0, inverse)
+
+    def step(self, x_t: Tensor, t: Tensor, s: Tensor, state: State) -> tuple[Tensor, State]:
+        alpha, sigma = self.schedule(t, x_t)
+        r2 = sigma**2 - self.schedule.sigma(s).to(sigma) ** 2
+        project = self.project(x_t, r2)
+        x = project(x_t, alpha, sigma, self.noise)
+        x, _ = self.corrector.step(x, t, t, None)
+        x = project(x, alpha, sigma, self.noise)
+        x, _ = self.predictor.step(x, t, s, None)
+        return x, r2
+
+    def finish(self, x: Tensor, t: Tensor, state: State) -> Tensor:
+        x = super().finish(x, t, state)
+        one = torch.ones((), dtype=x.real.dtype, device=x.device)
+        last = self.project(x, state, noised=False)
+        return last(x, one, torch.zeros_like(one), self.noise)

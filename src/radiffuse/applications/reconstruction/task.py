@@ -1,0 +1,17 @@
+"""Reconstruction: an image from a measurement, by a prior learned from images alone."""
+
+from ..task import Task
+
+__all__ = ["RECONSTRUCTION"]
+
+RECONSTRUCTION = Task(
+    "reconstruction",
+    reads=("image",),
+    writes=("image", "unmeasured", "unexplained", "residual", "acceleration"),
+    given=("kspace", "image"),
+    raw=("magnitude", "expected", "unmeasured", "unexplained", "deviation"),
+    intervals=("image", "magnitude"),
+)
+"""Training reads images. Prediction reads k-space, and writes "magnitude" in its units instead of
+"image", or images whose measurement it simulates. Where the solver says it, "expected"
+is what a draw's chain tells of the posterior's mean."""

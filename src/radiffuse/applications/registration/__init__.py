@@ -1,0 +1,1 @@
+"""Registration: the displacement that brings a moving image onto a fixed one."""

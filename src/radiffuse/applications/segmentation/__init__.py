@@ -1,0 +1,1 @@
+"""Segmentation: the label of every voxel, drawn as often as one likes."""

@@ -1,0 +1,1 @@
+"""Translation: an image of one modality from an image of another."""

@@ -1,0 +1,235 @@
+"""Conversion between CT and MR (Lyu & Wang 2022): DDPM, or one score sampled in three ways."""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
+
+from torch import Tensor
+
+from ...diffusion.denoise import Clipped, Denoiser, Network
+from ...diffusion.kernels import diffuse
+from ...diffusion.losses import Times, Weight, discrete_times, log_normal, uniform_times
+from ...diffusion.noise import Noise, gaussian
+from ...diffusion.residual import Residual
+from ...diffusion.sample import EulerMaruyama, Langevin, Sampler, signal_to_noise
+from ...diffusion.sample.base import State
+from ...diffusion.schedule import Discrete, Schedule, SigmaPower
+from ...nn.generator import Guess
+from ...papers import Paper, by_id
+from ...training.objective import Prepared
+from ..conditional import Conditional
+from ..generation.base import Batch
+from ..parts import (
+    PRECONDITIONED,
+    TINY,
+    TRAINING,
+    PredictsName,
+    SamplerName,
+    WeightName,
+    check_timesteps,
+    network_of,
+    weight_named,
+)
+from ..ranges import Rule, at_least, more_than
+from ..task import Task
+from .task import TRANSLATION
+
+if TYPE_CHECKING:
+    from ...data.dataset import Facts
+
+__all__ = ["Conversion", "CorrectFirst"]
+
+SOLVERS: tuple[SamplerName, ...] = ("euler-maruyama", "predictor-corrector", "ode")
+"""The paper's three ways to sample one score."""
+
+
+class CorrectFirst(Sampler):
+    """Langevin steps at t, then the predictor's step from t to s: the paper's order.
+
+    (Song et al. 2021 predict first; see `sample.Then`.)
+    """
+
+    def __init__(self, corrector: Sampler, predictor: Sampler) -> None:
+        super().__init__(predictor.denoiser, predictor.noise)
+        self.corrector, self.predictor, self.order = corrector, predictor, predictor.order
+
+    def step(self, x_t: Tensor, t: Tensor, s: Tensor, state: State) -> tuple[Tensor, State]:
+        x_t, _ = self.corrector.step(x_t, t, t, None)
+        return self.predictor.step(x_t, t, s, state)
+
+
+class GuessedImage(Prepared):
+    r"""`Prepared` around a first guess, which learns beside it and is not moved by its loss.
+
+    The player "guess" learns the Gaussian likelihood of the target, each voxel's weighted by its
+    deviation (beta = 1/2 of Seitzer et al. 2022), lest what is sure take all of the learning.
+    """
+
+    network: Residual
+
+    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+        batch = self.prepare(batch)
+        x_0, image = batch["image"].float(), batch["source"]
+        mean, std = self.players["guess"](image)
+        told = {"image": image, "mean": mean.detach(), "std": std.detach()}
+        t = self.times(len(x_0))
+        x_t = diffuse(self.network.schedule, x_0, t, gaussian(x_0))
+        playing = self._playing()
+        assert isinstance(playing, Residual)
+        estimate, gain = playing.with_gain(x_t, t, **told)
+        unit = gain.square().flatten(1).mean(1).clamp_min(1e-12)
+        yield "network", ((estimate - x_0).square().flatten(1).mean(1) / unit).mean()
+        unlikely = ((x_0 - mean) / std).square() / 2 + std.log()
+        yield "guess", (told["std"] * unlikely).mean() / told["std"].mean()
+
+
+@dataclass(frozen=True)
+class Conversion(Conditional):
+    r"""A network told the source image; the defaults are the paper's DDPM.
+
+    `formulation` "sde" is $dx = 25^t dw$, whose score Euler-Maruyama, the predictor-corrector and
+    the probability-flow ODE sample alike. All stop at t = 0.001 and take the mean of what is left
+    (the authors' ODE leaves noise of deviation 0.03 in its result).
+    """
+
+    paper: ClassVar[Paper] = by_id("ddpm-conversion")
+    task: ClassVar[Task] = TRANSLATION
+    made: ClassVar[str] = "target"
+    GIVEN: ClassVar[tuple[str, ...]] = ("source",)
+
+    RULES: ClassVar[dict[str, Rule]] = {
+        "timesteps": at_least(2),
+        "base": more_than(1),
+        "corrections": at_least(0),
+        "law_std": more_than(0),
+        "guess": at_least(0),
+        "spectrum": at_least(0),
+    }
+
+    formulation: Literal["ddpm", "sde"] = "ddpm"
+    """Discrete variance-preserving chain, or the SDE with drift 0 and diffusion sigma^t."""
+    timesteps: int = 1000
+    """Number of betas of the chain."""
+    base: float = 25.0
+    """sigma of the SDE."""
+    corrections: int = 10
+    """Langevin steps before each step of the predictor-corrector."""
+    predicts: PredictsName = "noise"
+    """What the network outputs; "noise" is the score times -sigma."""
+    loss: WeightName = "simple"
+    """The loss weight."""
+    law: Literal["uniform", "log-normal"] = "uniform"
+    """Law of t in training: uniform, or log(sigma / alpha) normal (EDM)."""
+    law_mean: float = -1.2
+    """Mean of log(sigma / alpha)."""
+    law_std: float = 1.2
+    """Standard deviation of log(sigma / alpha)."""
+    preconditioned: bool = False
+    """Scale the input to unit variance and tell the network log(sigma / alpha) / 4."""
+    guess: int = 0
+    """Width of a small network that guesses each voxel's mean and deviation from the source; the
+    denoiser then learns what is left (see `residual`), whatever `predicts` says. 0 = none."""
+    spectrum: tuple[float, ...] = ()
+    """Spectrum of the targets, as `spectrum.power` measures it; empty = from the data."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_timesteps("linear", self.timesteps)
+
+    @classmethod
+    def training(cls, preset: str) -> dict[str, Any]:
+        """Options of the training loop that go with a preset, where they are not its defaults."""
+        if preset == "paper":
+            return {"batch": 4, "learning_rate": 1e-4, "warmup": 0, "betas": (0.9, 0.999)}
+        return {**TRAINING[preset], **({"batch": 8} if preset == "small" else {})}
+
+    def schedule(self) -> Schedule:
+        """The noise schedule."""
+        if self.formulation == "ddpm":
+            return Discrete.linear(self.timesteps)
+        return SigmaPower(self.base)
+
+    def fitted(self, facts: "Facts") -> Self:
+        filled = super().fitted(facts)
+        spectrum = self.spectrum or (facts.spectrum[self.made] if self.guess else ())
+        return dataclasses.replace(filled, spectrum=spectrum)
+
+    def network(self) -> Network:
+        if self.guess:
+            made, told = self.channels, self.condition_channels
+            guess = Guess(self.beside(2 * made, self.guess, told), made)
+            body = self.unet(condition=told + 3 * made)
+            return Residual(body, guess, self.schedule(), self.spectrum)
+        return network_of(
+            self.body(), self.schedule(), self.predicts, self.data_std, self.preconditioned
+        )
+
+    def times(self, schedule: Schedule) -> Times:
+        if self.law == "log-normal":
+            return log_normal(schedule, self.law_mean, self.law_std)
+        if self.formulation == "ddpm":
+            return discrete_times(cast(Discrete, schedule))
+        return uniform_times(1e-5)
+
+    def weight(self) -> Weight:
+        return weight_named(self.loss, self.data_std)
+
+    def kind(self) -> type[Prepared]:
+        return GuessedImage if self.guess else Prepared
+
+    def denoiser(self, objective: Prepared, batch: Batch) -> Denoiser:
+        """As `Conditional`; the chain's estimate is kept to [-1, 1]."""
+        denoiser = super().denoiser(objective, batch)
+        return Clipped(denoiser) if self.formulation == "ddpm" else denoiser
+
+    def make_sampler(self, denoiser: Denoiser, noise: Noise) -> Sampler:
+        if self.sampler != "predictor-corrector":
+            return super().make_sampler(denoiser, noise)
+        langevin = Langevin(denoiser, noise, signal_to_noise(0.16), self.corrections)
+        return CorrectFirst(langevin, EulerMaruyama(denoiser, noise))
+
+    def variants(self) -> Iterator[tuple[str, "Conversion"]]:
+        """The same trained network under each of the paper's samplers, for comparison."""
+        if self.formulation == "sde":
+            for name in SOLVERS:
+                steps = 1 if name == "ode" else max(self.steps, 100)  # the ODE chooses its own
+                one = dataclasses.replace(self, sampler=name, steps=steps)
+                yield name, dataclasses.replace(one, grid="uniform", start=1.0, stop=1e-3)
+
+    @classmethod
+    def small(cls) -> Self:
+        return cls(
+            width=32,
+            multiples=(1, 2, 4, 4),
+            blocks=1,
+            attention=(3,),
+            patch=2,
+            formulation="sde",
+            # at 25 the chain begins where the mean brightness still shows (7 deviations at 128 x 128)
+            base=250.0,
+            guess=16,
+            law="log-normal",
+            law_mean=-1.3,
+            law_std=1.5,
+            sampler="dpm-solver",
+            grid="karras",
+            steps=15,
+            stop=0.03,
+            corrections=1,
+            samples=8,
+        )
+
+    @classmethod
+    def tiny(cls) -> Self:
+        return cls(
+            **TINY,
+            formulation="sde",
+            **PRECONDITIONED,
+            sampler="heun",
+            grid="karras",
+            steps=4,
+            stop=0.01,
+            corrections=1,
+            samples=2,
+        )

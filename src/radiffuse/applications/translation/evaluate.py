@@ -1,0 +1,297 @@
+"""Evaluation of translated images: per patient, beside direct regression and a pix2pix-like GAN."""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...data.dataset import Cases
+from ...diffusion.noise import derive
+from ...diffusion.windows import Windows
+from ...errors import UserError
+from ...metrics.distribution import distances_between_sets
+from ...metrics.diversity import ms_ssim
+from ...metrics.estimate import Metric, Sums, average_per_patient, refused
+from ...metrics.features import extract
+from ...metrics.fidelity import psnr, ssim
+from ...metrics.translation import correlation, detail, lesion_contrast, shift
+from ...nn.critic import PatchCritic
+from ...report.pictures import write_grid
+from ...training import processes
+from ..evaluation.asked import Asked, about, spread
+from ..evaluation.judge import Judge, judge
+from ..evaluation.progress import progress_bar
+from ..supervised import InWindows, Pix2Pix, Regression, direct_unet, trained
+
+SPAN = 2.0
+"""Grey range of PSNR and SSIM: images span [-1, 1]."""
+MOST_SHIFT = 0.5
+"""Median shift in voxels above which the output does not lie where its input lies."""
+_ROWS = 6
+_FEW = 4
+_BACKGROUND = -0.95
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Several draws of every case, summed up.
+
+    Attributes:
+        mean, std: over the draws, `(n, C, *S)`; std is 0 for one draw.
+        single: the first draw.
+    """
+
+    mean: Tensor
+    std: Tensor
+    single: Tensor
+
+
+def evaluate_translation(
+    recipe: Any,
+    objective: Any,
+    train: Cases,
+    held_out: Cases,
+    asked: Asked,
+) -> dict[str, Any]:
+    """Mean and single draws against the true target, per patient, beside trained baselines.
+
+    "method": PSNR, SSIM and MS-SSIM of the mean of `recipe.samples` draws and of one draw alone,
+    FID, KID and `detail` of single draws, `shift` in voxels, `deviation_correlation` of the deviation map
+    with the absolute error, and with masks the lesion contrast. "baseline" is direct regression,
+    "baselines" holds the GAN too; each is trained as long as the run, in RUN/baseline-NAME.
+
+    Args:
+        recipe, objective: a trained method of the task.
+        train, held_out: its data, with "source" and "target".
+        asked: what `evaluate` was asked for.
+
+    Raises:
+        UserError: there is no target to compare with, or a prediction is not finite.
+    """
+    for key in ("source", "target"):
+        if key not in held_out.keys:
+            raise UserError(f"{held_out.source}: no {key} to compare with; --map {key}=COLUMN")
+    held_out = asked.chosen(held_out)
+    windows = getattr(recipe, "windows", None)
+    simple = _baselines(train, windows, asked) if asked.cache else {}
+    if not processes.is_main():
+        return {}
+    samples = max(1, int(getattr(recipe, "samples", 1)))
+    eyes = _eyes(_only_target(train), _only_target(held_out), asked)
+    drawn = draw(recipe, objective, held_out, samples, asked.seed, asked.batch)
+    parts = held_out.batch(range(len(held_out)))
+    outputs = {name: _applied(baseline, parts, asked.batch) for name, baseline in simple.items()}
+    baselines = {
+        name: measure(Drawn(x, torch.zeros_like(x), x), parts, held_out, eyes)
+        for name, x in outputs.items()
+    }
+    record: dict[str, Any] = {
+        "method": measure(drawn, parts, held_out, eyes),
+        "baseline": baselines.get("regression", {}),
+        "baselines": baselines,
+        "reference": _reference(parts, held_out, eyes),
+        "alignment": _alignment(drawn.mean, parts["target"]),
+    }
+    if hasattr(recipe, "variants"):
+        record["samplers"] = _samplers(recipe, objective, held_out, asked.seed)
+    if asked.folder_for_pictures is not None:
+        write_panels(asked.folder_for_pictures / "translation.png", parts, drawn)
+    return {
+        **record,
+        "task": "translation",
+        "data": about(train, held_out),
+        "command": asked.command,
+        **({"features": {"name": type(eyes.network).__name__, "hash": eyes.hash}} if eyes else {}),
+        "settings": {
+            "samples": samples,
+            "seed": asked.seed,
+            "steps": getattr(recipe, "steps", getattr(recipe, "timesteps", None)),
+            "range": [-1.0, 1.0],
+        },
+    }
+
+
+def draw(recipe: Any, objective: Any, cases: Cases, samples: int, seed: int, batch: int) -> Drawn:
+    """Draws of every case from its source alone; sums only are kept, and the first draw."""
+    device = next(next(iter(objective.players.values())).parameters()).device
+    parts = []
+    with progress_bar("translating", len(cases) * samples) as done:
+        for first in range(0, len(cases), batch):
+            rows = range(first, min(first + batch, len(cases)))
+            source = cases.batch(rows)["source"].to(device)
+            sums = Sums()
+            for k in range(samples):
+                seeds = torch.tensor([derive(seed, cases.ids[row], k) for row in rows])
+                with torch.no_grad():
+                    made = recipe.predict(objective, {"source": source, "seed": seeds})["target"]
+                if not bool(torch.isfinite(made).all()):
+                    raise UserError(f"the prediction of {cases.ids[first]} is not finite")
+                sums.add(made.detach().float().cpu())
+                done(first * samples + (k + 1) * len(rows))
+            parts.append((sums.mean, sums.std(), sums.first))
+    return Drawn(*(torch.cat(each) for each in zip(*parts, strict=True)))
+
+
+def _eyes(train: Cases, held_out: Cases, asked: Asked) -> Judge | None:
+    """Whoever compares sets of images; None where held-out ones are of another size than training's."""
+    sizes = {cases.batch([0])["target"].shape[1:] for cases in (train, held_out)}
+    if len(sizes) > 1:
+        return None
+    return judge(train, held_out, cache=asked.cache, weights=asked.weights)
+
+
+def _distances(eyes: Judge | None, images: Callable[[Judge], Tensor], n: int) -> dict[str, Metric]:
+    """FID and KID of the features of images to those of held-out targets."""
+    if eyes is None:
+        reason = "training and held-out images differ in size"
+        return {name: refused(f"{name}: {reason}", n) for name in ("fid", "kid")}
+    found = distances_between_sets(eyes.held_out_features, images(eyes))
+    return {name: found[name] for name in ("fid", "kid") if name in found}
+
+
+def measure(
+    drawn: Drawn, parts: dict[str, Tensor], cases: Cases, eyes: Judge | None
+) -> dict[str, Metric]:
+    """Every metric of a set of translated images."""
+    target, patients = parts["target"], cases.patients
+    mean, several = drawn.mean.float(), bool(drawn.std.any())
+
+    def per_patient(values: Tensor) -> Metric:
+        return average_per_patient(values.tolist(), patients)
+
+    metrics = {
+        "psnr": per_patient(psnr(mean, target, SPAN)),
+        "ssim": per_patient(ssim(mean, target, SPAN)),
+        "ms_ssim_to_target": _or_refused(lambda: per_patient(ms_ssim(mean, target)), len(cases)),
+        "shift": per_patient(shift(mean, target)),
+        "detail": per_patient(detail(drawn.single, target)),
+    }
+    if several:
+        error = (mean - target).abs()
+        metrics |= {
+            "psnr_single": per_patient(psnr(drawn.single, target, SPAN)),
+            "ssim_single": per_patient(ssim(drawn.single, target, SPAN)),
+            "deviation_correlation": per_patient(correlation(drawn.std, error)),
+            "error_beyond_two_deviations": per_patient(
+                (error > 2 * drawn.std + 0.02).double().flatten(1).mean(dim=1)
+            ),
+        }
+    metrics |= _distances(eyes, lambda eyes: extract(eyes.network, drawn.single), len(cases))
+    return {**metrics, **_lesions(mean, parts, cases)}
+
+
+def _or_refused(make: Callable[[], Metric], n: int) -> Metric:
+    try:
+        return make()
+    except (ValueError, RuntimeError) as error:
+        return refused(f"MS-SSIM: {error}", n)
+
+
+def _lesions(images: Tensor, parts: dict[str, Tensor], cases: Cases) -> dict[str, Metric]:
+    """Contrast of the lesion in `images`, and how far it is from that in the target."""
+    if "mask" not in parts:
+        return {}
+    body = (parts["target"] > _BACKGROUND).any(dim=1, keepdim=True)
+    ours, theirs = (lesion_contrast(x, parts["mask"], body) for x in (images, parts["target"]))
+    rows = torch.isfinite(ours + theirs).nonzero()[:, 0].tolist()
+    patients = [cases.patients[row] for row in rows]
+    gap = (ours - theirs).abs()
+    return {
+        "lesion_contrast": average_per_patient(ours[rows].tolist(), patients),
+        "lesion_contrast_error": average_per_patient(gap[rows].tolist(), patients),
+    }
+
+
+def _reference(parts: dict[str, Tensor], cases: Cases, eyes: Judge | None) -> dict[str, Metric]:
+    """The true target (lesions), and real training targets in place of translated ones (FID)."""
+    found = _distances(eyes, lambda eyes: _some(eyes.train_features, len(cases)), len(cases))
+    lesions = _lesions(parts["target"], parts, cases)
+    return {**found, **{k: v for k, v in lesions.items() if k == "lesion_contrast"}}
+
+
+def _some(features: Tensor, n: int) -> Tensor:
+    rows = torch.randperm(len(features), generator=torch.Generator().manual_seed(0))
+    return features[rows[:n]]
+
+
+def _alignment(images: Tensor, target: Tensor) -> dict[str, Any]:
+    """Median shift of the output, and whether it lies where the target lies."""
+    median = float(shift(images, target).median())
+    record: dict[str, Any] = {"median_shift_voxels": median, "aligned": median <= MOST_SHIFT}
+    if median > MOST_SHIFT:
+        record["warning"] = (
+            f"the output lies {median:.1f} voxels from the target (median): PSNR and SSIM compare "
+            "different places, and the pairs of training may be misaligned"
+        )
+    return record
+
+
+def _samplers(recipe: Any, objective: Any, cases: Cases, seed: int) -> dict[str, Any]:
+    """PSNR of one draw of a few cases under each sampler of the same network."""
+    few = cases.take(spread(len(cases), _FEW))
+    target = few.batch(range(len(few)))["target"]
+    found = {}
+    for name, variant in recipe.variants():
+        one = draw(variant, objective, few, 1, seed, len(few)).single
+        found[name] = {
+            "psnr_single": average_per_patient(psnr(one, target, SPAN).tolist(), few.patients)
+        }
+    return found
+
+
+def _only_target(cases: Cases) -> Cases:
+    return dataclasses.replace(cases, columns={"target": cases.columns["target"]})
+
+
+def _baselines(train: Cases, windows: Windows | None, asked: Asked) -> dict[str, Any]:
+    """Direct regression and a pix2pix-like GAN, trained as long as the run in its folder."""
+    options = asked.budget()
+    facts = train.facts()
+    size = facts.size["target"] if windows is None else windows.size
+    axes = len(size)
+    into, out = facts.channels["source"], facts.channels["target"]
+    given, made = ("source",), "target"
+
+    def network() -> torch.nn.Module:
+        torch.manual_seed(derive(options.seed, "baseline"))
+        return direct_unet(axes, into, out, size)
+
+    critic = PatchCritic(axes, into + out, 32, 1 if min(size) < 32 else 2, 2)
+    kinds = {
+        "regression": (Regression(network(), given, made), options),
+        "pix2pix": (
+            Pix2Pix(network(), critic, given, made),
+            dataclasses.replace(options, betas=(0.5, 0.9), learning_rate=2e-4),
+        ),
+    }
+    return {
+        name: trained(
+            objective if windows is None else InWindows(objective, windows, made),
+            train, its, asked.run / f"baseline-{name}",
+        )
+        for name, (objective, its) in kinds.items()
+    }  # fmt: skip
+
+
+def _applied(objective: Any, parts: dict[str, Tensor], batch: int) -> Tensor:
+    device = next(objective.players["network"].parameters()).device
+    with torch.no_grad():
+        made = [
+            objective.predict({"source": x.to(device)}).cpu() for x in parts["source"].split(batch)
+        ]
+    return torch.cat(made).clamp(-1, 1)
+
+
+def write_panels(path: Path, parts: dict[str, Tensor], drawn: Drawn) -> None:
+    """Rows of source | target | mean | deviation | error; the last two from 0 (black) to 0.5."""
+    rows = spread(len(drawn.mean), _ROWS)
+    error = (drawn.mean - parts["target"]).abs()
+    columns: Iterable[Tensor] = (
+        parts["source"], parts["target"], drawn.mean, 4 * drawn.std - 1, 4 * error - 1
+    )  # fmt: skip
+    columns = [column.float().clamp(-1, 1) for column in columns]
+    write_grid(path, [column[row].numpy() for row in rows for column in columns], 5)

@@ -1,0 +1,24 @@
+"""Translation: an image of one modality from an image of another."""
+
+from ..task import Task
+
+__all__ = ["TRANSLATION", "TRANSLATION_UNPAIRED"]
+
+TRANSLATION = Task(
+    "translation",
+    reads=("source", "target"),
+    optional=("mask",),
+    writes=("target",),
+    given=("source",),
+    paired=("source", "target"),
+)
+"""Source and target show the same anatomy; prediction needs the source alone."""
+
+TRANSLATION_UNPAIRED = Task(
+    "translation",
+    reads=("source", "target"),
+    optional=("mask",),
+    writes=("target",),
+    given=("source", "target"),
+)
+"""Source and target may be of different people; a prediction goes the way its data allow."""

@@ -1,0 +1,1 @@
+"""Images that come with the library: brains of the MNI template, moved pairs of them."""

@@ -1,0 +1,257 @@
+"""A population of brains, made on the spot from the MNI152 template that nilearn's wheel ships.
+
+Each subject is the template (T1, grey matter, white matter; 1 mm) pulled through a random smooth
+map x_template = A x + u(x) + v(x): an affine A (size, proportions, posture), a smooth displacement
+u (about 3 mm at 28 mm, 1 mm at 10 mm) and a widening or narrowing v of the ventricles. Tissue
+fractions p_k of cerebrospinal fluid, grey and white matter are tilted towards more or less fluid
+(atrophy) and make the contrast I = sum_k p_k m_k + detail, with tissue means m_k drawn for each
+subject, a smooth bias field and Rician noise sqrt((I + n_1)^2 + n_2^2). The brains are
+skull-stripped, as the template is. Subject k with seed s is the same whatever the number of cases.
+
+The template is the ICBM 152 nonlinear 2009a symmetric average (Fonov et al. 2011).
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Generator, Tensor
+
+from ...errors import UsageError
+from ..columns import ArrayColumn, Column
+from ..table import Table, labels_from
+from ..transforms import resize
+from .anatomy import (
+    CELL_MM,
+    CENTRE_MM,
+    FIELD_ORIGIN,
+    TEMPLATE_ORIGIN,
+    contrasts,
+    generator,
+    sample,
+    subject,
+    template,
+    tissue,
+    uniform,
+)
+
+LEVELS = ("low", "middle", "high")
+_BANDS_MM = ((-24.0, -8.0), (0.0, 22.0), (32.0, 54.0))
+"""Heights above the anterior commissure of the three classes of slices."""
+
+_FIELD_OF_VIEW_MM = 208.0
+_FINE = 2
+"""Slices are sampled this much finer in plane and averaged, as a scanner's pixel averages."""
+
+
+@dataclass(frozen=True)
+class BrainOptions:
+    """What `brains:count=200,size=96` can say.
+
+    Attributes:
+        count: number of cases: axial slices, three of each person, or volumes, one of each.
+        size: pixels along each side of a field of view of 208 mm.
+        lesions: share of cases with a lesion (dark on T1, bright on T2; `lesion` is its mask).
+        radius_mm: mean radius of lesions.
+        contrast: of lesions: 1 replaces tissue altogether, 0 is not visible.
+        noise: standard deviation of the noise, of the brightest tissue.
+        label: "level" (low, middle, high slice), "lesion" (no, yes) or "none".
+        pairs: "none"; "people" or "motion" make pairs for registration (see `pairs`), without labels.
+    """
+
+    count: int = 256
+    size: int = 64
+    lesions: float = 0.0
+    radius_mm: float = 11.0
+    contrast: float = 1.0
+    noise: float = 0.02
+    label: str = "level"
+    pairs: str = "none"
+
+
+def parse(name: str) -> tuple[bool, BrainOptions]:
+    """ "brains3d:count=20,size=48" -> (True, options).
+
+    Raises:
+        UsageError: an option that is not known, or a value out of its range.
+    """
+    kind, _, rest = name.partition(":")
+    volumes = kind == "brains3d"
+    options = BrainOptions(count=48, size=48, label="none") if volumes else BrainOptions()
+    known = {entry.name: type(getattr(options, entry.name)) for entry in fields(options)}
+    for part in filter(None, rest.split(",")):
+        key, _, value = part.partition("=")
+        if key not in known:
+            raise UsageError(f"{name}: no option {key!r}; there are {', '.join(known)}")
+        try:
+            options = replace(options, **{key: known[key](value)})
+        except ValueError:
+            raise UsageError(f"{name}: {key} needs a number, found {value!r}") from None
+    labels = ("lesion", "none") if volumes else ("level", "lesion", "none")
+    if not (options.count >= 1 and 8 <= options.size <= 256 and 0 <= options.lesions <= 1):
+        raise UsageError(f"{name}: count >= 1, size 8 to 256 and lesions 0 to 1 are possible")
+    if options.label not in labels:
+        raise UsageError(f"{name}: label is one of {', '.join(labels)}")
+    if options.pairs not in ("none", "people", "motion"):
+        raise UsageError(f"{name}: pairs is one of none, people, motion")
+    return volumes, options
+
+
+def open_brains(name: str, seed: int = 0) -> Table:
+    """Make the data set called `name`: keys t1, t2, tissue (1 fluid, 2 grey, 3 white), lesion.
+
+    Slices are `(C, rows, columns)` as a radiologist sees them: front up, the person's right on
+    the left. Volumes have index axes to the right, front and top. Both have their affine.
+    """
+    volumes, options = parse(name)
+    about = f"radiffuse brains 1, {volumes}, {options}, seed {seed}"
+    if options.pairs != "none":
+        from .pairs import open_pairs
+
+        return open_pairs(name, volumes, options, seed, hashlib.sha256(about.encode()).hexdigest())
+    about = about.replace(", pairs='none'", "")
+    made = [make_case(index, volumes, options, seed) for index in range(options.count)]
+    affines = torch.stack([case.affine for case in made])
+
+    def column(key: str) -> Column:
+        data = torch.stack([case.images[key] for case in made])[:, None]
+        if key in ("tissue", "lesion"):
+            return ArrayColumn(data, "mask", f"{name}: {key}", affines)
+        return ArrayColumn(data, "image", f"{name}: {key}", affines, "MR", (0.0, 255.0))
+
+    ids = tuple(case.name for case in made)
+    columns = {key: column(key) for key in ("t1", "t2", "tissue", "lesion")}
+    names: tuple[str, ...] | None = None
+    if options.label != "none":
+        labels = [case.level if options.label == "level" else case.lesion for case in made]
+        words = LEVELS if options.label == "level" else ("healthy", "lesion")
+        columns["label"] = labels_from(torch.tensor(labels), name, ids)
+        names = tuple(words[label] for label in labels)
+    return Table(
+        source=name,
+        ids=ids,
+        columns=columns,
+        patients=tuple(case.patient for case in made),
+        label_names=names,
+        default={"image": "t1"},
+        fingerprint=hashlib.sha256(about.encode()).hexdigest(),
+    )
+
+
+@dataclass(frozen=True)
+class Case:
+    """One slice or volume: pictures by key, and their place in space."""
+
+    name: str
+    patient: str
+    level: int
+    lesion: int
+    images: dict[str, Tensor]
+    affine: Tensor
+
+
+def make_case(
+    index: int,
+    volumes: bool,
+    options: BrainOptions,
+    seed: int,
+    *,
+    affine: Tensor | None = None,
+    pulled: Callable[[Tensor], Tensor] | None = None,
+    frame: int = 0,
+) -> Case:
+    """One slice or volume. The person depends on (seed, person) alone, the noise on the case.
+
+    Args:
+        index, volumes, options, seed: which one.
+        affine: of another case's grid; None: the case's own.
+        pulled: displacement in mm of the world points at which the person is read.
+        frame: number of a moving picture's frame; each has its own noise.
+    """
+    person, level = (index, 0) if volumes else divmod(index, len(LEVELS))
+    who = subject(seed, person)
+    draw = generator("case", seed, volumes, index)
+    height = float(uniform(draw, *_BANDS_MM[level]))
+    if affine is None:
+        affine = _volume_affine(options.size) if volumes else _slice_affine(options.size, height)
+    shape = (options.size,) * (3 if volumes else 2)
+    points = points_of(affine, shape)
+    where = who.to_template(points if pulled is None else points + pulled(points))
+    fine = where if volumes else _finer(where, shape)
+    maps = sample(template(), fine, TEMPLATE_ORIGIN, 1.0)
+    fractions = tissue(maps, who.fluid)
+    # Lesions are drawn for every case, used or not, so that noise does not depend on `lesions`.
+    has = bool(uniform(draw, 0, 1) < options.lesions)
+    place = uniform(draw, 0, 1, 5)
+    draw = generator("frame", seed, volumes, index, frame) if frame else draw
+    ball = _lesion(place, fine, fractions, options) if has else torch.zeros(len(fine))
+    images = contrasts(maps, fractions, ball * options.contrast, who)
+    bias = sample(who.bias[None], points, FIELD_ORIGIN, CELL_MM)[0].exp().reshape(shape)
+    noisy = {
+        key: _stored(_pixels(image, shape) * bias, draw, options.noise)
+        for key, image in images.items()
+    }
+    parts = torch.stack([_pixels(part, shape) for part in (1 - fractions.sum(0), *fractions)])
+    noisy["tissue"] = parts.argmax(0).to(torch.uint8)
+    noisy["lesion"] = (_pixels(ball, shape) > 0.5).to(torch.uint8)
+    name = f"brain{person:04d}" + ("" if volumes else f"_{LEVELS[level]}")
+    return Case(name, f"brain{person:04d}", level, int(noisy["lesion"].any()), noisy, affine)
+
+
+def _slice_affine(size: int, height: float) -> Tensor:
+    step = _FIELD_OF_VIEW_MM / size
+    half = step * (size - 1) / 2
+    x, y, _ = CENTRE_MM
+    rows = [[0, -step, 0, x + half], [-step, 0, 0, y + half], [0, 0, step, height], [0, 0, 0, 1]]
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def _volume_affine(size: int) -> Tensor:
+    step = _FIELD_OF_VIEW_MM / size
+    affine = torch.diag(torch.tensor([step, step, step, 1.0], dtype=torch.float64))
+    affine[:3, 3] = torch.tensor(CENTRE_MM, dtype=torch.float64) - step * (size - 1) / 2
+    return affine
+
+
+def points_of(affine: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """World coordinates `(P, 3)` of the voxels."""
+    axes = [torch.arange(n, dtype=torch.float64) for n in (*shape, 1)[:3]]
+    index = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, 2)
+    return (index @ affine[:3, :3].T + affine[:3, 3]).float()
+
+
+def _finer(points: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Points `(P, 3)` of a slice, `_FINE` times as many along rows and columns."""
+    size = [n * _FINE for n in shape]
+    return resize(points.T.reshape(3, *shape), size).flatten(1).T
+
+
+def _lesion(place: Tensor, where: Tensor, fractions: Tensor, options: BrainOptions) -> Tensor:
+    """Weight in [0, 1] of a lesion: an ellipsoid in template space about a white-matter point.
+
+    The person's deformation makes its outline irregular; its centre lies in the picture. `place`
+    holds five numbers in [0, 1] that choose centre, size and shape.
+    """
+    white = (fractions[2] > 0.6).nonzero()[:, 0]
+    if len(white) == 0:
+        return torch.zeros(len(where))
+    centre = where[white[int(place[0] * (len(white) - 1))]]
+    axes = options.radius_mm * (0.6 + 0.8 * place[1]) * (0.75 + 0.55 * place[2:])
+    distance = ((where - centre) / axes).square().sum(-1).sqrt()
+    return torch.sigmoid((1 - distance) * 8) * fractions.sum(0).clamp(0, 1)
+
+
+def _stored(picture: Tensor, draw: Generator, noise: float) -> Tensor:
+    """Add Rician noise and store as 8 bit (white matter near 200)."""
+    real, imaginary = torch.randn(2, *picture.shape, generator=draw) * noise
+    magnitude = ((picture + real).square() + imaginary.square()).sqrt()
+    return (magnitude * 235).round().clamp(0, 255).to(torch.uint8)
+
+
+def _pixels(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Values at voxels, or averages of the `_FINE` x `_FINE` points in each pixel of a slice."""
+    if x.numel() == torch.Size(shape).numel():
+        return x.reshape(shape)
+    rows, columns = shape
+    return x.reshape(rows, _FINE, columns, _FINE).mean((1, 3))

@@ -1,0 +1,77 @@
+"""MetaImage and NRRD through SimpleITK."""
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from ...errors import UserError
+from ..files import replacing
+from ..image import Image
+from .stored import as_tensor, ending
+
+
+def read_itk(path: Path) -> Image:
+    """MetaImage and NRRD through SimpleITK. Index axes are ITK's (i along a row); LPS -> RAS.
+
+    A 2-D file has no place in space that a scanner would know: its grid spacing is kept in an
+    affine, and its axes become (rows, columns) as in a picture.
+    """
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError:
+        raise UserError(
+            f"{path}: cannot be read as {ending(path)} (damaged or cut short?)"
+        ) from None
+    axes = image.GetDimension()
+    if axes not in (2, 3):
+        raise UserError(f"{path}: has {axes} axes; 2 or 3 are expected")
+    array = sitk.GetArrayFromImage(image)
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        array = np.moveaxis(array, -1, 0)
+    else:
+        array = array[None]
+    lps = np.eye(4)
+    direction = np.array(image.GetDirection()).reshape(axes, axes)
+    lps[:axes, :axes] = direction * np.array(image.GetSpacing())
+    lps[:axes, 3] = image.GetOrigin()
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ lps
+    if axes == 3:
+        array = array.transpose(0, 3, 2, 1)
+    else:
+        affine = affine[:, [1, 0, 2, 3]]
+    limit = (0.0, 255.0) if array.dtype == np.uint8 else None
+    return Image(as_tensor(array), torch.from_numpy(affine.copy()), None, limit, ending(path))
+
+
+def write_itk(image: Image, path: Path) -> None:
+    """Write a picture or a volume with its spacing, direction and origin; RAS -> LPS."""
+    array = image.data.cpu().numpy()
+    axes = len(image.size)
+    if axes not in (2, 3):
+        raise UserError(f"{path}: {axes} axes do not fit; 2 or 3 do")
+    ras = np.eye(4) if image.affine is None else image.affine.numpy()
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ ras
+    if axes == 2:
+        lps = lps[:, [1, 0, 2, 3]]
+        array = array.transpose(1, 2, 0)
+    else:
+        array = array.transpose(3, 2, 1, 0)
+    several = array.shape[-1] > 1
+    out = sitk.GetImageFromArray(array if several else array[..., 0], isVector=several)
+    spacing = np.linalg.norm(lps[:axes, :axes], axis=0)
+    out.SetSpacing(spacing.tolist())
+    out.SetDirection((lps[:axes, :axes] / spacing).flatten().tolist())
+    out.SetOrigin(lps[:axes, 3].tolist())
+    with replacing(path) as temporary:
+        try:
+            sitk.WriteImage(out, str(temporary))
+        except RuntimeError as error:
+            # ITK does not tell a full disk from other failures.
+            if shutil.disk_usage(temporary.parent).free < array.nbytes:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+            raise

@@ -1,1 +1,0 @@
-"""One file a method: its objective and its prediction, said with the parts of the library."""

@@ -1,0 +1,307 @@
+"""`config.toml`: what a run was made with, complete and replayable, and recipes built from it.
+
+A configuration has four tables: `[run]` (format, method, preset, command, fitted), `[recipe]`
+(the recipe's fields), `[train]` (the fields of TrainOptions) and `[data]` (path, map, range, size,
+seed); and `[prior]` where the network is that of another run. A field that is None is left out, for
+TOML has no such value. No torch is imported here.
+"""
+
+import dataclasses
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union
+
+import tomli_w
+
+from ..errors import UsageError, UserError
+from ..data.files import write_text
+from ..names import did_you_mean
+from ..applications.ranges import OutOfRange, at_least, refuse
+
+FORMAT = 1
+"""Format of a run folder. A change that older code would misread gets the next number."""
+
+PRESETS = ("paper", "small", "tiny")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Where the data of a run come from: the arguments of `open_cases`.
+
+    Attributes:
+        path: file or folder, or the name of an embedded set ("brains", "brains3d").
+        map: key -> column, which column plays which role.
+        range: by image key, the stored values that become [-1, 1]; {} where the data decide.
+        size: spatial size every image is brought to; () leaves the size alone.
+        seed: seed of embedded data and of splits made here.
+        leak: what to do where a patient or an image stands on both sides of a split: auto, refuse,
+            drop or keep.
+
+    Raises:
+        OutOfRange: a side of `size` is not positive.
+    """
+
+    path: str
+    map: dict[str, str] = field(default_factory=dict)
+    range: dict[str, tuple[float, float]] = field(default_factory=dict)
+    size: tuple[int, ...] = ()
+    seed: int = 0
+    leak: Literal["auto", "refuse", "drop", "keep"] = "auto"
+
+    def __post_init__(self) -> None:
+        refuse(self, {"size": at_least(1)})
+
+
+@dataclass(frozen=True)
+class Config:
+    """The contents of `config.toml`.
+
+    Attributes:
+        method: method id.
+        preset: the preset that overrides were applied to.
+        recipe: every field of the recipe, as plain values.
+        train: every field of TrainOptions that is not None.
+        data: where the training data come from.
+        fitted: names of the recipe's fields that were filled from the data.
+        command: the command that made the run.
+        prior: method and recipe of the run whose network this one uses; {} for its own.
+    """
+
+    method: str
+    preset: str
+    recipe: Mapping[str, Any]
+    train: Mapping[str, Any]
+    data: DataSource
+    fitted: tuple[str, ...] = ()
+    command: str = ""
+    prior: Mapping[str, Any] = field(default_factory=dict)
+
+    def toml(self) -> str:
+        """The text of `config.toml`."""
+        run = {
+            "format": FORMAT,
+            "method": self.method,
+            "preset": self.preset,
+            "fitted": list(self.fitted),
+            "command": self.command,
+        }
+        tables = {"run": run, "recipe": self.recipe, "train": self.train, "data": plain(self.data)}
+        return toml({**tables, "prior": self.prior} if self.prior else tables)
+
+
+def toml(tables: Mapping[str, Any]) -> str:
+    """TOML with every list of numbers or words on one line."""
+    text = tomli_w.dumps(tables)
+    return re.sub(r"\[\n([^\[\]]*?),\n\]", _on_one_line, text)
+
+
+def _on_one_line(array: re.Match[str]) -> str:
+    return "[" + ", ".join(line.strip() for line in array[1].split(",\n")) + "]"
+
+
+def plain(instance: Any) -> dict[str, Any]:
+    """The fields of a dataclass instance as TOML-able values; fields that are None are left out."""
+    pairs = ((field.name, getattr(instance, field.name)) for field in dataclasses.fields(instance))
+    return {name: _plain(value) for name, value in pairs if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return str(value) if isinstance(value, Path) else value
+
+
+def write_config(path: Path | str, config: Config) -> None:
+    """Write `config` to `path` in one move."""
+    write_text(path, config.toml())
+
+
+def read_config(path: Path | str) -> Config:
+    """Read a `config.toml`.
+
+    Raises:
+        UserError: the file is missing, is not TOML, is of another version, or lacks a table.
+    """
+    path = Path(path)
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a folder; give the config.toml in it") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid TOML ({error})") from None
+    _check_tables(path, tables)
+    run = tables["run"]
+    command = run.get("command", "")
+    fitted = run.get("fitted", [])
+    return Config(
+        method=run["method"],
+        preset=run["preset"],
+        recipe=tables["recipe"],
+        train=tables["train"],
+        data=build(DataSource, tables["data"], where=f"{path}: [data]"),
+        fitted=checked("fitted", fitted, tuple[str, ...], where=f"{path}: [run]"),
+        command=checked("command", command, str, where=f"{path}: [run]"),
+        prior=_prior(path, tables.get("prior", {})),
+    )
+
+
+def _prior(path: Path, table: Any) -> Mapping[str, Any]:
+    if table == {} or (isinstance(table, dict) and {"method", "recipe"} <= table.keys()):
+        return table
+    raise UserError(f"{path}: [prior] must hold a method and its recipe")
+
+
+def _check_tables(path: Path, tables: dict[str, Any]) -> None:
+    run = tables.get("run")
+    written = run.get("format") if isinstance(run, dict) else None
+    if not isinstance(written, int):
+        raise UserError(f"{path}: not a radiffuse configuration ([run] format is missing)")
+    if written != FORMAT:
+        other = "a newer" if written > FORMAT else "an older"
+        raise UserError(
+            f"{path}: written by {other} radiffuse (run format {written}, not {FORMAT}); "
+            "use that version, or train again"
+        )
+    for name in ("recipe", "train", "data"):
+        if not isinstance(tables.get(name), dict):
+            raise UserError(f"{path}: the table [{name}] is missing")
+    for name in ("method", "preset"):
+        if not isinstance(tables["run"].get(name), str):
+            raise UserError(f"{path}: [run] {name} is missing")
+
+
+def preset(recipe: type[T], name: str) -> T:
+    """A recipe's preset: "paper" (its defaults), "small" or "tiny".
+
+    Raises:
+        UsageError: there is no such preset; names the nearest.
+    """
+    if name not in PRESETS:
+        hint = did_you_mean(name, PRESETS, f"there are {', '.join(PRESETS)}")
+        raise UsageError(f"no preset is called '{name}'; {hint}")
+    return recipe() if name == "paper" else getattr(recipe, name)()
+
+
+def build(kind: type[T], values: Mapping[str, Any], where: str, default: T | None = None) -> T:
+    """Build a dataclass from plain values, types checked.
+
+    Args:
+        kind: the dataclass.
+        values: field name -> value as it comes from TOML.
+        where: what the values are, to begin an error with ("config.toml: [recipe]").
+        default: an instance that gives the fields `values` leaves out; None for the class defaults.
+
+    Raises:
+        UserError: an unknown field (the nearest is named), a wrong type, a value out of range, or a
+            missing field.
+    """
+    fields = {field.name: field for field in dataclasses.fields(kind) if field.init}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(kind)
+    for name in values:
+        if name not in fields:
+            hint = did_you_mean(name, fields, f"there are {', '.join(fields)}")
+            raise UserError(f"{where} has no field '{name}'; {hint}")
+    kept = {} if default is None else {name: getattr(default, name) for name in fields}
+    given = {name: checked(name, value, hints[name], where) for name, value in values.items()}
+    missing = [name for name, field in fields.items() if _required(field)]
+    missing = [name for name in missing if name not in given and name not in kept]
+    if missing:
+        raise UserError(f"{where}: the field '{missing[0]}' is missing")
+    try:
+        return kind(**{**kept, **given})
+    except OutOfRange as error:
+        raise UserError(f"{where}: {error.name} {error.said}") from None
+
+
+def _required(field: "dataclasses.Field[Any]") -> bool:
+    missing = dataclasses.MISSING
+    return field.default is missing and field.default_factory is missing
+
+
+def checked(name: str, value: Any, hint: Any, where: str) -> Any:
+    """`value` as the type `hint` says: lists become tuples, integers become floats, nothing else.
+
+    Raises:
+        UserError: the value is of another type.
+    """
+    converted = _convert(value, hint)
+    if converted is _WRONG:
+        raise UserError(f"{where}: {name} must be {describe(hint)}, not {value!r}")
+    return converted
+
+
+_WRONG = object()
+
+
+def _convert(value: Any, hint: Any) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if origin is Literal:
+        return value if value in arguments else _WRONG
+    if origin in (Union, types.UnionType):
+        options = (_convert(value, option) for option in arguments)
+        return next((option for option in options if option is not _WRONG), _WRONG)
+    if origin is tuple:
+        return _convert_tuple(value, arguments)
+    if origin is dict:
+        return _convert_dict(value, arguments[1])
+    return value if type(value) is hint else _WRONG
+
+
+def _convert_dict(value: Any, hint: Any) -> Any:
+    if not isinstance(value, dict):
+        return _WRONG
+    items = {key: _convert(item, hint) for key, item in value.items()}
+    return _WRONG if any(item is _WRONG for item in items.values()) else items
+
+
+def _convert_tuple(value: Any, arguments: tuple[Any, ...]) -> Any:
+    if not isinstance(value, list | tuple):
+        return _WRONG
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+        arguments = (arguments[0],) * len(value)
+    if len(arguments) != len(value):
+        return _WRONG
+    items = tuple(_convert(item, hint) for item, hint in zip(value, arguments, strict=True))
+    return _WRONG if any(item is _WRONG for item in items) else items
+
+
+_WORDS = {int: "an integer", float: "a number", str: "a text", bool: "true or false"}
+
+
+def describe(hint: Any) -> str:
+    """A type in words: "an integer", "a list of numbers"."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return "one of " + ", ".join(repr(argument) for argument in arguments)
+    if origin in (Union, types.UnionType):
+        options = [option for option in arguments if option is not type(None)]
+        return " or ".join(describe(option) for option in options)
+    if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
+        return f"a list, each item {describe(arguments[0])}"
+    if origin is dict:
+        return f"a table, each value {describe(arguments[1])}"
+    if origin is tuple:
+        return f"a list of {len(arguments)} items: {', '.join(map(describe, arguments))}"
+    return _WORDS.get(hint, "text" if hint is Path else getattr(hint, "__name__", str(hint)))
+
+
+def replaced(instance: T, values: Mapping[str, Any], where: str) -> T:
+    """`instance` with some fields changed, names and types checked (see `build`)."""
+    return build(type(instance), values, where, default=instance)

@@ -1,0 +1,309 @@
+"""A run folder: what made it (`config.toml`, `manifest.json`) and what it learned.
+
+RUN holds `config.toml` (complete, replayable), `model.safetensors` (EMA weights of every player,
+named "PLAYER.parameter"), `checkpoint/` (to resume), `log.jsonl` and `manifest.json` (version,
+commit, seed, data fingerprint and facts, environment).
+"""
+
+import dataclasses
+import datetime
+import hashlib
+import json
+import os
+import platform
+import shlex
+import subprocess
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+
+from .. import __version__, papers
+from . import config
+from ..training.checkpoint import MODEL, load_model
+from .config import Config
+from ..data.dataset import Cases, Facts
+from ..errors import UsageError, UserError
+from ..data.files import read_json, write_json
+from ..names import did_you_mean
+from ..training.objective import Objective
+from ..training.options import Precision, TrainOptions
+from ..applications import index
+
+CONFIG = "config.toml"
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training, ready to be used.
+
+    Attributes:
+        path: the run folder.
+        config: what it was made with.
+        recipe: the recipe with every field filled.
+        objective: the recipe's objective; its players hold the EMA weights, in evaluation mode.
+        manifest: contents of `manifest.json`; empty where the file is missing.
+        model_sha256: hash of what `model.safetensors` holds.
+    """
+
+    path: Path
+    config: Config
+    recipe: Any
+    objective: Objective
+    manifest: dict[str, Any]
+    model_sha256: str
+
+    @property
+    def generative(self) -> bool:
+        """Whether the recipe makes images from seeds alone (`sample` instead of `predict`)."""
+        return self.recipe.task.name == "generation"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the players are."""
+        player = next(iter(self.objective.players.values()))
+        return next((parameter.device for parameter in player.parameters()), torch.device("cpu"))
+
+    def with_steps(self, steps: int | None) -> "Run":
+        """The same run, its sampler set to `steps`; None leaves the recipe's own number.
+
+        Raises:
+            UsageError: the recipe has no number of steps.
+        """
+        if steps is None:
+            return self
+        if not hasattr(self.recipe, "steps"):
+            raise UsageError(f"--steps: {self.config.method} has no number of steps to set")
+        return dataclasses.replace(self, recipe=dataclasses.replace(self.recipe, steps=steps))
+
+    def with_precision(self, precision: Precision) -> "Run":
+        """The same run, its networks called in `precision`; samplers and operators stay as they are.
+
+        Changes the networks in place. In bf16 a case differs in its last bits by the batch it is in.
+
+        Args:
+            precision: fp32, bf16 or fp16.
+
+        Raises:
+            UsageError: fp16 without a GPU.
+        """
+        if precision == "fp32":
+            return self
+        from ..training.player import accelerator_for
+
+        accelerator = accelerator_for(TrainOptions(precision=precision), "--precision")
+        for network in self.objective.players.values():
+            accelerator.prepare_model(network, evaluation_mode=True)
+        return self
+
+    def with_settings(self, values: Mapping[str, str]) -> "Run":
+        """The same run with fields changed that only prediction reads.
+
+        Args:
+            values: field -> value as one would type it.
+
+        Raises:
+            UsageError: the method has no such field, it belongs to the network, or the value is wrong.
+        """
+        if not values:
+            return self
+        free = tuple(getattr(self.recipe, "AFTER_TRAINING", ()))
+        for name in values:
+            if name not in free:
+                hint = did_you_mean(name, free, f"there are {', '.join(free) or 'none'}")
+                raise UsageError(
+                    f"--set {name}: {self.config.method} has no such setting after training; {hint}"
+                )
+        given = {name: _typed(text) for name, text in values.items()}
+        try:
+            recipe = config.replaced(self.recipe, given, "--set")
+        except UserError as error:
+            raise UsageError(str(error)) from None
+        return dataclasses.replace(self, recipe=recipe)
+
+
+def _typed(text: str) -> Any:
+    """A word of the command line as the value it means: 8, 0.5, true, [1, 2], or a text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def open_run(path: Path | str) -> Run:
+    """Open a run folder and load its EMA weights.
+
+    Raises:
+        UserError: there is no run there, its training has not finished, its model file is cut
+            short or belongs to another configuration, or another version wrote it.
+    """
+    path = Path(path)
+    made_with = read_run_config(path)
+    recipe = recipe_of(made_with, where=f"{path / CONFIG}: [recipe]")
+    model = path / MODEL
+    if not model.is_file():
+        raise UserError(
+            f"{path}: training has not finished ({MODEL} is missing); "
+            "run the same train command again with --resume"
+        )
+    objective = prior_of(made_with, recipe, str(path / CONFIG)).objective()
+    load_model(objective, model)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    for player in objective.players.values():
+        player.to(device).eval().requires_grad_(False)
+    manifest = read_json(path / MANIFEST) if (path / MANIFEST).is_file() else {}
+    return Run(path, made_with, recipe, objective, manifest, model_sha256(model))
+
+
+def read_run_config(path: Path | str) -> Config:
+    """Read the configuration of a run folder.
+
+    Raises:
+        UserError: there is no run folder, or its configuration cannot be used.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path}: there is no such run folder")
+    if not (path / CONFIG).is_file():
+        raise UserError(f"{path}: not a run folder ({CONFIG} is missing)")
+    return config.read_config(path / CONFIG)
+
+
+def recipe_of(made_with: Config, where: str) -> Any:
+    """The recipe that a configuration describes.
+
+    Raises:
+        UserError: its method is unknown or not implemented, or a field is wrong.
+    """
+    kind = recipe_class(made_with.method)
+    default = config.preset(kind, made_with.preset)
+    return config.build(kind, made_with.recipe, where=where, default=default)
+
+
+def prior_of(made_with: Config, recipe: Any, where: str) -> Any:
+    """The recipe whose network a run uses: its own, or that of a prior trained elsewhere."""
+    if not made_with.prior:
+        return recipe
+    method = str(made_with.prior["method"])
+    kind = recipe_class(method)
+    return config.build(kind, made_with.prior["recipe"], where=f"{where}: [prior]", default=kind())
+
+
+def recipe_class(method: str) -> type[Any]:
+    """The recipe of a method.
+
+    Raises:
+        UsageError: there is no such method.
+        UserError: the method has no recipe yet; names those that have.
+    """
+    papers.by_id(method)
+    if method not in index.IMPLEMENTED:
+        there = ", ".join(index.IMPLEMENTED)
+        raise UserError(f"{method} is not implemented yet; implemented so far: {there}")
+    return index.find(method)
+
+
+def model_sha256(path: Path) -> str:
+    """SHA-256 of a model's tensors and metadata.
+
+    Not of the file's bytes: safetensors writes its metadata in no fixed order.
+    """
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """The command as one would type it."""
+    return shlex.join(["radiffuse", *arguments])
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine and threads: what can change a number."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cpu": _cpu(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+    }
+
+
+def _cpu() -> str:
+    """The processor's name where the system says it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())
+
+
+def commit() -> str | None:
+    """The git commit this package runs from, "+changes" where files differ; None if installed."""
+    root = Path(__file__).resolve().parents[3]
+    if not (root / ".git").exists():
+        return None
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None
+
+
+def about(cases: Cases, facts: Facts, made_with: Config) -> dict[str, Any]:
+    """What `manifest.json` says of a training that begins now."""
+    return {
+        "format": config.FORMAT,
+        "version": __version__,
+        "commit": commit(),
+        "method": made_with.method,
+        "seed": made_with.train.get("seed"),
+        "data": {
+            **config.plain(made_with.data),
+            "fingerprint": cases.fingerprint,
+            "cases": len(cases),
+            "facts": dataclasses.asdict(facts),
+            "stored": stored(cases),
+        },
+        "environment": environment(),
+        "command": made_with.command,
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def stored(cases: Cases) -> dict[str, Any]:
+    """How the first image is stored, so that samples can be written alike."""
+    if not cases.image_keys:
+        return {}
+    image = cases.image(0, cases.image_keys[0])
+    return {
+        "range": None if image.range is None else list(image.range),
+        "dtype": str(image.data.dtype).removeprefix("torch."),
+        "affine": None if image.affine is None else image.affine.tolist(),
+        "format": image.format,
+    }
+
+
+def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
+    """Write `manifest.json` of a run folder."""
+    write_json(path / MANIFEST, manifest)

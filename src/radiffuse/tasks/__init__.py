@@ -1,1 +1,0 @@
-"""The applications: which keys go in and which come out."""

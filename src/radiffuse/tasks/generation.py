@@ -1,7 +1,0 @@
-"""Generation: images from seeds alone, or from seeds and a class."""
-
-from .base import Task
-
-__all__ = ["GENERATION"]
-
-GENERATION = Task("generation", reads=("image",), optional=("label",), writes=("image",))

@@ -1,0 +1,1 @@
+"""One training loop for every method: players, averages of weights, checkpoints, several processes."""

@@ -1,0 +1,214 @@
+"""What a training says while it runs: log.jsonl, a progress bar, TensorBoard if wanted."""
+
+import errno
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+from ..data.files import write_text
+from ..errors import UserError
+from . import processes
+from .options import TrainOptions
+
+LOG = "log.jsonl"
+_PLAIN_SECONDS = 30.0
+
+
+class Log:
+    """log.jsonl, one JSON object a line, written by the main process alone.
+
+    Args:
+        run: run folder.
+        step: lines after this step are cut off (they will be written again).
+        tensorboard: write to the folder tensorboard/ as well.
+
+    Raises:
+        UserError: tensorboard is wanted but not installed, or the disk is full.
+    """
+
+    def __init__(self, run: Path, step: int, tensorboard: bool) -> None:
+        self._path = run / LOG
+        self._file: TextIO | None = None
+        self._board: Any = None
+        writer = _summary_writer() if tensorboard else None
+        if not processes.is_main():
+            return
+        write_text(self._path, "".join(_lines_until(self._path, step)))
+        self._file = self._path.open("a", encoding="utf-8")
+        if writer is not None:
+            self._board = writer(str(run / "tensorboard"), purge_step=step + 1)
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Append one line. Not finite numbers become null (they are not JSON)."""
+        if self._file is None:
+            return
+        try:
+            self._file.write(json.dumps(line, allow_nan=False) + "\n")
+            self._file.flush()
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise UserError(
+                f"{self._path}: the disk is full; free some space, then go on with --resume"
+            ) from error
+        if self._board is not None:
+            for key, value in line.items():
+                values = value if isinstance(value, dict) else {"": value}
+                for name, number in values.items():
+                    if isinstance(number, int | float):
+                        self._board.add_scalar(f"{key}/{name}".rstrip("/"), number, line["step"])
+
+    def close(self) -> None:
+        """Close the files."""
+        if self._file is not None:
+            self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def _lines_until(path: Path, step: int) -> list[str]:
+    """The lines of the log up to `step`; a last line cut by a crash is dropped."""
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines(True) if path.exists() else []:
+        try:
+            if line.endswith("\n") and json.loads(line)["step"] <= step:
+                kept.append(line)
+        except (ValueError, KeyError, TypeError):
+            continue
+    return kept
+
+
+def _summary_writer() -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UserError(
+            "--train.tensorboard needs the package tensorboard: pip install tensorboard"
+        ) from None
+    return SummaryWriter
+
+
+class Bar:
+    """A progress bar on a terminal, else a line every half minute; on the main process alone."""
+
+    def __init__(self, share: float) -> None:
+        self._share = self._first = share
+        self._start = self._said = time.monotonic()
+        self._bar: Any = None
+        if processes.is_main() and sys.stderr.isatty():
+            self._bar = _rich_bar()
+            self._bar.start()
+            self._task = self._bar.add_task("", total=1.0, completed=share, text="")
+
+    def update(self, share: float, text: str) -> None:
+        """Show that `share` of the budget is done, and `text`."""
+        self._share = share
+        now = time.monotonic()
+        if self._bar is not None:
+            self._bar.update(self._task, completed=min(share, 1.0), text=text)
+        elif processes.is_main() and now - self._said >= _PLAIN_SECONDS:
+            self._said = now
+            done = max(share - self._first, 1e-9)
+            left = (now - self._start) * max(1 - share, 0.0) / done
+            say(f"{100 * min(share, 1.0):.0f} %  {text}  {left / 60:.0f} min left")
+
+    def close(self) -> None:
+        """Leave the terminal in order."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def _rich_bar() -> Any:
+    from rich import progress
+    from rich.console import Console
+
+    return progress.Progress(
+        progress.BarColumn(),
+        progress.TaskProgressColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.fields[text]}"),
+        console=Console(stderr=True),
+        speed_estimate_period=120,
+    )
+
+
+class Means(Protocol):
+    """Where the numbers come from: `health.Meter`."""
+
+    def read(self) -> None: ...
+    def means(self) -> tuple[dict[str, float], dict[str, float]]: ...
+
+
+class Reporter:
+    """Log and progress bar of one training."""
+
+    def __init__(
+        self, run: Path, options: TrainOptions, meter: Means, step: int, seconds: float
+    ) -> None:
+        self._options, self._meter = options, meter
+        self._log = Log(run, step, options.tensorboard)
+        self._bar = Bar(options.share(step, seconds))
+        self._text = ""
+        self._since = (step, time.monotonic())
+
+    def step(self, step: int, seconds: float) -> None:
+        """Report after a step; a line in the log every `log_every` steps."""
+        if step % self._options.log_every == 0:
+            self._line(step, seconds)
+        self._bar.update(self._options.share(step, seconds), self._text)
+
+    def last(self, step: int, seconds: float) -> None:
+        """Report what has come since the last line, at the end."""
+        if step % self._options.log_every:
+            self._line(step, seconds)
+
+    def _line(self, step: int, seconds: float) -> None:
+        self._meter.read()
+        losses, norms = self._meter.means()
+        batch, now = self._options.batch, time.monotonic()
+        rate = (step - self._since[0]) * batch / max(now - self._since[1], 1e-9)
+        self._since = (step, now)
+        memory = peak_memory_mb()
+        self._log.write(
+            {
+                "step": step,
+                "images": step * batch,
+                "seconds": round(seconds, 3),
+                "loss": losses,
+                "gradient_norm": norms,
+                "learning_rate": self._options.rate(step - 1, seconds),
+                "images_per_second": round(rate, 3),
+                "memory_mb": memory and round(memory, 1),
+            }
+        )
+        shown = " ".join(f"{name} {loss:.4g}" for name, loss in losses.items())
+        self._text = f"step {step}  loss {shown}  {rate:.3g} images/s"
+
+    def close(self) -> None:
+        """Close the log and the bar."""
+        self._bar.close()
+        self._log.close()
+
+
+def peak_memory_mb() -> float | None:
+    """Most memory in use so far: of the GPU where there is one, else of the process."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def say(line: str) -> None:
+    """Print one line to the user, from the main process alone."""
+    if processes.is_main():
+        print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,138 @@
+"""Tensors of networks by name, and safetensors files of them.
+
+Names are plain whatever the network is wrapped in; tensors that are split over processes (FSDP)
+are written whole and read back into their parts.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..data.files import replacing
+from ..errors import UserError
+from . import processes
+
+_WRAPPERS = ("_orig_mod.", "_checkpoint_wrapped_module.")
+
+
+def named_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and stored buffers of `module` by name, those used in several places once."""
+    stored = {_clean(name) for name in module.state_dict(keep_vars=True)}
+    tensors: dict[str, Tensor] = dict(module.named_parameters())
+    tensors |= {name: buffer for name, buffer in module.named_buffers() if _clean(name) in stored}
+    return {_clean(name): tensor for name, tensor in tensors.items()}
+
+
+def _clean(name: str) -> str:
+    for wrapper in _WRAPPERS:
+        name = name.replace(wrapper, "")
+    return name
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """An open safetensors file; one line where it is missing or damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: truncated or not a safetensors file ({error})") from None
+
+
+def require_same_shapes(
+    path: Path, file: Any, own: Mapping[str, Tensor], names: Mapping[str, str]
+) -> None:
+    """Refuse a file whose tensors are not those of the networks built here.
+
+    Args:
+        path: for the message.
+        file: open safetensors file.
+        own: the tensors of the networks, by name.
+        names: name in `own` by name in the file.
+
+    Raises:
+        UserError: names the first tensor that differs, what was expected and what was found.
+    """
+    stored = set(file.keys())
+    for name, key in names.items():
+        expected = tuple(own[key].shape)
+        if name not in stored:
+            raise UserError(
+                f"{path}: of another network: expected {key} of shape {expected}, found none"
+            )
+        found = tuple(file.get_slice(name).get_shape())
+        if found != expected:
+            raise UserError(
+                f"{path}: of another network: expected {key} of shape {expected}, found {found}"
+            )
+    kinds = {name.split("/", 1)[0] for name in names if "/" in name}
+    for name in sorted(stored - set(names)):
+        if not kinds or name.split("/", 1)[0] in kinds:
+            raise UserError(f"{path}: of another network: found {name}, which is not in this one")
+
+
+def write_tensors(
+    path: Path | str, tensors: Mapping[str, Tensor], metadata: dict[str, str]
+) -> None:
+    """Write `tensors` on the main process. All take part, as they may hold parts of them."""
+    whole = {}
+    for name, tensor in tensors.items():
+        value = gathered(tensor)
+        if processes.is_main():
+            whole[name] = _plain(value)
+    if processes.is_main():
+        save(path, whole, metadata)
+
+
+def save(path: Path | str, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write `tensors` on this process alone, in one move.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written.
+    """
+    with replacing(path) as temporary, _full_disk():
+        save_file(dict(tensors), temporary, metadata)
+
+
+@contextlib.contextmanager
+def _full_disk() -> Iterator[None]:
+    """Safetensors hides the number of an operating system error in its text: bring it back."""
+    try:
+        yield
+    except SafetensorError as error:
+        if match := re.search(r"os error (\d+)", str(error)):
+            number = int(match[1])
+            raise OSError(number, os.strerror(number)) from error
+        raise
+
+
+def gathered(tensor: Tensor) -> Tensor:
+    """The whole tensor where each process holds a part of it (FSDP), else the tensor itself."""
+    full = getattr(tensor, "full_tensor", None)
+    return tensor.detach() if full is None else full().detach()
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """On the CPU, contiguous, and with memory of its own."""
+    return tensor.to("cpu", memory_format=torch.contiguous_format, copy=True).contiguous()
+
+
+@torch.no_grad()
+def fill(tensor: Tensor, value: Tensor) -> None:
+    """Write `value` into `tensor`, whose memory format and split over processes stay."""
+    if hasattr(tensor, "full_tensor"):
+        from torch.distributed.tensor import DTensor, distribute_tensor
+
+        assert isinstance(tensor, DTensor)
+        value = distribute_tensor(value.to(tensor.device), tensor.device_mesh, tensor.placements)
+    tensor.copy_(value)
