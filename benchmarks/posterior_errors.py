@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from radiffuse.data.files import write_json, write_text
-from radiffuse.diffusion.denoise import Denoiser
+from radiffuse.diffusion.denoiser import Denoiser
 from radiffuse.diffusion.sample import DDIM, DDPM, DPMSolver, Heun, Sampler, grids, prior
 from radiffuse.diffusion.schedule import EDM, VE, Schedule
 from radiffuse.inverse import (

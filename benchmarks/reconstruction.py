@@ -19,7 +19,7 @@ import bart
 import torch
 from recorded import RESULTS, brief
 
-from radiffuse.applications import index
+from radiffuse import papers
 from radiffuse.applications.evaluation.asked import Asked, about
 from radiffuse.applications.reconstruction.evaluate import (
     classical,
@@ -27,9 +27,9 @@ from radiffuse.applications.reconstruction.evaluate import (
     evaluate_reconstruction,
 )
 from radiffuse.applications.reconstruction.unrolled import trained_unrolled
+from radiffuse.applications.tuning import tune
 from radiffuse.commands.source import open_source
 from radiffuse.data.files import read_json, write_json
-from radiffuse.inverse.classical import tune
 from radiffuse.runs.run import command_line, environment, open_run
 from radiffuse.training.options import TrainOptions
 
@@ -84,7 +84,9 @@ def recipe_of(run, method, settings, measurement):
     """A recipe of the small preset with the prior's network."""
     fields = ("channels", "size", "data_std")
     values = {name: getattr(run.recipe, name) for name in fields}
-    return dataclasses.replace(index.find(method).small(), **{**values, **settings, **measurement})
+    return dataclasses.replace(
+        papers.by_id(method).load().small(), **{**values, **settings, **measurement}
+    )
 
 
 def middle_slices(cases, each):

@@ -17,7 +17,7 @@ from radiffuse.commands.source import open_source
 from radiffuse.data.files import write_json
 from radiffuse.metrics.estimate import average_per_patient
 from radiffuse.metrics.fidelity import psnr
-from radiffuse.operators.degrade import blurred
+from radiffuse.operators.blur import blurred
 from radiffuse.runs.config import DataSource
 from radiffuse.runs.run import command_line
 

@@ -18,10 +18,10 @@ import torch
 from recorded import RESULTS, brief, radiffuse, train, trained_by, training
 
 from radiffuse.applications.evaluate import evaluate
+from radiffuse.applications.fields import build
 from radiffuse.applications.registration.baselines import CLASSICAL, trained_direct
 from radiffuse.commands.source import open_source
 from radiffuse.data.files import write_json
-from radiffuse.runs.config import build
 from radiffuse.runs.run import environment, open_run
 from radiffuse.training.options import TrainOptions
 

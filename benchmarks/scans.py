@@ -24,10 +24,10 @@ from radiffuse.data.dataset import open_cases
 from radiffuse.data.files import write_json
 from radiffuse.diffusion.noise import derive
 from radiffuse.inverse.compressed import l1_wavelet, total_variation
-from radiffuse.metrics.consistency import residual_std
+from radiffuse.inverse.consistency import residual_std
 from radiffuse.metrics.fidelity import nmse, psnr, ssim
 from radiffuse.operators import Mask
-from radiffuse.operators.degrade import blurred
+from radiffuse.operators.blur import blurred
 from radiffuse.operators.fourier import Fourier
 from radiffuse.report.pictures import write_grid
 from radiffuse.runs.run import command_line, environment, open_run

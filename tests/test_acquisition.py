@@ -13,7 +13,7 @@ from radiffuse.data.dataset import open_cases
 from radiffuse.diffusion.noise import Seeded
 from radiffuse.errors import UserError
 from radiffuse.inverse.classical import misfit
-from radiffuse.metrics.consistency import residual_std
+from radiffuse.inverse.consistency import residual_std
 from radiffuse.operators import BlockMean, Coils, Fourier, Mask
 from radiffuse.operators.coils import birdcage
 from radiffuse.operators.masks import gaussian_columns, poisson_disc

@@ -8,8 +8,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from radiffuse import cli
-from radiffuse.applications import index
+from radiffuse import cli, papers
 from radiffuse.applications.anomaly import baselines as baselines
 from radiffuse.applications.anomaly import evaluate as evaluation
 from radiffuse.applications.anomaly.anoddpm import AnoDDPM
@@ -17,7 +16,7 @@ from radiffuse.applications.anomaly.task import is_healthy, labels_of
 from radiffuse.applications.evaluation.asked import Asked
 from radiffuse.data.dataset import open_cases
 from radiffuse.data.formats.by_ending import read_image
-from radiffuse.diffusion.denoise import Denoiser
+from radiffuse.diffusion.denoiser import Denoiser
 from radiffuse.diffusion.simplex import Simplex
 from radiffuse.errors import UserError
 from radiffuse.metrics import detection, features
@@ -392,7 +391,7 @@ def test_cases_with_trouble_are_refused(cases):
     blank = open_cases_of(pixels)
     with pytest.raises(UserError, match="the image of case c2 has one value throughout"):
         evaluation.evaluate_anomaly(odd, None, small, blank, Asked())
-    classed = dataclasses.replace(index.find("diffusion-anomaly").tiny(), classes=1)
+    classed = dataclasses.replace(papers.by_id("diffusion-anomaly").load().tiny(), classes=1)
     with pytest.raises(UserError, match="has label 1, but the model knows the 1 classes"):
         evaluation.evaluate_anomaly(classed, None, small, small, Asked())
 

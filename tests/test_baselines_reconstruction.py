@@ -7,15 +7,14 @@ import pywt
 import torch
 from scipy.optimize import lsq_linear, minimize
 
+from radiffuse.applications.tuning import choose, tune
 from radiffuse.errors import UserError
 from radiffuse.inverse import Measurement
 from radiffuse.inverse.classical import (
     cg_sense,
-    choose,
     cubic_upsampling,
     filtered_back_projection,
     non_local_means,
-    tune,
     zero_filled,
 )
 from radiffuse.inverse.compressed import Gradient, l1_wavelet, total_variation, wavelet_shrink

@@ -8,12 +8,12 @@ import sys
 import pytest
 from torch import distributed
 
-from radiffuse import cli
-from radiffuse.applications import index
-from radiffuse.applications.evaluate import EVALUATIONS
+from radiffuse import cli, papers
 from radiffuse.commands import demo, parsing
 from radiffuse.data.dataset import open_cases
 from radiffuse.training import processes
+
+SHOWN = demo.demonstrations()
 
 
 @pytest.fixture
@@ -199,16 +199,17 @@ def test_demo_never_replaces_a_folder_of_yours(refused, tmp_path):
     assert (tmp_path / "mine.txt").exists()
 
 
-def test_demo_has_a_chapter_for_every_application_there_is():
-    assert set(demo.CHAPTERS) == set(EVALUATIONS)
+def test_demo_shows_every_application_there_is():
+    tasks = {papers.by_id(method).load().task.name for method in papers.implemented()}
+    assert next(iter(SHOWN)) == "generation" and set(SHOWN) == tasks
 
 
-@pytest.mark.parametrize("name", sorted(demo.CHAPTERS))
-def test_a_chapter_of_the_demo_fits_its_data(name):
-    chapter = demo.CHAPTERS[name]
-    few = re.sub(r"count=\d+", "count=12", chapter.data)
-    cases = open_cases(few, mapping=parsing.pairs(chapter.map))
-    recipe = index.find(chapter.method).tiny().fitted(cases.facts())
+@pytest.mark.parametrize("name", sorted(SHOWN))
+def test_what_the_demo_shows_fits_its_data(name):
+    shown = SHOWN[name]
+    few = re.sub(r"count=\d+", "count=12", shown.data)
+    cases = open_cases(few, mapping=parsing.pairs(shown.map))
+    recipe = papers.by_id(shown.method).load().tiny().fitted(cases.facts())
     assert recipe.task.name == name and set(recipe.task.reads) <= set(cases.keys)
 
 

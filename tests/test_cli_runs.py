@@ -16,8 +16,7 @@ import pytest
 import torch
 from PIL import Image as Picture
 
-from radiffuse import cli
-from radiffuse.applications import index
+from radiffuse import cli, papers
 from radiffuse.applications.generation import evaluate as generation
 from radiffuse.applications.generation.ddpm import DDPM
 from radiffuse.applications.task import Task
@@ -407,7 +406,7 @@ class Negative(DDPM):
 
 
 def test_predict_writes_each_case_like_its_input(trained, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(index, "find", lambda method: Negative)
+    monkeypatch.setattr(papers.Paper, "load", lambda paper: Negative)
     words = ["predict", trained, "--out", tmp_path / "p", "--batch", 3]
     assert cli.main([str(word) for word in words]) == 0
     record = json.loads((tmp_path / "p" / "predictions.json").read_text())
@@ -440,7 +439,7 @@ def predicting(trained, tmp_path, monkeypatch):
                 part = (batch["seed"] % 5 / 5)[:, None, None, None]
                 return super().predict(objective, {**batch, "image": part * batch["image"]})
 
-        monkeypatch.setattr(index, "find", lambda method: Draws)
+        monkeypatch.setattr(papers.Paper, "load", lambda paper: Draws)
         command = ["predict", trained, "--out", tmp_path / "p", "--batch", 2, *words]
         return asked, cli.main([str(word) for word in command])
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 import pytest
 
+from radiffuse.applications import fields
 from radiffuse.errors import UsageError, UserError
 from radiffuse.runs import config
 from radiffuse.runs.config import Config, DataSource
@@ -33,8 +34,8 @@ class Toy:
 MADE = Config(
     method="ddpm",
     preset="small",
-    recipe=config.plain(Toy(rate=0.1)),
-    train=config.plain(TrainOptions(minutes=1.5, betas=(0.9, 0.95))),
+    recipe=fields.plain(Toy(rate=0.1)),
+    train=fields.plain(TrainOptions(minutes=1.5, betas=(0.9, 0.95))),
     data=DataSource("brains", map={"source": "t1"}, range={"t1": (-10.0, 20.5)}, size=(64, 32)),
     fitted=("width",),
     command="radiffuse train ddpm",
@@ -49,8 +50,8 @@ def test_a_configuration_comes_back_as_it_was(tmp_path):
 def test_dataclasses_come_back_from_their_tables(tmp_path):
     config.write_config(tmp_path / "config.toml", MADE)
     read = config.read_config(tmp_path / "config.toml")
-    assert config.build(Toy, read.recipe, where="[recipe]") == Toy(rate=0.1)
-    options = config.build(TrainOptions, read.train, where="[train]")
+    assert fields.build(Toy, read.recipe, where="[recipe]") == Toy(rate=0.1)
+    options = fields.build(TrainOptions, read.train, where="[train]")
     assert options == TrainOptions(minutes=1.5, betas=(0.9, 0.95))
 
 
@@ -67,14 +68,14 @@ def test_presets_are_the_recipes_own():
 
 
 def test_values_override_a_default_instance():
-    built = config.build(Toy, {"levels": [2, 2]}, where="x", default=Toy.small())
+    built = fields.build(Toy, {"levels": [2, 2]}, where="x", default=Toy.small())
     assert built == Toy(width=16, levels=(2, 2))
 
 
 def test_an_integer_is_a_number_but_a_number_is_no_integer():
-    assert config.build(Toy, {"rate": 1, "limit": 2}, where="x") == Toy(rate=1.0, limit=2.0)
+    assert fields.build(Toy, {"rate": 1, "limit": 2}, where="x") == Toy(rate=1.0, limit=2.0)
     with pytest.raises(UserError, match=r"x: width must be an integer, not 1\.5"):
-        config.build(Toy, {"width": 1.5}, where="x")
+        fields.build(Toy, {"width": 1.5}, where="x")
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_an_integer_is_a_number_but_a_number_is_no_integer():
 )
 def test_a_wrong_field_is_named(values, said):
     with pytest.raises(UserError) as error:
-        config.build(Toy, values, where="config.toml: [recipe]")
+        fields.build(Toy, values, where="config.toml: [recipe]")
     assert said in str(error.value) and str(error.value).startswith("config.toml: [recipe]")
 
 

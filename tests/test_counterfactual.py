@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from radiffuse.applications import index
+from radiffuse import papers
 from radiffuse.applications.anomaly.counterfactual import (
     Normalised,
     Reader,
@@ -20,8 +20,10 @@ from radiffuse.applications.anomaly.counterfactual import (
 )
 from radiffuse.applications.anomaly.swiss_army import lesion_size
 from radiffuse.data.dataset import open_cases
-from radiffuse.diffusion.denoise import Clipped, Denoiser, Guided, Network, Steered, noise_of
+from radiffuse.diffusion.denoiser import Denoiser, noise_of
+from radiffuse.diffusion.guidance import Clipped, Guided, Steered
 from radiffuse.diffusion.kernels import diffuse
+from radiffuse.diffusion.network import Network
 from radiffuse.diffusion.schedule import Discrete
 from radiffuse.errors import UserError
 from radiffuse.metrics.fidelity import psnr
@@ -247,13 +249,15 @@ def test_conformance_3d(method):
         "brains3d:count=4,size=8,lesions=0.5,label=lesion",
         mapping={"image": "t2", "mask": "lesion"},
     )
-    tiny = index.find(method)
+    tiny = papers.by_id(method).load()
     check_recipe(tiny, volumes.facts(), volumes.batch(range(3)), steps=4)
 
 
 def trained(method, cases, steps=60):
     """A tiny model after a few seconds, and the images it has seen."""
-    recipe = dataclasses.replace(index.find(method).tiny(), classes=2).fitted(cases.facts())
+    recipe = dataclasses.replace(papers.by_id(method).load().tiny(), classes=2).fitted(
+        cases.facts()
+    )
     torch.manual_seed(0)
     objective = recipe.objective()
     batch = cases.batch(range(6))
@@ -289,7 +293,7 @@ def test_a_trained_model_gives_the_image_back_unless_guided(method, cases):
 
 def test_the_label_reaches_the_attention_by_itself(cases):
     """With the added embedding at zero, the estimate still depends on the label."""
-    recipe = index.find("diff-scm").tiny().fitted(cases.facts())
+    recipe = papers.by_id("diff-scm").load().tiny().fitted(cases.facts())
     torch.manual_seed(0)
     objective = recipe.objective()
     backbone = objective.players["network"]
@@ -307,11 +311,13 @@ def test_the_label_reaches_the_attention_by_itself(cases):
 
 
 def test_labels_are_dropped_in_diff_scm_at_its_rate(cases):
-    recipe = index.find("diff-scm")().fitted(
-        dataclasses.replace(cases.facts(), size={"image": (64, 64)})
+    recipe = (
+        papers.by_id("diff-scm")
+        .load()()
+        .fitted(dataclasses.replace(cases.facts(), size={"image": (64, 64)}))
     )
     assert recipe.label_drop == 0.35 and (recipe.depth, recipe.steps) == (0.75, 75)
-    tiny = index.find("diff-scm").tiny().fitted(cases.facts())
+    tiny = papers.by_id("diff-scm").load().tiny().fitted(cases.facts())
     objective = tiny.objective()
     torch.manual_seed(0)
     batch = {"image": torch.zeros(4000, 1, 1), "label": torch.zeros(4000, dtype=torch.int64)}
@@ -320,7 +326,7 @@ def test_labels_are_dropped_in_diff_scm_at_its_rate(cases):
 
 
 def test_the_diffusion_of_the_swiss_army_knife_is_told_nothing(cases):
-    recipe = index.find("swiss-army").tiny().fitted(cases.facts())
+    recipe = papers.by_id("swiss-army").load().tiny().fitted(cases.facts())
     objective = recipe.objective()
     assert set(objective.players) == {"network", "classifier", "regression", "segmentation"}
     assert objective.players["network"].classes == 0
@@ -330,7 +336,7 @@ def test_the_diffusion_of_the_swiss_army_knife_is_told_nothing(cases):
 
 @pytest.mark.parametrize("guide", ["class", "regression", "segmentation"])
 def test_one_diffusion_serves_every_guide(guide, cases):
-    recipe = index.find("swiss-army").tiny().fitted(cases.facts())
+    recipe = papers.by_id("swiss-army").load().tiny().fitted(cases.facts())
     torch.manual_seed(0)
     objective = recipe.objective()
     for player in objective.players.values():
@@ -359,23 +365,25 @@ def test_the_size_of_a_lesion_is_that_of_a_square_or_cube():
 
 
 def test_presets_are_the_papers():
-    wolleb = index.find("diffusion-anomaly")()
+    wolleb = papers.by_id("diffusion-anomaly").load()()
     assert (wolleb.depth, wolleb.steps, wolleb.guidance) == (0.5, 500, 100.0)
     assert (wolleb.timesteps, wolleb.betas, wolleb.threshold) == (1000, "linear", "otsu")
     assert len(ladder(wolleb.schedule(), wolleb.depth, wolleb.steps)) == 500
-    assert index.find("diff-scm")().guidance == 3.0
+    assert papers.by_id("diff-scm").load()().guidance == 3.0
 
 
 # --------------------------------------------------------------------------------------- refusals
 def test_a_guide_without_its_data_is_refused(cases):
     facts = dataclasses.replace(cases.facts(), mask_classes={}, keys=("image", "label"))
     with pytest.raises(UserError, match="--guide segmentation needs the key mask"):
-        dataclasses.replace(index.find("swiss-army").tiny(), guide="segmentation").fitted(facts)
+        dataclasses.replace(papers.by_id("swiss-army").load().tiny(), guide="segmentation").fitted(
+            facts
+        )
 
 
 @pytest.mark.parametrize("method", ["diffusion-anomaly", "swiss-army"])
 def test_nothing_guides_where_it_was_not_trained(method, cases):
-    recipe = dataclasses.replace(index.find(method).tiny(), read=0.5, depth=0.4)
+    recipe = dataclasses.replace(papers.by_id(method).load().tiny(), read=0.5, depth=0.4)
     recipe = recipe.fitted(cases.facts())
     objective = recipe.objective()
     torch.manual_seed(0)
@@ -391,11 +399,11 @@ def test_nothing_guides_where_it_was_not_trained(method, cases):
 def test_one_class_alone_teaches_nothing(cases):
     facts = dataclasses.replace(cases.facts(), mask_classes={}, classes=1)
     with pytest.raises(UserError, match="healthy and other cases"):
-        index.find("diffusion-anomaly").tiny().fitted(facts)
+        papers.by_id("diffusion-anomaly").load().tiny().fitted(facts)
 
 
 def test_masks_of_another_size_are_refused(cases):
-    recipe = index.find("swiss-army").tiny().fitted(cases.facts())
+    recipe = papers.by_id("swiss-army").load().tiny().fitted(cases.facts())
     batch = cases.batch(range(2))
     batch["mask"] = batch["mask"][..., :8]
     with pytest.raises(UserError, match="masks are 16 x 8 and images 16 x 16"):

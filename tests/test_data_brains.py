@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from radiffuse.data.dataset import open_cases
-from radiffuse.data.embedded.brains import open_brains, parse
+from radiffuse.data.embedded.sets import open_brains, parse
 from radiffuse.errors import UsageError
 
 

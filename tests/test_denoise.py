@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from radiffuse.diffusion.denoise import Affine, Denoiser, Padded
+from radiffuse.diffusion.denoiser import Denoiser
 from radiffuse.diffusion.schedule import EDM, VE, VP, Stretched
+from radiffuse.diffusion.tiling import Padded
+from radiffuse.diffusion.units import Affine
 from radiffuse.operators import Coils, Fourier, Mask, RealPart
 from radiffuse.testing import GaussianDenoiser, check_denoiser, check_schedule
 

@@ -11,12 +11,13 @@ import torch
 
 from radiffuse import cli
 from radiffuse.applications.denoising.baselines import BlindSpot, means, tuned_means
+from radiffuse.applications.denoising.degrade import low_counts, noised
 from radiffuse.applications.denoising.fusion import fusion_weights, moved, offset, self_fused
 from radiffuse.applications.denoising.oct_ddpm import OCT
 from radiffuse.applications.denoising.pet_ddpm import PET, Pulled
 from radiffuse.data.cases import check_one_range, with_one_range
 from radiffuse.data.dataset import Facts, from_iterable, open_cases
-from radiffuse.diffusion.denoise import Denoiser
+from radiffuse.diffusion.denoiser import Denoiser
 from radiffuse.diffusion.kernels import posterior
 from radiffuse.diffusion.noise import Seeded, gaussian
 from radiffuse.diffusion.sample import DDPM, grids, prior
@@ -24,7 +25,7 @@ from radiffuse.diffusion.schedule import Discrete
 from radiffuse.errors import UserError
 from radiffuse.metrics.fidelity import psnr
 from radiffuse.metrics.regions import Regions, activity_bias, cnr, enl, homogeneous_regions
-from radiffuse.operators.degrade import blurred, low_counts, noised
+from radiffuse.operators.blur import blurred
 from radiffuse.testing import CorrelatedDenoiser, GaussianDenoiser, check_recipe
 
 DATA = Path(__file__).parents[2] / "shared" / "data"

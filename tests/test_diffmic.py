@@ -16,8 +16,9 @@ from radiffuse.applications.classification.dual_guided import mmd
 from radiffuse.applications.classification.evaluate import evaluate_classification
 from radiffuse.applications.evaluation.asked import Asked
 from radiffuse.data.dataset import Facts
-from radiffuse.diffusion.denoise import Denoiser, Given, Network
+from radiffuse.diffusion.denoiser import Denoiser
 from radiffuse.diffusion.kernels import diffuse, posterior
+from radiffuse.diffusion.network import Given, Network
 from radiffuse.diffusion.noise import Seeded
 from radiffuse.diffusion.parametrization import NOISE
 from radiffuse.diffusion.sample import DDPM

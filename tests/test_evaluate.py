@@ -10,9 +10,11 @@ import torch
 from PIL import Image as Picture
 from torch import nn
 
-from radiffuse.applications import evaluate as package
-from radiffuse.applications.evaluate import Asked, evaluate, judge, quality_against_steps
+from radiffuse.applications.evaluate import evaluate
+from radiffuse.applications.evaluation.asked import Asked
+from radiffuse.applications.evaluation.judge import judge
 from radiffuse.applications.generation import evaluate as generation
+from radiffuse.applications.generation.quality import quality_against_steps
 from radiffuse.applications.generation.sampling import drawn_labels, generate, kept_in
 from radiffuse.applications.generation.task import GENERATION
 from radiffuse.applications.task import Task
@@ -316,12 +318,11 @@ def test_what_cannot_be_measured_is_said_in_one_line(cases, cache):
     with pytest.raises(UserError, match="cannot be compared"):
         evaluate(Discs(), Objective(), *splits, samples=nan[..., :6], cache=cache)
 
-    class Translation(Discs):
+    class Dreaming(Discs):
         task = Task("dreaming", reads=("source",))
 
-    with pytest.raises(UserError, match="evaluation of dreaming is not there yet"):
-        evaluate(Translation(), Objective(), *splits)
-    assert "dreaming" not in package.EVALUATIONS
+    with pytest.raises(UserError, match="dreaming has no evaluation"):
+        evaluate(Dreaming(), Objective(), *splits)
 
 
 def test_few_samples_are_refused_metric_by_metric(cases, cache):

@@ -13,9 +13,10 @@ from radiffuse.applications.generation.ncsn import NCSN
 from radiffuse.applications.generation.sde import SDE
 from radiffuse.applications.reconstruction.bayes_mri import BayesMRI
 from radiffuse.data.cases import Facts
-from radiffuse.diffusion.denoise import Denoiser, Network, unit_variance
+from radiffuse.diffusion.denoiser import Denoiser
 from radiffuse.diffusion.filtered import Filtered, Wiener, wiener_of
 from radiffuse.diffusion.kernels import diffuse
+from radiffuse.diffusion.network import Network, unit_variance
 from radiffuse.diffusion.parametrization import edm
 from radiffuse.diffusion.sample import DDIM, DPMSolver, First, FlowODE, GaussianFlow
 from radiffuse.diffusion.schedule import EDM, VE, VP, Discrete

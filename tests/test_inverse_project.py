@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from radiffuse.diffusion.complex_images import Parts, TwoChannels
-from radiffuse.diffusion.denoise import Denoiser
+from radiffuse.diffusion.denoiser import Denoiser
 from radiffuse.diffusion.noise import Seeded, gaussian
 from radiffuse.diffusion.sample import DDIM, DDPM, Langevin, Then, grids, prior
 from radiffuse.diffusion.schedule import EDM, VE, VP

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from radiffuse.diffusion.denoise import Denoiser
+from radiffuse.diffusion.denoiser import Denoiser
 from radiffuse.diffusion.noise import Seeded
 from radiffuse.diffusion.sample import DDIM, grids, prior
 from radiffuse.diffusion.schedule import EDM, VE, VP

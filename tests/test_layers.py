@@ -1,123 +1,182 @@
-"""Who may import whom, where dimensions may be named, and what an import may cost."""
+"""Who may import whom, how large a file may be, where dimensions may be named, what an import costs."""
 
 import ast
+import io
 import json
 import re
 import subprocess
 import sys
 import time
+import tokenize
 from pathlib import Path
 
 import pytest
 
+import house
 import radiffuse
-
-ROOT = Path(radiffuse.__file__).parent
+from house import ROOT, imports, modules, name_of
+from radiffuse import papers
 
 HOUSE: tuple[tuple[str, ...], ...] = (
-    ("errors", "files", "names", "papers", "schedule", "noise", "simplex", "parametrization", "integrate",
-     "ranges", "operators", "nn", "losses", "registration_losses", "metrics", "data.image", "config", "options",
-     "processes", "interrupt", "label_maps", "tensorfile", "windows", "degrade", "fusion", "spectrum"),
-    ("kernels", "denoise", "data", "tasks", "ema", "checkpoint"),
-    ("sample", "objective", "likelihood", "counterfactual", "categorical", "averaging",
-     "complex_images", "filtered", "residual"),
-    ("inverse", "acquisition", "train", "baselines", "batches", "gradients", "health", "player", "progress"),
-    ("recipes",),
-    ("run", "evaluate", "report", "testing"),
-    ("cli", "commands", "__main__"),
-)  # fmt: skip
-FLOORS = {name: floor for floor, names in enumerate(HOUSE) for name in names}
-"""The floor of each module or package. A module may import from lower floors and from its own."""
-
-SHARED = (
-    *(
-        "recipes.adversarial",
-        "recipes.backbone",
-        "recipes.base",
-        "recipes.anomaly",
-        "recipes.complex_prior",
-        "recipes.conditional",
-        "recipes.dual_guided",
-    ),
-    *("recipes.continuous", "recipes.denoising", "recipes.parts"),
-    *("recipes.reconstruction", "recipes.registration", "recipes.solvers"),
+    ("errors",),
+    ("papers", "operators", "nn", "diffusion"),
+    ("data", "inverse", "testing"),
+    ("training", "acquisition", "report"),
+    ("metrics", "cli"),
+    ("applications", "__main__"),
+    ("runs",),
+    ("commands",),
 )
-"""Not recipes but what several recipes share."""
-RECIPES_NEVER = ("train", "config", "report", "data.", "checkpoint", "files")
+"""The rooms from the ground up. A module imports from lower floors and from its own room."""
+FLOORS = {name: floor for floor, names in enumerate(HOUSE) for name in names}
+
+MOST_ROOMS, MOST_LINES, MOST_CODE = 20, 400, 150
+
+APPLICATIONS = (
+    *("anomaly", "classification", "denoising", "generation", "other"),
+    *("reconstruction", "registration", "segmentation", "translation"),
+)
+NEIGHBOURS: tuple[tuple[str, str, str], ...] = (
+    ("reconstruction", "generation", "a prior of images is a generative model"),
+    ("other", "reconstruction", "r2d2 measures and solves as the reconstructions do"),
+)
+"""Applications that import another one, and why."""
+
+RECIPES_NEVER = (
+    *("commands", "runs", "report", "data", "training.loop", "training.checkpoint"),
+    *("training.options", "training.tensorfile"),
+)
+"""Recipes know no files and no loops; `data.image` and `data.dataset` are plain data (Image, Facts)."""
+
 ALL_DIMENSIONS = (
     *("nn/blocks.py", "nn/warp.py", "operators/", "data/transforms.py"),
     *("metrics/inception.py", "metrics/resnet.py"),  # trained elsewhere, on pictures
 )
 
 
-def modules() -> list[Path]:
-    return sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
-
-
-def name_of(path: Path) -> str:
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def room(module: str) -> str:
-    """The longest entry of FLOORS that holds the module: data.image before data."""
-    parts = module.split(".")
-    for length in range(len(parts), 0, -1):
-        if ".".join(parts[:length]) in FLOORS:
-            return ".".join(parts[:length])
-    raise AssertionError(f"{module} has no floor: name it in FLOORS")
-
-
-def imports(path: Path) -> set[str]:
-    """Modules of radiffuse that a file imports anywhere, also inside functions."""
-    package = ["radiffuse", *path.relative_to(ROOT).parts[:-1]]
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            stem = ".".join([*base, *([node.module] if node.module else [])])
-            found |= {f"{stem}.{alias.name}" for alias in node.names}
-    inside = {name.removeprefix("radiffuse.") for name in found if name.startswith("radiffuse.")}
-    return {longest_module(name) for name in inside} - {""}
-
-
-def longest_module(name: str) -> str:
-    """The module part of `module.attribute`; "" for an attribute of the package itself."""
-    parts = name.split(".")
-    while parts:
-        place = ROOT.joinpath(*parts)
-        if place.with_suffix(".py").exists() or place.is_dir():
-            return ".".join(parts)
-        parts = parts[:-1]
-    return ""
-
-
 @pytest.mark.parametrize("path", modules(), ids=name_of)
 def test_imports_point_to_lower_floors(path):
-    here = room(name_of(path))
-    wrong = [
-        other
-        for other in imports(path)
-        if room(other) != here and FLOORS[room(other)] > FLOORS[here]
-    ]
+    here = house.room(name_of(path))
+    others = {other for other in imports(path) if house.room(other) != here}
+    wrong = {other for other in others if FLOORS[house.room(other)] >= FLOORS[here]}
     assert not wrong, f"{name_of(path)} (floor {FLOORS[here]}) imports {wrong}"
 
 
+def test_no_files_import_each_other_in_a_circle():
+    known = {name: set(others) for name, others in house.graph().items()}
+    packages = {name_of(path) for path in modules() if path.stem == "__init__"}
+    for name in packages:
+        known[name] |= set()
+    assert house.floors(known)
+
+
+def test_the_house_is_small_enough_to_know():
+    inside = [path for path in ROOT.iterdir() if path.suffix == ".py" or path.is_dir()]
+    assert len([path for path in inside if path.stem != "__pycache__"]) <= MOST_ROOMS
+    assert {house.room(name) for name in house.graph()} == FLOORS.keys()
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_no_file_is_too_long(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+def test_the_drawing_shows_the_house():
+    written = house.DRAWING.read_text(encoding="utf-8")
+    assert written == house.drawing(), "python tests/house.py draws it anew"
+
+
+# ---------------------------------------------------------------------------------- applications
+def application(module: str) -> str:
+    """The room of a module of an application; "" for what they share and for all else."""
+    parts = module.split(".")
+    named = parts[0] == "applications" and len(parts) > 1 and parts[1] in APPLICATIONS
+    return parts[1] if named else ""
+
+
+def recipes() -> list[Path]:
+    """The files of the methods, and what the recipes of a room share."""
+    named = {paper.recipe.partition(":")[0] for paper in papers.PAPERS if paper.recipe}
+    methods = {ROOT.parent / (name.replace(".", "/") + ".py") for name in named}
+    return sorted(methods | set(ROOT.glob("applications/*/base.py")))
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_no_application_imports_another(path):
+    here = application(name_of(path))
+    allowed = {there for room, there, _ in NEIGHBOURS if room == here}
+    known = {application(other) for other in imports(path)} - {"", here}
+    if name_of(path).startswith("applications."):
+        assert known <= allowed
+
+
+@pytest.mark.parametrize("here, there, why", NEIGHBOURS)
+def test_every_neighbour_is_still_needed(here, there, why):
+    assert why
+    assert any(
+        application(module) == here and there in map(application, known)
+        for module, known in house.graph().items()
+    )
+
+
+def kind(module: str) -> int:
+    """Inside an application: 0 the task, 1 recipes and helpers, 2 baselines, 3 evaluation."""
+    order = {"task": 0, "baselines": 2, "evaluate": 3}
+    return order.get(module.rpartition(".")[2], 1)
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_recipes_know_neither_baselines_nor_evaluation(path):
+    here = name_of(path)
+    if application(here) and kind(here) < 2:
+        inside = {other for other in imports(path) if application(other) == application(here)}
+        assert not {other for other in inside if kind(other) >= 2}
+    if application(here) and kind(here) == 0:
+        assert imports(path) <= {"applications.task"}
+
+
+@pytest.mark.parametrize("path", recipes(), ids=name_of)
+def test_recipes_know_no_files_and_no_loops(path):
+    allowed = {"data.image", "data.dataset"}
+    assert not {n for n in imports(path) - allowed if n.startswith(RECIPES_NEVER)}
+
+
+@pytest.mark.parametrize("path", recipes(), ids=name_of)
+def test_no_recipe_is_too_long(path):
+    assert code_lines(path.read_text(encoding="utf-8")) <= MOST_CODE
+
+
+def code_lines(text: str) -> int:
+    """Lines of code: no comments, docstrings or blank lines."""
+    quiet = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
+    lines: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type not in (*quiet, tokenize.ENDMARKER):
+            lines |= set(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            lines -= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return len(lines)
+
+
+def test_lines_of_code_are_counted_without_words():
+    text = '"""Words,\nmore."""\n\nx = 1  # one\n# alone\ny = (\n    2\n)\n"""About y."""\n'
+    assert code_lines(text) == 4
+
+
+# ------------------------------------------------------------------------------------ what costs
 @pytest.mark.parametrize(
-    "path", [path for path in modules() if name_of(path).startswith("recipes.")], ids=name_of
+    "room_",
+    [
+        "report",
+        "papers",
+        "errors",
+        "runs/config",
+        "training/options",
+        "applications/ranges",
+        "applications/fields",
+    ],
 )
-def test_recipes_know_no_files_and_no_loops_and_not_each_other(path):
-    known = imports(path)
-    allowed = {"data.image", "data.dataset"}  # Image and Facts are plain data
-    wrong = [name for name in known if name.startswith(RECIPES_NEVER) and name not in allowed]
-    if path.stem not in ("base", "index"):
-        wrong += [name for name in known if name.startswith("recipes.") and name not in SHARED]
-    assert not wrong
-
-
-@pytest.mark.parametrize("room_", ["report", "papers", "config", "names", "options", "ranges"])
 def test_what_reads_only_files_never_imports_torch(room_):
     place = ROOT / room_
     files = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
@@ -150,20 +209,20 @@ TWO_OR_THREE = ("bilinear", "trilinear", "bicubic")
 """Interpolations that torch names by the number of axes."""
 
 COUNTED_ALLOWED = {
-    "data/fastmri.py": "the format holds stacks of slices; whatever else comes is passed on as it is",
+    "data/formats/fastmri.py": "the format holds stacks of slices; whatever else comes is passed on as it is",
     "acquisition/kspace.py": "k-space has a coil axis, so fewer than four axes are not k-space",
     "commands/pictures.py": "a picture file holds two axes, a volume is shown by its middle slice",
     "commands/predict.py": "values with a spatial axis have a deviation map, labels have none",
-    "data/arrays.py": "an array file says its axes by their number alone",
-    "data/dicom.py": "a file of several frames has one axis more",
-    "data/formats.py": "a file format holds pictures or volumes",
+    "data/formats/arrays.py": "an array file says its axes by their number alone",
+    "data/formats/dicom.py": "a file of several frames has one axis more",
+    "data/formats/by_ending.py": "a file format holds pictures or volumes",
     "data/image.py": "an affine is of three axes",
     "data/memory.py": "tensors given as a dataset say their axes by their number alone",
     "data/neighbours.py": "slices that have neighbours are those of two axes",
-    "data/pictures.py": "a picture in colour has one axis more",
-    "evaluate/denoising.py": "sides of what is measured where a volume has as many voxels as a slice",
-    "evaluate/judge.py": "the judge was trained on pictures elsewhere",
-    "evaluate/panels.py": "a volume is shown by its middle slice",
+    "data/formats/pictures.py": "a picture in colour has one axis more",
+    "applications/denoising/evaluate.py": "sides of what is measured where a volume has as many voxels as a slice",
+    "applications/evaluation/judge.py": "the judge was trained on pictures elsewhere",
+    "applications/generation/panels.py": "a volume is shown by its middle slice",
     "nn/augment.py": "what has spatial axes is an image, all else stays as it is",
 }
 """Modules outside ALL_DIMENSIONS where a number of axes is compared, and why."""
@@ -264,7 +323,7 @@ def test_importing_the_package_imports_no_torch():
 def test_importing_the_core_costs_little_beyond_torch():
     code = (
         "import time, torch; start = time.perf_counter(); import radiffuse, radiffuse.diffusion.schedule, "
-        "radiffuse.diffusion.denoise, radiffuse.diffusion.kernels; print(time.perf_counter() - start)"
+        "radiffuse.diffusion.denoiser, radiffuse.diffusion.kernels; print(time.perf_counter() - start)"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(said.stdout) < 0.5

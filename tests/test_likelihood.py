@@ -7,13 +7,18 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from radiffuse.diffusion.denoise import Steered
+from radiffuse.diffusion.guidance import Steered
 from radiffuse.diffusion.integrate import dormand_prince
-from radiffuse.diffusion.likelihood import bits_per_dimension, log_likelihood, variational_bound
+from radiffuse.diffusion.likelihood import (
+    bits_per_dimension,
+    discretised_nll,
+    log_likelihood,
+    normal_kl,
+    variational_bound,
+)
 from radiffuse.diffusion.noise import Seeded
 from radiffuse.diffusion.schedule import EDM, VE, VP, Discrete, SubVP
 from radiffuse.testing import GaussianDenoiser, MixtureDenoiser
-from radiffuse.training.objective import discretised_nll, normal_kl
 
 
 def gaussian_log_density(x, mean, std):

@@ -8,6 +8,7 @@ import torch
 from scipy.stats import chisquare, norm
 
 from radiffuse.errors import UserError
+from radiffuse.inverse.consistency import null_space, null_space_energy, residual, residual_std
 from radiffuse.metrics.calibration import (
     conformal_factor,
     coverage,
@@ -15,7 +16,6 @@ from radiffuse.metrics.calibration import (
     half_width,
     rank_histogram,
 )
-from radiffuse.metrics.consistency import null_space, null_space_energy, residual, residual_std
 from radiffuse.metrics.fidelity import nmse
 from radiffuse.operators import Coils, Fourier, Mask, Matrix, RealPart
 

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from radiffuse.diffusion.denoise import Network, unit_variance, unscaled
 from radiffuse.diffusion.losses import (
     discrete_times,
     karras,
@@ -16,6 +15,7 @@ from radiffuse.diffusion.losses import (
     simple,
     uniform_times,
 )
+from radiffuse.diffusion.network import Network, unit_variance, unscaled
 from radiffuse.diffusion.parametrization import CLEAN, NOISE, SCALED_SCORE, SCORE, VELOCITY, edm
 from radiffuse.diffusion.schedule import EDM, VE, VP, Discrete
 from radiffuse.training.objective import Classifying, Denoising, Hybrid

@@ -25,7 +25,7 @@ def test_the_papers_stand_in_the_surveys_order_followed_by_the_generic_formulati
     assert [paper.id for paper in papers.PAPERS[31:]] == ["ddpm", "ncsn", "sde"]
 
 
-@pytest.mark.parametrize("paper", papers.PAPERS, ids=papers.IDS)
+@pytest.mark.parametrize("paper", papers.PAPERS, ids=papers.ids())
 def test_every_row_is_complete(paper):
     for field in ("title", "authors", "venue", "application", "modality", "organ", "formulation"):
         value = getattr(paper, field)

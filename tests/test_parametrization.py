@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from radiffuse.diffusion.denoise import Network, Rescheduled, unit_variance
+from radiffuse.diffusion.network import Network, unit_variance
 from radiffuse.diffusion.parametrization import (
     CLEAN,
     FLOW,
@@ -17,6 +17,7 @@ from radiffuse.diffusion.parametrization import (
     edm,
 )
 from radiffuse.diffusion.schedule import EDM, VE, VP, Cosine, Discrete, Rectified, SubVP
+from radiffuse.diffusion.units import Rescheduled
 from radiffuse.testing import GaussianDenoiser, check_denoiser
 
 ALL = [NOISE, CLEAN, VELOCITY, FLOW, SCORE, SCALED_SCORE, edm(0.5)]

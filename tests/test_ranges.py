@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from radiffuse.applications import index
+from radiffuse import papers
+from radiffuse.applications import fields
 from radiffuse.applications.generation.ddpm import DDPM
 from radiffuse.applications.generation.ncsn import NCSN
 from radiffuse.applications.ranges import Checked, OutOfRange, at_least, none_or, one_or_more, up_to
 from radiffuse.errors import UsageError, UserError
-from radiffuse.runs import config
 from radiffuse.runs.config import Config, DataSource
 from radiffuse.runs.run import Run
 
@@ -64,15 +64,15 @@ def test_a_nearer_rule_replaces_a_farther_one():
         DDPM(steps=0)
 
 
-@pytest.mark.parametrize("method", index.IMPLEMENTED)
+@pytest.mark.parametrize("method", papers.implemented())
 def test_every_number_of_a_recipe_has_a_rule(method):
-    kind = index.find(method)
+    kind = papers.by_id(method).load()
     assert numbers(kind) - rules(kind).keys() - set(FREE) == set()
 
 
-@pytest.mark.parametrize("method", index.IMPLEMENTED)
+@pytest.mark.parametrize("method", papers.implemented())
 def test_every_ruled_field_refuses_what_is_no_number(method):
-    kind = index.find(method)
+    kind = papers.by_id(method).load()
     for name in rules(kind).keys() & numbers(kind):
         wrong = (math.nan,) if isinstance(getattr(kind(), name), tuple) else math.nan
         with pytest.raises(OutOfRange, match=f"--{name.replace('_', '-')} "):
@@ -177,7 +177,7 @@ def test_a_chain_that_cannot_be_walked_is_refused_before_training(
 
 
 def run_of(recipe, method):
-    made_with = Config(method, "tiny", config.plain(recipe), {}, DataSource("brains"))
+    made_with = Config(method, "tiny", fields.plain(recipe), {}, DataSource("brains"))
     return Run(Path("run"), made_with, recipe, None, {}, "")
 
 
@@ -202,7 +202,7 @@ def test_a_wrong_value_in_a_configuration_names_the_file():
     with pytest.raises(
         UserError, match=r"config.toml: \[recipe\]: width must be at least 1, not 0"
     ):
-        config.build(DDPM, {"width": 0}, where="config.toml: [recipe]")
+        fields.build(DDPM, {"width": 0}, where="config.toml: [recipe]")
 
 
 def test_a_ladder_walked_by_another_sampler_has_all_its_levels():

@@ -1,11 +1,11 @@
-"""Every recipe in the index passes the public suite on embedded data, in 2-D and 3-D."""
+"""Every recipe of the rows of papers.py passes the public suite on embedded data, in 2-D and 3-D."""
 
 import dataclasses
 
 import pytest
 import torch
 
-from radiffuse.applications import index
+from radiffuse import papers
 from radiffuse.applications.generation.ddpm import DDPM
 from radiffuse.applications.generation.ncsn import NCSN, ladder_ratio, langevin_step
 from radiffuse.applications.generation.sde import SDE
@@ -17,7 +17,9 @@ from radiffuse.errors import UsageError, UserError
 from radiffuse.testing import GaussianDenoiser, check_recipe
 
 GENERIC = ("ddpm", "ncsn", "sde")
-FROM_IMAGES = tuple(name for name in index.IMPLEMENTED if index.find(name).task.reads == ("image",))
+FROM_IMAGES = tuple(
+    name for name in papers.implemented() if papers.by_id(name).load().task.reads == ("image",)
+)
 """Methods that train on images alone; the others are put to the suite beside their own tests."""
 
 
@@ -33,17 +35,17 @@ def volumes():
 
 @pytest.mark.parametrize("method", FROM_IMAGES)
 def test_conformance_2d(method, slices):
-    check_recipe(index.find(method), slices.facts(), slices.batch(range(8)))
+    check_recipe(papers.by_id(method).load(), slices.facts(), slices.batch(range(8)))
 
 
 @pytest.mark.parametrize("method", GENERIC)
 def test_conformance_3d(method, volumes):
-    check_recipe(index.find(method), volumes.facts(), volumes.batch(range(3)))
+    check_recipe(papers.by_id(method).load(), volumes.facts(), volumes.batch(range(3)))
 
 
 @pytest.mark.parametrize("method", GENERIC)
 def test_a_sample_does_not_depend_on_its_batch(method, slices):
-    recipe = index.find(method).tiny().fitted(slices.facts())
+    recipe = papers.by_id(method).load().tiny().fitted(slices.facts())
     torch.manual_seed(0)
     objective = recipe.objective()
     for parameter in objective.players["network"].parameters():
@@ -100,7 +102,7 @@ def test_a_chain_from_zero_signal_is_finite_where_nothing_divides_by_it(predicts
 def test_the_flow_is_solved_down_to_no_noise(method, slices):
     process = {} if method == "ddpm" else {"process": "vp"}
     tiny = dataclasses.replace(
-        index.find(method).tiny(), sampler="ode", steps=1, stop=0.0, **process
+        papers.by_id(method).load().tiny(), sampler="ode", steps=1, stop=0.0, **process
     )
     image = trained_and_sampled(tiny, slices)
     assert torch.isfinite(image).all()
@@ -122,7 +124,7 @@ SAMPLERS = (
 @pytest.mark.parametrize("grid", ["uniform", "quadratic", "karras", "log-snr"])
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_on_every_grid(sampler, grid, slices):
-    tiny = index.find("ddpm").tiny()
+    tiny = papers.by_id("ddpm").load().tiny()
     recipe = dataclasses.replace(
         tiny, sampler=sampler, grid=grid, start=0.99, stop=1e-3, steps=3
     ).fitted(slices.facts())
@@ -131,7 +133,9 @@ def test_every_sampler_on_every_grid(sampler, grid, slices):
 
 
 def test_class_conditions_and_both_guidances(slices):
-    tiny = dataclasses.replace(index.find("ddpm").tiny(), conditional=True, classifier=True)
+    tiny = dataclasses.replace(
+        papers.by_id("ddpm").load().tiny(), conditional=True, classifier=True
+    )
     recipe = dataclasses.replace(tiny, guidance=2.0).fitted(slices.facts())
     assert recipe.classes == slices.facts().classes
     torch.manual_seed(0)
@@ -149,7 +153,7 @@ def test_class_conditions_and_both_guidances(slices):
 
 
 def test_a_label_for_an_unconditional_model_is_refused(slices):
-    recipe = index.find("sde").tiny().fitted(slices.facts())
+    recipe = papers.by_id("sde").load().tiny().fitted(slices.facts())
     with pytest.raises(UserError, match="without labels"):
         recipe.predict(recipe.objective(), {"seed": torch.zeros(1).long(), "label": torch.ones(1)})
 
@@ -157,11 +161,11 @@ def test_a_label_for_an_unconditional_model_is_refused(slices):
 def test_a_size_that_does_not_fit_says_which_would(slices):
     facts = dataclasses.replace(slices.facts(), size={"image": (30, 33)})
     with pytest.raises(UserError, match="--size 32 32"):
-        index.find("ddpm").small().fitted(facts)
+        papers.by_id("ddpm").load().small().fitted(facts)
 
 
 def test_learned_variance_end_to_end(slices):
-    tiny = index.find("ddpm").tiny()
+    tiny = papers.by_id("ddpm").load().tiny()
     recipe = dataclasses.replace(tiny, learned_variance=True, sampler="ddpm-learned")
     recipe = recipe.fitted(slices.facts())
     objective = recipe.objective()
@@ -224,7 +228,7 @@ def test_ncsn_small_samples_exactly_with_few_levels(sampler, right):
 
 def test_ncsn_derives_its_ladder_from_the_data(slices):
     facts = slices.facts()
-    recipe = index.find("ncsn")().fitted(facts)
+    recipe = papers.by_id("ncsn").load()().fitted(facts)
     assert recipe.sigma_max == pytest.approx(facts.diameter, abs=0.01)
     sigma = recipe.schedule().sigma(torch.linspace(1, 0, recipe.levels).double())
     assert float(sigma[0] / sigma[1]) <= ladder_ratio(32 * 32) + 1e-6
@@ -239,7 +243,7 @@ def test_ncsn_trains_on_every_level_of_its_ladder_alike():
 
 def test_eta_churn_and_respacing_are_settings(slices):
     """DDIM with eta 1 draws, with 0 it does not; respacing asks at times of the chain alone."""
-    tiny = index.find("ddpm").tiny()
+    tiny = papers.by_id("ddpm").load().tiny()
     recipe = dataclasses.replace(tiny, sampler="ddim", steps=4).fitted(slices.facts())
     objective, batch = recipe.objective(), {"seed": torch.arange(2)}
     plain = recipe.predict(objective, batch)["image"]
@@ -253,6 +257,6 @@ def test_eta_churn_and_respacing_are_settings(slices):
     )
     chain = times * recipe.schedule().steps
     assert torch.allclose(chain, chain.round()) and len(times) == 5
-    sde = dataclasses.replace(index.find("sde").tiny(), grid="strided", stop=0.0)
+    sde = dataclasses.replace(papers.by_id("sde").load().tiny(), grid="strided", stop=0.0)
     with pytest.raises(UsageError, match="--grid strided: respacing needs a chain of discrete"):
         sde.fitted(slices.facts())

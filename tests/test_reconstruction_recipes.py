@@ -20,7 +20,7 @@ from radiffuse.applications.reconstruction.score_mri import ScoreMRI, Sense
 from radiffuse.applications.reconstruction.solvers import DATA_STD
 from radiffuse.data.dataset import open_cases
 from radiffuse.diffusion.complex_images import Parts
-from radiffuse.diffusion.denoise import Denoiser
+from radiffuse.diffusion.denoiser import Denoiser
 from radiffuse.diffusion.noise import Seeded, gaussian
 from radiffuse.diffusion.sample import DDPM, Langevin, grids, signal_to_noise
 from radiffuse.diffusion.schedule import VE

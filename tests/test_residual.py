@@ -8,12 +8,13 @@ from torch import nn
 
 from radiffuse.applications.translation.ddpm_conversion import Conversion, GuessedImage
 from radiffuse.data.cases import Facts
-from radiffuse.diffusion.denoise import Given, Tiled
 from radiffuse.diffusion.filtered import Wiener
 from radiffuse.diffusion.kernels import diffuse
+from radiffuse.diffusion.network import Given
 from radiffuse.diffusion.residual import LEVELS, Residual
 from radiffuse.diffusion.schedule import VE, VP, Discrete, SigmaPower
 from radiffuse.diffusion.spectrum import power_on
+from radiffuse.diffusion.tiling import Tiled
 from radiffuse.nn import UNet
 from radiffuse.nn.generator import Guess
 from training_standins import steps_apart

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from radiffuse.diffusion.denoise import Guided, Steered
+from radiffuse.diffusion.guidance import Guided, Steered
 from radiffuse.diffusion.noise import Seeded, derive, gaussian
 from radiffuse.diffusion.sample import (
     DDIM,

@@ -12,20 +12,14 @@ import torch
 from radiffuse import cli
 from radiffuse.applications.segmentation.baselines import Segmenter, soft_dice_loss
 from radiffuse.applications.segmentation.evaluate import answers_of, draw
+from radiffuse.applications.segmentation.fusion import staple, vote
 from radiffuse.applications.segmentation.overlaps import measure
 from radiffuse.applications.segmentation.segmentation_ensembles import SegmentationEnsembles
 from radiffuse.applications.supervised import direct_unet
 from radiffuse.data.dataset import open_cases
 from radiffuse.data.formats.by_ending import read_image
-from radiffuse.diffusion.denoise import Denoiser
-from radiffuse.diffusion.label_maps import (
-    distribution,
-    encode,
-    likeliest,
-    probabilities,
-    staple,
-    vote,
-)
+from radiffuse.diffusion.denoiser import Denoiser
+from radiffuse.diffusion.label_maps import distribution, encode, likeliest, probabilities
 from radiffuse.errors import UserError
 from radiffuse.metrics.segmentation import (
     doubt_of,

@@ -4,9 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from radiffuse.diffusion.denoise import Denoiser, Network, Tiled
+from radiffuse.diffusion.denoiser import Denoiser
+from radiffuse.diffusion.network import Network
 from radiffuse.diffusion.parametrization import CLEAN
 from radiffuse.diffusion.schedule import EDM
+from radiffuse.diffusion.tiling import Tiled
 from radiffuse.diffusion.windows import (
     Windows,
     continued,

@@ -13,7 +13,7 @@ from radiffuse.applications.supervised import Pix2Pix, Regression, direct_unet, 
 from radiffuse.applications.translation.ddpm_conversion import Conversion, CorrectFirst
 from radiffuse.applications.translation.evaluate import _alignment
 from radiffuse.data.dataset import open_cases
-from radiffuse.diffusion.denoise import Denoiser
+from radiffuse.diffusion.denoiser import Denoiser
 from radiffuse.diffusion.noise import Seeded
 from radiffuse.diffusion.sample import (
     EulerMaruyama,

@@ -13,7 +13,8 @@ _HOMES: dict[str, str] = {
     for module, names in {
         "data.dataset": ("Cases", "Facts", "open_cases"),
         "data.image": ("Image",),
-        "diffusion.denoise": ("Denoiser", "Network"),
+        "diffusion.denoiser": ("Denoiser",),
+        "diffusion.network": ("Network",),
         "errors": ("UsageError", "UserError"),
         "diffusion.kernels": ("ancestral", "diffuse", "reverse"),
         "training.options": ("TrainOptions",),

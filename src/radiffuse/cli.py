@@ -9,8 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .errors import UsageError, UserError
-from .names import did_you_mean
+from .errors import UsageError, UserError, did_you_mean
 from .training import processes
 
 COMMANDS: dict[str, str] = {

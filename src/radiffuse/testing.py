@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .diffusion.denoise import Denoiser, score_of
+from .diffusion.denoiser import Denoiser, score_of
 from .diffusion.noise import Noise, Seeded, derive, gaussian
 from .diffusion.sample.base import Sampler, prior
 from .diffusion.schedule import Schedule

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import torch
 from torch import Tensor
 
-from ..diffusion.denoise import Denoiser, Given, Network, Tiled
+from ..diffusion.denoiser import Denoiser
 from ..diffusion.losses import Times, Weight
+from ..diffusion.network import Given, Network
 from ..diffusion.noise import Noise, Seeded
 from ..diffusion.sample import Sampler, last, prior
 from ..diffusion.schedule import Schedule
+from ..diffusion.tiling import Tiled
 from ..diffusion.windows import Windows, continued, cut_back, sides_of_window
 from ..errors import UserError
 from ..nn import UNet
 from ..training.objective import Prepared
 from .backbone import Backbone
-from .generation.base import Batch
 from .parts import (
     SAMPLERS,
     SAMPLING,
@@ -31,6 +32,7 @@ from .parts import (
     sides,
 )
 from .ranges import Rule, at_least, below
+from .recipe import Batch
 
 if TYPE_CHECKING:
     from ..data.dataset import Facts

@@ -8,51 +8,15 @@ One form for every application, JSON-able as it is:
 A metric that cannot be given is {"refused": reason, "n": n}.
 """
 
-from collections.abc import Callable
+import pkgutil
 from dataclasses import fields
 from typing import Any
 
 from ..data.dataset import Cases
 from ..errors import UserError
-from .anomaly.evaluate import evaluate_anomaly
-from .classification.evaluate import evaluate_classification
-from .denoising.evaluate import evaluate_denoising
 from .evaluation.asked import Asked
-from .evaluation.judge import Judge, judge
-from .generation.evaluate import evaluate_generation
-from .generation.quality import quality_against_steps
-from .reconstruction.evaluate import evaluate_reconstruction
-from .registration.evaluate import evaluate_registration
-from .segmentation.evaluate import evaluate_segmentation
-from .translation.evaluate import evaluate_translation
 
-__all__ = [
-    "EVALUATIONS",
-    "Asked",
-    "Judge",
-    "evaluate",
-    "evaluate_anomaly",
-    "evaluate_classification",
-    "evaluate_generation",
-    "evaluate_reconstruction",
-    "evaluate_registration",
-    "evaluate_segmentation",
-    "evaluate_translation",
-    "judge",
-    "quality_against_steps",
-]
-
-EVALUATIONS: dict[str, Callable[..., dict[str, Any]]] = {
-    "generation": evaluate_generation,
-    "translation": evaluate_translation,
-    "reconstruction": evaluate_reconstruction,
-    "anomaly": evaluate_anomaly,
-    "classification": evaluate_classification,
-    "registration": evaluate_registration,
-    "segmentation": evaluate_segmentation,
-    "denoising": evaluate_denoising,
-}
-"""The evaluation of each task by its name."""
+__all__ = ["evaluate"]
 
 
 def evaluate(
@@ -66,12 +30,13 @@ def evaluate(
         options: fields of `Asked`, and what the task's function takes beside them.
 
     Raises:
-        UserError: this task has no evaluation yet.
+        UserError: this task has no evaluation.
     """
-    name = recipe.task.name
-    if name not in EVALUATIONS:
-        raise UserError(f"evaluation of {name} is not there yet; there is {', '.join(EVALUATIONS)}")
+    task = recipe.task
+    if not task.evaluation:
+        raise UserError(f"{task.name} has no evaluation")
+    measure = pkgutil.resolve_name(task.evaluation)
     shared = {field.name for field in fields(Asked)}
     asked = Asked(**{key: value for key, value in options.items() if key in shared})
     special = {key: value for key, value in options.items() if key not in shared}
-    return EVALUATIONS[name](recipe, objective, train, held_out, asked, **special)
+    return measure(recipe, objective, train, held_out, asked, **special)

@@ -6,8 +6,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..diffusion.denoise import Clock, Network, Scale, elapsed, log_noise, unit_variance, unscaled
 from ..diffusion.losses import Weight, karras, likelihood, min_snr, output, p2, simple
+from ..diffusion.network import Clock, Network, Scale, elapsed, log_noise, unit_variance, unscaled
 from ..diffusion.parametrization import CLEAN, FLOW, NOISE, SCORE, VELOCITY, Predicts, edm
 from ..diffusion.sample import (
     DDIM,

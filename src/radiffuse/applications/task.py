@@ -2,7 +2,28 @@
 
 from dataclasses import dataclass
 
-__all__ = ["Task"]
+__all__ = ["Demonstration", "Task"]
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """How `radiffuse demo` shows an application.
+
+    Attributes:
+        method: that is trained, by its `tiny` preset.
+        data: embedded data.
+        map: key=column words.
+        flags: further words of `train`.
+        count: images to generate, or held-out cases to measure.
+        batch: of these at once.
+    """
+
+    method: str
+    data: str
+    map: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    count: int = 24
+    batch: int = 24
 
 
 @dataclass(frozen=True)
@@ -19,6 +40,8 @@ class Task:
         alike: keys that must be on one grey scale.
         raw: predictions that are stored as the numbers they are, not in the input's grey range.
         intervals: predictions of which several draws give the half width of a 90 % interval.
+        evaluation: "module:function" that measures a method beside its baselines (see `evaluate`).
+        demonstration: what `radiffuse demo` shows of it; None: nothing.
 
     A prediction "_KEY" is KEY with its sign or phase: it is not written, the mean of several draws of KEY
     is the magnitude of its mean, and its variance is written as "KEY-energy".
@@ -33,3 +56,5 @@ class Task:
     intervals: tuple[str, ...] = ()
     paired: tuple[str, ...] = ()
     alike: tuple[str, ...] = ()
+    evaluation: str = ""
+    demonstration: Demonstration | None = None

@@ -6,8 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import UsageError, UserError
-from ..names import did_you_mean
+from ..errors import UsageError, UserError, did_you_mean
 
 FOLDER = Path(__file__).resolve().parents[3] / "benchmarks"
 

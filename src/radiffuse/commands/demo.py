@@ -8,8 +8,9 @@ from typing import Annotated
 
 import tyro
 
-from ..errors import UsageError, UserError
-from ..names import did_you_mean
+from .. import papers
+from ..applications.task import Demonstration
+from ..errors import UsageError, UserError, did_you_mean
 from . import evaluate, report, sample, train
 from .parsing import parse
 
@@ -18,56 +19,14 @@ SHORT = 1 / 6
 """Minutes of every other application over those of generation."""
 
 
-@dataclass(frozen=True)
-class Chapter:
-    """One application of the demonstration.
-
-    Attributes:
-        method: that is trained, by its `tiny` preset.
-        data: embedded data.
-        map: key=column words.
-        flags: further words of `train`.
-        count: images to generate, or held-out cases to measure.
-        batch: of these at once.
-    """
-
-    method: str
-    data: str
-    map: tuple[str, ...] = ()
-    flags: tuple[str, ...] = ()
-    count: int = 24
-    batch: int = 24
-
-
-CHAPTERS: dict[str, Chapter] = {
-    "generation": Chapter(
-        "ddpm",
-        "brains:count=1600,size=32",
-        flags=(
-            *("--sampler", "dpm-solver", "--grid", "karras", "--stop", "0.003", "--steps", "20"),
-            *("--train.batch", "32", "--train.learning-rate", "2e-3", "--train.cooldown", "0.4"),
-        ),
-        count=400,
-        batch=100,
-    ),
-    "translation": Chapter(
-        "ddpm-conversion", "brains:count=600,size=32", ("source=t1", "target=t2")
-    ),
-    "segmentation": Chapter(
-        "segmentation-ensembles", "brains:count=600,size=32", ("image=t1", "mask=tissue")
-    ),
-    "classification": Chapter("diffmic", "brains:count=600,size=32", ("image=t1",)),
-    "denoising": Chapter("oct-ddpm", "brains:count=600,size=32", ("clean=t1",)),
-    "reconstruction": Chapter("score-mri", "brains:count=600,size=32", ("image=t1",), count=12),
-    "anomaly": Chapter(
-        "anoddpm",
-        "brains:count=900,size=32,lesions=0.5,label=lesion,radius_mm=16,contrast=1",
-        ("image=t2", "mask=lesion"),
-        count=60,
-        batch=60,
-    ),
-    "registration": Chapter("ddm", "brains:count=150,size=32,pairs=motion"),
-}
+def demonstrations() -> dict[str, Demonstration]:
+    """What is shown of each application, by its name; generation first, then as in the survey."""
+    found: dict[str, Demonstration] = {}
+    for paper in sorted(papers.PAPERS, key=lambda paper: paper.number or 0):
+        task = paper.load().task if paper.recipe else None
+        if task is not None and task.demonstration is not None:
+            found.setdefault(task.name, task.demonstration)
+    return found
 
 
 @dataclass(frozen=True)
@@ -88,15 +47,16 @@ class Flags:
 def run(arguments: Sequence[str]) -> None:
     """Train, measure and report; say each command as one would type it."""
     flags = parse(Flags, arguments, "radiffuse demo")
+    shown = demonstrations()
     for name in flags.applications:
-        if name not in CHAPTERS:
-            hint = did_you_mean(name, CHAPTERS, f"there are {', '.join(CHAPTERS)}")
+        if name not in shown:
+            hint = did_you_mean(name, shown, f"there are {', '.join(shown)}")
             raise UsageError(f"radiffuse demo: no application {name!r}; {hint}")
-    names = flags.applications or tuple(CHAPTERS)
+    names = flags.applications or tuple(shown)
     _begin(flags.out)
     for name in names:
         share = 1 if name == "generation" else SHORT
-        _tell(CHAPTERS[name], flags.out / name, flags.minutes * share)
+        _tell(name, shown[name], flags.out / name, flags.minutes * share)
     print("\nOpen in a browser:")
     for name in names:
         print(f"  {flags.out / name / 'report.html'}")
@@ -117,15 +77,18 @@ def _begin(out: Path) -> None:
     (out / MARK).touch()
 
 
-def _tell(chapter: Chapter, folder: Path, minutes: float) -> None:
+def _tell(name: str, shown: Demonstration, folder: Path, minutes: float) -> None:
     """Train, sample where images come from nothing, measure, report."""
-    data = [chapter.data, *(("--map", *chapter.map) if chapter.map else ())]
-    words = ["--data", *data, "--out", str(folder), "--preset", "tiny", *chapter.flags]
-    _say(train.run, [chapter.method, *words, "--train.minutes", f"{minutes:g}"])
-    if chapter.method == "ddpm":
+    data = [shown.data, *(("--map", *shown.map) if shown.map else ())]
+    words = ["--data", *data, "--out", str(folder), "--preset", "tiny", *shown.flags]
+    _say(train.run, [shown.method, *words, "--train.minutes", f"{minutes:g}"])
+    if name == "generation":
         drawn = ["--count", "36", "--batch", "36", "--out", str(folder / "samples")]
         _say(sample.run, [str(folder), *drawn])
-    _say(evaluate.run, [str(folder), "--count", str(chapter.count), "--batch", str(chapter.batch)])
+    _say(
+        evaluate.run,
+        [str(folder), "--count", str(shown.count), "--batch", str(shown.batch)],
+    )
     _say(report.run, [str(folder)])
 
 

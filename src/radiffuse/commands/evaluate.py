@@ -83,6 +83,7 @@ def run(arguments: Sequence[str]) -> None:
         folder_for_pictures=out.parent / PICTURES,
         command=command,
         cache=flags.run / "features",
+        trained=opened.options,
         model=opened.model_sha256,
         weights=flags.weights,
     )

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .. import papers
-from ..applications.index import IMPLEMENTED
 from ..papers import Paper
 from .parsing import parse
 
@@ -48,7 +47,7 @@ def run(arguments: Sequence[str]) -> None:
 
 def _entry(paper: Paper) -> dict[str, object]:
     entry: dict[str, object] = {name: getattr(paper, name) for name in FIELDS}
-    return {**entry, "implemented": paper.id in IMPLEMENTED}
+    return {**entry, "implemented": bool(paper.recipe)}
 
 
 def _table(found: Sequence[Paper]) -> str:
@@ -57,7 +56,7 @@ def _table(found: Sequence[Paper]) -> str:
         (
             str(paper.number or "-"),
             paper.id,
-            "yes" if paper.id in IMPLEMENTED else "-",
+            "yes" if bool(paper.recipe) else "-",
             paper.application,
             paper.modality,
             paper.organ,
@@ -70,5 +69,5 @@ def _table(found: Sequence[Paper]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    ready = sum(paper.id in IMPLEMENTED for paper in found)
+    ready = sum(bool(paper.recipe) for paper in found)
     return "\n".join([*lines, "", f"{len(found)} methods, {ready} ready to train"])

@@ -13,8 +13,7 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from ..errors import UsageError
-from ..names import did_you_mean
+from ..errors import UsageError, did_you_mean
 
 T = TypeVar("T")
 

@@ -14,10 +14,11 @@ import torch
 import tyro
 from torch import Tensor
 
+from ..applications.segmentation.fusion import staple, vote
 from ..applications.task import Task
 from ..data.dataset import Cases
 from ..data.image import Image
-from ..diffusion.label_maps import likeliest, staple, vote
+from ..diffusion.label_maps import likeliest
 from ..diffusion.noise import derive
 from ..errors import UserError
 from ..metrics.calibration import half_widths_per_std

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from ..applications import fields
 from ..data.files import replacing
 from ..errors import UserError
 from ..runs import config
@@ -36,7 +37,7 @@ def adopt(asked: Order, folder: Path, command: str) -> None:
     made_with = Config(
         method=asked.method,
         preset=asked.preset,
-        recipe=config.plain(recipe),
+        recipe=fields.plain(recipe),
         train={},
         data=source,
         fitted=FROM_PRIOR,

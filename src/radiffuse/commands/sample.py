@@ -16,8 +16,7 @@ import tyro
 from ..data.formats.by_ending import natural_ending, save_like
 from ..data.image import Image
 from ..diffusion.noise import derive
-from ..errors import UsageError, UserError
-from ..names import did_you_mean
+from ..errors import UsageError, UserError, did_you_mean
 from ..runs.run import Run, open_run
 from ..training import processes
 from ..training.options import Precision

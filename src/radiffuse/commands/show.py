@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from .. import papers
-from ..applications import index
+from ..applications import fields
 from ..runs import config
 from .parsing import parse
 
@@ -34,10 +34,10 @@ def run(arguments: Sequence[str]) -> None:
     print(f"{paper.id} ({number})\n{paper.citation}\n{paper.url}\n")
     for name in ("application", "modality", "organ", "formulation"):
         print(f"{name:<12} {getattr(paper, name)}")
-    if paper.id not in index.IMPLEMENTED:
-        print(f"\nnot implemented yet; implemented so far: {', '.join(index.IMPLEMENTED)}")
+    if not paper.recipe:
+        print(f"\nnot implemented yet; implemented so far: {', '.join(papers.implemented())}")
         return
-    recipe = index.find(paper.id)
+    recipe = paper.load()
     task = recipe.task
     print(f"\nreads        {', '.join(task.reads)}")
     if task.optional:
@@ -53,18 +53,18 @@ def run(arguments: Sequence[str]) -> None:
 
 def _presets(recipe: type[Any]) -> Iterator[str]:
     """Each preset as TOML: the paper's in full, the others where they differ."""
-    paper = config.plain(config.preset(recipe, "paper"))
+    paper = fields.plain(config.preset(recipe, "paper"))
     yield "# configuration (0 and [] are filled from the data)\n# --preset paper"
     yield config.toml({"recipe": paper})
     for name in config.PRESETS[1:]:
-        values = config.plain(config.preset(recipe, name))
+        values = fields.plain(config.preset(recipe, name))
         changed = {key: value for key, value in values.items() if paper.get(key) != value}
         yield f"# --preset {name}, where it differs\n" + config.toml({"recipe": changed})
 
 
 def _ledger(method: str) -> Iterator[str]:
     """Reproduced numbers, from the results that are packaged with the library."""
-    file = importlib.resources.files("radiffuse") / "results" / f"{method}.json"
+    file = importlib.resources.files("radiffuse.applications") / "results" / f"{method}.json"
     if not file.is_file():
         yield "reproduced numbers: none recorded yet"
         return

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ..applications import fields
 from ..data.cases import check_classes, check_pairs, with_any_size, with_one_range
 from ..data.dataset import Cases, check_trainable
 from ..diffusion.noise import derive
@@ -44,8 +45,8 @@ def run(arguments: Sequence[str]) -> None:
     made_with = Config(
         method=asked.method,
         preset=asked.preset,
-        recipe=config.plain(recipe),
-        train=config.plain(asked.train),
+        recipe=fields.plain(recipe),
+        train=fields.plain(asked.train),
         data=dataclasses.replace(asked.data, range=dict(cases.ranges)),
         fitted=_changed(asked.recipe, recipe),
         command=command_line(["train", *arguments]),
@@ -114,11 +115,11 @@ def _check_folder(asked: Order, made_with: Config) -> None:
     if earlier.method != asked.method:
         raise UserError(f"{out}: is a run of {earlier.method}, not of {asked.method}")
     # fields that an older version did not write are at their defaults
-    options = config.build(TrainOptions, earlier.train, where=f"{out / CONFIG}: [train]")
-    recipe = config.build(type(asked.recipe), earlier.recipe, where=f"{out / CONFIG}: [recipe]")
-    _compare(out, "recipe", config.plain(recipe), made_with.recipe)
+    options = fields.build(TrainOptions, earlier.train, where=f"{out / CONFIG}: [train]")
+    recipe = fields.build(type(asked.recipe), earlier.recipe, where=f"{out / CONFIG}: [recipe]")
+    _compare(out, "recipe", fields.plain(recipe), made_with.recipe)
     _compare(out, "train", options.fixed(), asked.train.fixed())
-    _compare(out, "data", config.plain(earlier.data), config.plain(made_with.data))
+    _compare(out, "data", fields.plain(earlier.data), fields.plain(made_with.data))
 
 
 def _compare(out: Path, table: str, old: Any, new: Any) -> None:

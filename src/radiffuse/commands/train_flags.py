@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from ..applications import fields
 from ..errors import UsageError
 from ..runs import config
 from ..runs.config import DataSource
@@ -142,8 +143,8 @@ def _from_config(file: Path, method: str | None, preset: str | None) -> Start:
     kind = recipe_class(earlier.method)
     default = config.preset(kind, earlier.preset)
     given = {name: value for name, value in earlier.recipe.items() if name not in earlier.fitted}
-    recipe = config.build(kind, given, where=f"{file}: [recipe]", default=default)
-    options = config.build(TrainOptions, earlier.train, where=f"{file}: [train]")
+    recipe = fields.build(kind, given, where=f"{file}: [recipe]", default=default)
+    options = fields.build(TrainOptions, earlier.train, where=f"{file}: [train]")
     return Start(earlier.method, kind, earlier.preset, recipe, options, earlier.data)
 
 

@@ -61,7 +61,7 @@ def open_cases(
 
 def _table(path: str, seed: int) -> Table:
     if path.partition(":")[0] in ("brains", "brains3d"):
-        from .embedded.brains import open_brains
+        from .embedded.sets import open_brains
 
         return open_brains(path, seed)
     from .formats.layouts import open_table

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from .denoise import Denoiser
+from .denoiser import Denoiser
 
 __all__ = ["Averaging"]
 

@@ -18,8 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .denoise import Clock, Denoiser, Network, Scale, log_noise, unscaled
+from .denoiser import Denoiser
 from .label_maps import distribution, probabilities
+from .network import Clock, Network, Scale, log_noise, unscaled
 from .parametrization import CLEAN
 from .schedule import Schedule
 

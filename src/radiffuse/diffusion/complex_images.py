@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .denoise import Denoiser
+from .denoiser import Denoiser
 
 __all__ = ["Parts", "TwoChannels", "joined", "parts"]
 

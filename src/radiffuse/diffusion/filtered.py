@@ -18,8 +18,8 @@ from functools import cached_property, lru_cache
 import torch
 from torch import Tensor, nn
 
-from .denoise import Clock, Network, log_noise, unit_variance
 from .losses import Weight
+from .network import Clock, Network, log_noise, unit_variance
 from .parametrization import CLEAN, Predicts
 from .schedule import Schedule
 from .spectrum import power_on

@@ -19,8 +19,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from .denoise import Network, log_noise, unscaled
 from .filtered import Wiener, wiener_of
+from .network import Network, log_noise, unscaled
 from .parametrization import CLEAN
 from .schedule import Schedule
 

@@ -24,7 +24,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..diffusion.denoise import Denoiser
+from ..diffusion.denoiser import Denoiser
 from ..diffusion.schedule import expand
 from ..operators.base import conjugate_gradient
 from .measurement import Measurement, white_spread

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..diffusion.denoise import Denoiser
+from ..diffusion.denoiser import Denoiser
 from ..diffusion.kernels import ancestral
 from ..diffusion.noise import Noise, gaussian
 from ..diffusion.sample.base import Sampler, State

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..diffusion.denoise import Denoiser, score_of
+from ..diffusion.denoiser import Denoiser, score_of
 from ..diffusion.noise import Noise, gaussian
 from ..diffusion.sample.base import Sampler, State
 from ..diffusion.schedule import expand

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..diffusion.denoise import Denoiser
+from ..diffusion.denoiser import Denoiser
 from ..diffusion.kernels import ancestral
 from ..diffusion.noise import Noise, gaussian
 from ..diffusion.sample.base import Sampler, State

@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 
 from ..diffusion.complex_images import joined, parts
-from ..diffusion.denoise import Denoiser
+from ..diffusion.denoiser import Denoiser
 from ..diffusion.noise import Noise, gaussian
 from ..diffusion.schedule import expand
 from ..diffusion.spectrum import rings
 from ..operators.base import conjugate_gradient
-from ..operators.degrade import blurred
+from ..operators.blur import blurred
 from .conditioned import Conditioned
 from .measurement import Measurement
 

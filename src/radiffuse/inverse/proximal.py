@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..diffusion.denoise import Denoiser
+from ..diffusion.denoiser import Denoiser
 from ..diffusion.noise import Noise, gaussian
 from ..diffusion.sample.base import Sampler, State
 from .measurement import Measurement

@@ -7,7 +7,7 @@ $\bar y_i = (U^H y)_i / s_i$ with noise of standard deviation $s/s_i$.
 import torch
 from torch import Tensor
 
-from ..diffusion.denoise import Denoiser
+from ..diffusion.denoiser import Denoiser
 from ..diffusion.noise import Noise, gaussian
 from ..diffusion.sample.base import Sampler, State
 from ..operators.spectral import Spectral, spectral

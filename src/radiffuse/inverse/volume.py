@@ -7,7 +7,7 @@ solves what ties them together: the measurement of the whole volume, and total v
 import torch
 from torch import Tensor
 
-from ..diffusion.denoise import Denoiser
+from ..diffusion.denoiser import Denoiser
 from ..errors import UserError
 from ..operators.base import conjugate_gradient
 from .measurement import Measurement, white_spread

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..operators.degrade import blurred
+from ..operators.blur import blurred
 
 
 def shift(image: Tensor, reference: Tensor) -> Tensor:

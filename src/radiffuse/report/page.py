@@ -87,7 +87,7 @@ def _heading(source: Source) -> tuple[str, str]:
     name = method or source.folder.resolve().name
     what = "predictions of" if source.predictions and not source.config else "report on"
     lines = [f'<p class="over">Radiffuse · {what}</p><h1>{escape(name)}</h1>']
-    if method in papers.IDS:
+    if method in papers.ids():
         paper = papers.by_id(method)
         known = (paper.application, paper.modality, paper.organ, paper.formulation, paper.url)
         facts = " · ".join(fact for fact in known if fact and fact != "any")

@@ -5,6 +5,7 @@ named "PLAYER.parameter"), `checkpoint/` (to resume), `log.jsonl` and `manifest.
 commit, seed, data fingerprint and facts, environment).
 """
 
+from ..applications import fields
 import dataclasses
 import datetime
 import hashlib
@@ -29,10 +30,9 @@ from .config import Config
 from ..data.dataset import Cases, Facts
 from ..errors import UsageError, UserError
 from ..data.files import read_json, write_json
-from ..names import did_you_mean
+from ..errors import did_you_mean
 from ..training.objective import Objective
 from ..training.options import Precision, TrainOptions
-from ..applications import index
 
 CONFIG = "config.toml"
 MANIFEST = "manifest.json"
@@ -68,6 +68,15 @@ class Run:
         """Where the players are."""
         player = next(iter(self.objective.players.values()))
         return next((parameter.device for parameter in player.parameters()), torch.device("cpu"))
+
+    @property
+    def options(self) -> TrainOptions:
+        """How it was trained; the defaults where its network is that of another run.
+
+        Raises:
+            UserError: its configuration holds another kind of value.
+        """
+        return fields.build(TrainOptions, self.config.train, where=f"{self.path}: [train]")
 
     def with_steps(self, steps: int | None) -> "Run":
         """The same run, its sampler set to `steps`; None leaves the recipe's own number.
@@ -121,7 +130,7 @@ class Run:
                 )
         given = {name: _typed(text) for name, text in values.items()}
         try:
-            recipe = config.replaced(self.recipe, given, "--set")
+            recipe = fields.replaced(self.recipe, given, "--set")
         except UserError as error:
             raise UsageError(str(error)) from None
         return dataclasses.replace(self, recipe=recipe)
@@ -182,7 +191,7 @@ def recipe_of(made_with: Config, where: str) -> Any:
     """
     kind = recipe_class(made_with.method)
     default = config.preset(kind, made_with.preset)
-    return config.build(kind, made_with.recipe, where=where, default=default)
+    return fields.build(kind, made_with.recipe, where=where, default=default)
 
 
 def prior_of(made_with: Config, recipe: Any, where: str) -> Any:
@@ -191,7 +200,7 @@ def prior_of(made_with: Config, recipe: Any, where: str) -> Any:
         return recipe
     method = str(made_with.prior["method"])
     kind = recipe_class(method)
-    return config.build(kind, made_with.prior["recipe"], where=f"{where}: [prior]", default=kind())
+    return fields.build(kind, made_with.prior["recipe"], where=f"{where}: [prior]", default=kind())
 
 
 def recipe_class(method: str) -> type[Any]:
@@ -201,11 +210,7 @@ def recipe_class(method: str) -> type[Any]:
         UsageError: there is no such method.
         UserError: the method has no recipe yet; names those that have.
     """
-    papers.by_id(method)
-    if method not in index.IMPLEMENTED:
-        there = ", ".join(index.IMPLEMENTED)
-        raise UserError(f"{method} is not implemented yet; implemented so far: {there}")
-    return index.find(method)
+    return papers.by_id(method).load()
 
 
 def model_sha256(path: Path) -> str:
@@ -279,7 +284,7 @@ def about(cases: Cases, facts: Facts, made_with: Config) -> dict[str, Any]:
         "method": made_with.method,
         "seed": made_with.train.get("seed"),
         "data": {
-            **config.plain(made_with.data),
+            **fields.plain(made_with.data),
             "fingerprint": cases.fingerprint,
             "cases": len(cases),
             "facts": dataclasses.asdict(facts),

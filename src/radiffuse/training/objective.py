@@ -8,13 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..diffusion.denoise import Network
 from ..diffusion.kernels import diffuse, posterior
+from ..diffusion.likelihood import discretised_nll, normal_kl
 from ..diffusion.losses import Times, Weight, simple
+from ..diffusion.network import Network
 from ..diffusion.noise import gaussian
 from ..diffusion.schedule import expand
 
-__all__ = ["Classifying", "Denoising", "Hybrid", "Objective", "Prepared", "normal_kl"]
+__all__ = ["Classifying", "Denoising", "Hybrid", "Objective", "Prepared"]
 
 Batch = dict[str, Tensor]
 _CONDITIONS = ("label", "vector")
@@ -170,28 +171,3 @@ class Classifying:
         n = self.network
         reader = Network(self.players["classifier"], n.schedule, n.predicts, n.scale, n.clock)
         return reader.raw(x_t, t).float()
-
-
-def normal_kl(mean_p: Tensor, log_p: Tensor, mean_q: Tensor, log_q: Tensor) -> Tensor:
-    """KL(N(mean_p, exp log_p) || N(mean_q, exp log_q)) of scalars, in nats; log variances."""
-    return 0.5 * (
-        log_q - log_p + torch.exp(log_p - log_q) + (mean_p - mean_q) ** 2 * torch.exp(-log_q) - 1
-    )
-
-
-def discretised_nll(x: Tensor, mean: Tensor, log_std: Tensor, levels: int = 256) -> Tensor:
-    """-log of the mass that N(mean, std^2) gives to the bin of x, in nats a value.
-
-    x on a grid of `levels` values from -1 to 1; the end bins reach to infinity (Ho et al. 2020,
-    eq. 13). Computed from log-cdf differences, so no clamp saturates it far from the mean.
-    """
-    half = 1 / (levels - 1)
-    low, high = (x - half - mean) * torch.exp(-log_std), (x + half - mean) * torch.exp(-log_std)
-    low = torch.where(x < -1 + half, torch.full_like(low, -math.inf), low)
-    high = torch.where(x > 1 - half, torch.full_like(high, math.inf), high)
-    # mirror to the left tail, where log_ndtr keeps its precision
-    flip = low + high > 0
-    low, high = torch.where(flip, -high, low), torch.where(flip, -low, high)
-    log_low, log_high = torch.special.log_ndtr(low), torch.special.log_ndtr(high)
-    gap = torch.where(torch.isinf(low), torch.full_like(low, -math.inf), log_low - log_high)
-    return -(log_high + torch.log(-torch.expm1(gap.clamp(max=-torch.finfo(gap.dtype).eps))))

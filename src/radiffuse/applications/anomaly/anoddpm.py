@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from ...diffusion.denoise import Clipped, Network
+from ...diffusion.guidance import Clipped
 from ...diffusion.kernels import diffuse
 from ...diffusion.losses import Times, Weight, discrete_times
+from ...diffusion.network import Network
 from ...diffusion.noise import Noise, Seeded, derive, gaussian
 from ...diffusion.sample import DDPM, grids
 from ...diffusion.simplex import Simplex
 from ...errors import UserError
 from ...papers import Paper, by_id
 from ...training.objective import Denoising
-from ..generation.base import Batch
 from ..ranges import Rule, at_least, more_than, up_to
+from ..recipe import Batch
 from .base import SMALL_FIELDS, TINY_FIELDS, Anomaly, device_of, healthy_only
 
 if TYPE_CHECKING:

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from ...diffusion.denoise import Network
+from ...diffusion.network import Network
 from ...diffusion.schedule import Discrete
 from ...errors import UserError
 from ...metrics.detection import otsu, top_mean
 from ...training.objective import Objective
 from ..backbone import Backbone
-from ..generation.base import Batch
 from ..parts import (
     PRECONDITIONED,
     SMALL,
@@ -28,6 +27,7 @@ from ..parts import (
     weight_named,
 )
 from ..ranges import Rule, at_least, inside, up_to
+from ..recipe import Batch
 from ..task import Task
 from .task import ANOMALY, is_healthy
 

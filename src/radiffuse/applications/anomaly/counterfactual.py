@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...diffusion.denoise import Denoiser, Network
+from ...diffusion.denoiser import Denoiser
 from ...diffusion.kernels import diffuse
 from ...diffusion.losses import Times
+from ...diffusion.network import Network
 from ...diffusion.noise import gaussian
 from ...diffusion.sample import DDIM, grids
 from ...diffusion.schedule import Discrete

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from ...diffusion.denoise import Clipped, Denoiser, Given, Guided
+from ...diffusion.denoiser import Denoiser
+from ...diffusion.guidance import Clipped, Guided
 from ...diffusion.losses import discrete_times
+from ...diffusion.network import Given
 from ...nn.attended import AttendedLabel
 from ...papers import Paper, by_id
 from ...training.objective import Denoising
-from ..generation.base import Batch
 from ..ranges import SHARE, Rule, at_least, up_to
+from ..recipe import Batch
 from .base import SMALL_FIELDS, TINY_FIELDS, Anomaly, classes_in, device_of, wanted
 from .counterfactual import Normalised, decode, encode, ladder
 from .task import labels_of

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...diffusion.denoise import Steered
+from ...diffusion.guidance import Steered
 from ...diffusion.losses import discrete_times
 from ...nn import Classifier
 from ...papers import Paper, by_id
 from ...training.objective import Denoising
-from ..generation.base import Batch
 from ..ranges import Rule, at_least, up_to
+from ..recipe import Batch
 from .base import SMALL_FIELDS, TINY_FIELDS, Anomaly, check_read, classes_in, device_of, wanted
 from .counterfactual import Reader, Together, decode, encode, ladder, log_class
 from .task import labels_of

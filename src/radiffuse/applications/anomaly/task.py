@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..task import Task
+from ..task import Demonstration, Task
 
 __all__ = ["ANOMALY", "is_healthy", "labels_of"]
 
@@ -13,6 +13,14 @@ ANOMALY = Task(
     optional=("label", "mask"),
     writes=("healthy", "anomaly", "mask", "score"),
     raw=("anomaly",),
+    evaluation="radiffuse.applications.anomaly.evaluate:evaluate_anomaly",
+    demonstration=Demonstration(
+        "anoddpm",
+        "brains:count=900,size=32,lesions=0.5,label=lesion,radius_mm=16,contrast=1",
+        ("image=t2", "mask=lesion"),
+        count=60,
+        batch=60,
+    ),
 )
 """Writes "healthy" (B, C, *S) in [-1, 1], the counterpart; "anomaly" (B, 1, *S) >= 0, the map;
 "mask" int64 (B, 1, *S), the map above a threshold; "score" (B,), one number an image."""

@@ -23,8 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...diffusion.averaging import Averaging
-from ...diffusion.denoise import Denoiser, Given, Network
+from ...diffusion.denoiser import Denoiser
 from ...diffusion.losses import discrete_times
+from ...diffusion.network import Given, Network
 from ...diffusion.noise import Seeded, derive
 from ...diffusion.sample import DDPM, grids
 from ...diffusion.schedule import Discrete
@@ -32,9 +33,9 @@ from ...errors import UserError
 from ...nn.dual import DualPrior, window_sides
 from ...nn.labels import LabelNetwork
 from ...papers import Paper, by_id
-from ..generation.base import Batch
 from ..parts import check_timesteps, predicts_named
 from ..ranges import Checked, Rule, at_least, between, one_of, one_or_more, up_to
+from ..recipe import Batch
 from ..task import Task
 from .dual_guided import DualGuided
 from .task import CLASSIFICATION

@@ -6,14 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...diffusion.denoise import Network
 from ...diffusion.kernels import diffuse
 from ...diffusion.losses import Times
+from ...diffusion.network import Network
 from ...diffusion.noise import gaussian
 from ...errors import UserError
 from ...nn.augment import turned
 from ...nn.dual import DualPrior
-from ..generation.base import Batch
+from ..recipe import Batch
 
 __all__ = ["DualGuided", "mmd"]
 

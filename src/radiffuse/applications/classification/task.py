@@ -1,6 +1,6 @@
 """Classification: the class of an image, with a probability that tells how sure it is."""
 
-from ..task import Task
+from ..task import Demonstration, Task
 
 __all__ = ["CLASSIFICATION"]
 
@@ -9,6 +9,8 @@ CLASSIFICATION = Task(
     reads=("image", "label"),
     writes=("probability", "label", "prior_probability", "spread"),
     given=("image",),
+    evaluation="radiffuse.applications.classification.evaluate:evaluate_classification",
+    demonstration=Demonstration("diffmic", "brains:count=600,size=32", ("image=t1",)),
 )
 """Writes "probability" (B, classes), rows summing to 1; "label" int64 (B,), the likeliest class;
 "prior_probability" (B, classes), the classifier's that guides the diffusion; "spread" (B,), how

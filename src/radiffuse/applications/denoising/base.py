@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from ...diffusion.denoise import Denoiser, Network, Tiled
+from ...diffusion.denoiser import Denoiser
 from ...diffusion.losses import discrete_times
+from ...diffusion.network import Network
 from ...diffusion.noise import Noise, Seeded
 from ...diffusion.schedule import Discrete
+from ...diffusion.tiling import Tiled
 from ...diffusion.windows import Windows, continued, cut_back, sides_of_window
 from ...errors import UserError
 from ...metrics.noise_level import estimate_noise
 from ...training.objective import Prepared
 from ..backbone import Backbone
 from ..conditional import one_size
-from ..generation.base import Batch
 from ..parts import TRAINING, PredictsName, WeightName, network_of, weight_named
 from ..ranges import Rule, at_least, below, more_than
+from ..recipe import Batch
 from ..task import Task
 from .task import DENOISING
 

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from ...diffusion.windows import Windows, random_windows
 from ...inverse import Measurement
-from ...inverse.classical import non_local_means, tune
+from ...inverse.classical import non_local_means
 from ...metrics.noise_level import estimate_noise
 from ...operators import Identity
+from ..tuning import tune
 
 __all__ = ["BlindSpot", "means", "tuned_means"]
 

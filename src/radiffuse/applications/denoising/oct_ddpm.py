@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from ...diffusion.denoise import Denoiser
+from ...diffusion.denoiser import Denoiser
 from ...diffusion.kernels import posterior
 from ...diffusion.noise import Noise, gaussian
 from ...diffusion.schedule import Discrete, expand
 from ...diffusion.windows import random_windows
 from ...errors import UserError
-from ...operators.degrade import noised
 from ...papers import Paper, by_id
-from ..generation.base import Batch
 from ..parts import PRECONDITIONED, TINY
 from ..ranges import Rule, at_least, more_than, one_or_more, require, up_to
+from ..recipe import Batch
 from .base import Windowed
+from .degrade import noised
 from .fusion import self_fused
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from ...diffusion.denoise import Denoiser
+from ...diffusion.denoiser import Denoiser
 from ...diffusion.kernels import ancestral, diffuse
 from ...diffusion.noise import Noise
 from ...diffusion.sample import Sampler, grids, prior
@@ -14,12 +14,12 @@ from ...diffusion.sample.base import State
 from ...diffusion.schedule import Discrete, expand
 from ...diffusion.windows import random_windows
 from ...errors import UserError
-from ...operators.degrade import low_counts
 from ...papers import Paper, by_id
-from ..generation.base import Batch
 from ..parts import PRECONDITIONED, TINY, check_timesteps
 from ..ranges import Rule, at_least, more_than, one_or_more
+from ..recipe import Batch
 from .base import Windowed
+from .degrade import low_counts
 
 if TYPE_CHECKING:
     from ...data.dataset import Facts

@@ -1,6 +1,6 @@
 """Denoising: an image from a noisy one of the same anatomy."""
 
-from ..task import Task
+from ..task import Demonstration, Task
 
 __all__ = ["DENOISING"]
 
@@ -12,6 +12,8 @@ DENOISING = Task(
     given=("noisy", "clean"),
     paired=("noisy", "clean", "mr"),
     alike=("noisy", "clean"),
+    evaluation="radiffuse.applications.denoising.evaluate:evaluate_denoising",
+    demonstration=Demonstration("oct-ddpm", "brains:count=600,size=32", ("clean=t1",)),
 )
 """A recipe says which of "clean", "noisy" and "mr" its training needs. Prediction takes "noisy", or
 makes it from "clean" as the recipe's simulation says. "noisy" and "clean" lie on one grey scale."""

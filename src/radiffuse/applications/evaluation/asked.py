@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from ...data.dataset import Cases
-from ...runs import config
 from ...training.options import TrainOptions
 from ..supervised import options_like
 
@@ -26,7 +25,8 @@ class Asked:
         cache: folder that keeps feature networks and trained baselines.
         model: names the weights; with it, generated images are kept beside `cache`.
         weights: a feature network of the user's in place of our own.
-        options: how long trained baselines train; None: as long as the run.
+        trained: how the method itself was trained, as long as which its baselines train.
+        options: how long trained baselines train in place of that.
     """
 
     count: int | None = None
@@ -37,6 +37,7 @@ class Asked:
     cache: Path | None = None
     model: str = ""
     weights: Path | None = None
+    trained: TrainOptions | None = None
     options: TrainOptions | None = None
 
     def chosen(self, held_out: Cases) -> Cases:
@@ -59,9 +60,8 @@ class Asked:
         """
         if self.options is not None:
             return self.options
-        made_with = config.read_config(self.run / "config.toml")
-        run = config.build(TrainOptions, made_with.train, where=f"{self.run}: [train]")
-        return options_like(run, **{name: getattr(run, name) for name in same})
+        assert self.trained is not None
+        return options_like(self.trained, **{name: getattr(self.trained, name) for name in same})
 
 
 def spread(n: int, count: int) -> list[int]:

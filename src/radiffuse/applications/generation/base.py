@@ -9,20 +9,21 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
-from ...diffusion.denoise import Denoiser, Given, Guided, Network, Steered
+from ...diffusion.denoiser import Denoiser
 from ...diffusion.filtered import Filtered, wiener_of
+from ...diffusion.guidance import Guided, Steered
 from ...diffusion.losses import Times, Weight
+from ...diffusion.network import Given, Network
 from ...diffusion.noise import Noise, Seeded
 from ...diffusion.sample import First, GaussianFlow, Sampler, last, prior
 from ...diffusion.schedule import Schedule
 from ...errors import UserError
 from ...nn import Classifier, DiT
-from ...papers import Paper
 from ...training.objective import Classifying, Denoising, Objective
 from ..backbone import Backbone
 from ..parts import (
@@ -39,30 +40,14 @@ from ..parts import (
     grid_named,
 )
 from ..ranges import SHARE, Rule, at_least, require
+from ..recipe import Batch
 from ..task import Task
 from .task import GENERATION
 
 if TYPE_CHECKING:
     from ...data.dataset import Facts
 
-__all__ = ["Batch", "Generative", "Recipe"]
-
-Batch = dict[str, Tensor]
-
-
-class Recipe(Protocol):
-    """A method of the survey: what to optimise, and what to predict."""
-
-    paper: ClassVar[Paper]
-    task: ClassVar[Task]
-
-    def fitted(self, facts: "Facts") -> Self: ...
-    def objective(self) -> Objective: ...
-    def predict(self, objective: Any, batch: Batch) -> Batch: ...
-    @classmethod
-    def small(cls) -> Self: ...
-    @classmethod
-    def tiny(cls) -> Self: ...
+__all__ = ["Generative"]
 
 
 class Both:

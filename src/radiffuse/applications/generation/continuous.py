@@ -4,8 +4,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from ...diffusion.denoise import Network, elapsed, log_noise, unit_variance, unscaled
 from ...diffusion.losses import Times, Weight, log_normal, uniform_times
+from ...diffusion.network import Network, elapsed, log_noise, unit_variance, unscaled
 from ...diffusion.schedule import EDM, VE, VP, Rectified, Schedule, SigmaPower, SubVP
 from ..parts import (
     PRECONDITIONED,

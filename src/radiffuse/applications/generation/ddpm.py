@@ -4,8 +4,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Self, cast
 
-from ...diffusion.denoise import Network
 from ...diffusion.losses import Times, Weight, discrete_times
+from ...diffusion.network import Network
 from ...diffusion.schedule import Discrete, Schedule
 from ...papers import Paper, by_id
 from ...training.objective import Denoising, Hybrid

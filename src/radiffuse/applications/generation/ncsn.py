@@ -9,8 +9,9 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-from ...diffusion.denoise import Denoiser, Network, log_noise, unit_variance, unscaled
+from ...diffusion.denoiser import Denoiser
 from ...diffusion.losses import Times, Weight, output, simple, stratified
+from ...diffusion.network import Network, log_noise, unit_variance, unscaled
 from ...diffusion.noise import Noise
 from ...diffusion.parametrization import SCALED_SCORE, edm
 from ...diffusion.sample import Langevin, Sampler, annealed, grids

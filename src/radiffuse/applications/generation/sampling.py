@@ -17,11 +17,11 @@ from torch import Tensor
 from ... import __version__
 from ...data.dataset import Cases
 from ...diffusion.noise import derive
-from ...runs.config import plain
 from ...training import processes
 from ...training.tensorfile import opened, save
 from ..evaluation.asked import Asked
 from ..evaluation.progress import progress_bar
+from ..fields import plain
 
 
 def drawn_labels(recipe: Any, train: Cases, count: int, seed: int) -> Tensor | None:

@@ -1,7 +1,23 @@
 """Generation: images from seeds alone, or from seeds and a class."""
 
-from ..task import Task
+from ..task import Demonstration, Task
 
 __all__ = ["GENERATION"]
 
-GENERATION = Task("generation", reads=("image",), optional=("label",), writes=("image",))
+GENERATION = Task(
+    "generation",
+    reads=("image",),
+    optional=("label",),
+    writes=("image",),
+    evaluation="radiffuse.applications.generation.evaluate:evaluate_generation",
+    demonstration=Demonstration(
+        "ddpm",
+        "brains:count=1600,size=32",
+        flags=(
+            *("--sampler", "dpm-solver", "--grid", "karras", "--stop", "0.003", "--steps", "20"),
+            *("--train.batch", "32", "--train.learning-rate", "2e-3", "--train.cooldown", "0.4"),
+        ),
+        count=400,
+        batch=100,
+    ),
+)

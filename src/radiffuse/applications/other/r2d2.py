@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ...acquisition import Acquired
-from ...diffusion.denoise import Denoiser
+from ...diffusion.denoiser import Denoiser
 from ...diffusion.kernels import diffuse
 from ...diffusion.noise import Noise
 from ...diffusion.sample import DDPM, grids

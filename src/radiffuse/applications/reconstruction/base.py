@@ -12,21 +12,23 @@ from torch import Tensor
 from ...acquisition import CT, MRI, Acquired, Acquisition, LowResolution, MaskName, Noisy
 from ...diffusion.averaging import Averaging
 from ...diffusion.complex_images import Parts, TwoChannels
-from ...diffusion.denoise import Affine, Denoiser, Padded
+from ...diffusion.denoiser import Denoiser
 from ...diffusion.noise import Noise, Seeded, derive
 from ...diffusion.sample import Sampler
 from ...diffusion.sample.grids import karras
 from ...diffusion.schedule import VE, Schedule, expand
+from ...diffusion.tiling import Padded
+from ...diffusion.units import Affine
 from ...errors import UserError
 from ...inverse import Measurement, Slicewise, ThroughPlane, warm_start
 from ...inverse.classical import misfit
 from ...inverse.conditioned import Conditioned
-from ...metrics.consistency import residual_std
+from ...inverse.consistency import residual_std
 from ...operators import conjugate_gradient
 from ...papers import Paper
-from ..generation.base import Batch
 from ..generation.continuous import Continuous
 from ..ranges import Rule, at_least, below, between, more_than, require
+from ..recipe import Batch
 from ..task import Task
 from .solvers import DATA_STD, SOLVERS, SolverName
 from .task import RECONSTRUCTION

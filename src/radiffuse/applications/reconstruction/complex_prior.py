@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from ...acquisition import Acquired, Acquisition, smooth_phase
-from ...diffusion.denoise import Network
 from ...diffusion.losses import Times, Weight
+from ...diffusion.network import Network
 from ...errors import UserError
 from ...training.objective import Denoising
-from ..generation.base import Batch
+from ..recipe import Batch
 from .base import Reconstruction, content_seeds
 
 if TYPE_CHECKING:

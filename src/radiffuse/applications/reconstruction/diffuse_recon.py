@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ...acquisition import Acquired, MaskName
-from ...diffusion.denoise import Clipped, Denoiser
+from ...diffusion.denoiser import Denoiser
+from ...diffusion.guidance import Clipped
 from ...diffusion.losses import Times, discrete_times
 from ...diffusion.noise import Noise, Seeded
 from ...diffusion.sample import DDPM, grids, prior
@@ -17,9 +18,9 @@ from ...errors import UserError
 from ...inverse import Constrained, Measurement, Project, data_consistency
 from ...operators import LinearOperator
 from ...papers import Paper, by_id
-from ..generation.base import Batch
 from ..parts import PRECONDITIONED, SMALL, TINY, PredictsName
 from ..ranges import Rule, at_least
+from ..recipe import Batch
 from .complex_prior import ComplexPrior
 
 if TYPE_CHECKING:

@@ -18,11 +18,10 @@ from ...inverse.classical import (
     cubic_upsampling,
     filtered_back_projection,
     non_local_means,
-    tune,
 )
 from ...inverse.compressed import l1_wavelet, total_variation
+from ...inverse.consistency import residual_std
 from ...metrics.calibration import crps
-from ...metrics.consistency import residual_std
 from ...metrics.estimate import Metric, average_per_patient
 from ...metrics.fidelity import nmse, psnr, ssim
 from ...operators.tomography import hann
@@ -30,6 +29,7 @@ from ...report.pictures import write_grid
 from ...training import processes
 from ..evaluation.asked import Asked, about, spread
 from ..evaluation.progress import progress_bar
+from ..tuning import tune
 from .spreads import Spreads, magnitude
 
 COUNT, TUNING, SHOWN = 40, 4, 6

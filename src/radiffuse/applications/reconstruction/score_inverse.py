@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ...acquisition import Acquired
-from ...diffusion.denoise import Denoiser
+from ...diffusion.denoiser import Denoiser
 from ...diffusion.noise import Noise
 from ...diffusion.sample import DDPM, Langevin, Sampler, grids, signal_to_noise
 from ...diffusion.sample.base import State

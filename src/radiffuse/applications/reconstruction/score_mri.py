@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...acquisition import Acquired
 from ...diffusion.complex_images import Parts
-from ...diffusion.denoise import Denoiser
+from ...diffusion.denoiser import Denoiser
 from ...diffusion.noise import Noise
 from ...diffusion.sample import DDPM, Langevin, Sampler, Then, grids, signal_to_noise
 from ...diffusion.sample.base import State

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Literal
 
-from ...diffusion.denoise import Denoiser
+from ...diffusion.denoiser import Denoiser
 from ...diffusion.noise import Noise
 from ...diffusion.sample import DDIM, DDPM, DPMSolver, Sampler
 from ...inverse import (

@@ -1,6 +1,6 @@
 """Reconstruction: an image from a measurement, by a prior learned from images alone."""
 
-from ..task import Task
+from ..task import Demonstration, Task
 
 __all__ = ["RECONSTRUCTION"]
 
@@ -11,6 +11,8 @@ RECONSTRUCTION = Task(
     given=("kspace", "image"),
     raw=("magnitude", "expected", "unmeasured", "unexplained", "deviation"),
     intervals=("image", "magnitude"),
+    evaluation="radiffuse.applications.reconstruction.evaluate:evaluate_reconstruction",
+    demonstration=Demonstration("score-mri", "brains:count=600,size=32", ("image=t1",), count=12),
 )
 """Training reads images. Prediction reads k-space, and writes "magnitude" in its units instead of
 "image", or images whose measurement it simulates. Where the solver says it, "expected"

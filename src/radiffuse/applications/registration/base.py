@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from ...diffusion.denoise import Network, elapsed
 from ...diffusion.kernels import diffuse
 from ...diffusion.losses import Times, discrete_times
+from ...diffusion.network import Network, elapsed
 from ...diffusion.noise import gaussian
 from ...diffusion.parametrization import NOISE
 from ...diffusion.schedule import Discrete, expand
@@ -22,9 +22,9 @@ from ...nn.field import FieldUNet
 from ...nn.warp import exponential, folded, warp
 from ..backbone import NETWORK, check_attention
 from ..conditional import one_size
-from ..generation.base import Batch
 from ..parts import check_stride
 from ..ranges import SHARE, Checked, Rule, at_least, between, one_or_more, up_to
+from ..recipe import Batch
 from ..task import Task
 from .losses import misfit
 from .task import REGISTRATION

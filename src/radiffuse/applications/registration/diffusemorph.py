@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
 
-from ...diffusion.denoise import Clipped, Given
+from ...diffusion.guidance import Clipped
 from ...diffusion.kernels import diffuse
+from ...diffusion.network import Given
 from ...diffusion.noise import Seeded
 from ...diffusion.sample import DDPM, grids
 from ...papers import Paper, by_id
-from ..generation.base import Batch
 from ..ranges import Rule, at_least, up_to
+from ..recipe import Batch
 from .base import SMALL, TINY, Deformable, Registering
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """Registration: the displacement that brings a moving image onto a fixed one."""
 
-from ..task import Task
+from ..task import Demonstration, Task
 
 __all__ = ["REGISTRATION"]
 
@@ -10,6 +10,8 @@ REGISTRATION = Task(
     optional=("moving_mask", "fixed_mask", "frames", "field"),
     writes=("warped", "displacement", "path", "folded"),
     raw=("displacement",),
+    evaluation="radiffuse.applications.registration.evaluate:evaluate_registration",
+    demonstration=Demonstration("ddm", "brains:count=150,size=32,pairs=motion"),
 )
 """Both images lie on one grid. `displacement` is in voxels (files hold mm), `path` a series from the
 moving image to the warped one, `folded` a share of voxels. Masks, frames and the true `field` in

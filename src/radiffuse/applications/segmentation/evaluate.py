@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...data.dataset import Cases
-from ...diffusion.label_maps import frequencies, likeliest, staple, vote
+from ...diffusion.label_maps import likeliest
 from ...diffusion.noise import derive
 from ...errors import UserError
 from ...metrics.segmentation import BINS, doubt_of
@@ -19,6 +19,7 @@ from ..evaluation.asked import Asked, about, spread
 from ..evaluation.progress import progress_bar
 from ..supervised import InWindows, direct_unet, trained
 from .baselines import Segmenter
+from .fusion import frequencies, staple, vote
 from .overlaps import Answer, measure
 
 _ROWS = 6

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from ...diffusion.averaging import Averaging
 from ...diffusion.categorical import Categorical, Guessed
-from ...diffusion.denoise import Clipped, Denoiser, Network
+from ...diffusion.denoiser import Denoiser
+from ...diffusion.guidance import Clipped
 from ...diffusion.label_maps import encode, likeliest, probabilities
 from ...diffusion.losses import Times, Weight, discrete_times, log_normal
+from ...diffusion.network import Network
 from ...diffusion.sample import last
 from ...diffusion.schedule import Discrete, Schedule
 from ...diffusion.windows import cut_back
@@ -21,7 +23,6 @@ from ...nn.generator import Direct
 from ...papers import Paper, by_id
 from ...training.objective import Hybrid, Prepared
 from ..conditional import Conditional, check_same_size
-from ..generation.base import Batch
 from ..parts import (
     SMALL,
     TINY,
@@ -36,6 +37,7 @@ from ..parts import (
     weight_named,
 )
 from ..ranges import Rule, at_least, less_than, more_than
+from ..recipe import Batch
 from ..task import Task
 from .baselines import segmentation_loss
 from .task import SEGMENTATION

@@ -1,6 +1,6 @@
 """Segmentation: the label of every voxel, drawn as often as one likes."""
 
-from ..task import Task
+from ..task import Demonstration, Task
 
 __all__ = ["SEGMENTATION"]
 
@@ -10,6 +10,10 @@ SEGMENTATION = Task(
     writes=("mask", "probability", "expected"),
     given=("image",),
     raw=("probability", "expected"),
+    evaluation="radiffuse.applications.segmentation.evaluate:evaluate_segmentation",
+    demonstration=Demonstration(
+        "segmentation-ensembles", "brains:count=600,size=32", ("image=t1", "mask=tissue")
+    ),
 )
 """Writes "mask" int64 (B, 1, *S), labels 0 (background) to L; "probability" (B, L, *S), that of the
 labels 1 to L. Both are of one draw: several draws make an ensemble. "expected", like "probability", is what

@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...diffusion.denoise import Denoiser
+from ...diffusion.denoiser import Denoiser
 from ...diffusion.kernels import diffuse, posterior
 from ...diffusion.losses import Times, discrete_times
 from ...diffusion.noise import Noise, gaussian
 from ...diffusion.schedule import VP, Discrete, expand
-from ..generation.base import Batch
+from ..recipe import Batch
 
 __all__ = ["KEYS", "OTHER", "Adversarial", "Drawing", "large_steps"]
 

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 from torch import Tensor
 
-from ...diffusion.denoise import Clipped, Denoiser, Network
+from ...diffusion.denoiser import Denoiser
+from ...diffusion.guidance import Clipped
 from ...diffusion.kernels import diffuse
 from ...diffusion.losses import Times, Weight, discrete_times, log_normal, uniform_times
+from ...diffusion.network import Network
 from ...diffusion.noise import Noise, gaussian
 from ...diffusion.residual import Residual
 from ...diffusion.sample import EulerMaruyama, Langevin, Sampler, signal_to_noise
@@ -19,7 +21,6 @@ from ...nn.generator import Guess
 from ...papers import Paper, by_id
 from ...training.objective import Prepared
 from ..conditional import Conditional
-from ..generation.base import Batch
 from ..parts import (
     PRECONDITIONED,
     TINY,
@@ -32,6 +33,7 @@ from ..parts import (
     weight_named,
 )
 from ..ranges import Rule, at_least, more_than
+from ..recipe import Batch
 from ..task import Task
 from .task import TRANSLATION
 

@@ -16,9 +16,9 @@ from ...nn.generator import Direct, LatentUNet, ResNet
 from ...papers import Paper, by_id
 from ..backbone import NETWORK, check_attention
 from ..conditional import one_size
-from ..generation.base import Batch
 from ..parts import check_stride
 from ..ranges import Checked, Rule, at_least, more_than
+from ..recipe import Batch
 from ..task import Task
 from .adversarial import KEYS, OTHER, Adversarial, Drawing, large_steps
 from .task import TRANSLATION_UNPAIRED

@@ -1,6 +1,6 @@
 """Translation: an image of one modality from an image of another."""
 
-from ..task import Task
+from ..task import Demonstration, Task
 
 __all__ = ["TRANSLATION", "TRANSLATION_UNPAIRED"]
 
@@ -11,6 +11,10 @@ TRANSLATION = Task(
     writes=("target",),
     given=("source",),
     paired=("source", "target"),
+    evaluation="radiffuse.applications.translation.evaluate:evaluate_translation",
+    demonstration=Demonstration(
+        "ddpm-conversion", "brains:count=600,size=32", ("source=t1", "target=t2")
+    ),
 )
 """Source and target show the same anatomy; prediction needs the source alone."""
 
@@ -20,5 +24,6 @@ TRANSLATION_UNPAIRED = Task(
     optional=("mask",),
     writes=("target",),
     given=("source", "target"),
+    evaluation="radiffuse.applications.translation.evaluate:evaluate_translation",
 )
 """Source and target may be of different people; a prediction goes the way its data allow."""

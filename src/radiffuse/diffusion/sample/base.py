@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..denoise import Denoiser
+from ..denoiser import Denoiser
 from ..noise import Noise, gaussian
 from ..schedule import Schedule
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..denoise import Denoiser, score_of
+from ..denoiser import Denoiser, score_of
 from ..noise import Noise, gaussian
 from ..schedule import Schedule, expand
 from .base import Sampler, State

@@ -8,7 +8,7 @@ $y_s - \mu = \tfrac{A_s}{A_t}(y_t - \mu)$ with $A = \sqrt{S + \tilde\sigma^2}$, 
 import torch
 from torch import Tensor
 
-from ..denoise import Denoiser
+from ..denoiser import Denoiser
 from .base import Sampler, State
 
 __all__ = ["First", "GaussianFlow"]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..denoise import Denoiser
+from ..denoiser import Denoiser
 from ..kernels import reverse
 from ..noise import Noise, gaussian
 from .base import Sampler, State

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..denoise import Denoiser
+from ..denoiser import Denoiser
 from ..integrate import dormand_prince
 from ..kernels import reverse
 from ..noise import Noise, gaussian

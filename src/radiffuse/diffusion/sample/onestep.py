@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ..denoise import Denoiser, score_of
+from ..denoiser import Denoiser, score_of
 from ..kernels import ancestral, reverse
 from ..noise import Noise, gaussian
 from .base import Sampler, State

@@ -1,0 +1,81 @@
+"""The embedded data sets by their names: `brains:count=200,size=96`, `brains3d:count=20`."""
+
+import hashlib
+from dataclasses import fields, replace
+
+import torch
+
+from ...errors import UsageError
+from ..columns import ArrayColumn, Column
+from ..table import Table, labels_from
+from .brains import LEVELS, BrainOptions, make_case
+from .pairs import open_pairs
+
+__all__ = ["open_brains", "parse"]
+
+
+def parse(name: str) -> tuple[bool, BrainOptions]:
+    """ "brains3d:count=20,size=48" -> (True, options).
+
+    Raises:
+        UsageError: an option that is not known, or a value out of its range.
+    """
+    kind, _, rest = name.partition(":")
+    volumes = kind == "brains3d"
+    options = BrainOptions(count=48, size=48, label="none") if volumes else BrainOptions()
+    known = {entry.name: type(getattr(options, entry.name)) for entry in fields(options)}
+    for part in filter(None, rest.split(",")):
+        key, _, value = part.partition("=")
+        if key not in known:
+            raise UsageError(f"{name}: no option {key!r}; there are {', '.join(known)}")
+        try:
+            options = replace(options, **{key: known[key](value)})
+        except ValueError:
+            raise UsageError(f"{name}: {key} needs a number, found {value!r}") from None
+    labels = ("lesion", "none") if volumes else ("level", "lesion", "none")
+    if not (options.count >= 1 and 8 <= options.size <= 256 and 0 <= options.lesions <= 1):
+        raise UsageError(f"{name}: count >= 1, size 8 to 256 and lesions 0 to 1 are possible")
+    if options.label not in labels:
+        raise UsageError(f"{name}: label is one of {', '.join(labels)}")
+    if options.pairs not in ("none", "people", "motion"):
+        raise UsageError(f"{name}: pairs is one of none, people, motion")
+    return volumes, options
+
+
+def open_brains(name: str, seed: int = 0) -> Table:
+    """Make the data set called `name`: keys t1, t2, tissue (1 fluid, 2 grey, 3 white), lesion.
+
+    Slices are `(C, rows, columns)` as a radiologist sees them: front up, the person's right on
+    the left. Volumes have index axes to the right, front and top. Both have their affine.
+    """
+    volumes, options = parse(name)
+    about = f"radiffuse brains 1, {volumes}, {options}, seed {seed}"
+    if options.pairs != "none":
+        return open_pairs(name, volumes, options, seed, hashlib.sha256(about.encode()).hexdigest())
+    about = about.replace(", pairs='none'", "")
+    made = [make_case(index, volumes, options, seed) for index in range(options.count)]
+    affines = torch.stack([case.affine for case in made])
+
+    def column(key: str) -> Column:
+        data = torch.stack([case.images[key] for case in made])[:, None]
+        if key in ("tissue", "lesion"):
+            return ArrayColumn(data, "mask", f"{name}: {key}", affines)
+        return ArrayColumn(data, "image", f"{name}: {key}", affines, "MR", (0.0, 255.0))
+
+    ids = tuple(case.name for case in made)
+    columns = {key: column(key) for key in ("t1", "t2", "tissue", "lesion")}
+    names: tuple[str, ...] | None = None
+    if options.label != "none":
+        labels = [case.level if options.label == "level" else case.lesion for case in made]
+        words = LEVELS if options.label == "level" else ("healthy", "lesion")
+        columns["label"] = labels_from(torch.tensor(labels), name, ids)
+        names = tuple(words[label] for label in labels)
+    return Table(
+        source=name,
+        ids=ids,
+        columns=columns,
+        patients=tuple(case.patient for case in made),
+        label_names=names,
+        default={"image": "t1"},
+        fingerprint=hashlib.sha256(about.encode()).hexdigest(),
+    )
