@@ -21,11 +21,8 @@ from recorded import RESULTS, brief
 
 from radiffuse import papers
 from radiffuse.applications.evaluation.asked import Asked, about
-from radiffuse.applications.reconstruction.evaluate import (
-    classical,
-    compare,
-    evaluate_reconstruction,
-)
+from radiffuse.applications.reconstruction.baselines import classical
+from radiffuse.applications.reconstruction.evaluate import compare, evaluate_reconstruction
 from radiffuse.applications.reconstruction.unrolled import trained_unrolled
 from radiffuse.applications.tuning import tune
 from radiffuse.commands.source import open_source

@@ -8,26 +8,18 @@ import torch.nn.functional as F
 from torch import nn
 
 from radiffuse import papers
-from radiffuse.applications.anomaly.counterfactual import (
-    Normalised,
-    Reader,
-    decode,
-    encode,
-    ladder,
-    log_class,
-    log_mask,
-    log_value,
-)
+from radiffuse.applications.anomaly.counterfactual import Normalised, decode, encode, ladder
 from radiffuse.applications.anomaly.swiss_army import lesion_size
 from radiffuse.data.dataset import open_cases
 from radiffuse.diffusion.denoiser import Denoiser, noise_of
-from radiffuse.diffusion.guidance import Clipped, Guided, Steered
+from radiffuse.diffusion.guidance import Clipped, Guided, Steered, log_class, log_mask, log_value
 from radiffuse.diffusion.kernels import diffuse
 from radiffuse.diffusion.network import Network
 from radiffuse.diffusion.schedule import Discrete
 from radiffuse.errors import UserError
 from radiffuse.metrics.fidelity import psnr
 from radiffuse.testing import Counted, GaussianDenoiser, check_recipe
+from radiffuse.training.objective import Reader
 
 LINEAR = Discrete.linear()
 METHODS = ("diffusion-anomaly", "diff-scm", "swiss-army")

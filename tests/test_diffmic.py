@@ -11,8 +11,8 @@ from torch import nn
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from radiffuse import cli
-from radiffuse.applications.classification.diffmic import DiffMIC, on_simplex
-from radiffuse.applications.classification.dual_guided import mmd
+from radiffuse.applications.classification.diffmic import DiffMIC
+from radiffuse.applications.classification.dual_guided import mmd, on_simplex
 from radiffuse.applications.classification.evaluate import evaluate_classification
 from radiffuse.applications.evaluation.asked import Asked
 from radiffuse.data.dataset import Facts

@@ -8,13 +8,8 @@ import pytest
 import torch
 
 from radiffuse.acquisition import MRI, Acquired
-from radiffuse.applications.reconstruction.diffuse_recon import (
-    Beside,
-    DiffuseRecon,
-    Stack,
-    in_units,
-    side_by_side,
-)
+from radiffuse.applications.reconstruction.diffuse_recon import DiffuseRecon
+from radiffuse.applications.reconstruction.stacks import Beside, Stack, in_units, side_by_side
 from radiffuse.data.dataset import open_cases
 from radiffuse.data.neighbours import with_neighbours
 from radiffuse.diffusion.noise import Seeded, gaussian

@@ -188,7 +188,7 @@ def test_pictures_show_the_same_number_and_are_enlarged_without_smoothing(made):
 
 def test_a_sample_is_the_same_in_any_batch_and_on_any_process(monkeypatch, cases):
     def drawn(batch):
-        return generate(Discs(), Objective(), 7, None, seed=5, batch=batch)
+        return generate(Discs(), Objective(), 7, None, Asked(seed=5, batch=batch))
 
     whole = drawn(7)
     assert torch.equal(whole, drawn(2))
@@ -219,7 +219,7 @@ def test_kept_images_are_not_drawn_again_on_any_number_of_processes(
 ):
     def drawn(count, batch):
         counting.clear()
-        return generate(Discs(), Objective(), count, None, seed=5, batch=batch, kept=tmp_path)
+        return generate(Discs(), Objective(), count, None, Asked(seed=5, batch=batch), tmp_path)
 
     whole = drawn(11, 11)
     (tmp_path / "00000000.safetensors").unlink()
@@ -281,7 +281,7 @@ def test_labels_are_drawn_at_the_frequencies_of_training(cases):
     labels = drawn_labels(Discs(classes=2), train, 400, seed=0)
     assert 150 < int(labels.sum()) < 250
     assert drawn_labels(Discs(), train, 400, seed=0) is None
-    images = generate(Discs(classes=2), Objective(), 6, labels[:6], seed=0, batch=4)
+    images = generate(Discs(classes=2), Objective(), 6, labels[:6], Asked(seed=0, batch=4))
     assert torch.equal(images[:, 0, 0, 0], labels[:6].float())
 
 

@@ -8,7 +8,7 @@ from scipy.stats import rice
 
 from radiffuse.acquisition import Noisy
 from radiffuse.applications.other.r2d2 import R2D2
-from radiffuse.applications.reconstruction.evaluate import classical
+from radiffuse.applications.reconstruction.baselines import classical
 from radiffuse.applications.reconstruction.score_mri import ScoreMRI
 from radiffuse.diffusion.noise import Seeded
 from radiffuse.diffusion.sample import grids, prior

@@ -9,7 +9,7 @@ from radiffuse import papers
 from radiffuse.applications.generation.ddpm import DDPM
 from radiffuse.applications.generation.ncsn import NCSN, ladder_ratio, langevin_step
 from radiffuse.applications.generation.sde import SDE
-from radiffuse.applications.parts import TINY
+from radiffuse.applications.presets import TINY
 from radiffuse.data.dataset import open_cases
 from radiffuse.diffusion.noise import derive, gaussian
 from radiffuse.diffusion.sample import prior

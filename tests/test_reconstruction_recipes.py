@@ -11,9 +11,9 @@ from radiffuse.acquisition import CT, MASKS, Acquired, LowResolution
 from radiffuse.applications.other import r2d2
 from radiffuse.applications.other.r2d2 import R2D2, estimate_noise, low_frequencies
 from radiffuse.applications.reconstruction import mcg, score_mri
-from radiffuse.applications.reconstruction.base import unmeasured_part
 from radiffuse.applications.reconstruction.bayes_mri import BayesMRI
 from radiffuse.applications.reconstruction.diffuse_recon import DiffuseRecon
+from radiffuse.applications.reconstruction.maps import unmeasured_part
 from radiffuse.applications.reconstruction.mcg import MCG, Manifold
 from radiffuse.applications.reconstruction.score_inverse import ScoreInverse
 from radiffuse.applications.reconstruction.score_mri import ScoreMRI, Sense

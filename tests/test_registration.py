@@ -11,11 +11,11 @@ import torch
 
 from radiffuse import cli
 from radiffuse.applications.evaluate import evaluate
-from radiffuse.applications.registration.base import Registering
 from radiffuse.applications.registration.baselines import Direct, b_spline, demons, trained_direct
 from radiffuse.applications.registration.ddm import DDM
 from radiffuse.applications.registration.diffusemorph import DiffuseMorph
 from radiffuse.applications.registration.losses import misfit
+from radiffuse.applications.registration.registering import Registering
 from radiffuse.data.dataset import from_iterable, open_cases
 from radiffuse.data.formats.nifti import write_nifti
 from radiffuse.data.image import Image

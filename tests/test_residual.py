@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from radiffuse.applications.translation.ddpm_conversion import Conversion, GuessedImage
+from radiffuse.applications.translation.conversion import GuessedImage
+from radiffuse.applications.translation.ddpm_conversion import Conversion
 from radiffuse.data.cases import Facts
 from radiffuse.diffusion.filtered import Wiener
 from radiffuse.diffusion.kernels import diffuse

@@ -10,7 +10,8 @@ import torch
 
 from radiffuse import cli
 from radiffuse.applications.supervised import Pix2Pix, Regression, direct_unet, trained
-from radiffuse.applications.translation.ddpm_conversion import Conversion, CorrectFirst
+from radiffuse.applications.translation.conversion import CorrectFirst
+from radiffuse.applications.translation.ddpm_conversion import Conversion
 from radiffuse.applications.translation.evaluate import _alignment
 from radiffuse.data.dataset import open_cases
 from radiffuse.diffusion.denoiser import Denoiser

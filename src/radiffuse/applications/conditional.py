@@ -1,8 +1,7 @@
 """What recipes share whose condition is an image: grids that agree, and a diffusion told an image."""
 
-import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -17,27 +16,18 @@ from ..diffusion.sample import Sampler, last, prior
 from ..diffusion.schedule import Schedule
 from ..diffusion.tiling import Tiled
 from ..diffusion.windows import Windows, continued, cut_back, sides_of_window
-from ..errors import UserError
 from ..nn import UNet
 from ..training.objective import Prepared
 from .backbone import Backbone
-from .parts import (
-    SAMPLERS,
-    SAMPLING,
-    GridName,
-    SamplerName,
-    check_sampling,
-    check_stride,
-    grid_named,
-    sides,
-)
+from .parts import SAMPLERS, SAMPLING, GridName, SamplerName, check_sampling, grid_named
 from .ranges import Rule, at_least, below
 from .recipe import Batch
+from .sizes import check_stride, one_size
 
 if TYPE_CHECKING:
     from ..data.dataset import Facts
 
-__all__ = ["Conditional", "check_same_size", "check_stride", "one_size"]
+__all__ = ["Conditional", "check_stride"]
 
 
 @dataclass(frozen=True)
@@ -171,14 +161,12 @@ class Conditional(Backbone, ABC):
         else:
             size = self.size or whole
         told = sum(facts.channels[key] for key in self.given)
-        filled = dataclasses.replace(
-            self,
-            channels=self.channels or self.channels_of(facts),
+        filled = self.filled(
+            facts,
+            self.channels_of(facts),
+            size,
             condition_channels=self.condition_channels or told,
-            size=size,
-            data_std=self.data_std or round(float(facts.std), 4) or 0.5,
-        )
-        check_stride(size, filled.stride, "--multiples or --patch")
+        ).fitting()
         filled.make_grid(filled.schedule())
         return filled
 
@@ -252,35 +240,3 @@ class Conditional(Backbone, ABC):
         """
         result = last(self.trajectory(objective, batch))
         return self.answer(cut_back(result, batch[self.given[0]].shape[2:]))
-
-
-def one_size(facts: "Facts", keys: Sequence[str]) -> tuple[int, ...]:
-    """The spatial size that the images (or masks) `keys` share.
-
-    Raises:
-        UserError: a key is missing, or two differ in size.
-    """
-    for key in keys:
-        if key not in facts.size:
-            there = ", ".join(facts.size) or "none"
-            raise UserError(
-                f"the data have no image {key} (there are: {there}); --map {key}=COLUMN"
-            )
-    first = keys[0]
-    for key in keys[1:]:
-        check_same_size(first, facts.size[first], key, facts.size[key])
-    return tuple(facts.size[first])
-
-
-def check_same_size(first: str, size: Sequence[int], second: str, other: Sequence[int]) -> None:
-    """Refuse two images (or masks) that must lie on each other and differ in size.
-
-    Raises:
-        UserError: says both sizes.
-    """
-    if tuple(size) != tuple(other):
-        numbers = " ".join(str(side) for side in size)
-        raise UserError(
-            f"{first} is {sides(size)} and {second} is {sides(other)}: they must be of one size; "
-            f"resize both with --size {numbers}"
-        )

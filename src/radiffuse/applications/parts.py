@@ -1,6 +1,6 @@
 """The words of a configuration and what they stand for; presets; what every recipe checks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -25,7 +25,7 @@ from ..diffusion.sample import (
     signal_to_noise,
 )
 from ..diffusion.schedule import Discrete, Schedule
-from ..errors import UsageError, UserError
+from ..errors import UsageError
 from .ranges import Rule, at_least, below, require, up_to
 
 SamplerName = Literal[
@@ -189,47 +189,6 @@ def predicts_named(name: str, data_std: float) -> Predicts:
     return edm(data_std) if name == "edm" else PREDICTS[name]
 
 
-SMALL: dict[str, Any] = {
-    "width": 32,
-    "multiples": (1, 2, 4, 6),
-    "blocks": 1,
-    "attention": (2, 3),
-    "patch": 2,
-    "dropout": 0.0,
-}
-"""The network of the small presets: useful after half an hour on two CPU cores."""
-
-TINY: dict[str, Any] = {
-    "width": 16,
-    "multiples": (1, 2),
-    "blocks": 1,
-    "attention": (),
-    "patch": 2,
-    "dropout": 0.0,
-}
-"""The network of the tiny presets: trains and predicts in seconds, for tests."""
-
-
-TRAINING: dict[str, dict[str, Any]] = {
-    # Ho et al. 2020, appendix B
-    "paper": {"batch": 128, "learning_rate": 2e-4, "warmup": 5000, "betas": (0.9, 0.999)},
-    # few steps: a high rate that ends at zero, and bf16, which halves their cost
-    "small": {
-        "batch": 32,
-        "learning_rate": 1e-3,
-        "warmup": 200,
-        "cooldown": 0.3,
-        "precision": "bf16",
-        "ema": (0.05,),
-        "minutes": 30.0,
-    },
-    "tiny": {"batch": 8, "learning_rate": 2e-3, "warmup": 10, "steps": 100},
-}
-
-PRECONDITIONED: dict[str, Any] = {"predicts": "edm", "preconditioned": True, "loss": "karras"}
-"""Karras et al. 2022, table 1: unit variance in and out of the network, at every noise level."""
-
-
 def input_of(data_std: float, preconditioned: bool) -> tuple[Scale, Clock]:
     """How a network sees x_t and the time (see `network_of`)."""
     return (unit_variance(data_std), log_noise) if preconditioned else (unscaled, elapsed)
@@ -254,23 +213,3 @@ def network_of(
     """
     predicted = predicts_named(predicts, data_std)
     return Network(backbone, schedule, predicted, *input_of(data_std, preconditioned))
-
-
-def check_stride(size: Sequence[int], stride: int, flags: str) -> None:
-    """Refuse images that the network cannot halve as often as it does.
-
-    Raises:
-        UserError: says which size would fit, and which `flags` lower the stride.
-    """
-    if any(side % stride for side in size):
-        fits = " ".join(str(max(stride, round(side / stride) * stride)) for side in size)
-        what = "are smaller than" if min(size) < stride else "do not divide by"
-        raise UserError(
-            f"images of {sides(size)} {what} this network's stride {stride}; "
-            f"resize with --size {fits}, or change {flags}"
-        )
-
-
-def sides(size: Sequence[int]) -> str:
-    """A size in words: 128 x 96."""
-    return " x ".join(str(side) for side in size)

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .denoiser import Denoiser
 
-__all__ = ["Clipped", "Guided", "Steered"]
+__all__ = ["Clipped", "Guided", "LogProbability", "Steered", "log_class", "log_mask", "log_value"]
 
 
 class Guided(Denoiser):
@@ -89,3 +90,27 @@ class Clipped(Denoiser):
     def with_variance(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         x_0, w = self.denoiser.with_variance(x_t, t)
         return x_0.clamp(self.low, self.high), w
+
+
+LogProbability = Callable[[Tensor, Tensor], Tensor]
+"""(x_t (B, *), t) -> log p(target given x_t), `(B,)`, up to a constant."""
+
+
+def log_class(read: Callable[[Tensor, Tensor], Tensor], label: Tensor) -> LogProbability:
+    """Of the class `label` (B,) under a classifier's logits."""
+    return lambda x_t, t: read(x_t, t).log_softmax(1).gather(1, label[:, None])[:, 0]
+
+
+def log_value(read: Callable[[Tensor, Tensor], Tensor], value: Tensor) -> LogProbability:
+    r"""Of a value (B,): $-(R(x_t, t) - y)^2$."""
+    return lambda x_t, t: -((read(x_t, t)[:, 0] - value) ** 2)
+
+
+def log_mask(read: Callable[[Tensor, Tensor], Tensor], mask: Tensor) -> LogProbability:
+    """Of a segmentation (B, 1, *S): the sum over voxels of the log-probability of its label."""
+
+    def log_probability(x_t: Tensor, t: Tensor) -> Tensor:
+        each = F.cross_entropy(read(x_t, t), mask[:, 0], reduction="none")
+        return -each.flatten(1).sum(1)
+
+    return log_probability

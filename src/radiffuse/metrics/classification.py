@@ -116,10 +116,10 @@ def ece(probability: Tensor, label: Tensor, weights: Tensor | None = None) -> Te
     """
     confidence, found = probability.double().max(1)
     w = torch.ones(1, len(label), dtype=torch.float64) if weights is None else weights
-    bins = (confidence * BINS).long().clamp(max=BINS - 1)
-    gap = (found == label).double() - confidence
-    inside = torch.nn.functional.one_hot(bins, BINS).double()
-    return (w @ (inside * gap[:, None])).abs().sum(1) / w.sum(1)
+    bins = (confidence * BINS).long().clamp(0, BINS - 1)
+    gap = w * ((found == label).double() - confidence)
+    each = torch.zeros(len(w), BINS, dtype=torch.float64).index_add_(1, bins, gap)
+    return each.abs().sum(1) / w.sum(1)
 
 
 def _brier(p: Tensor, label: Tensor) -> Tensor:

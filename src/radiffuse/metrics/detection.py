@@ -10,7 +10,6 @@ from torch import Tensor
 from .estimate import REPLICAS, Metric, measured, quantiles, refused, resamples
 
 __all__ = [
-    "dice",
     "fitted_threshold",
     "level_at",
     "levels",
@@ -39,13 +38,6 @@ def otsu(x: Tensor) -> Tensor:
     maps = x.detach().cpu().numpy()
     levels = [threshold_otsu(m) if m.max() > m.min() else m.max() for m in maps]
     return torch.tensor(np.array(levels, dtype=np.float32)).to(x).reshape(-1, *[1] * (x.ndim - 1))
-
-
-def dice(found: Tensor, truth: Tensor) -> Tensor:
-    """2 |A and B| / (|A| + |B|) of bool masks, `(B,)`; 1 where both are empty."""
-    a, b = found.flatten(1), truth.flatten(1)
-    both, sizes = (a & b).sum(1).double(), (a.sum(1) + b.sum(1)).double()
-    return torch.where(sizes > 0, 2 * both / sizes.clamp_min(1), torch.ones_like(both))
 
 
 def fitted_threshold(healthy: Tensor, rate: float) -> float:

@@ -1,5 +1,6 @@
 """How well two label maps agree: Dice by label, absent labels left out."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -29,13 +30,18 @@ def overlap(prediction: Tensor, reference: Tensor, labels: Sequence[int]) -> tup
     return torch.stack(both, 1).double(), torch.stack(total, 1).double()
 
 
-def dice(prediction: Tensor, reference: Tensor, labels: Sequence[int]) -> Tensor:
-    """2 |A and B| / (|A| + |B|) of every case and label, (B, L); NaN where neither map has the label.
+def dice(
+    prediction: Tensor, reference: Tensor, labels: Sequence[int], absent: float = math.nan
+) -> Tensor:
+    """2 |A and B| / (|A| + |B|) of every case and label, (B, L).
 
-    A label in one map alone gives 0. Args as for `overlap`.
+    A label in one map alone gives 0, one in neither `absent`. Other args as for `overlap`.
     """
-    both, total = overlap(prediction, reference, labels)
-    return 2 * both / total  # 0 / 0 is NaN
+    return _ratio(*overlap(prediction, reference, labels), absent)
+
+
+def _ratio(both: Tensor, total: Tensor, absent: float = math.nan) -> Tensor:
+    return torch.where(total > 0, 2 * both / total, absent)
 
 
 def dice_of_patients(
@@ -49,5 +55,5 @@ def dice_of_patients(
     found: dict[str, Tensor] = {}
     for patient in dict.fromkeys(patients):
         rows = [row for row, name in enumerate(patients) if name == patient]
-        found[patient] = 2 * both[rows].sum(0) / total[rows].sum(0)
+        found[patient] = _ratio(both[rows].sum(0), total[rows].sum(0))
     return found

@@ -4,10 +4,9 @@ import torch
 from torch import Tensor
 
 from ..diffusion.label_maps import distribution
+from .classification import ece
 
 __all__ = ["doubt_of", "errors_in_doubtful_tenth", "generalised_energy", "voxel_ece"]
-
-BINS = 15
 
 
 def generalised_energy(draws: Tensor, references: Tensor, labels: int) -> Tensor:
@@ -38,23 +37,15 @@ def _distance(one: Tensor, other: Tensor, labels: int) -> Tensor:
     return total / labels
 
 
-def voxel_ece(foreground: Tensor, mask: Tensor, bins: int = BINS) -> float:
-    """Expected calibration error over all voxels: sum over bins of share x |accuracy - confidence|.
-
-    Confidence is the largest probability of a voxel (background included), in `bins` bins of equal
-    width (Guo et al. 2017).
+def voxel_ece(foreground: Tensor, mask: Tensor) -> float:
+    """Expected calibration error (`classification.ece`) over all voxels, background included.
 
     Args:
         foreground: (B, L, *S).
         mask: the truth (B, 1, *S).
     """
-    confidence, label = distribution(foreground.double()).max(1, keepdim=True)
-    right = (label == mask).double().flatten()
-    sure = confidence.flatten()
-    which = (sure * bins).long().clamp(0, bins - 1)
-    gap = torch.zeros(bins, dtype=torch.float64, device=sure.device)
-    gap.scatter_add_(0, which, right - sure)
-    return float(gap.abs().sum() / len(sure))
+    probability = distribution(foreground.double()).movedim(1, -1).flatten(0, -2)
+    return float(ece(probability.cpu(), mask.flatten().cpu()))
 
 
 def doubt_of(foreground: Tensor) -> Tensor:

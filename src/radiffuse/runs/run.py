@@ -31,7 +31,7 @@ from ..data.dataset import Cases, Facts
 from ..errors import UsageError, UserError
 from ..data.files import read_json, write_json
 from ..errors import did_you_mean
-from ..training.objective import Objective
+from ..training.objective import Objective, device_of
 from ..training.options import Precision, TrainOptions
 
 CONFIG = "config.toml"
@@ -66,8 +66,7 @@ class Run:
     @property
     def device(self) -> torch.device:
         """Where the players are."""
-        player = next(iter(self.objective.players.values()))
-        return next((parameter.device for parameter in player.parameters()), torch.device("cpu"))
+        return device_of(self.objective)
 
     @property
     def options(self) -> TrainOptions:

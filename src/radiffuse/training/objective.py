@@ -2,10 +2,9 @@
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..diffusion.kernels import diffuse, posterior
@@ -15,7 +14,15 @@ from ..diffusion.network import Network
 from ..diffusion.noise import gaussian
 from ..diffusion.schedule import expand
 
-__all__ = ["Classifying", "Denoising", "Hybrid", "Objective", "Prepared"]
+__all__ = [
+    "Denoising",
+    "Hybrid",
+    "Objective",
+    "Prepared",
+    "Reader",
+    "Together",
+    "device_of",
+]
 
 Batch = dict[str, Tensor]
 _CONDITIONS = ("label", "vector")
@@ -147,27 +154,67 @@ class Hybrid(Denoising):
         return steps * torch.where(last, decoder, kl).mean() / math.log(2)
 
 
-class Classifying:
-    """Cross-entropy of a classifier of noisy images, for classifier guidance.
+class Reader:
+    """Objective of a network that reads noisy images: what guides a chain.
 
     Args:
-        classifier: module (x_t, clock) -> logits; the player "classifier".
-        network: the denoiser whose schedule, input scale and clock the classifier shares.
+        player: its name among the players.
+        module: (x_t, clock) -> what it reads: logits (B, K), a value (B, 1), logits (B, K, *S).
+        network: the denoiser whose schedule, input scale and clock it shares.
         times: the law of t.
+        loss: (what was read, batch) -> scalar.
     """
 
-    def __init__(self, classifier: nn.Module, network: Network, times: Times) -> None:
-        self.players: dict[str, nn.Module] = {"classifier": classifier}
-        self.network, self.times = network, times
+    def __init__(
+        self,
+        player: str,
+        module: nn.Module,
+        network: Network,
+        times: Times,
+        loss: Callable[[Tensor, Batch], Tensor],
+    ) -> None:
+        self.players: dict[str, nn.Module] = {player: module}
+        self.player, self.network, self.times, self.loss = player, network, times, loss
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         x_0 = batch["image"]
         t = self.times(len(x_0))
         x_t = diffuse(self.network.schedule, x_0, t, gaussian(x_0))
-        yield "classifier", F.cross_entropy(self.logits(x_t, t), batch["label"])
+        yield self.player, self.loss(self(x_t, t), batch)
 
-    def logits(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """Logits (B, classes) of x_t (B, C, *S) at t () or (B,)."""
+    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """What is read in x_t (B, C, *S) at t () or (B,)."""
         n = self.network
-        reader = Network(self.players["classifier"], n.schedule, n.predicts, n.scale, n.clock)
+        reader = Network(self.players[self.player], n.schedule, n.predicts, n.scale, n.clock)
         return reader.raw(x_t, t).float()
+
+
+class Together:
+    """A denoiser and those that read its images, trained side by side on the same batches.
+
+    All parts share one table of players, so that what the training loop puts there, each part has.
+
+    Args:
+        denoising: of the images.
+        readers: told of the same noise process; none touches another's player.
+    """
+
+    def __init__(self, denoising: Denoising, *readers: Reader) -> None:
+        self.denoising = denoising
+        self.readers = {reader.player: reader for reader in readers}
+        self.players: dict[str, nn.Module] = {}
+        parts: tuple[Denoising | Reader, ...] = (denoising, *readers)
+        for part in parts:
+            self.players |= part.players
+            part.players = self.players
+
+    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+        yield from self.denoising.losses(batch)
+        for reader in self.readers.values():
+            yield from reader.losses(batch)
+
+
+def device_of(objective: Any) -> torch.device:
+    """Where the players of an objective are; the CPU where they have no parameters."""
+    player = next(iter(objective.players.values()))
+    return next((parameter.device for parameter in player.parameters()), torch.device("cpu"))

@@ -16,10 +16,10 @@ from ...diffusion.sample import DDPM, grids
 from ...diffusion.simplex import Simplex
 from ...errors import UserError
 from ...papers import Paper, by_id
-from ...training.objective import Denoising
+from ...training.objective import Denoising, device_of
 from ..ranges import Rule, at_least, more_than, up_to
 from ..recipe import Batch
-from .base import SMALL_FIELDS, TINY_FIELDS, Anomaly, device_of, healthy_only
+from .base import SMALL_FIELDS, TINY_FIELDS, Anomaly, healthy_only
 
 if TYPE_CHECKING:
     from ...data.dataset import Facts

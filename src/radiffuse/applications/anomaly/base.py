@@ -1,6 +1,5 @@
 """What the recipes of anomaly detection share: a chain of T steps, a counterpart, a map, a score."""
 
-import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -12,22 +11,13 @@ from ...diffusion.network import Network
 from ...diffusion.schedule import Discrete
 from ...errors import UserError
 from ...metrics.detection import otsu, top_mean
-from ...training.objective import Objective
+from ...training.objective import Objective, device_of
 from ..backbone import Backbone
-from ..parts import (
-    PRECONDITIONED,
-    SMALL,
-    TINY,
-    TRAINING,
-    PredictsName,
-    WeightName,
-    check_stride,
-    check_timesteps,
-    network_of,
-    weight_named,
-)
+from ..parts import PredictsName, WeightName, check_timesteps, network_of, weight_named
+from ..presets import PRECONDITIONED, SMALL, TINY, TRAINING
 from ..ranges import Rule, at_least, inside, up_to
-from ..recipe import Batch
+from ..recipe import Batch, image_key
+from ..sizes import check_shape
 from ..task import Task
 from .task import ANOMALY, is_healthy
 
@@ -35,16 +25,15 @@ if TYPE_CHECKING:
     from ...data.dataset import Facts
 
 __all__ = [
-    *("SMALL_FIELDS", "TINY_FIELDS", "Anomaly"),
-    *("check_read", "classes_in", "device_of", "healthy_only", "wanted"),
+    "SMALL_FIELDS",
+    "TINY_FIELDS",
+    "Anomaly",
+    "classes_in",
+    "healthy_only",
+    "wanted",
 ]
 
 SCHEDULES = {"linear": Discrete.linear, "cosine": Discrete.cosine}
-
-
-def device_of(objective: Any) -> torch.device:
-    """Where the players are."""
-    return next(next(iter(objective.players.values())).parameters()).device
 
 
 @dataclass(frozen=True)
@@ -117,20 +106,12 @@ class Anomaly(Backbone, ABC):
         Raises:
             UserError: there are no images, their size does not fit, or no class is `healthy`.
         """
-        if "image" not in facts.channels:
-            raise UserError("the data hold no image; name the column with --map image=COLUMN")
+        key = image_key(facts, "image")
         if facts.classes and not 0 <= self.healthy < facts.classes:
             raise UserError(
                 f"--healthy {self.healthy}: labels run from 0 to {facts.classes - 1} in these data"
             )
-        filled = dataclasses.replace(
-            self,
-            channels=self.channels or facts.channels["image"],
-            size=self.size or tuple(facts.size["image"]),
-            data_std=self.data_std or round(float(facts.std), 4) or 0.5,
-        )
-        check_stride(filled.size, filled.stride, "--multiples or --patch")
-        return filled
+        return self.filled(facts, facts.channels[key], facts.size[key]).fitting()
 
     def suitable(self, batch: Batch) -> Tensor:
         """Which cases `(B,)` to train on; a method of healthy images overrides this."""
@@ -168,7 +149,8 @@ class Anomaly(Backbone, ABC):
             UserError: the image is of another size, or has one value throughout.
         """
         image = batch["image"].to(device_of(objective))
-        self._check(image)
+        check_shape(image, self.channels, self.size)
+        check_not_blank(image)
         healthy = self.counterpart(objective, {**batch, "image": image}).clamp(-1, 1)
         found = self.residual(image, healthy)
         level = (
@@ -181,21 +163,20 @@ class Anomaly(Backbone, ABC):
             "score": top_mean(found, self.top),
         }
 
-    def _check(self, image: Tensor) -> None:
-        shape = (self.channels, *self.size)
-        if tuple(image.shape[1:]) != shape:
-            here, sides = (" x ".join(map(str, each)) for each in (image.shape[1:], shape))
-            raise UserError(
-                f"images are {here}, and the model was trained on {sides}; "
-                f"use --size {' '.join(map(str, self.size))}"
-            )
-        flat = image.flatten(1)
-        blank = (flat.amax(1) == flat.amin(1)).nonzero()
-        if len(blank):
-            raise UserError(
-                f"image {int(blank[0])} of the batch has the one value {float(flat[blank[0], 0]):g} "
-                "throughout: there is nothing to detect anomalies in; leave it out"
-            )
+
+def check_not_blank(image: Tensor) -> None:
+    """Refuse images of one value throughout.
+
+    Raises:
+        UserError: names the first.
+    """
+    flat = image.flatten(1)
+    blank = (flat.amax(1) == flat.amin(1)).nonzero()
+    if len(blank):
+        raise UserError(
+            f"image {int(blank[0])} of the batch has the one value {float(flat[blank[0], 0]):g} "
+            "throughout: there is nothing to detect anomalies in; leave it out"
+        )
 
 
 def classes_in(facts: "Facts") -> int:
@@ -211,19 +192,6 @@ def classes_in(facts: "Facts") -> int:
             f"have {'one class' if classes else 'neither'}; name a column with --map label=COLUMN"
         )
     return classes
-
-
-def check_read(recipe: Any) -> None:
-    """Refuse a depth at which the networks that guide were not trained.
-
-    Raises:
-        UserError: `depth` lies beyond `read`.
-    """
-    if recipe.depth > recipe.read:
-        raise UserError(
-            f"depth {recipe.depth:g} lies beyond read {recipe.read:g}, where the networks that guide "
-            "are not trained: lower depth, or train with a higher --read"
-        )
 
 
 def wanted(healthy: int, image: Tensor) -> Tensor:

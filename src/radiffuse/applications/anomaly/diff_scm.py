@@ -13,11 +13,11 @@ from ...diffusion.losses import discrete_times
 from ...diffusion.network import Given
 from ...nn.attended import AttendedLabel
 from ...papers import Paper, by_id
-from ...training.objective import Denoising
+from ...training.objective import Denoising, device_of
 from ..ranges import SHARE, Rule, at_least, up_to
 from ..recipe import Batch
-from .base import SMALL_FIELDS, TINY_FIELDS, Anomaly, classes_in, device_of, wanted
-from .counterfactual import Normalised, decode, encode, ladder
+from .base import SMALL_FIELDS, TINY_FIELDS, Anomaly, classes_in, wanted
+from .counterfactual import Normalised, ladder, walk
 from .task import labels_of
 
 if TYPE_CHECKING:
@@ -95,9 +95,9 @@ class DiffSCM(Anomaly):
         times = ladder(self.schedule(), self.depth, self.steps)
         target = wanted(self.healthy, image)
         blind = Given(network, label=torch.full_like(target, self.classes))
-        latent = encode(self.kept(blind), image, times)
+        latent = walk(self.kept(blind), image, times)
         led = Guided(Given(network, label=target), blind, self.guidance) if self.guidance else blind
-        return decode(self.kept(led), latent, times)
+        return walk(self.kept(led), latent, times.flip(0))
 
     def kept(self, denoiser: Denoiser) -> Denoiser:
         """Estimates normalised, then clipped to [-1, 1]."""

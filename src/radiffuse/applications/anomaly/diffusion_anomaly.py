@@ -4,19 +4,16 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import torch.nn.functional as F
 from torch import Tensor
 
-from ...diffusion.guidance import Steered
-from ...diffusion.losses import discrete_times
+from ...diffusion.guidance import LogProbability, log_class
 from ...nn import Classifier
 from ...papers import Paper, by_id
-from ...training.objective import Denoising
+from ...training.objective import Together
 from ..ranges import Rule, at_least, up_to
 from ..recipe import Batch
-from .base import SMALL_FIELDS, TINY_FIELDS, Anomaly, check_read, classes_in, device_of, wanted
-from .counterfactual import Reader, Together, decode, encode, ladder, log_class
-from .task import labels_of
+from .base import SMALL_FIELDS, TINY_FIELDS, Anomaly, classes_in, wanted
+from .led import check_read, class_loss, counterpart, side_by_side
 
 if TYPE_CHECKING:
     from ...data.dataset import Facts
@@ -28,6 +25,8 @@ __all__ = ["DiffusionAnomaly"]
 class DiffusionAnomaly(Anomaly):
     """DDIM encoding to half the chain, decoding led by a classifier to the healthy class.
 
+    The same as `swiss-army` with guide=class and no other reader (a test holds the two equal); each
+    has its paper's defaults.
     The diffusion is unconditional, so that encoding assumes nothing of the image; both walks have
     the same times (the paper's code is one step apart and adds noise of 0.01). Steps are
     deterministic, so that no variance is learned.
@@ -53,37 +52,25 @@ class DiffusionAnomaly(Anomaly):
     """Share of the chain that the classifier is trained on; `depth` lies within."""
 
     def fitted(self, facts: "Facts") -> Self:
-        check_read(self)
+        check_read(self.depth, self.read)
         filled = super().fitted(facts)
         return dataclasses.replace(filled, classes=self.classes or classes_in(facts))
 
     def objective(self) -> Together:
         network = self.network_around(self.unet())
-        times = discrete_times(self.schedule())
-        reading = discrete_times(self.schedule(), self.read)
-        classifier = Classifier(
-            len(self.size), self.channels, self.classes, self.classifier_width, patch=self.patch
-        )
-        return Together(
-            Denoising(network, times, self.weight()),
-            Reader("classifier", classifier, network, reading, self._loss),
-        )
-
-    def _loss(self, read: Tensor, batch: Batch) -> Tensor:
-        return F.cross_entropy(read, labels_of(batch, self.healthy))
+        axes, width = len(self.size), self.classifier_width
+        classifier = Classifier(axes, self.channels, self.classes, width, patch=self.patch)
+        readers = {"classifier": (classifier, class_loss(self.healthy))}
+        return side_by_side(self, network, readers, self.read)
 
     def counterpart(self, objective: Any, batch: Batch) -> Tensor:
+        check_read(self.depth, self.read)
         image = batch["image"]
-        check_read(self)
-        objective.play()
-        denoising, reader = objective.parts
-        network = denoising.network.to(device_of(objective)).eval()
-        times = ladder(self.schedule(), self.depth, self.steps)
-        target = wanted(self.healthy, image)
-        led = (
-            Steered(network, log_class(reader, target), self.guidance) if self.guidance else network
-        )
-        return decode(led, encode(network, image, times), times)
+
+        def healthy() -> LogProbability:
+            return log_class(objective.readers["classifier"], wanted(self.healthy, image))
+
+        return counterpart(self, objective, image, healthy, self.guidance)
 
     @classmethod
     def small(cls) -> Self:

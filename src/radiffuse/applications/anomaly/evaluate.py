@@ -12,11 +12,13 @@ from torch import Tensor
 from ...data.dataset import Cases, check_labels
 from ...diffusion.noise import derive
 from ...errors import UserError
-from ...metrics.detection import dice, fitted_threshold, levels, otsu, p_values, ranking
+from ...metrics.detection import fitted_threshold, levels, otsu, p_values, ranking
 from ...metrics.estimate import Metric, average_per_patient, proportion, refused
+from ...metrics.overlap import dice
 from ...report.pictures import write_grid
 from ...training import processes
-from ..evaluation.asked import Asked, about
+from ..evaluation.asked import Asked
+from ..evaluation.drawing import predicted
 from ..evaluation.progress import progress_bar
 from ..supervised import trained
 from .anoddpm import AnoDDPM
@@ -87,31 +89,25 @@ def evaluate_anomaly(
         return {}
     cases = asked.chosen(held_out)
     truth = _truth(cases, recipe.healthy, asked.seed)
-    predicted = _predict(recipe, objective, cases, asked)
-    own = Found(predicted["score"], predicted["anomaly"])
+    found = predictions_of(recipe, objective, cases, asked, "detecting")
+    own = Found(found["score"], found["anomaly"])
     if getattr(recipe, "threshold", "") == "healthy" and bool(truth.fitting.any()):
-        maps = predicted["anomaly"]
+        maps = found["anomaly"]
         level = fitted_threshold(maps[truth.fitting], recipe.rate)
-        predicted["mask"] = (maps > level).long()
+        found["mask"] = (maps > level).long()
     simple = _baselines(train, recipe.healthy, truth, asked, steps)
     if plain is not None:
-        theirs = _predict(*plain, cases, asked, "plain DDPM")
+        theirs = predictions_of(*plain, cases, asked, "plain DDPM")
         simple["plain_ddpm"] = Found(theirs["score"], theirs["anomaly"])
-    method = {**_measure(own, truth, predicted["mask"]), **_kept(predicted["healthy"], truth)}
-    baselines = {name: _measure(found, truth, None) for name, found in simple.items()}
+    baselines = {name: _measure(each, truth, None) for name, each in simple.items()}
     best = strongest(baselines)
     if asked.folder_for_pictures is not None:
-        _draw(asked.folder_for_pictures / "anomalies.png", truth, predicted)
-    return {
-        "method": method,
-        "baseline": baselines[best],
-        "baselines": baselines,
-        "calibration": calibration(own, truth),
-        "cases": _cases(cases, own, truth),
-        "task": "anomaly",
-        "data": about(train, cases),
-        "command": asked.command,
-        "settings": {
+        _draw(asked.folder_for_pictures / "anomalies.png", truth, found)
+    return asked.record(
+        recipe,
+        train,
+        cases,
+        {
             "count": len(cases),
             "seed": asked.seed,
             "deciding": deciding(recipe),
@@ -119,7 +115,12 @@ def evaluate_anomaly(
             "healthy": recipe.healthy,
             "fitting": int(truth.fitting.sum()),
         },
-    }
+        method={**_measure(own, truth, found["mask"]), **_kept(found["healthy"], truth)},
+        baseline=baselines[best],
+        baselines=baselines,
+        calibration=calibration(own, truth),
+        cases=_cases(cases, own, truth),
+    )
 
 
 def strongest(baselines: dict[str, dict[str, Metric]]) -> str:
@@ -195,19 +196,11 @@ def _plain_ddpm(recipe: Any, train: Cases, asked: Asked) -> tuple[AnoDDPM, Any] 
     return plain, objective
 
 
-def _predict(
-    recipe: Any, objective: Any, cases: Cases, asked: Asked, said: str = "detecting"
+def predictions_of(
+    recipe: Any, objective: Any, cases: Cases, asked: Asked, title: str
 ) -> dict[str, Tensor]:
-    parts: list[dict[str, Tensor]] = []
-    with progress_bar(said, len(cases)) as done:
-        for first in range(0, len(cases), asked.batch):
-            rows = range(first, min(first + asked.batch, len(cases)))
-            seeds = torch.tensor([derive(asked.seed, cases.ids[row], 0) for row in rows])
-            given = {"image": cases.batch(rows)["image"], "seed": seeds}
-            outputs = recipe.predict(objective, given)
-            parts.append({key: value.detach().cpu() for key, value in outputs.items()})
-            done(rows.stop)
-    return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+    """Counterparts, maps, masks and scores of all cases, from their images alone."""
+    return predicted(recipe, objective, cases, asked, ("image",), title)
 
 
 def _baselines(
@@ -267,7 +260,7 @@ def _voxels(maps: Tensor, truth: Truth, masks: Tensor | None) -> dict[str, Metri
     own = values > otsu(values) if masks is None else masks[lesions] > 0
 
     def of(found: Tensor) -> Metric:
-        return average_per_patient(dice(found, target).tolist(), patients)
+        return average_per_patient(_dice(found, target).tolist(), patients)
 
     metrics["dice"] = of(own)
     if bool(truth.fitting.any()):
@@ -275,9 +268,14 @@ def _voxels(maps: Tensor, truth: Truth, masks: Tensor | None) -> dict[str, Metri
     ordered = values.flatten().sort().values
     places = (1 - torch.logspace(-3.5, -0.3, 60)) * (len(ordered) - 1)
     levels = ordered[places.round().long()]
-    best = max(levels, key=lambda level: float(dice(values > level, target).mean()))
+    best = max(levels, key=lambda level: float(_dice(values > level, target).mean()))
     metrics["dice_best"] = of(values > best)
     return metrics
+
+
+def _dice(found: Tensor, truth: Tensor) -> Tensor:
+    """Of bool masks, `(B,)`; 1 where both are empty."""
+    return dice(found, truth, (1,), absent=1.0)[:, 0]
 
 
 def _kept(healthy: Tensor, truth: Truth) -> dict[str, Metric]:
@@ -314,22 +312,22 @@ def _cases(cases: Cases, found: Found, truth: Truth) -> dict[str, Any]:
     return record
 
 
-def _draw(path: Path, truth: Truth, predicted: dict[str, Tensor]) -> None:
+def _draw(path: Path, truth: Truth, found: dict[str, Tensor]) -> None:
     """A row a case: image, counterpart, map (all maps in one window), mask, and the true mask."""
     rows = truth.measured
     sick, sound = rows[~truth.healthy[rows]], rows[truth.healthy[rows]]
     chosen = torch.cat([sick[: SHOWN - min(2, len(sound))], sound[:2]]).tolist()
-    maps = predicted["anomaly"]
+    maps = found["anomaly"]
     top = maps[chosen].flatten().quantile(0.999).clamp_min(1e-6) if chosen else 1.0
     images = []
     for row in chosen:
         like = truth.images[row][:1]
-        shown = [maps[row] / top * 2 - 1, predicted["mask"][row] * 2.0 - 1]
+        shown = [maps[row] / top * 2 - 1, found["mask"][row] * 2.0 - 1]
         if truth.masks is not None:
             shown.append(truth.masks[row] * 2.0 - 1)
         images += [
             truth.images[row],
-            predicted["healthy"][row],
+            found["healthy"][row],
             *(x.expand_as(like) for x in shown),
         ]
     if images:

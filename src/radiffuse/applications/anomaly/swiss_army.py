@@ -9,27 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...diffusion.guidance import Steered
-from ...diffusion.losses import discrete_times
+from ...diffusion.guidance import LogProbability, log_class, log_mask, log_value
 from ...errors import UserError
 from ...nn import Classifier, UNet
 from ...papers import Paper, by_id
-from ...training.objective import Denoising
+from ...training.objective import Together
 from ..ranges import Rule, at_least, up_to
 from ..recipe import Batch
-from .base import SMALL_FIELDS, TINY_FIELDS, Anomaly, check_read, classes_in, device_of, wanted
-from .counterfactual import (
-    LogProbability,
-    Reader,
-    Together,
-    decode,
-    encode,
-    ladder,
-    log_class,
-    log_mask,
-    log_value,
-)
-from .task import labels_of
+from .base import SMALL_FIELDS, TINY_FIELDS, Anomaly, classes_in, wanted
+from .led import Loss, check_read, class_loss, counterpart, side_by_side
 
 if TYPE_CHECKING:
     from ...data.dataset import Facts
@@ -86,7 +74,7 @@ class SwissArmy(Anomaly):
     steps: int = 400
 
     def fitted(self, facts: "Facts") -> Self:
-        check_read(self)
+        check_read(self.depth, self.read)
         filled = super().fitted(facts)
         masks = facts.mask_classes.get("mask", 0)
         filled = dataclasses.replace(
@@ -113,20 +101,14 @@ class SwissArmy(Anomaly):
 
     def objective(self) -> Together:
         network = self.network_around(self.unet())
-        times = discrete_times(self.schedule())
-        reading = discrete_times(self.schedule(), self.read)
-        parts: list[Any] = [Denoising(network, times, self.weight())]
-
-        def reads(name: str, module: torch.nn.Module, loss: Any) -> None:
-            parts.append(Reader(name, module, network, reading, loss))
-
+        readers: dict[str, tuple[torch.nn.Module, Loss]] = {}
         if self.classes:
-            reads("classifier", self._encoder(self.classes), self._class_loss)
+            readers["classifier"] = (self._encoder(self.classes), class_loss(self.healthy))
         if self.values:
-            reads("regression", self._encoder(1), _value_loss)
+            readers["regression"] = (self._encoder(1), _value_loss)
         if self.mask_classes:
-            reads("segmentation", self._segmenter(), _mask_loss)
-        return Together(*parts)
+            readers["segmentation"] = (self._segmenter(), _mask_loss)
+        return side_by_side(self, network, readers, self.read)
 
     def _encoder(self, out: int) -> Classifier:
         axes = len(self.size)
@@ -145,20 +127,13 @@ class SwissArmy(Anomaly):
             out=self.mask_classes,
         )
 
-    def _class_loss(self, read: Tensor, batch: Batch) -> Tensor:
-        return F.cross_entropy(read, labels_of(batch, self.healthy))
-
     def counterpart(self, objective: Any, batch: Batch) -> Tensor:
-        image = batch["image"]
-        check_read(self)
-        objective.play()
-        network = objective.parts[0].network.to(device_of(objective)).eval()
-        times = ladder(self.schedule(), self.depth, self.steps)
-        latent = encode(network, image, times)
-        if not self.guidance:
-            return decode(network, latent, times)
-        target = self.log_probability(objective, batch)
-        return decode(Steered(network, target, self.guidance), latent, times)
+        check_read(self.depth, self.read)
+
+        def target() -> LogProbability:
+            return self.log_probability(objective, batch)
+
+        return counterpart(self, objective, batch["image"], target, self.guidance)
 
     def log_probability(self, objective: Any, batch: Batch) -> LogProbability:
         """Of the target under the network that `guide` names.
@@ -168,7 +143,7 @@ class SwissArmy(Anomaly):
         """
         self._check_guide()
         image, target = batch["image"], batch.get("target")
-        readers = {part.player: part for part in objective.parts if isinstance(part, Reader)}
+        readers = objective.readers
         if target is not None:
             target = target.to(image.device)
         if self.guide == "class":

@@ -25,53 +25,27 @@ from torch import Tensor
 from ...diffusion.averaging import Averaging
 from ...diffusion.denoiser import Denoiser
 from ...diffusion.losses import discrete_times
-from ...diffusion.network import Given, Network
+from ...diffusion.network import Given
 from ...diffusion.noise import Seeded, derive
 from ...diffusion.sample import DDPM, grids
 from ...diffusion.schedule import Discrete
 from ...errors import UserError
-from ...nn.dual import DualPrior, window_sides
 from ...nn.labels import LabelNetwork
 from ...papers import Paper, by_id
-from ..parts import check_timesteps, predicts_named
+from ..parts import check_timesteps
 from ..ranges import Checked, Rule, at_least, between, one_of, one_or_more, up_to
-from ..recipe import Batch
+from ..recipe import Batch, check_fitted, image_key
+from ..sizes import check_shape
 from ..task import Task
-from .dual_guided import DualGuided
+from .dual_guided import DualGuided, on_simplex
+from .networks import check_patches, network_of, prior_of
+from .presets import SMALL, TINY, TRAINING
 from .task import CLASSIFICATION
 
 if TYPE_CHECKING:
     from ...data.dataset import Facts
 
-__all__ = ["DiffMIC", "on_simplex"]
-
-TRAINING: dict[str, dict[str, Any]] = {
-    "paper": {"batch": 32, "learning_rate": 1e-3, "warmup": 5000, "betas": (0.9, 0.999)},
-    "small": {
-        "batch": 32,
-        "learning_rate": 1e-3,
-        "warmup": 100,
-        "cooldown": 0.5,
-        "weight_decay": 0.02,
-        "precision": "bf16",
-        "ema": (0.05,),
-        "minutes": 35.0,
-    },
-    "tiny": {"batch": 8, "learning_rate": 2e-3, "warmup": 5, "steps": 60},
-}
-
-
-DATA_STD = 0.5
-"""Deviation of y_0 - mu that "edm" assumes; entries lie in [-1, 1]."""
-
-
-def on_simplex(y: Tensor) -> Tensor:
-    r"""The nearest rows of probabilities to y (B, C): $\max(y - \tau, 0)$ with sum 1 (Held 1974)."""
-    ordered = y.sort(1, descending=True).values
-    count = torch.arange(1, y.shape[1] + 1, device=y.device)
-    tau = (ordered.cumsum(1) - 1) / count
-    last = (ordered > tau).sum(1, keepdim=True) - 1
-    return (y - tau.gather(1, last)).clamp_min(0)
+__all__ = ["DiffMIC"]
 
 
 @dataclass(frozen=True)
@@ -171,8 +145,7 @@ class DiffMIC(Checked):
         Raises:
             UserError: no image, no labels, one class only, or patches that do not fit the images.
         """
-        if "image" not in facts.channels:
-            raise UserError("the data hold no image; name the column with --map image=COLUMN")
+        key = image_key(facts, "image")
         classes = self.classes or facts.classes
         if classes < 2:
             found = "one class only" if classes else "no labels"
@@ -182,30 +155,12 @@ class DiffMIC(Checked):
             )
         filled = dataclasses.replace(
             self,
-            channels=self.channels or facts.channels["image"],
-            size=self.size or tuple(facts.size["image"]),
+            channels=self.channels or facts.channels[key],
+            size=self.size or tuple(facts.size[key]),
             classes=classes,
         )
-        filled._check_patches()
+        check_patches(filled)
         return filled
-
-    def _check_patches(self) -> None:
-        stride = self.stem * 2 ** (len(self.prior_blocks) - 1)
-        sides = " x ".join(str(side) for side in self.size)
-        if min(self.size) < max(self.crop, stride):
-            raise UserError(
-                f"images of {sides} are smaller than a patch ({self.crop}) or the network's stride "
-                f"({stride}); use larger images (--size), or lower --crop, --stem or --prior-blocks"
-            )
-        grid = [-(-side // stride) for side in self.size]
-        places = 1
-        for cells, side in zip(grid, window_sides(grid, self.size, self.crop), strict=True):
-            places *= cells - side + 1
-        if places < self.patches:
-            raise UserError(
-                f"images of {sides} have room for {places} patches of {self.crop} at stride {stride}, "
-                f"not {self.patches}; lower --patches, --crop or --stem"
-            )
 
     def schedule(self) -> Discrete:
         """The chain."""
@@ -217,40 +172,17 @@ class DiffMIC(Checked):
         Raises:
             UserError: the recipe has not been fitted to data.
         """
-        if not self.channels or not self.size or not self.classes:
-            raise UserError("channels, size and classes are not set; fit the recipe to data first")
-        axes, kind = len(self.size), {"width": self.width, "stem": self.stem}
-        prior = DualPrior(
-            axes,
-            self.channels,
-            self.classes,
-            blocks=self.prior_blocks,
-            bottleneck=self.bottleneck,
-            crop=self.crop,
-            patches=self.patches,
-            top=self.top,
-            likely=self.likely,
-            **kind,
-        )
-        backbone = LabelNetwork(
-            axes,
-            self.channels,
-            self.classes,
-            self.timesteps,
-            self.features,
-            blocks=self.blocks,
-            **kind,
-        )
-        schedule, levels = self.schedule(), self.timesteps
-        network = Network(
-            backbone,
-            schedule,
-            predicts_named(self.predicts, DATA_STD),
-            clock=lambda t, alpha, sigma: t * levels,
-        )
-        times = discrete_times(schedule)
+        check_fitted(self, "channels", "size", "classes")
+        prior = prior_of(self)
         return DualGuided(
-            network, prior, times, self.classes, self.dual, self.alone, self.turn, self.flip
+            network_of(self),
+            prior,
+            discrete_times(self.schedule()),
+            self.classes,
+            self.dual,
+            self.alone,
+            self.turn,
+            self.flip,
         )
 
     def denoiser(self, objective: DualGuided, image: Tensor, mean: Tensor) -> Denoiser:
@@ -282,7 +214,7 @@ class DiffMIC(Checked):
             UserError: images of another shape than those of training.
         """
         image, seeds = batch["image"], [int(seed) for seed in batch["seed"]]
-        self._check(image)
+        check_shape(image, self.channels, self.size)
         prior = objective.players["prior"](image).fusion.float().softmax(1)
         mean = prior.repeat(self.draws, 1)
         noise = Seeded(derive(seed, "draw", k) for k in range(self.draws) for seed in seeds)
@@ -298,50 +230,10 @@ class DiffMIC(Checked):
             "spread": 1 - shares.square().sum(1),
         }
 
-    def _check(self, image: Tensor) -> None:
-        shape = (self.channels, *self.size)
-        if tuple(image.shape[1:]) != shape:
-            here, sides = (" x ".join(map(str, each)) for each in (image.shape[1:], shape))
-            raise UserError(
-                f"images are {here}, and the model was trained on {sides}; "
-                f"use --size {' '.join(map(str, self.size))}"
-            )
-
     @classmethod
     def small(cls) -> Self:
-        return cls(
-            width=32,
-            stem=2,
-            prior_blocks=(1, 1, 1),
-            bottleneck=False,
-            crop=16,
-            patches=4,
-            likely=True,
-            blocks=(1, 1, 1),
-            features=256,
-            predicts="edm",
-            alone=300,
-            turn=15.0,
-            steps=50,
-            draws=20,
-        )
+        return cls(**SMALL)
 
     @classmethod
     def tiny(cls) -> Self:
-        return cls(
-            width=8,
-            stem=2,
-            prior_blocks=(1, 1),
-            bottleneck=False,
-            crop=4,
-            patches=2,
-            likely=True,
-            blocks=(1, 1),
-            features=32,
-            predicts="edm",
-            timesteps=100,
-            alone=0,
-            turn=10.0,
-            steps=10,
-            draws=4,
-        )
+        return cls(**TINY)

@@ -1,21 +1,29 @@
 """The objective of DiffMIC: a denoiser of labels under three guides, beside the classifier that guides."""
 
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from ...diffusion.kernels import diffuse
-from ...diffusion.losses import Times
 from ...diffusion.network import Network
-from ...diffusion.noise import gaussian
 from ...errors import UserError
-from ...nn.augment import turned
 from ...nn.dual import DualPrior
 from ..recipe import Batch
 
-__all__ = ["DualGuided", "mmd"]
+if TYPE_CHECKING:
+    pass
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from ...diffusion.kernels import diffuse
+from ...diffusion.losses import Times
+from ...diffusion.noise import gaussian
+from ...nn.augment import turned
+
+__all__ = ["DualGuided", "mmd", "on_simplex"]
 
 
 def mmd(a: Tensor, b: Tensor) -> Tensor:
@@ -115,3 +123,12 @@ class DualGuided:
         counter = self.players["prior"].seen
         assert isinstance(counter, Tensor)
         return counter
+
+
+def on_simplex(y: Tensor) -> Tensor:
+    r"""The nearest rows of probabilities to y (B, C): $\max(y - \tau, 0)$ with sum 1 (Held 1974)."""
+    ordered = y.sort(1, descending=True).values
+    count = torch.arange(1, y.shape[1] + 1, device=y.device)
+    tau = (ordered.cumsum(1) - 1) / count
+    last = (ordered > tau).sum(1, keepdim=True) - 1
+    return (y - tau.gather(1, last)).clamp_min(0)

@@ -16,8 +16,9 @@ from ...metrics.estimate import Metric
 from ...nn.resnet import ResNet
 from ...report.pictures import write_grid
 from ...training import processes
-from ..evaluation.asked import Asked, about, spread
-from ..evaluation.progress import progress_bar
+from ...training.objective import device_of
+from ..evaluation.asked import Asked, spread
+from ..evaluation.drawing import in_batches, predicted
 from ..supervised import trained
 from .baselines import PlainClassifier, ResNetClassifier
 
@@ -71,7 +72,7 @@ def evaluate_classification(
     plain = _resnet(recipe, train, asked) if asked.cache else None
     if not processes.is_main():
         return {}
-    answers = _ask(recipe, objective, plain, held_out, asked.seed, asked.batch)
+    answers = _ask(recipe, objective, plain, held_out, asked)
     label = held_out.batch(range(len(held_out)))["label"]
     patients = held_out.patients
     curves = {
@@ -89,18 +90,11 @@ def evaluate_classification(
     baselines = {name: each for name, each in metrics.items() if name != "method"}
     if asked.folder_for_pictures is not None:
         _draw(asked.folder_for_pictures / "classification.png", objective, held_out)
-    return {
-        "method": metrics["method"],
-        "baseline": baselines.get("resnet", baselines["prior"]),
-        "baselines": baselines,
-        "rejection": {
-            name: {"by": answers[name].by, "curve": curve} for name, curve in curves.items()
-        },
-        "cases": _cases(held_out, label, answers),
-        "task": "classification",
-        "data": about(train, held_out),
-        "command": asked.command,
-        "settings": {
+    return asked.record(
+        recipe,
+        train,
+        held_out,
+        {
             "count": len(held_out),
             "seed": asked.seed,
             "steps": getattr(recipe, "steps", None),
@@ -109,35 +103,34 @@ def evaluate_classification(
             "class_names": list(held_out.class_names),
             "bins": 15,
         },
-    }
+        method=metrics["method"],
+        baseline=baselines.get("resnet", baselines["prior"]),
+        baselines=baselines,
+        rejection={
+            name: {"by": answers[name].by, "curve": curve} for name, curve in curves.items()
+        },
+        cases=_cases(held_out, label, answers),
+    )
 
 
 def _ask(
-    recipe: Any, objective: Any, plain: PlainClassifier | None, cases: Cases, seed: int, batch: int
+    recipe: Any, objective: Any, plain: PlainClassifier | None, cases: Cases, asked: Asked
 ) -> dict[str, Answers]:
     """The answers of the method, of its prior and of the plain network."""
-    device = next(next(iter(objective.players.values())).parameters()).device
-    parts: list[dict[str, Tensor]] = []
-    with progress_bar("classifying", len(cases)) as done:
-        for first in range(0, len(cases), batch):
-            rows = range(first, min(first + batch, len(cases)))
-            image = cases.batch(rows)["image"].to(device)
-            seeds = torch.tensor([derive(seed, cases.ids[row], 0) for row in rows])
-            made = recipe.predict(objective, {"image": image, "seed": seeds})
-            if plain is not None:
-                made["resnet"] = plain.predict(image)
-            parts.append({key: value.detach().cpu() for key, value in made.items()})
-            done(rows.stop)
-    made = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
-    for key, value in made.items():
-        if not bool(torch.isfinite(value).all()):
-            raise UserError(f"{key} is not finite; the model has diverged")
+    made = predicted(recipe, objective, cases, asked, ("image",), "classifying")
+    by_likelihood = {
+        "method_by_confidence": made["probability"],
+        "prior": made["prior_probability"],
+    }
+    if plain is not None:
+        images = {"image": cases.batch(range(len(cases)))["image"]}
+        device = device_of(objective)
+        by_likelihood["resnet"] = in_batches(
+            lambda batch: plain.predict(batch["image"]), images, asked.batch, device
+        )
     answers = {"method": Answers(made["probability"], made["spread"], "spread of the draws")}
-    others = {"method_by_confidence": "probability", "prior": "prior_probability"}
-    for name, key in {**others, "resnet": "resnet"}.items():
-        if key in made:
-            p = made[key]
-            answers[name] = Answers(p, 1 - p.amax(1), "1 - largest probability")
+    for name, p in by_likelihood.items():
+        answers[name] = Answers(p, 1 - p.amax(1), "1 - largest probability")
     return answers
 
 
@@ -187,7 +180,7 @@ def _draw(path: Path, objective: Any, cases: Cases) -> None:
     """A row a case: image, summed saliency (each in its own window), and the patches cut."""
     rows = spread(len(cases), SHOWN)
     prior = objective.players["prior"]
-    device = next(prior.parameters()).device
+    device = device_of(objective)
     image = cases.batch(rows)["image"]
     with torch.no_grad():
         look = prior(image.to(device))

@@ -1,6 +1,5 @@
 """What the denoising recipes share: networks of windows, noisy images given or simulated."""
 
-import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -19,10 +18,11 @@ from ...errors import UserError
 from ...metrics.noise_level import estimate_noise
 from ...training.objective import Prepared
 from ..backbone import Backbone
-from ..conditional import one_size
-from ..parts import TRAINING, PredictsName, WeightName, network_of, weight_named
+from ..parts import PredictsName, WeightName, network_of, weight_named
+from ..presets import TRAINING
 from ..ranges import Rule, at_least, below, more_than
 from ..recipe import Batch
+from ..sizes import one_size
 from ..task import Task
 from .task import DENOISING
 
@@ -146,13 +146,7 @@ class Windowed(Backbone, ABC):
             size[-1] = 1
         channels = facts.channels[made[0]]
         more = sum(channels if key == "noisy" else facts.channels[key] for key in self.inputs())
-        return dataclasses.replace(
-            self,
-            channels=self.channels or channels,
-            condition_channels=more,
-            size=self.size or tuple(size),
-            data_std=self.data_std or round(float(facts.std), 4) or 0.5,
-        )
+        return self.filled(facts, channels, size, condition_channels=more)
 
     def _sliced(self, axes: int) -> bool:
         return self.slices and axes > 2

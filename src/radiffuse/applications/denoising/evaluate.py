@@ -1,8 +1,7 @@
 """Evaluation of denoised images: per patient and noise level, beside classical denoisers."""
 
-import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,15 @@ from ...data.cases import check_one_range
 from ...data.dataset import Cases
 from ...diffusion.noise import Seeded, derive
 from ...errors import UserError
-from ...metrics.estimate import Metric, Sums, average_per_patient
+from ...metrics.estimate import Metric, average_per_patient
 from ...metrics.fidelity import nmse, psnr, ssim
 from ...metrics.regions import Regions, activity_bias, cnr, enl, homogeneous_regions
 from ...metrics.translation import correlation
 from ...report.pictures import write_grid
 from ...training import processes
-from ..evaluation.asked import Asked, about, spread
-from ..evaluation.progress import progress_bar
+from ...training.objective import device_of
+from ..evaluation.asked import Asked, spread
+from ..evaluation.drawing import Drawn, drawn
 from ..supervised import direct_unet, trained
 from .baselines import BlindSpot, means, tuned_means
 
@@ -82,64 +82,55 @@ def evaluate_denoising(
     if not processes.is_main():
         return {}
     parts = held_out.batch(range(len(held_out)))
-    pairs = _tuning_pairs(recipe, train, asked.seed)
-    weight = tuned_means(
-        [(y, part["clean"]) for y, part in pairs], recipe.slices_of(parts["clean"])
-    )
-    tuned, strengths = _tuned(recipe, objective, pairs, asked.seed)
+    denoisers, settings = _tuned_on(recipe, objective, train, network, parts, asked.seed)
     regions = [homogeneous_regions(x, 9 if x.ndim < 4 else 5) for x in parts["clean"]]
-    denoisers = Denoisers(recipe, tuned, objective, weight, network)
-    levels: dict[str, Any] = {}
-    shown: list[Tensor] = []
     main = _main_level(recipe, parts)
+    levels: dict[str, Any] = {}
     for level in _levels(recipe, parts, held_out, asked.seed):
         made = denoisers({**parts, "noisy": level.noisy}, held_out, asked)
         levels[level.name] = {
             name: measure(several, parts["clean"], regions, held_out)
             for name, several in made.items()
         }
-        if level.name == main:
-            images = [several.mean for name, several in made.items() if name != "noisy"]
-            shown = [level.noisy, *images, parts["clean"]]
-    at = dict(levels[main])
-    record: dict[str, Any] = {
-        "method": at.pop("method"),
-        "baseline": at["non-local means"],
-        "baselines": at,
-        "reference": _reference(parts["clean"], regions, held_out),
-        "levels": levels,
+        if level.name == main and asked.folder_for_pictures is not None:
+            path = asked.folder_for_pictures / "denoised.png"
+            write_panels(path, level.noisy, made, parts["clean"])
+    baselines = dict(levels[main])
+    return asked.record(
+        recipe,
+        train,
+        held_out,
+        {"level": main, "samples": _samples(recipe), "seed": asked.seed, **settings},
+        method=baselines.pop("method"),
+        baseline=baselines["non-local means"],
+        baselines=baselines,
+        reference=_reference(parts["clean"], regions, held_out),
+        levels=levels,
+    )
+
+
+def _tuned_on(
+    recipe: Any,
+    objective: Any,
+    train: Cases,
+    network: BlindSpot | None,
+    parts: Mapping[str, Tensor],
+    seed: int,
+) -> tuple["Denoisers", dict[str, Any]]:
+    """All that is compared, strengths chosen on the same training pairs, and what was chosen."""
+    pairs = _tuning_pairs(recipe, train, seed)
+    examples = [(y, part["clean"]) for y, part in pairs]
+    weight = tuned_means(examples, recipe.slices_of(parts["clean"]))
+    tuned, strengths = _tuned(recipe, objective, pairs, seed)
+    settings = {
+        "steps": getattr(recipe, "steps", None),
+        "strength": recipe.strength,
+        "tuned_strength": tuned.strength,
+        "strengths_on_training_pairs": strengths,
+        "non_local_means_weight": weight,
+        "range": [-1.0, 1.0],
     }
-    if asked.folder_for_pictures is not None:
-        write_panels(asked.folder_for_pictures / "denoised.png", shown)
-    return {
-        **record,
-        "task": "denoising",
-        "data": about(train, held_out),
-        "command": asked.command,
-        "settings": {
-            "level": main,
-            "samples": _samples(recipe),
-            "seed": asked.seed,
-            "steps": getattr(recipe, "steps", None),
-            "strength": recipe.strength,
-            "tuned_strength": tuned.strength,
-            "strengths_on_training_pairs": strengths,
-            "non_local_means_weight": weight,
-            "range": [-1.0, 1.0],
-        },
-    }
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """The mean of several draws of every case `(n, C, *S)`, and their deviation."""
-
-    mean: Tensor
-    std: Tensor
-
-
-def _alone(x: Tensor) -> Drawn:
-    return Drawn(x.clamp(-1, 1), torch.zeros_like(x))
+    return Denoisers(recipe, tuned, objective, weight, network), settings
 
 
 @dataclass(frozen=True)
@@ -154,15 +145,15 @@ class Denoisers:
 
     def __call__(self, parts: Mapping[str, Tensor], cases: Cases, asked: Asked) -> dict[str, Drawn]:
         """What each makes of `parts["noisy"]`, and the noisy images themselves."""
-        given = (self.objective, parts, cases, asked.seed, asked.batch)
+        given = (self.objective, parts, cases, asked)
         made = {"method": draw(self.recipe, *given)}
         if self.tuned.strength != self.recipe.strength:
             made["tuned"] = draw(self.tuned, *given)
         y = parts["noisy"]
-        made["non-local means"] = _alone(means(y, self.weight, self.recipe.slices_of(y)))
+        made["non-local means"] = Drawn.of_one(means(y, self.weight, self.recipe.slices_of(y)))
         if self.network is not None:
-            made["blind-spot network"] = _alone(self.network.predict(y))
-        made["noisy"] = _alone(y)
+            made["blind-spot network"] = Drawn.of_one(self.network.predict(y))
+        made["noisy"] = Drawn.of_one(y)
         return made
 
 
@@ -171,30 +162,20 @@ def _samples(recipe: Any) -> int:
 
 
 def draw(
-    recipe: Any, objective: Any, parts: Mapping[str, Tensor], cases: Cases, seed: int, batch: int
+    recipe: Any, objective: Any, parts: Mapping[str, Tensor], cases: Cases, asked: Asked
 ) -> Drawn:
-    """Draws of every case; sums only are kept."""
-    device = next(objective.players["network"].parameters()).device
-    samples, found = _samples(recipe), []
-    with progress_bar("denoising", len(cases) * samples) as done:
-        for first in range(0, len(cases), batch):
-            rows = slice(first, first + batch)
-            told = {key: value[rows].to(device) for key, value in parts.items() if key != "clean"}
-            sums = Sums()
-            for k in range(samples):
-                seeds = torch.tensor([derive(seed, case, k) for case in cases.ids[rows]])
-                made = recipe.predict(objective, {**told, "seed": seeds})["denoised"]
-                if not bool(torch.isfinite(made).all()):
-                    raise UserError(f"the prediction of {cases.ids[first]} is not finite")
-                sums.add(made.float().cpu())
-                done(first * samples + (k + 1) * len(seeds))
-            found.append((sums.mean.float(), sums.std()))
-    return Drawn(*(torch.cat(each) for each in zip(*found, strict=True)))
+    """Draws of every case, told all but the clean image."""
+    told = {key: value for key, value in parts.items() if key != "clean"}
+    samples = _samples(recipe)
+    found = drawn(
+        recipe, objective, cases, asked, told, "denoising", key="denoised", samples=samples
+    )
+    return replace(found, mean=found.mean.float())
 
 
-def measure(drawn: Drawn, clean: Tensor, regions: list[Regions], cases: Cases) -> dict[str, Metric]:
+def measure(ours: Drawn, clean: Tensor, regions: list[Regions], cases: Cases) -> dict[str, Metric]:
     """Every metric of a set of denoised images."""
-    x = drawn.mean
+    x = ours.mean
     values = {
         "psnr": psnr(x, clean, SPAN),
         "ssim": ssim(x, clean, SPAN),
@@ -202,8 +183,8 @@ def measure(drawn: Drawn, clean: Tensor, regions: list[Regions], cases: Cases) -
         "enl": enl(x, regions),
         "activity_bias": activity_bias(x, clean, regions),
     }
-    if bool(drawn.std.any()):
-        values["deviation_correlation"] = correlation(drawn.std, (x - clean).abs())
+    if bool(ours.std.any()):
+        values["deviation_correlation"] = correlation(ours.std, (x - clean).abs())
     return {
         name: average_per_patient(each.tolist(), cases.patients) for name, each in values.items()
     }
@@ -264,10 +245,10 @@ def _tuned(
     recipe: Any, objective: Any, pairs: list[tuple[Tensor, dict[str, Tensor]]], seed: int
 ) -> tuple[Any, dict[str, float]]:
     """The recipe with the strength of least error on training pairs, and the error of each."""
-    device = next(objective.players["network"].parameters()).device
+    device = device_of(objective)
     errors = {}
     for strength in STRENGTHS:
-        one = dataclasses.replace(recipe, strength=strength)
+        one = replace(recipe, strength=strength)
         total = 0.0
         for y, part in pairs:
             told = {key: x.to(device) for key, x in {**part, "noisy": y}.items() if key != "clean"}
@@ -277,7 +258,7 @@ def _tuned(
     if len(set(errors.values())) == 1:
         return recipe, errors
     best = min(errors, key=lambda name: errors[name])
-    return dataclasses.replace(recipe, strength=float(best)), errors
+    return replace(recipe, strength=float(best)), errors
 
 
 # --- baselines and pictures ----------------------------------------------------------------------
@@ -294,8 +275,9 @@ def _blind_spot(recipe: Any, train: Cases, asked: Asked) -> BlindSpot:
     return trained(spot, train, options, asked.run / "baseline-blind-spot")
 
 
-def write_panels(path: Path, columns: list[Tensor]) -> None:
+def write_panels(path: Path, noisy: Tensor, made: Mapping[str, Drawn], clean: Tensor) -> None:
     """Rows of noisy, the method, tuned where it differs, baselines, clean; the middle of each."""
+    columns = [noisy, *(each.mean for name, each in made.items() if name != "noisy"), clean]
     cut = [_middle(column).clamp(-1, 1) for column in columns]
     rows = spread(len(cut[0]), _SHOWN)
     write_grid(path, [column[row].numpy() for row in rows for column in cut], len(cut))

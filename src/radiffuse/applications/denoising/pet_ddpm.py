@@ -15,7 +15,8 @@ from ...diffusion.schedule import Discrete, expand
 from ...diffusion.windows import random_windows
 from ...errors import UserError
 from ...papers import Paper, by_id
-from ..parts import PRECONDITIONED, TINY, check_timesteps
+from ..parts import check_timesteps
+from ..presets import PRECONDITIONED, TINY
 from ..ranges import Rule, at_least, more_than, one_or_more
 from ..recipe import Batch
 from .base import Windowed

@@ -46,6 +46,18 @@ class Asked:
             return held_out
         return held_out.take(spread(len(held_out), self.count))
 
+    def record(
+        self, recipe: Any, train: Cases, held_out: Cases, settings: dict[str, Any], **found: Any
+    ) -> dict[str, Any]:
+        """What is written of an evaluation: what was `found`, of which data, by which settings."""
+        return {
+            **found,
+            "task": recipe.task.name,
+            "data": about(train, held_out),
+            "command": self.command,
+            "settings": settings,
+        }
+
     @property
     def run(self) -> Path:
         """Folder of the run, where trained baselines are kept; only where there is a cache."""

@@ -35,6 +35,11 @@ class Judge:
     held_out_features: Tensor
     hash: str
 
+    @property
+    def named(self) -> dict[str, str]:
+        """The feature network, for the record."""
+        return {"name": type(self.network).__name__, "hash": self.hash}
+
 
 def judge(
     train: Cases,

@@ -1,11 +1,5 @@
-"""What a recipe is, and the part the three generic formulations share: image generation.
+"""Image generation: the part that the three generic formulations share."""
 
-A recipe is a frozen dataclass. Its fields are the configuration, plain values that a TOML file can
-hold; its defaults are the paper. Names in a field are looked up here, once, in a table of objects.
-"""
-
-import dataclasses
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,52 +10,33 @@ from torch import Tensor, nn
 
 from ...diffusion.denoiser import Denoiser
 from ...diffusion.filtered import Filtered, wiener_of
-from ...diffusion.guidance import Guided, Steered
 from ...diffusion.losses import Times, Weight
-from ...diffusion.network import Given, Network
+from ...diffusion.network import Network
 from ...diffusion.noise import Noise, Seeded
-from ...diffusion.sample import First, GaussianFlow, Sampler, last, prior
+from ...diffusion.sample import Sampler, last, prior
 from ...diffusion.schedule import Schedule
 from ...errors import UserError
-from ...nn import Classifier, DiT
-from ...training.objective import Classifying, Denoising, Objective
+from ...training.objective import Denoising, Objective, device_of
 from ..backbone import Backbone
 from ..parts import (
-    SAMPLER_SETTINGS,
-    SAMPLERS,
     SAMPLING,
-    TRAINING,
     GridName,
     SamplerName,
     check_sampling,
-    check_start,
-    check_stride,
-    grid_after_leap,
-    grid_named,
 )
+from ..presets import TRAINING
 from ..ranges import SHARE, Rule, at_least, require
-from ..recipe import Batch
+from ..recipe import Batch, image_key
 from ..task import Task
+from .body import body_of
+from .chain import grid_of, sampler_of
+from .guided import beside_classifier, check_labels, told_label
 from .task import GENERATION
 
 if TYPE_CHECKING:
     from ...data.dataset import Facts
 
 __all__ = ["Generative"]
-
-
-class Both:
-    """Two objectives trained side by side: a denoiser and the classifier that will guide it."""
-
-    def __init__(self, first: Denoising, second: Classifying) -> None:
-        self.first, self.second = first, second
-        self.players = {**first.players, **second.players}
-
-    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
-        parts: tuple[Denoising | Classifying, ...] = (self.first, self.second)
-        for part in parts:
-            part.players = {name: self.players[name] for name in part.players}
-            yield from part.losses(batch)
 
 
 @dataclass(frozen=True)
@@ -162,25 +137,24 @@ class Generative(Backbone, ABC):
             UserError: the data have no labels to condition on, more classes than `classes`, or a size
                 the network cannot halve.
         """
-        key = "image" if "image" in facts.channels else next(iter(facts.channels), None)
-        if key is None:
-            raise UserError("the data hold no image; name the column with --map image=COLUMN")
+        key = image_key(facts)
         wants = self.conditional or self.classifier
         if wants and not facts.classes:
             raise UserError("--conditional and --classifier need labels, and the data have none")
         said = f"{self.classes}: the data have {facts.classes} classes"
         require(not self.classes or self.classes >= facts.classes, "classes", said)
-        filled = dataclasses.replace(
-            self,
-            channels=self.channels or facts.channels[key],
-            size=self.size or tuple(facts.size[key]),
+        return self.filled(
+            facts,
+            facts.channels[key],
+            facts.size[key],
             classes=self.classes or (facts.classes if wants else 0),
-            data_std=self.data_std or round(float(facts.std), 4) or 0.5,
             spectrum=self.spectrum or (facts.spectrum[key] if self.filtered else ()),
-        )
-        stride = filled.patch if filled.backbone == "dit" else filled.stride
-        check_stride(filled.size, stride, "--multiples or --patch")
-        return filled
+        ).fitting()
+
+    @property
+    def stride(self) -> int:
+        """What the sides of an image must divide by."""
+        return self.patch if self.backbone == "dit" else super().stride
 
     def walkable(self) -> Self:
         """This fitted recipe, its chain tried before a network is trained for it.
@@ -197,23 +171,7 @@ class Generative(Backbone, ABC):
         Raises:
             UserError: the recipe has not been fitted to data.
         """
-        classes = self.classes if self.conditional else 0
-        condition = self.channels if self.filtered else 0
-        if self.backbone == "unet":
-            return self.unet(classes=classes, twice=twice, condition=condition)
-        if not self.channels or not self.size:
-            raise UserError("channels and size are not set; fit the recipe to data first")
-        return DiT(
-            len(self.size),
-            self.channels,
-            self.width,
-            self.blocks,
-            heads=math.gcd(self.width, max(1, self.width // 64)),
-            patch=self.patch,
-            condition=condition,
-            classes=classes,
-            twice=twice,
-        )
+        return body_of(self, twice)
 
     def filtered_network(self, twice: bool = False) -> Filtered:
         """The denoiser that starts from the Wiener filter."""
@@ -229,40 +187,18 @@ class Generative(Backbone, ABC):
 
     def objective(self) -> Objective:
         """The network's objective, and the classifier's if one is to guide."""
-        network = self.network()
-        denoising = self.denoising(network)
+        denoising = self.denoising(self.network())
         if not self.classifier:
             return denoising
-        classifier = Classifier(
-            len(self.size), self.channels, self.classes, max(16, self.width // 2), patch=self.patch
-        )
-        return Both(denoising, Classifying(classifier, network, self.times(network.schedule)))
+        return beside_classifier(self, denoising)
 
     def denoiser(self, objective: Any, label: Tensor | None = None) -> Denoiser:
         """E[x_0 given x_t], with the label and the guidance bound where there are any."""
-        classifying = objective.second if isinstance(objective, Both) else None
-        network: Network = (objective.first if classifying else objective).network
-        denoiser: Denoiser = network
-        if label is not None and self.conditional:
-            none = torch.full_like(label, self.classes)
-            given = Given(network, label=label)
-            denoiser = Guided(given, Given(network, label=none), self.guidance)
-        if label is not None and classifying is not None:
-
-            def log_probability(x_t: Tensor, t: Tensor) -> Tensor:
-                logits = classifying.logits(x_t, t)
-                return logits.log_softmax(1).gather(1, label[:, None])[:, 0]
-
-            denoiser = Steered(denoiser, log_probability, self.guidance)
-        return denoiser
+        return told_label(self, objective, label)
 
     def make_sampler(self, denoiser: Denoiser, noise: Noise) -> Sampler:
         """The sampler the fields name."""
-        settings = {name: getattr(self, name) for name in SAMPLER_SETTINGS.get(self.sampler, ())}
-        sampler = SAMPLERS[self.sampler](denoiser, noise, **settings)
-        if not self.leap:
-            return sampler
-        return First(GaussianFlow(denoiser, wiener_of(self.spectrum, self.size).power), sampler)
+        return sampler_of(self, denoiser, noise)
 
     def make_grid(self, schedule: Schedule) -> Tensor:
         """The grid of times the fields name.
@@ -270,20 +206,15 @@ class Generative(Backbone, ABC):
         Raises:
             UsageError: the chain cannot start where it should, or has no such grid.
         """
-        check_start(self, schedule)
-        if not self.leap:
-            return grid_named(self.grid, schedule, self.steps, self.start, self.stop)
-        strongest = float(wiener_of(self.spectrum, self.size).power.max()) ** 0.5
-        level = self.leap * strongest
-        return grid_after_leap(self.grid, schedule, self.steps, self.start, self.stop, level)
+        return grid_of(self, schedule)
 
     def trajectory(self, objective: Any, batch: Batch) -> Iterator[Tensor]:
         """The states of the chain, the last one the result; batch as in `predict`."""
         seeds = batch["seed"]
         label = batch.get("label")
-        device = next(objective.players["network"].parameters()).device
+        device = device_of(objective)
         if label is not None:
-            self._check_labels(label)
+            check_labels(self, label)
             label = label.to(device)
         noise = Seeded(int(seed) for seed in seeds)
         denoiser = self.denoiser(objective, label).eval()
@@ -291,12 +222,6 @@ class Generative(Backbone, ABC):
         like = torch.zeros(len(seeds), self.channels, *self.size, device=device)
         x = prior(denoiser.schedule, like, noise, float(times[0]))
         yield from self.make_sampler(denoiser, noise).trajectory(x, times)
-
-    def _check_labels(self, label: Tensor) -> None:
-        if not self.classes:
-            raise UserError("this model was trained without labels; leave the label out")
-        if bool((label < 0).any()) or bool((label >= self.classes).any()):
-            raise UserError(f"labels run from 0 to {self.classes - 1}, not {label.tolist()}")
 
     def predict(self, objective: Any, batch: Batch) -> Batch:
         """Images from seeds.

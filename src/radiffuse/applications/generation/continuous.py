@@ -7,14 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from ...diffusion.losses import Times, Weight, log_normal, uniform_times
 from ...diffusion.network import Network, elapsed, log_noise, unit_variance, unscaled
 from ...diffusion.schedule import EDM, VE, VP, Rectified, Schedule, SigmaPower, SubVP
-from ..parts import (
-    PRECONDITIONED,
-    PredictsName,
-    SamplerName,
-    WeightName,
-    predicts_named,
-    weight_named,
-)
+from ..parts import PredictsName, SamplerName, WeightName, predicts_named, weight_named
+from ..presets import PRECONDITIONED
 from ..ranges import Rule, more_than, none_or
 from .base import Generative
 

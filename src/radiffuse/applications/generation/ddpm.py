@@ -9,16 +9,8 @@ from ...diffusion.network import Network
 from ...diffusion.schedule import Discrete, Schedule
 from ...papers import Paper, by_id
 from ...training.objective import Denoising, Hybrid
-from ..parts import (
-    PRECONDITIONED,
-    SMALL,
-    TINY,
-    PredictsName,
-    WeightName,
-    check_timesteps,
-    network_of,
-    weight_named,
-)
+from ..parts import PredictsName, WeightName, check_timesteps, network_of, weight_named
+from ..presets import PRECONDITIONED, SMALL, TINY
 from ..ranges import Rule, at_least
 from .base import Generative
 

@@ -15,7 +15,8 @@ from ...metrics.diversity import Copies, copy_metrics, find_copies, pair_similar
 from ...metrics.estimate import Metric, average, average_per_patient, proportion, refused
 from ...metrics.features import extract
 from ...training import processes
-from ..evaluation.asked import Asked, about, spread
+from ...training.objective import device_of
+from ..evaluation.asked import Asked, spread
 from ..evaluation.judge import Judge, judge
 from ..evaluation.progress import progress_bar
 from . import panels
@@ -63,48 +64,37 @@ def evaluate_generation(
     count = asked.count or min(COUNT, len(train))
     labels = drawn_labels(recipe, train, count, asked.seed)
     if samples is None:
-        samples = generate(
-            recipe,
-            objective,
-            count,
-            labels,
-            seed=asked.seed,
-            batch=asked.batch,
-            kept=kept_in(asked, recipe, train),
-        )
+        samples = generate(recipe, objective, count, labels, asked, kept_in(asked, recipe, train))
     if not processes.is_main():
         return {}
     real = judge(train, held_out, cache=asked.cache, weights=asked.weights)
     samples = _checked(samples, real.train)
     model = fit_generation(real.train, real.labels, train.patients)
-    seeds = [derive(asked.seed, k) for k in range(len(samples))]
-    simple = model.sample(seeds)
+    simple = model.sample([derive(asked.seed, k) for k in range(len(samples))])
     rows, rest = _halves(len(real.train), len(samples), asked.seed)
     method, copies = _metrics(real, samples, rest)
     baseline, _ = _metrics(real, simple, rest)
-    record = {
-        "method": {**method, **_bits(recipe, objective, real, held_out, bits)},
-        "baseline": {**baseline, **_bits_of_baseline(model, real, held_out, bits)},
-        "reference": _reference(real, rows, rest, copies),
-    }
     if asked.folder_for_pictures is not None:
-        panels.write_sets(asked.folder_for_pictures, real.held_out, samples, simple, asked.seed)
-        panels.write_copies(asked.folder_for_pictures, samples, real.train, copies)
-        panels.write_chain(asked.folder_for_pictures, chain(recipe, objective, labels, asked.seed))
-    return {
-        **record,
-        "task": "generation",
-        "data": about(train, held_out),
-        "command": asked.command,
-        "features": {"name": type(real.network).__name__, "hash": real.hash},
-        "settings": {
+        states = chain(recipe, objective, labels, asked.seed)
+        panels.write_all(
+            asked.folder_for_pictures, real, samples, simple, copies, states, asked.seed
+        )
+    return asked.record(
+        recipe,
+        train,
+        held_out,
+        {
             "count": len(samples),
             "seed": asked.seed,
             "steps": getattr(recipe, "steps", None),
             "baseline_components": list(model.components),
             "copy_threshold": copies.threshold,
         },
-    }
+        method={**method, **_bits(recipe, objective, real, held_out, bits)},
+        baseline={**baseline, **_bits_of_baseline(model, real, held_out, bits)},
+        reference=_reference(real, rows, rest, copies),
+        features=real.named,
+    )
 
 
 def _checked(samples: Tensor, train: Tensor) -> Tensor:
@@ -178,7 +168,7 @@ def _bits(
     labels = None
     if getattr(recipe, "classes", 0) and "label" in held_out.keys:
         labels = held_out.batch(rows)["label"]
-    device = next(objective.players["network"].parameters()).device
+    device = device_of(objective)
     values: list[float] = []
     with progress_bar("likelihood", len(rows)) as done:
         for place, row in enumerate(rows):

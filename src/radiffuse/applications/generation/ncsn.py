@@ -17,7 +17,8 @@ from ...diffusion.parametrization import SCALED_SCORE, edm
 from ...diffusion.sample import Langevin, Sampler, annealed, grids
 from ...diffusion.schedule import VE, Schedule
 from ...papers import Paper, by_id
-from ..parts import SMALL, TINY, SamplerName
+from ..parts import SamplerName
+from ..presets import SMALL, TINY
 from ..ranges import Rule, at_least, more_than, none_or, require
 from .base import Generative
 

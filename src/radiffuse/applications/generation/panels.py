@@ -8,11 +8,27 @@ from torch import Tensor
 
 from ...metrics.diversity import Copies
 from ...report.pictures import write_grid, write_pairs
+from ..evaluation.judge import Judge
 
 SHOWN = 64
 COLUMNS = 8
 FRAMES = 8
 PAIRS = 8
+
+
+def write_all(
+    folder: Path,
+    real: Judge,
+    generated: Tensor,
+    baseline: Tensor,
+    copies: Copies,
+    states: Iterable[Tensor],
+    seed: int,
+) -> None:
+    """Every picture of an evaluation."""
+    write_sets(folder, real.held_out, generated, baseline, seed)
+    write_copies(folder, generated, real.train, copies)
+    write_chain(folder, states)
 
 
 def write_sets(

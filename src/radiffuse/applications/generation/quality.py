@@ -8,6 +8,7 @@ from ...data.dataset import Cases
 from ...metrics.distribution import frechet_metrics
 from ...metrics.features import extract
 from ...training import processes
+from ..evaluation.asked import Asked
 from ..evaluation.judge import Judge
 from .sampling import drawn_labels, generate
 
@@ -43,7 +44,7 @@ def quality_against_steps(
         labels = drawn_labels(recipe, train, count, seed)
         began = time.perf_counter()
         try:
-            images = generate(recipe, objective, count, labels, seed=seed, batch=batch)
+            images = generate(recipe, objective, count, labels, Asked(seed=seed, batch=batch))
         finally:
             hook.remove()
         seconds = time.perf_counter() - began

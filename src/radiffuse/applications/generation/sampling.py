@@ -51,9 +51,7 @@ def generate(
     objective: Any,
     count: int,
     labels: Tensor | None,
-    *,
-    seed: int,
-    batch: int,
+    asked: Asked,
     kept: Path | None = None,
 ) -> Tensor:
     """`(count, C, *S)` images in [-1, 1] on the CPU, the same on every process.
@@ -62,8 +60,7 @@ def generate(
         recipe, objective: what draws.
         count: number of images.
         labels: their classes, or None.
-        seed: image k depends on this, its label and k alone.
-        batch: images at once.
+        asked: says seed (image k depends on it, its label and k alone) and batch.
         kept: holds images drawn before and gets the others; None keeps nothing.
 
     Raises:
@@ -73,9 +70,9 @@ def generate(
     images = _read(kept, mine) if kept else {}
     missing = [k for k in mine if k not in images]
     with progress_bar("sampling", len(mine)) as done:
-        for first in range(0, len(missing), batch):
-            rows = missing[first : first + batch]
-            drawn = recipe.predict(objective, _request(rows, labels, seed))["image"]
+        for first in range(0, len(missing), asked.batch):
+            rows = missing[first : first + asked.batch]
+            drawn = recipe.predict(objective, _request(rows, labels, asked.seed))["image"]
             drawn = drawn.detach().float().cpu().contiguous()
             if kept:
                 part = {"number": torch.tensor(rows), "image": drawn}

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from ...papers import Paper, by_id
-from ..parts import SMALL, TINY
+from ..presets import SMALL, TINY
 from .continuous import LOG_NORMAL, Continuous
 
 if TYPE_CHECKING:

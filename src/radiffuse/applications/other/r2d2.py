@@ -16,7 +16,7 @@ from ...metrics.noise_level import estimate_noise
 from ...operators import Fourier
 from ...papers import Paper, by_id
 from ..generation.continuous import LOG_NORMAL
-from ..parts import SMALL, TINY
+from ..presets import SMALL, TINY
 from ..ranges import SHARE, Rule, at_least, more_than
 from ..reconstruction.base import Reconstruction
 

@@ -1,49 +1,34 @@
 """What the reconstructions share: a prior learned from images, and measurements of new ones."""
 
-import hashlib
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
-from ...acquisition import CT, MRI, Acquired, Acquisition, LowResolution, MaskName, Noisy
-from ...diffusion.averaging import Averaging
-from ...diffusion.complex_images import Parts, TwoChannels
+from ...acquisition import Acquired, Acquisition, MaskName
 from ...diffusion.denoiser import Denoiser
-from ...diffusion.noise import Noise, Seeded, derive
-from ...diffusion.sample import Sampler
-from ...diffusion.sample.grids import karras
-from ...diffusion.schedule import VE, Schedule, expand
-from ...diffusion.tiling import Padded
-from ...diffusion.units import Affine
+from ...diffusion.noise import Noise
+from ...diffusion.schedule import VE, Schedule
 from ...errors import UserError
-from ...inverse import Measurement, Slicewise, ThroughPlane, warm_start
-from ...inverse.classical import misfit
-from ...inverse.conditioned import Conditioned
-from ...inverse.consistency import residual_std
-from ...operators import conjugate_gradient
+from ...inverse import warm_start
 from ...papers import Paper
 from ..generation.continuous import Continuous
 from ..ranges import Rule, at_least, below, between, more_than, require
 from ..recipe import Batch
 from ..task import Task
-from .solvers import DATA_STD, SOLVERS, SolverName
+from .maps import maps_of
+from .measuring import measure, scanner_of
+from .posterior import walk
+from .solvers import SolverName
 from .task import RECONSTRUCTION
 
 if TYPE_CHECKING:
     from ...data.dataset import Facts
 
 __all__ = ["Reconstruction"]
-
-TOLD = 0.4
-"""Noise level, of images in [0, 1], from which on a chain's estimates count for the posterior's mean:
-above, a Gaussian is too rough a model of what is known."""
-
-LEAST = 1e-3
-"""The least noise that a measurement is taken to have, where images reach 1: a quarter of a grey value of 255."""
 
 
 @dataclass(frozen=True)
@@ -196,20 +181,7 @@ class Reconstruction(Continuous):
 
     def acquisition(self, measured: bool = False) -> Acquisition:
         """The scanner that the fields describe; `measured`: it is not simulated."""
-        if self.measurement == "mri":
-            grey = self.values != "channels"
-            real = self.values == "real" or (self.values == "auto" and not measured)
-            return MRI(
-                *(self.mask, self.acceleration, self.calibration, self.coils),
-                *(self.noise, self.phase, real, grey),
-                refinements=self.refinements,
-                deviation=self.data_std / 2 if grey else 0.0,
-            )
-        if self.measurement == "ct":
-            return CT(self.views, self.beam, self.photons, self.absorption)
-        if self.measurement == "super-resolution":
-            return LowResolution(self.factor, self.noise)
-        return Noisy(self.noise, self.noise_law)
+        return scanner_of(self, measured)
 
     def acquire(self, batch: Batch) -> Acquired:
         """The measurement of a batch: its k-space, or a simulation from its images in [-1, 1].
@@ -217,64 +189,7 @@ class Reconstruction(Continuous):
         Raises:
             UserError: a measurement that cannot be, or k-space for a method of something else.
         """
-        scanner = self.acquisition("kspace" in batch)
-        if "kspace" not in batch and not self.simulated:
-            if not isinstance(scanner, LowResolution | Noisy):
-                raise UserError(
-                    "simulated=false takes images for measurements, which those of "
-                    f"{self.measurement} are not; --set measurement=noise or super-resolution"
-                )
-            acquired = scanner.read((batch["image"] + 1) / 2)
-        elif "kspace" not in batch:
-            images = batch["image"]
-            acquired = scanner.simulate((images + 1) / 2, content_seeds(images))
-        elif isinstance(scanner, MRI):
-            acquired = scanner.read(batch["kspace"])
-        else:
-            raise UserError(f"the data hold k-space; --set measurement=mri, not {self.measurement}")
-        if not isinstance(scanner, MRI) or not self.model_error:
-            return acquired
-        measurement = acquired.measurement
-        if self.model_error > 0:
-            std = (measurement.deviations**2 + self.model_error**2).sqrt()
-        else:
-            std = torch.maximum(measurement.deviations, misfit(measurement, acquired.first).cpu())
-        std = expand(std, measurement.y).to(acquired.first.real)
-        return replace(acquired, measurement=replace(measurement, std=std))
-
-    def prior_denoiser(self, objective: Any, like: Tensor) -> Denoiser:
-        """The trained network as a denoiser of images in [0, 1] under the chain's schedule.
-
-        Args:
-            objective: holds the network.
-            like: images (B, 1, *S), real or complex. Volumes are denoised slice by slice by a network of
-                slices (`Slicewise`).
-
-        Raises:
-            UserError: `values` does not go with the images that the network was trained on, or the
-                number of axes does not.
-        """
-        network: Denoiser = self.denoiser(objective).eval()
-        stride = int(getattr(objective.network.backbone, "stride", 1))
-        padded: Denoiser = Padded(network, stride)
-        axes, known = like.dim() - 2, len(self.size)
-        if axes == known + 1:
-            padded = Slicewise(padded, axis=self.slice_axis)
-        elif axes != known:
-            raise UserError(
-                f"the prior knows images of {known} axes, these have {axes}: train one on such images"
-            )
-        if not like.is_complex():
-            return Affine(padded, self.chain_schedule())
-        fits = self.channels % 2 == 0 if self.values == "channels" else self.channels == 1
-        if not fits:
-            raise UserError(
-                f"a prior of {self.channels} channels cannot serve values={self.values}: one trained on "
-                "grey images takes --set values=parts, one on complex images --set values=channels"
-            )
-        if self.values == "channels":
-            return TwoChannels(Affine(padded, self.chain_schedule(), factor=1.0, offset=0.0))
-        return Parts(Affine(padded, self.chain_schedule()))
+        return measure(self, self.acquisition("kspace" in batch), batch)
 
     def reconstruct(self, objective: Any, acquired: Acquired, seeds: Sequence[int]) -> Tensor:
         """One posterior sample a case, in [0, 1], real or complex.
@@ -295,7 +210,7 @@ class Reconstruction(Continuous):
         Raises:
             UserError: the chain diverged.
         """
-        x, expected = self._walk(objective, acquired, seeds)
+        x, expected = walk(self, objective, acquired, seeds)
         if not bool(torch.isfinite(x.abs()).all()):
             raise UserError(f"the chain of {self.paper.id} diverged; take more steps (--steps)")
         return x, expected
@@ -308,45 +223,6 @@ class Reconstruction(Continuous):
         if expected is x:
             return x, {}
         return x, {"expected": expected.abs() if x.is_complex() else expected.clamp(min=0)}
-
-    def _walk(
-        self, objective: Any, acquired: Acquired, seeds: Sequence[int]
-    ) -> tuple[Tensor, Tensor]:
-        self.check_solver()
-        denoiser = self.prior_denoiser(objective, acquired.first)
-        noise = Seeded(seeds)
-        with torch.no_grad():
-            if self.solver == "paper":
-                x = self.chain(denoiser, acquired, noise)
-                return x, x
-            times = karras(denoiser.schedule, self.steps, stop=0.0)
-            start, times = self.begin(denoiser.schedule, times, acquired.first, noise)
-            sampler = self.general_solver(denoiser, acquired.measurement, noise)
-            asked = sampler.denoiser
-            if not (isinstance(asked, Conditioned) and asked.has_mean):
-                x = sampler(start, times)
-                return x, x
-            sampler.denoiser = told = Averaging(asked, TOLD)
-            return sampler(start, times), told.mean
-
-    def general_solver(self, denoiser: Denoiser, measurement: Measurement, noise: Noise) -> Sampler:
-        """The general solver that `solver` names, of volumes with what ties their slices."""
-        sampler = SOLVERS[self.solver](denoiser, measurement, noise)
-        if self.through_plane:
-            sampler.denoiser = ThroughPlane(
-                denoiser, measurement, self.through_plane, DATA_STD, axis=self.slice_axis
-            )
-        return sampler
-
-    def check_solver(self) -> None:
-        """Refuse a paper's algorithm where it is none, and slices tied by another solver than DDS."""
-        if self.solver == "paper" and self.measurement not in self.PAPER_SOLVES:
-            raise UserError(
-                f"{self.paper.id} solves {' and '.join(self.PAPER_SOLVES)}, not {self.measurement}; "
-                "take a general solver, e.g. --set solver=probed highest=5"
-            )
-        if self.through_plane and self.solver != "dds":
-            raise UserError("through_plane ties slices within --set solver=dds; set both")
 
     def predict(self, objective: Any, batch: Batch) -> Batch:
         """A posterior sample of every case.
@@ -372,48 +248,9 @@ class Reconstruction(Continuous):
             parts = [self.predict(objective, _row(batch, row)) for row in range(len(batch["seed"]))]
             return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
         acquired = self.acquire(batch)
-        seeds = [int(seed) for seed in batch["seed"]]
-        x, more = self.estimate(objective, acquired, seeds)
-        scale = acquired.scale.to(x.device).reshape(-1, *[1] * (x.dim() - 1))
-        magnitude = x.abs() if x.is_complex() else x.clamp(min=0)
-        m, unmeasured = acquired.measurement, unmeasured_part(acquired, x)
-        s = m.deviations.clamp_min(LEAST).to(x.device)
-        result = {
-            "unmeasured": unmeasured.abs() * scale,
-            "_unmeasured": unmeasured * scale,
-            "unexplained": m.adjoint(m.residual(x), x).abs() * scale,
-            "residual": residual_std(m.A, x, m.y) / s,
-            "acceleration": acquired.acceleration.to(x.device),
-            **{key: value * scale for key, value in more.items()},
-        }
-        if "kspace" in batch:
-            return {"magnitude": magnitude * scale, "_magnitude": x * scale, **result}
-        return {"image": (2 * magnitude - 1).clamp(-1, 1), **result}
+        x, more = self.estimate(objective, acquired, [int(seed) for seed in batch["seed"]])
+        return maps_of(acquired, x, more, "kspace" in batch)
 
 
 def _row(batch: Batch, row: int) -> Batch:
     return {key: value[row : row + 1] for key, value in batch.items()}
-
-
-def unmeasured_part(acquired: Acquired, x: Tensor) -> Tensor:
-    r"""What of x the prior says and the measurement does not: $(I + (d/s)^2 A^H A)^{-1} x$.
-
-    The measurement decides a direction of singular value a where a d is well above the noise s; d is
-    the usual standard deviation of images in [0, 1].
-    """
-    measurement = acquired.measurement
-    std = measurement.deviations.clamp_min(LEAST).to(x.real)
-    ratio = (DATA_STD / expand(std, x)) ** 2
-
-    def normal(v: Tensor) -> Tensor:
-        return v + ratio * measurement.adjoint(measurement.A(v), x)
-
-    return conjugate_gradient(normal, x, iterations=50)
-
-
-def content_seeds(images: Tensor) -> list[int]:
-    """A seed from each image's values: the simulated scan of a case is always the same."""
-    return [
-        derive(0, "measurement", hashlib.sha256(image.cpu().numpy().tobytes()).hexdigest())
-        for image in images
-    ]

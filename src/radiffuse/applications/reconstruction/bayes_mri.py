@@ -17,7 +17,7 @@ from ...errors import UserError
 from ...inverse import Measurement
 from ...papers import Paper, by_id
 from ..generation.continuous import LOG_NORMAL
-from ..parts import SMALL, TINY
+from ..presets import SMALL, TINY
 from ..ranges import Rule, at_least, below
 from .complex_prior import ComplexPrior
 

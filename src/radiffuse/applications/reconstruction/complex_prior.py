@@ -14,7 +14,8 @@ from ...diffusion.network import Network
 from ...errors import UserError
 from ...training.objective import Denoising
 from ..recipe import Batch
-from .base import Reconstruction, content_seeds
+from .base import Reconstruction
+from .measuring import content_seeds
 
 if TYPE_CHECKING:
     from ...data.dataset import Facts

@@ -15,25 +15,20 @@ from ...diffusion.noise import Noise, Seeded
 from ...diffusion.sample import DDPM, grids, prior
 from ...diffusion.schedule import Discrete, Schedule
 from ...errors import UserError
-from ...inverse import Constrained, Measurement, Project, data_consistency
-from ...operators import LinearOperator
+from ...inverse import Constrained, Measurement, data_consistency
 from ...papers import Paper, by_id
-from ..parts import PRECONDITIONED, SMALL, TINY, PredictsName
+from ..parts import PredictsName
+from ..presets import PRECONDITIONED, SMALL, TINY
 from ..ranges import Rule, at_least
 from ..recipe import Batch
 from .complex_prior import ComplexPrior
+from .posterior import check_solver, prior_denoiser
+from .stacks import Stack, in_units, replaced, side_by_side
 
 if TYPE_CHECKING:
     from ...data.dataset import Facts
 
-__all__ = ["Beside", "DiffuseRecon", "Stack"]
-
-
-@dataclass(frozen=True)
-class Stack(Acquired):
-    """The measurement of slice s, and of its neighbours s - 1, s + 1, s + 2."""
-
-    around: tuple[Acquired, ...] = ()
+__all__ = ["DiffuseRecon"]
 
 
 @dataclass(frozen=True)
@@ -180,8 +175,8 @@ class DiffuseRecon(ComplexPrior):
         """The refined image, and the deviation of the coarse samples' magnitudes, (B, 1, *S)."""
         if self.solver != "paper":
             return super().estimate(objective, acquired, seeds)
-        self.check_solver()
-        denoiser, noise = self.prior_denoiser(objective, acquired.first), Seeded(seeds)
+        check_solver(self)
+        denoiser, noise = prior_denoiser(self, objective, acquired.first), Seeded(seeds)
         with torch.no_grad():
             coarse = self.coarse(denoiser, acquired, noise)
             x = self.fine(denoiser, acquired, coarse.mean(0), noise)[:, :1]
@@ -197,44 +192,3 @@ class DiffuseRecon(ComplexPrior):
     def tiny(cls) -> Self:
         values = {**TINY, **PRECONDITIONED}
         return cls(**values, steps=3, chains=2, respaced=20, refine=2, acceleration=4.0)
-
-
-class Beside(LinearOperator):
-    """An operator for each channel: x (B, n, *S) -> (B, K_1 + ... + K_n, *S), all of equal K."""
-
-    def __init__(self, *parts: LinearOperator) -> None:
-        self.parts = parts
-
-    def __call__(self, x: Tensor) -> Tensor:
-        channels = x.split(1, 1)
-        return torch.cat([A(one) for A, one in zip(self.parts, channels, strict=True)], 1)
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        measured = y.chunk(len(self.parts), 1)
-        return torch.cat([A.adjoint(v) for A, v in zip(self.parts, measured, strict=True)], 1)
-
-
-def side_by_side(first: Acquired, second: Acquired) -> Measurement:
-    """The measurement of two slices as that of one image of two channels."""
-    a, b = first.measurement, second.measurement
-    return Measurement(torch.cat([a.y, b.y], 1), Beside(a.A, b.A), a.std)
-
-
-def replaced(measurement: Measurement) -> Project:
-    """k-space replaced by y as it is, whatever the level."""
-
-    def project(x: Tensor, alpha: Tensor, sigma: Tensor, noise: Noise) -> Tensor:
-        return x + measurement.A.adjoint(measurement.residual(x))
-
-    return project
-
-
-def in_units(acquired: Acquired, other: Acquired) -> Acquired:
-    """A measurement in the units of another: the slices of a pair share one scale."""
-    factor = (acquired.scale / other.scale).to(acquired.measurement.y.device)
-    if bool((factor == 1).all()):
-        return acquired
-    m = acquired.measurement
-    y = m.y * factor.reshape(-1, *[1] * (m.y.dim() - 1))
-    std = m.std * float(factor.mean())
-    return replace(acquired, measurement=replace(m, y=y, std=std), scale=other.scale)

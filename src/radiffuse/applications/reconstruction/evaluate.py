@@ -1,8 +1,9 @@
 """Evaluation of reconstructions: accuracy, consistency and calibration, beside classical methods."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,64 +13,18 @@ from ...acquisition import Acquired
 from ...data.dataset import Cases
 from ...diffusion.noise import derive
 from ...errors import UserError
-from ...inverse import Measurement
-from ...inverse.classical import (
-    cg_sense,
-    cubic_upsampling,
-    filtered_back_projection,
-    non_local_means,
-)
-from ...inverse.compressed import l1_wavelet, total_variation
 from ...inverse.consistency import residual_std
 from ...metrics.calibration import crps
 from ...metrics.estimate import Metric, average_per_patient
 from ...metrics.fidelity import nmse, psnr, ssim
-from ...operators.tomography import hann
 from ...report.pictures import write_grid
 from ...training import processes
-from ..evaluation.asked import Asked, about, spread
+from ..evaluation.asked import Asked, spread
 from ..evaluation.progress import progress_bar
-from ..tuning import tune
+from .baselines import Baseline, _images, classical
 from .spreads import Spreads, magnitude
 
-COUNT, TUNING, SHOWN = 40, 4, 6
-
-Baseline = Callable[[Measurement, Tensor], Tensor]
-Weighted = Callable[[Measurement, Tensor, float, int], Tensor]
-
-
-def _cg_sense(measurement: Measurement, like: Tensor, weight: float, work: int) -> Tensor:
-    return cg_sense(measurement, like, weight)
-
-
-def _l1_wavelet(measurement: Measurement, like: Tensor, weight: float, work: int) -> Tensor:
-    return l1_wavelet(measurement, like, weight, iterations=work // 3)
-
-
-def _total_variation(measurement: Measurement, like: Tensor, weight: float, work: int) -> Tensor:
-    return total_variation(measurement, like, weight, iterations=work, tolerance=1e-3)
-
-
-WEIGHTED: dict[str, dict[str, tuple[Weighted, tuple[float, ...]]]] = {
-    "mri": {
-        "cg_sense": (_cg_sense, (1e-3, 1e-2, 1e-1)),
-        "l1_wavelet": (_l1_wavelet, (4e-3, 1.6e-2)),
-        "total_variation": (_total_variation, (4e-3, 1.6e-2)),
-    },
-    "ct": {"total_variation": (_total_variation, (1.0, 4.0))},
-    "super-resolution": {},
-    "noise": {"total_variation": (_total_variation, (0.03, 0.1))},
-}
-"""Baselines with a weight, and the grid from which it is chosen on training cases."""
-PLAIN: dict[str, dict[str, Baseline]] = {
-    "mri": {},
-    "ct": {
-        "fbp": filtered_back_projection,
-        "fbp_hann": lambda m, x: filtered_back_projection(m, x, hann),
-    },
-    "super-resolution": {"cubic": cubic_upsampling},
-    "noise": {"non_local_means": non_local_means},
-}
+COUNT, SHOWN = 40, 6
 
 
 @dataclass
@@ -122,63 +77,114 @@ def evaluate_reconstruction(
             "simulated=false"
         )
     rows = spread(len(held_out), asked.count or COUNT)
-    draws = recipe.samples
     rivals = dict(classical(recipe, train) if baselines is None else baselines)
-    ours, theirs = Scores(), {name: Scores() for name in ("first", *rivals)}
-    spreads, panels = Spreads(), list[list[Tensor]]()
+    found = _reconstructed(recipe, objective, held_out, rows, rivals, asked)
+    if not processes.is_main():
+        return {}
+    patients = [held_out.patients[row] for row in rows]
+    tables = {name: scores.metrics(patients) for name, scores in found.theirs.items()}
+    best = max(tables, key=lambda name: tables[name]["psnr"].get("mean", -1.0))
+    if asked.folder_for_pictures is not None:
+        found.draw(asked.folder_for_pictures / "reconstructions.png")
+    settings = {
+        "count": len(rows),
+        "samples": recipe.samples,
+        "seed": asked.seed,
+        "steps": recipe.steps,
+        "baseline": best,
+        "panels": ["truth", "first", *rivals, "mean", "one draw", "4 x deviation", "4 x error"],
+        "conformal_factors": found.spreads.factors,
+        "widen": found.spreads.factor(patients),
+        **found.effort(recipe.samples * len(rows)),
+    }
+    return asked.record(
+        recipe,
+        train,
+        held_out,
+        settings,
+        method={**found.ours.metrics(patients), **found.spreads.metrics(patients)},
+        baseline=tables[best],
+        baselines=tables,
+        rank_histogram=found.spreads.histogram(),
+    )
+
+
+@dataclass
+class Found:
+    """What the reconstruction of the held-out cases gave.
+
+    Attributes:
+        ours, theirs: scores of the method, and of the plain reconstruction and the rivals.
+        spreads: of the draws about the truth.
+        panels: rows of pictures in [0, 1], of the first cases.
+        calls: of the network.
+        seconds: of all draws.
+        accelerations: realised, of each case.
+    """
+
+    ours: Scores
+    theirs: dict[str, Scores]
+    calls: "_Calls"
+    spreads: Spreads = field(default_factory=Spreads)
+    panels: list[list[Tensor]] = field(default_factory=list)
+    seconds: float = 0.0
+    accelerations: list[float] = field(default_factory=list)
+
+    def effort(self, draws: int) -> dict[str, float]:
+        """What one draw cost, and how much was measured."""
+        return {
+            "network_calls_per_draw": self.calls.images / max(1, draws),
+            "backward_passes_per_draw": self.calls.backward / max(1, draws),
+            "seconds_per_draw": self.seconds / max(1, draws),
+            "acceleration": sum(self.accelerations) / len(self.accelerations),
+        }
+
+    def draw(self, path: Path) -> None:
+        """The panels, a row a case."""
+        tiles = [(2 * tile.clamp(0, 1) - 1).numpy() for row in self.panels for tile in row]
+        write_grid(path, tiles, len(self.panels[0]))
+
+
+def _reconstructed(
+    recipe: Any,
+    objective: Any,
+    held_out: Cases,
+    rows: Sequence[int],
+    rivals: Mapping[str, Baseline],
+    asked: Asked,
+) -> Found:
+    """Measure the cases by simulation, draw from each posterior, and score draws and rivals."""
+    theirs = {name: Scores() for name in ("first", *rivals)}
+    found = Found(Scores(), theirs, _Calls(objective))
     batch = 1 if recipe.ALONE else asked.batch
-    seconds, calls, realised = 0.0, _Calls(objective), list[float]()
     with progress_bar("reconstructing", len(rows)) as done, torch.no_grad():
         for part, acquired, truth in _measured(recipe, held_out, rows, batch):
             names = [held_out.ids[row] for row in part]
             began = time.perf_counter()
-            every = [
-                recipe.drawn(objective, acquired, [derive(asked.seed, n, k) for n in names])
-                for k in range(draws)
-            ]
-            drawn, told = (torch.stack(parts) for parts in zip(*every, strict=True))
+            drawn, told = _draws(recipe, objective, acquired, names, asked.seed)
             mean = told.mean(0)
-            seconds += time.perf_counter() - began
-            realised += acquired.acceleration.tolist()
-            _score(ours, acquired, drawn, mean, truth)
-            spreads.add(drawn, truth)
+            found.seconds += time.perf_counter() - began
+            found.accelerations += acquired.acceleration.tolist()
+            _score(found.ours, acquired, drawn, mean, truth)
+            found.spreads.add(drawn, truth)
             shown = _apart(rivals, acquired)
             for name, image in shown.items():
                 theirs[name].add(**_fidelity(image, truth))
-            panels += _panel(truth, shown, drawn, mean)[: SHOWN - len(panels)]
+            found.panels += _panel(truth, shown, drawn, mean)[: SHOWN - len(found.panels)]
             done(rows.index(part[-1]) + 1)
-    patients = [held_out.patients[row] for row in rows]
-    tables = {name: scores.metrics(patients) for name, scores in theirs.items()}
-    if not processes.is_main():
-        return {}
-    method = {**ours.metrics(patients), **spreads.metrics(patients)}
-    best = max(tables, key=lambda name: tables[name]["psnr"].get("mean", -1.0))
-    if asked.folder_for_pictures is not None:
-        tiles = [(2 * tile.clamp(0, 1) - 1).numpy() for row in panels for tile in row]
-        write_grid(asked.folder_for_pictures / "reconstructions.png", tiles, len(panels[0]))
-    return {
-        "method": method,
-        "baseline": tables[best],
-        "baselines": tables,
-        "rank_histogram": spreads.histogram(),
-        "task": "reconstruction",
-        "data": about(train, held_out),
-        "command": asked.command,
-        "settings": {
-            "count": len(rows),
-            "samples": draws,
-            "seed": asked.seed,
-            "steps": recipe.steps,
-            "network_calls_per_draw": calls.images / max(1, draws * len(rows)),
-            "backward_passes_per_draw": calls.backward / max(1, draws * len(rows)),
-            "seconds_per_draw": seconds / max(1, draws * len(rows)),
-            "baseline": best,
-            "panels": ["truth", *shown, "mean", "one draw", "4 x deviation", "4 x error"],
-            "acceleration": sum(realised) / len(realised),
-            "conformal_factors": spreads.factors,
-            "widen": spreads.factor(patients),
-        },
-    }
+    return found
+
+
+def _draws(
+    recipe: Any, objective: Any, acquired: Acquired, names: Sequence[str], seed: int
+) -> tuple[Tensor, Tensor]:
+    """K draws of some cases, and what the chain of each says of the posterior's mean, (K, B, 1, *S)."""
+    every = [
+        recipe.drawn(objective, acquired, [derive(seed, name, k) for name in names])
+        for k in range(recipe.samples)
+    ]
+    drawn, told = (torch.stack(parts) for parts in zip(*every, strict=True))
+    return drawn, told
 
 
 def compare(
@@ -212,52 +218,6 @@ def _apart(rivals: Mapping[str, Baseline], acquired: Acquired) -> dict[str, Tens
     made = {"first": acquired.first}
     made |= {name: rival(acquired.measurement, acquired.first) for name, rival in rivals.items()}
     return {name: image.abs().clamp(0, 1) for name, image in made.items()}
-
-
-def classical(recipe: Any, train: Cases, work: int = 300) -> dict[str, Baseline]:
-    """The classical methods of a measurement, their weights chosen on a few training cases.
-
-    Args:
-        recipe: says what is measured.
-        train: cases that choose the weights.
-        work: iterations of total variation at most; wavelets take a third of them.
-    """
-    found = {name: _unbiased(method) for name, method in PLAIN[recipe.measurement].items()}
-    weighted = WEIGHTED[recipe.measurement]
-    if not weighted:
-        return found
-    images = _images(train, spread(len(train), TUNING))
-    acquired = recipe.acquire({"image": images})
-    truth = ((images + 1) / 2).to(acquired.first.dtype)
-    with progress_bar("tuning baselines", len(weighted)) as done:
-        for number, (name, (method, grid)) in enumerate(weighted.items(), start=1):
-            tried = _with_work(method, work)
-            weight = tune(tried, [(acquired.measurement, truth)], grid).weight
-            found[name] = _with_weight(tried, weight)
-            done(number)
-    return found
-
-
-def _with_work(method: Weighted, work: int) -> Callable[[Measurement, Tensor, float], Tensor]:
-    return _unbiased(lambda m, like, weight: method(m, like, weight, work))
-
-
-def _unbiased(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """A method whose image is brought back from the mean of the measurement to the signal."""
-    return lambda m, *rest: m.unbiased(method(m, *rest))
-
-
-def _with_weight(method: Callable[[Measurement, Tensor, float], Tensor], weight: float) -> Baseline:
-    return lambda measurement, like: method(measurement, like, weight)
-
-
-def _images(cases: Cases, rows: Sequence[int]) -> Tensor:
-    batch = cases.batch(rows)
-    if "image" not in batch:
-        raise UserError(
-            f"{cases.source}: evaluation needs images; name them with --map image=COLUMN"
-        )
-    return batch["image"]
 
 
 def _fidelity(image: Tensor, truth: Tensor) -> dict[str, Tensor]:

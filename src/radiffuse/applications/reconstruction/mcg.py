@@ -14,7 +14,7 @@ from ...diffusion.sample.base import State
 from ...inverse import residual_gradient
 from ...papers import Paper, by_id
 from ..generation.continuous import LOG_NORMAL
-from ..parts import SMALL, TINY
+from ..presets import SMALL, TINY
 from ..ranges import Rule, at_least, more_than
 from .base import Reconstruction
 

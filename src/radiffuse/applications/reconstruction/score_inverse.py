@@ -14,7 +14,7 @@ from ...diffusion.sample.base import State
 from ...inverse import Measurement, Project, data_consistency
 from ...papers import Paper, by_id
 from ..generation.continuous import LOG_NORMAL
-from ..parts import SMALL, TINY
+from ..presets import SMALL, TINY
 from ..ranges import SHARE, Rule, at_least
 from .base import Reconstruction
 

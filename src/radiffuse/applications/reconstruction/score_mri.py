@@ -17,7 +17,7 @@ from ...operators import Coils, Fourier, LinearOperator, Mask
 from ...operators.coils import root_sum_of_squares
 from ...papers import Paper, by_id
 from ..generation.continuous import LOG_NORMAL
-from ..parts import SMALL, TINY
+from ..presets import SMALL, TINY
 from ..ranges import Rule, at_least, more_than
 from .base import Reconstruction
 

@@ -1,10 +1,10 @@
 """DDM (Kim & Ye 2022): the frames between two phases of a heart beat, by one scaled latent."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from ...papers import Paper, by_id
-from .base import SMALL, TINY, Deformable
+from .base import Deformable
 
 __all__ = ["DDM"]
 
@@ -17,11 +17,3 @@ class DDM(Deformable):
     """
 
     paper: ClassVar[Paper] = by_id("ddm")
-
-    @classmethod
-    def small(cls) -> Self:
-        return cls(**SMALL)
-
-    @classmethod
-    def tiny(cls) -> Self:
-        return cls(**TINY)

@@ -14,7 +14,8 @@ from ...diffusion.sample import DDPM, grids
 from ...papers import Paper, by_id
 from ..ranges import Rule, at_least, up_to
 from ..recipe import Batch
-from .base import SMALL, TINY, Deformable, Registering
+from .base import Deformable
+from .registering import Registering
 
 if TYPE_CHECKING:
     from ...data.dataset import Facts
@@ -86,11 +87,3 @@ class DiffuseMorph(Deformable):
         x_t = diffuse(objective.schedule, moving, times[0], noise(moving))
         given = Given(objective.network(), image=torch.cat([moving, fixed], dim=1))
         return DDPM(Clipped(given), noise)(x_t, times).clamp(-1, 1)
-
-    @classmethod
-    def small(cls) -> Self:
-        return cls(**SMALL)
-
-    @classmethod
-    def tiny(cls) -> Self:
-        return cls(**TINY)

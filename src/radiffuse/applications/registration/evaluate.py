@@ -15,7 +15,9 @@ from ...metrics.fidelity import nmse, psnr
 from ...metrics.overlap import dice_of_patients, labels_in
 from ...nn.warp import folded, warp
 from ...report.pictures import write_grid
-from ..evaluation.asked import Asked, about, spread
+from ...training.objective import device_of
+from ..evaluation.asked import Asked, spread
+from ..evaluation.drawing import in_batches
 from ..evaluation.progress import progress_bar
 from .baselines import CLASSICAL, Direct
 
@@ -51,7 +53,7 @@ def evaluate_registration(
     pairs = asked.chosen(held_out)
     data = pairs.batch(range(len(pairs)))
     moving, fixed, patients = data["moving"], data["fixed"], pairs.patients
-    device = next(objective.players["field"].parameters()).device
+    device = device_of(objective)
 
     def network(m: Tensor, f: Tensor) -> Tensor:
         return recipe.register(objective, m.to(device), f.to(device)).cpu()
@@ -71,20 +73,20 @@ def evaluate_registration(
             )
     if asked.folder_for_pictures is not None:
         _draw(asked.folder_for_pictures, recipe, objective, data, fields, device)
-    return {
-        "method": method,
-        "baseline": baselines[best],
-        "baselines": baselines,
-        "task": "registration",
-        "data": about(train, pairs),
-        "command": asked.command,
-        "settings": {
+    return asked.record(
+        recipe,
+        train,
+        pairs,
+        {
             "count": len(pairs),
             "baseline": best,
             "labels": score.labels,
             "spacing_mm": pairs.image(0, "fixed").spacing_mm,
         },
-    }
+        method=method,
+        baseline=baselines[best],
+        baselines=baselines,
+    )
 
 
 class _Score:
@@ -177,12 +179,17 @@ def _by_network(
     register: Callable[[Tensor, Tensor], Tensor], moving: Tensor, fixed: Tensor, batch: int
 ) -> tuple[Tensor, list[float]]:
     """Fields of all pairs, and the seconds of a few pairs one by one."""
-    parts = []
+    pairs = {"moving": moving, "fixed": fixed}
     with progress_bar("registering", len(moving)) as done:
-        for first in range(0, len(moving), batch):
-            rows = slice(first, first + batch)
-            parts.append(register(moving[rows], fixed[rows]))
-            done(min(first + batch, len(moving)))
+        registered = 0
+
+        def make(part: dict[str, Tensor]) -> Tensor:
+            nonlocal registered
+            found = register(part["moving"], part["fixed"])
+            done(registered := registered + len(found))
+            return found
+
+        fields = in_batches(make, pairs, batch, torch.device("cpu"))
     seconds: list[float] = []
     # the first pair by itself also prepares the kernels of its shape
     register(moving[:1], fixed[:1])
@@ -190,7 +197,7 @@ def _by_network(
         began = time.perf_counter()
         register(moving[row : row + 1], fixed[row : row + 1])
         seconds.append(time.perf_counter() - began)
-    return torch.cat(parts), seconds
+    return fields, seconds
 
 
 def _one_by_one(
@@ -211,13 +218,14 @@ def _path(
     recipe: Any, objective: Any, data: dict[str, Tensor], device: torch.device, batch: int
 ) -> Tensor:
     """The method's frames (n, F, *S), as many as the data have."""
-    keys = ("moving", "fixed", "frames")
-    parts = []
-    for first in range(0, len(data["moving"]), batch):
-        part = {key: data[key][first : first + batch].to(device) for key in keys}
-        part["seed"] = torch.arange(len(part["moving"]))
-        parts.append(recipe.predict(objective, part)["path"].cpu())
-    return torch.cat(parts)
+    pairs = {key: data[key] for key in ("moving", "fixed", "frames")}
+
+    def path(part: dict[str, Tensor]) -> Tensor:
+        return recipe.predict(objective, {**part, "seed": torch.arange(len(part["moving"]))})[
+            "path"
+        ]
+
+    return in_batches(path, pairs, batch, device)
 
 
 def _draw(

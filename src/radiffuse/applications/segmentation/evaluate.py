@@ -1,6 +1,5 @@
 """Evaluation of segmentation ensembles: per patient, beside a U-Net and other uses of the draws."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,13 @@ from ...data.dataset import Cases
 from ...diffusion.label_maps import likeliest
 from ...diffusion.noise import derive
 from ...errors import UserError
-from ...metrics.segmentation import BINS, doubt_of
+from ...metrics.classification import BINS
+from ...metrics.segmentation import doubt_of
 from ...report.pictures import write_grid
 from ...training import processes
-from ..evaluation.asked import Asked, about, spread
-from ..evaluation.progress import progress_bar
+from ...training.objective import device_of
+from ..evaluation.asked import Asked, spread
+from ..evaluation.drawing import in_batches, predictions
 from ..supervised import InWindows, direct_unet, trained
 from .baselines import Segmenter
 from .fusion import frequencies, staple, vote
@@ -26,7 +27,7 @@ _ROWS = 6
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Ensemble:
     """Draws of every case.
 
     Attributes:
@@ -76,10 +77,11 @@ def evaluate_segmentation(
     if not processes.is_main():
         return {}
     samples = max(1, int(recipe.samples))
-    drawn = draw(recipe, objective, held_out, samples, asked.seed, asked.batch)
+    drawn = draw(recipe, objective, held_out, asked, samples)
     answers = answers_of(drawn, recipe.channels)
     if unet is not None:
-        answers["unet"] = _answer_of(unet, parts, recipe.given, asked.batch)
+        images, device = {key: parts[key] for key in recipe.given}, device_of(objective)
+        answers["unet"] = _answer_of(in_batches(unet.predict, images, asked.batch, device))
     spacings, unit = spacings_of(held_out)
     found = {
         name: measure(each, parts["mask"], held_out.patients, recipe.channels, spacings)
@@ -88,14 +90,11 @@ def evaluate_segmentation(
     method = found.pop("method")
     if asked.folder_for_pictures is not None:
         write_panels(asked.folder_for_pictures / "segmentation.png", parts, drawn, recipe.channels)
-    return {
-        "method": method,
-        "baseline": found.get("unet", {}),
-        "baselines": found,
-        "task": "segmentation",
-        "data": about(train, held_out),
-        "command": asked.command,
-        "settings": {
+    return asked.record(
+        recipe,
+        train,
+        held_out,
+        {
             "samples": samples,
             "seed": asked.seed,
             "steps": recipe.steps,
@@ -104,7 +103,10 @@ def evaluate_segmentation(
             "surface_tolerance": "one voxel, along its longest side",
             "bins": BINS,
         },
-    }
+        method=method,
+        baseline=found.get("unet", {}),
+        baselines=found,
+    )
 
 
 def check_masks(cases: Cases, parts: dict[str, Tensor], most: int) -> None:
@@ -125,34 +127,22 @@ def check_masks(cases: Cases, parts: dict[str, Tensor], most: int) -> None:
             )
 
 
-def draw(recipe: Any, objective: Any, cases: Cases, samples: int, seed: int, batch: int) -> Drawn:
+def draw(recipe: Any, objective: Any, cases: Cases, asked: Asked, samples: int) -> Ensemble:
     """Draws of every case from its images alone."""
-    device = next(objective.players["network"].parameters()).device
+    told, title = tuple(recipe.given), "segmenting"
     parts = []
-    with progress_bar("segmenting", len(cases) * samples) as done:
-        for first in range(0, len(cases), batch):
-            rows = range(first, min(first + batch, len(cases)))
-            every = cases.batch(rows)
-            told = {key: every[key].to(device) for key in recipe.given}
-            maps, soft, expected = [], [], []
-            for k in range(samples):
-                seeds = torch.tensor([derive(seed, cases.ids[row], k) for row in rows])
-                with torch.no_grad():
-                    made = recipe.predict(objective, {**told, "seed": seeds})
-                if not bool(torch.isfinite(made["probability"]).all()):
-                    raise UserError(f"the prediction of {cases.ids[first]} is not finite")
-                maps.append(made["mask"].to("cpu", torch.uint8))
-                soft.append(made["probability"].float().cpu())
-                expected.append(made["expected"].float().cpu())
-                done(first * samples + (k + 1) * len(rows))
-            several, mean = torch.stack(soft), torch.stack(expected).mean(0)
-            variance = several.var(0, correction=0).sum(1, keepdim=True)
-            parts.append((torch.stack(maps), mean, several.mean(0), variance, several[0]))
+    for _, several in predictions(recipe, objective, cases, asked, told, title, samples):
+        every = list(several)
+        maps = torch.stack([made["mask"].to(torch.uint8) for made in every])
+        soft = torch.stack([made["probability"].float() for made in every])
+        expected = torch.stack([made["expected"].float() for made in every]).mean(0)
+        variance = soft.var(0, correction=0).sum(1, keepdim=True)
+        parts.append((maps, expected, soft.mean(0), variance, soft[0]))
     every_map, *rest = zip(*parts, strict=True)
-    return Drawn(torch.cat(every_map, 1), *(torch.cat(each) for each in rest))
+    return Ensemble(torch.cat(every_map, 1), *(torch.cat(each) for each in rest))
 
 
-def answers_of(drawn: Drawn, labels: int) -> dict[str, Answer]:
+def answers_of(drawn: Ensemble, labels: int) -> dict[str, Answer]:
     """The uses of the same draws: "method" (what they expect), their mean, vote, STAPLE, one alone."""
     maps = drawn.maps
     first = likeliest(drawn.single)
@@ -188,20 +178,13 @@ def _unet(recipe: Any, train: Cases, asked: Asked) -> Segmenter | InWindows:
     return unet
 
 
-def _answer_of(
-    unet: Segmenter | InWindows, parts: dict[str, Tensor], given: Sequence[str], batch: int
-) -> Answer:
-    device = next(unet.players["network"].parameters()).device
-    made = [
-        unet.predict({key: parts[key][rows].to(device) for key in given}).cpu()
-        for rows in torch.arange(len(parts["mask"])).split(batch)
-    ]
-    foreground = torch.cat(made)
+def _answer_of(foreground: Tensor) -> Answer:
+    """What one network's probabilities say."""
     mask = likeliest(foreground)
     return Answer(mask, foreground, doubt_of(foreground), mask[None])
 
 
-def write_panels(path: Path, parts: dict[str, Tensor], drawn: Drawn, labels: int) -> None:
+def write_panels(path: Path, parts: dict[str, Tensor], drawn: Ensemble, labels: int) -> None:
     """Rows of image | true mask | two draws | mean's mask | deviation, black 0 to white 0.5."""
     rows = spread(len(drawn.mean), _ROWS)
     axes = parts["image"].dim() - 2

@@ -2,14 +2,12 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from torch import Tensor
 
 from ...diffusion.averaging import Averaging
-from ...diffusion.categorical import Categorical, Guessed
 from ...diffusion.denoiser import Denoiser
 from ...diffusion.guidance import Clipped
 from ...diffusion.label_maps import encode, likeliest, probabilities
@@ -18,28 +16,24 @@ from ...diffusion.network import Network
 from ...diffusion.sample import last
 from ...diffusion.schedule import Discrete, Schedule
 from ...diffusion.windows import cut_back
-from ...errors import UserError
-from ...nn.generator import Direct
 from ...papers import Paper, by_id
 from ...training.objective import Hybrid, Prepared
-from ..conditional import Conditional, check_same_size
+from ..conditional import Conditional
 from ..parts import (
-    SMALL,
-    TINY,
-    TRAINING,
     PredictsName,
     SamplerName,
     WeightName,
-    check_stride,
     check_timesteps,
-    input_of,
     network_of,
     weight_named,
 )
+from ..presets import SMALL, TINY, TRAINING
 from ..ranges import Rule, at_least, less_than, more_than
 from ..recipe import Batch
+from ..sizes import check_same_size, check_stride
 from ..task import Task
-from .baselines import segmentation_loss
+from .checks import check_form, check_labels, labels_to_learn
+from .labels import LABELS, GuessedLabels, Labels, network_of_labels
 from .task import SEGMENTATION
 
 if TYPE_CHECKING:
@@ -47,33 +41,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SegmentationEnsembles"]
 
-MOST_LABELS = 64
-"""More foreground labels than this are grey values or numbers with gaps, not classes."""
-
 
 class HybridLabels(Prepared, Hybrid):
     """`Prepared` with the bound that trains the learned variance."""
-
-
-class Labels(Prepared):
-    """`Prepared` by the cross-entropy of labels."""
-
-    def loss(self, out: Tensor, x_0: Tensor, z: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        assert isinstance(self.network, Categorical)
-        return self.network.cross_entropy(out, x_0, x_t, t)
-
-
-class GuessedLabels(Labels):
-    """`Labels` around a guess, which learns beside it as a segmentation network does."""
-
-    network: Guessed
-
-    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
-        batch = self.prepare(batch)
-        x_0, image = batch["image"], batch["source"]
-        guess = self.players["guess"](image).float()
-        yield "network", self.matching(x_0, {"image": image, "guess": guess.detach()})
-        yield "guess", segmentation_loss(guess, self.network.truth(x_0))
 
 
 @dataclass(frozen=True)
@@ -161,17 +131,7 @@ class SegmentationEnsembles(Conditional):
         Raises:
             UserError: there is no mask, it is empty in all training cases, or it is no label map.
         """
-        if self.made not in facts.mask_classes:
-            raise UserError("the data have no mask to learn from; --map mask=COLUMN")
-        labels = facts.mask_classes[self.made] - 1
-        if labels < 1:
-            raise UserError("the masks of the training cases are all empty: no label to learn")
-        if labels > MOST_LABELS:
-            raise UserError(
-                f"the mask has labels up to {labels}, and {MOST_LABELS} are the most: number the "
-                "labels 0 (background), 1, 2 ... without gaps"
-            )
-        return labels
+        return labels_to_learn(facts, self.made)
 
     def clean(self, batch: Batch) -> Tensor:
         """x_0 (B, L, *S).
@@ -194,10 +154,7 @@ class SegmentationEnsembles(Conditional):
         Raises:
             UserError: a variance is to be learned beside labels.
         """
-        if self.predicts == "labels" and self.learned_variance:
-            raise UserError("--predicts labels has no variance to learn; add --no-learned-variance")
-        if self.guess and self.predicts != "labels":
-            raise UserError("--guess guesses labels; it goes with --predicts labels")
+        check_form(self.predicts, self.learned_variance, self.guess)
         return dataclasses.replace(super().fitted(facts), data_std=self.data_std or self.scale)
 
     # --- the diffusion -------------------------------------------------------------------------
@@ -205,20 +162,9 @@ class SegmentationEnsembles(Conditional):
     def network(self) -> Network:
         schedule = self.schedule()
         if self.predicts == "labels":
-            return self.labels(schedule)
+            return network_of_labels(self, schedule)
         body = self.body(twice=self.learned_variance)
         return network_of(body, schedule, self.predicts, self.data_std, self.preconditioned)
-
-    def labels(self, schedule: Schedule) -> Categorical:
-        """The network of logits."""
-        labels, told = self.channels + 1, self.condition_channels
-        seen = input_of(self.data_std, self.preconditioned)
-        if not self.guess:
-            body = self.unet(condition=told, out=labels)
-            return Categorical(body, schedule, self.absent, self.scale, *seen)
-        guess = Direct(self.beside(labels, self.guess, told), labels)
-        body = self.unet(condition=told + labels, out=labels)
-        return Guessed(body, guess, schedule, self.absent, self.scale, *seen)
 
     def times(self, schedule: Schedule) -> Times:
         assert isinstance(schedule, Discrete)
@@ -230,18 +176,15 @@ class SegmentationEnsembles(Conditional):
         return weight_named(self.loss, self.data_std)
 
     def kind(self) -> type[Prepared]:
-        if self.guess:
-            return GuessedLabels
         if self.predicts == "labels":
-            return Labels
+            return GuessedLabels if self.guess else Labels
         return HybridLabels if self.learned_variance else Prepared
 
     def denoiser(self, objective: Prepared, batch: Batch) -> Denoiser:
         """As `Conditional`, the estimate kept to `scale` times [-1, 1]."""
         if self.windows is None:
-            check_stride(
-                batch["image"].shape[2:], self.stride, "--multiples or --patch in training"
-            )
+            size = batch["image"].shape[2:]
+            check_stride(size, self.stride, "--multiples or --patch in training")
         return Clipped(super().denoiser(objective, batch), -self.scale, self.scale)
 
     def predict(self, objective: Prepared, batch: Batch) -> Batch:
@@ -278,29 +221,3 @@ class SegmentationEnsembles(Conditional):
     @classmethod
     def tiny(cls) -> Self:
         return cls(**TINY, **LABELS, sampler="ddim", start=0.998, steps=5, samples=3)
-
-
-LABELS: dict[str, Any] = {
-    "absent": -1.0,
-    "betas": "cosine",
-    "law": "log-normal",
-    "predicts": "labels",
-    "preconditioned": True,
-    "learned_variance": False,
-}
-"""Classification of every voxel at every noise level, instead of the paper's regression of noise."""
-
-
-def check_labels(mask: Tensor, most: int) -> None:
-    """Refuse labels that a model of the labels 0 to `most` does not know.
-
-    Raises:
-        UserError: names one.
-    """
-    low, high = int(mask.min()), int(mask.max())
-    if low < 0 or high > most:
-        label = low if low < 0 else high
-        raise UserError(
-            f"a mask holds label {label}, and the model knows 0 (background) to {most}: leave the "
-            "label out, or train on cases that have it"
-        )

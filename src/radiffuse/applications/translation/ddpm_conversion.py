@@ -5,85 +5,33 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
-from torch import Tensor
-
 from ...diffusion.denoiser import Denoiser
 from ...diffusion.guidance import Clipped
-from ...diffusion.kernels import diffuse
 from ...diffusion.losses import Times, Weight, discrete_times, log_normal, uniform_times
 from ...diffusion.network import Network
-from ...diffusion.noise import Noise, gaussian
+from ...diffusion.noise import Noise
 from ...diffusion.residual import Residual
 from ...diffusion.sample import EulerMaruyama, Langevin, Sampler, signal_to_noise
-from ...diffusion.sample.base import State
 from ...diffusion.schedule import Discrete, Schedule, SigmaPower
 from ...nn.generator import Guess
 from ...papers import Paper, by_id
 from ...training.objective import Prepared
 from ..conditional import Conditional
-from ..parts import (
-    PRECONDITIONED,
-    TINY,
-    TRAINING,
-    PredictsName,
-    SamplerName,
-    WeightName,
-    check_timesteps,
-    network_of,
-    weight_named,
-)
+from ..parts import PredictsName, SamplerName, WeightName, check_timesteps, network_of, weight_named
+from ..presets import PRECONDITIONED, TINY, TRAINING
 from ..ranges import Rule, at_least, more_than
 from ..recipe import Batch
 from ..task import Task
+from .conversion import CorrectFirst, GuessedImage
 from .task import TRANSLATION
 
 if TYPE_CHECKING:
     from ...data.dataset import Facts
 
-__all__ = ["Conversion", "CorrectFirst"]
+__all__ = ["Conversion"]
 
 SOLVERS: tuple[SamplerName, ...] = ("euler-maruyama", "predictor-corrector", "ode")
 """The paper's three ways to sample one score."""
-
-
-class CorrectFirst(Sampler):
-    """Langevin steps at t, then the predictor's step from t to s: the paper's order.
-
-    (Song et al. 2021 predict first; see `sample.Then`.)
-    """
-
-    def __init__(self, corrector: Sampler, predictor: Sampler) -> None:
-        super().__init__(predictor.denoiser, predictor.noise)
-        self.corrector, self.predictor, self.order = corrector, predictor, predictor.order
-
-    def step(self, x_t: Tensor, t: Tensor, s: Tensor, state: State) -> tuple[Tensor, State]:
-        x_t, _ = self.corrector.step(x_t, t, t, None)
-        return self.predictor.step(x_t, t, s, state)
-
-
-class GuessedImage(Prepared):
-    r"""`Prepared` around a first guess, which learns beside it and is not moved by its loss.
-
-    The player "guess" learns the Gaussian likelihood of the target, each voxel's weighted by its
-    deviation (beta = 1/2 of Seitzer et al. 2022), lest what is sure take all of the learning.
-    """
-
-    network: Residual
-
-    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
-        batch = self.prepare(batch)
-        x_0, image = batch["image"].float(), batch["source"]
-        mean, std = self.players["guess"](image)
-        told = {"image": image, "mean": mean.detach(), "std": std.detach()}
-        t = self.times(len(x_0))
-        x_t = diffuse(self.network.schedule, x_0, t, gaussian(x_0))
-        playing = self._playing()
-        assert isinstance(playing, Residual)
-        estimate, gain = playing.with_gain(x_t, t, **told)
-        unit = gain.square().flatten(1).mean(1).clamp_min(1e-12)
-        yield "network", ((estimate - x_0).square().flatten(1).mean(1) / unit).mean()
-        unlikely = ((x_0 - mean) / std).square() / 2 + std.log()
-        yield "guess", (told["std"] * unlikely).mean() / told["std"].mean()
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,17 @@ from ...diffusion.windows import Windows
 from ...errors import UserError
 from ...metrics.distribution import distances_between_sets
 from ...metrics.diversity import ms_ssim
-from ...metrics.estimate import Metric, Sums, average_per_patient, refused
+from ...metrics.estimate import Metric, average_per_patient, refused
 from ...metrics.features import extract
 from ...metrics.fidelity import psnr, ssim
 from ...metrics.translation import correlation, detail, lesion_contrast, shift
 from ...nn.critic import PatchCritic
 from ...report.pictures import write_grid
 from ...training import processes
-from ..evaluation.asked import Asked, about, spread
+from ...training.objective import device_of
+from ..evaluation.asked import Asked, spread
+from ..evaluation.drawing import Drawn, drawn, in_batches
 from ..evaluation.judge import Judge, judge
-from ..evaluation.progress import progress_bar
 from ..supervised import InWindows, Pix2Pix, Regression, direct_unet, trained
 
 SPAN = 2.0
@@ -34,20 +34,6 @@ MOST_SHIFT = 0.5
 _ROWS = 6
 _FEW = 4
 _BACKGROUND = -0.95
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """Several draws of every case, summed up.
-
-    Attributes:
-        mean, std: over the draws, `(n, C, *S)`; std is 0 for one draw.
-        single: the first draw.
-    """
-
-    mean: Tensor
-    std: Tensor
-    single: Tensor
 
 
 def evaluate_translation(
@@ -82,58 +68,41 @@ def evaluate_translation(
         return {}
     samples = max(1, int(getattr(recipe, "samples", 1)))
     eyes = _eyes(_only_target(train), _only_target(held_out), asked)
-    drawn = draw(recipe, objective, held_out, samples, asked.seed, asked.batch)
+    ours = draw(recipe, objective, held_out, asked, samples)
     parts = held_out.batch(range(len(held_out)))
-    outputs = {name: _applied(baseline, parts, asked.batch) for name, baseline in simple.items()}
-    baselines = {
-        name: measure(Drawn(x, torch.zeros_like(x), x), parts, held_out, eyes)
-        for name, x in outputs.items()
+    source, device = {"source": parts["source"]}, device_of(objective)
+    outputs = {
+        name: Drawn.of_one(in_batches(baseline.predict, source, asked.batch, device))
+        for name, baseline in simple.items()
     }
-    record: dict[str, Any] = {
-        "method": measure(drawn, parts, held_out, eyes),
+    baselines = {name: measure(each, parts, held_out, eyes) for name, each in outputs.items()}
+    found: dict[str, Any] = {
+        "method": measure(ours, parts, held_out, eyes),
         "baseline": baselines.get("regression", {}),
         "baselines": baselines,
         "reference": _reference(parts, held_out, eyes),
-        "alignment": _alignment(drawn.mean, parts["target"]),
+        "alignment": _alignment(ours.mean, parts["target"]),
     }
     if hasattr(recipe, "variants"):
-        record["samplers"] = _samplers(recipe, objective, held_out, asked.seed)
+        found["samplers"] = _samplers(recipe, objective, held_out, asked)
+    if eyes:
+        found["features"] = eyes.named
     if asked.folder_for_pictures is not None:
-        write_panels(asked.folder_for_pictures / "translation.png", parts, drawn)
-    return {
-        **record,
-        "task": "translation",
-        "data": about(train, held_out),
-        "command": asked.command,
-        **({"features": {"name": type(eyes.network).__name__, "hash": eyes.hash}} if eyes else {}),
-        "settings": {
-            "samples": samples,
-            "seed": asked.seed,
-            "steps": getattr(recipe, "steps", getattr(recipe, "timesteps", None)),
-            "range": [-1.0, 1.0],
-        },
+        write_panels(asked.folder_for_pictures / "translation.png", parts, ours)
+    settings = {
+        "samples": samples,
+        "seed": asked.seed,
+        "steps": getattr(recipe, "steps", getattr(recipe, "timesteps", None)),
+        "range": [-1.0, 1.0],
     }
+    return asked.record(recipe, train, held_out, settings, **found)
 
 
-def draw(recipe: Any, objective: Any, cases: Cases, samples: int, seed: int, batch: int) -> Drawn:
-    """Draws of every case from its source alone; sums only are kept, and the first draw."""
-    device = next(next(iter(objective.players.values())).parameters()).device
-    parts = []
-    with progress_bar("translating", len(cases) * samples) as done:
-        for first in range(0, len(cases), batch):
-            rows = range(first, min(first + batch, len(cases)))
-            source = cases.batch(rows)["source"].to(device)
-            sums = Sums()
-            for k in range(samples):
-                seeds = torch.tensor([derive(seed, cases.ids[row], k) for row in rows])
-                with torch.no_grad():
-                    made = recipe.predict(objective, {"source": source, "seed": seeds})["target"]
-                if not bool(torch.isfinite(made).all()):
-                    raise UserError(f"the prediction of {cases.ids[first]} is not finite")
-                sums.add(made.detach().float().cpu())
-                done(first * samples + (k + 1) * len(rows))
-            parts.append((sums.mean, sums.std(), sums.first))
-    return Drawn(*(torch.cat(each) for each in zip(*parts, strict=True)))
+def draw(recipe: Any, objective: Any, cases: Cases, asked: Asked, samples: int) -> Drawn:
+    """Draws of every case from its source alone."""
+    return drawn(
+        recipe, objective, cases, asked, ("source",), "translating", key="target", samples=samples
+    )
 
 
 def _eyes(train: Cases, held_out: Cases, asked: Asked) -> Judge | None:
@@ -154,11 +123,11 @@ def _distances(eyes: Judge | None, images: Callable[[Judge], Tensor], n: int) ->
 
 
 def measure(
-    drawn: Drawn, parts: dict[str, Tensor], cases: Cases, eyes: Judge | None
+    ours: Drawn, parts: dict[str, Tensor], cases: Cases, eyes: Judge | None
 ) -> dict[str, Metric]:
     """Every metric of a set of translated images."""
     target, patients = parts["target"], cases.patients
-    mean, several = drawn.mean.float(), bool(drawn.std.any())
+    mean, several = ours.mean.float(), bool(ours.std.any())
 
     def per_patient(values: Tensor) -> Metric:
         return average_per_patient(values.tolist(), patients)
@@ -168,19 +137,19 @@ def measure(
         "ssim": per_patient(ssim(mean, target, SPAN)),
         "ms_ssim_to_target": _or_refused(lambda: per_patient(ms_ssim(mean, target)), len(cases)),
         "shift": per_patient(shift(mean, target)),
-        "detail": per_patient(detail(drawn.single, target)),
+        "detail": per_patient(detail(ours.first, target)),
     }
     if several:
         error = (mean - target).abs()
         metrics |= {
-            "psnr_single": per_patient(psnr(drawn.single, target, SPAN)),
-            "ssim_single": per_patient(ssim(drawn.single, target, SPAN)),
-            "deviation_correlation": per_patient(correlation(drawn.std, error)),
+            "psnr_single": per_patient(psnr(ours.first, target, SPAN)),
+            "ssim_single": per_patient(ssim(ours.first, target, SPAN)),
+            "deviation_correlation": per_patient(correlation(ours.std, error)),
             "error_beyond_two_deviations": per_patient(
-                (error > 2 * drawn.std + 0.02).double().flatten(1).mean(dim=1)
+                (error > 2 * ours.std + 0.02).double().flatten(1).mean(dim=1)
             ),
         }
-    metrics |= _distances(eyes, lambda eyes: extract(eyes.network, drawn.single), len(cases))
+    metrics |= _distances(eyes, lambda eyes: extract(eyes.network, ours.first), len(cases))
     return {**metrics, **_lesions(mean, parts, cases)}
 
 
@@ -230,13 +199,14 @@ def _alignment(images: Tensor, target: Tensor) -> dict[str, Any]:
     return record
 
 
-def _samplers(recipe: Any, objective: Any, cases: Cases, seed: int) -> dict[str, Any]:
+def _samplers(recipe: Any, objective: Any, cases: Cases, asked: Asked) -> dict[str, Any]:
     """PSNR of one draw of a few cases under each sampler of the same network."""
     few = cases.take(spread(len(cases), _FEW))
     target = few.batch(range(len(few)))["target"]
+    at_once = dataclasses.replace(asked, batch=len(few))
     found = {}
     for name, variant in recipe.variants():
-        one = draw(variant, objective, few, 1, seed, len(few)).single
+        one = draw(variant, objective, few, at_once, 1).first
         found[name] = {
             "psnr_single": average_per_patient(psnr(one, target, SPAN).tolist(), few.patients)
         }
@@ -277,21 +247,12 @@ def _baselines(train: Cases, windows: Windows | None, asked: Asked) -> dict[str,
     }  # fmt: skip
 
 
-def _applied(objective: Any, parts: dict[str, Tensor], batch: int) -> Tensor:
-    device = next(objective.players["network"].parameters()).device
-    with torch.no_grad():
-        made = [
-            objective.predict({"source": x.to(device)}).cpu() for x in parts["source"].split(batch)
-        ]
-    return torch.cat(made).clamp(-1, 1)
-
-
-def write_panels(path: Path, parts: dict[str, Tensor], drawn: Drawn) -> None:
+def write_panels(path: Path, parts: dict[str, Tensor], ours: Drawn) -> None:
     """Rows of source | target | mean | deviation | error; the last two from 0 (black) to 0.5."""
-    rows = spread(len(drawn.mean), _ROWS)
-    error = (drawn.mean - parts["target"]).abs()
+    rows = spread(len(ours.mean), _ROWS)
+    error = (ours.mean - parts["target"]).abs()
     columns: Iterable[Tensor] = (
-        parts["source"], parts["target"], drawn.mean, 4 * drawn.std - 1, 4 * error - 1
+        parts["source"], parts["target"], ours.mean, 4 * ours.std - 1, 4 * error - 1
     )  # fmt: skip
     columns = [column.float().clamp(-1, 1) for column in columns]
     write_grid(path, [column[row].numpy() for row in rows for column in columns], 5)

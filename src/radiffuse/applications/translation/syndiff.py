@@ -5,22 +5,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...diffusion.noise import Seeded
 from ...diffusion.sample import DDPM, grids, last
 from ...errors import UserError
-from ...nn import UNet
-from ...nn.critic import PairCritic, PatchCritic
-from ...nn.generator import Direct, LatentUNet, ResNet
 from ...papers import Paper, by_id
-from ..backbone import NETWORK, check_attention
-from ..conditional import one_size
-from ..parts import check_stride
-from ..ranges import Checked, Rule, at_least, more_than
-from ..recipe import Batch
+from ..backbone import UNetFields
+from ..ranges import Rule, at_least, more_than
+from ..recipe import Batch, check_fitted
+from ..sizes import check_stride, one_size
 from ..task import Task
 from .adversarial import KEYS, OTHER, Adversarial, Drawing, large_steps
+from .players import players_of
+from .presets import TRAINING
 from .task import TRANSLATION_UNPAIRED
 
 if TYPE_CHECKING:
@@ -28,32 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SynDiff"]
 
-TRAINING: dict[str, dict[str, Any]] = {
-    "paper": {
-        "batch": 1,
-        "learning_rate": 1e-4,
-        "betas": (0.5, 0.9),
-        "warmup": 0,
-        "clip": 0.0,
-        "cooldown": 1.0,
-    },
-    "small": {
-        "batch": 2,
-        "learning_rate": 2e-4,
-        "betas": (0.5, 0.9),
-        "warmup": 50,
-        "clip": 0.0,
-        "cooldown": 0.5,
-        "precision": "bf16",
-        "ema": (0.05,),
-        "minutes": 40.0,
-    },
-    "tiny": {"batch": 8, "learning_rate": 2e-3, "betas": (0.5, 0.9), "warmup": 10, "steps": 100},
-}
-
 
 @dataclass(frozen=True)
-class SynDiff(Checked):
+class SynDiff(UNetFields):
     """Adversarial diffusion with a cycle; the defaults are Özbey et al. 2022.
 
     Source and target need not show the same people. A prediction goes from source to target, or,
@@ -65,7 +40,6 @@ class SynDiff(Checked):
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = ("samples",)
 
     RULES: ClassVar[dict[str, Rule]] = {
-        **NETWORK,
         "source_channels": at_least(0),
         "target_channels": at_least(0),
         **dict.fromkeys(("timesteps", "latent", "mapped", "penalty_every", "samples"), at_least(1)),
@@ -79,20 +53,12 @@ class SynDiff(Checked):
     """Channels of the source; 0 = from the data."""
     target_channels: int = 0
     """Channels of the target; 0 = from the data."""
-    size: tuple[int, ...] = ()
-    """Spatial size of both; empty = from the data."""
     timesteps: int = 4
     """Large steps of the diffusion, T."""
     width: int = 64
     """Channels of the diffusive generators' first level."""
     multiples: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
-    """Width of each level over `width`; each level halves the resolution."""
-    blocks: int = 2
-    """Residual blocks a level."""
     attention: tuple[int, ...] = (4,)
-    """Levels that attend, 0 = finest."""
-    patch: int = 1
-    """Side of the blocks folded into channels at the input of every network."""
     latent: int = 100
     """Length of the latent z."""
     mapped: int = 256
@@ -121,10 +87,6 @@ class SynDiff(Checked):
     """Draws a case in evaluation, for their mean and deviation."""
     generator_rate: float = 1.6
     """Learning rate of the generators over that of the critics (1.6e-4 over 1e-4)."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_attention(self.attention, self.multiples)
 
     @classmethod
     def training(cls, preset: str) -> dict[str, Any]:
@@ -161,21 +123,9 @@ class SynDiff(Checked):
         Raises:
             UserError: the recipe has not been fitted to data.
         """
-        if not self.source_channels or not self.target_channels or not self.size:
-            raise UserError("channels and size are not set; fit the recipe to data first")
-        channels = {"source": self.source_channels, "target": self.target_channels}
-        axes, wide = len(self.size), self.critic_width
-        players: dict[str, nn.Module] = {}
-        for key in KEYS:
-            here, there = channels[key], channels[OTHER[key]]
-            players[f"diffuse_{key}"] = LatentUNet(
-                self._unet(here, there, vector=self.mapped), self.latent, self.mapped
-            )
-            players[f"translate_{key}"] = self._translator(there, here)
-            players[f"judge_{key}"] = PairCritic(axes, here, wide, self.critic_levels, self.patch)
-            players[f"patch_{key}"] = PatchCritic(axes, here, wide, self.patch_levels, self.patch)
+        check_fitted(self, "source_channels", "target_channels", "size")
         return Adversarial(
-            players,
+            players_of(self),
             large_steps(self.timesteps),
             self.latent,
             self.penalty,
@@ -184,25 +134,6 @@ class SynDiff(Checked):
             self.cycle,
             self.generator_rate,
         )
-
-    def _unet(self, channels: int, condition: int, width: int = 0, vector: int = 0) -> UNet:
-        return UNet(
-            len(self.size),
-            channels,
-            width or self.width,
-            self.multiples,
-            self.blocks,
-            self.attention,
-            self.patch,
-            condition=condition,
-            vector=vector,
-        )
-
-    def _translator(self, into: int, out: int) -> nn.Module:
-        if self.translator == "unet":
-            return Direct(self._unet(out, into, self.translator_width), out, squash=True)
-        axes, blocks = len(self.size), self.translator_blocks
-        return ResNet(axes, into, out, self.translator_width, blocks, self.patch)
 
     def trajectory(self, objective: Adversarial, batch: Batch) -> Iterator[Tensor]:
         """The states of the chain, the last one the result; batch as in `predict`."""

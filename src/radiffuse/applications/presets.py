@@ -1,0 +1,47 @@
+"""What the presets of several recipes share: networks, training, preconditioning."""
+
+from typing import Any
+
+__all__ = ["PRECONDITIONED", "SMALL", "TINY", "TRAINING"]
+
+SMALL: dict[str, Any] = {
+    "width": 32,
+    "multiples": (1, 2, 4, 6),
+    "blocks": 1,
+    "attention": (2, 3),
+    "patch": 2,
+    "dropout": 0.0,
+}
+"""The network of the small presets: useful after half an hour on two CPU cores."""
+
+
+TINY: dict[str, Any] = {
+    "width": 16,
+    "multiples": (1, 2),
+    "blocks": 1,
+    "attention": (),
+    "patch": 2,
+    "dropout": 0.0,
+}
+"""The network of the tiny presets: trains and predicts in seconds, for tests."""
+
+
+TRAINING: dict[str, dict[str, Any]] = {
+    # Ho et al. 2020, appendix B
+    "paper": {"batch": 128, "learning_rate": 2e-4, "warmup": 5000, "betas": (0.9, 0.999)},
+    # few steps: a high rate that ends at zero, and bf16, which halves their cost
+    "small": {
+        "batch": 32,
+        "learning_rate": 1e-3,
+        "warmup": 200,
+        "cooldown": 0.3,
+        "precision": "bf16",
+        "ema": (0.05,),
+        "minutes": 30.0,
+    },
+    "tiny": {"batch": 8, "learning_rate": 2e-3, "warmup": 10, "steps": 100},
+}
+
+
+PRECONDITIONED: dict[str, Any] = {"predicts": "edm", "preconditioned": True, "loss": "karras"}
+"""Karras et al. 2022, table 1: unit variance in and out of the network, at every noise level."""

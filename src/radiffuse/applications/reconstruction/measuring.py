@@ -1,0 +1,79 @@
+"""What a reconstruction is given: the scanner that its fields describe, and what it measures."""
+
+import hashlib
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...acquisition import CT, MRI, Acquired, Acquisition, LowResolution, Noisy
+from ...diffusion.noise import derive
+from ...diffusion.schedule import expand
+from ...errors import UserError
+from ...inverse.classical import misfit
+from ..recipe import Batch
+
+__all__ = ["content_seeds", "measure", "scanner_of"]
+
+
+def scanner_of(recipe: Any, measured: bool) -> Acquisition:
+    """The scanner that the fields of a recipe describe; `measured`: it is not simulated."""
+    if recipe.measurement == "mri":
+        grey = recipe.values != "channels"
+        real = recipe.values == "real" or (recipe.values == "auto" and not measured)
+        return MRI(
+            *(recipe.mask, recipe.acceleration, recipe.calibration, recipe.coils),
+            *(recipe.noise, recipe.phase, real, grey),
+            refinements=recipe.refinements,
+            deviation=recipe.data_std / 2 if grey else 0.0,
+        )
+    if recipe.measurement == "ct":
+        return CT(recipe.views, recipe.beam, recipe.photons, recipe.absorption)
+    if recipe.measurement == "super-resolution":
+        return LowResolution(recipe.factor, recipe.noise)
+    return Noisy(recipe.noise, recipe.noise_law)
+
+
+def measure(recipe: Any, scanner: Acquisition, batch: Batch) -> Acquired:
+    """The measurement of a batch, as `Reconstruction.acquire` says."""
+    acquired = _acquired(recipe, scanner, batch)
+    return _doubted(recipe, acquired) if isinstance(scanner, MRI) else acquired
+
+
+def _acquired(recipe: Any, scanner: Acquisition, batch: Batch) -> Acquired:
+    """What was measured, or is simulated; an image that is a measurement itself is read as it is."""
+    if "kspace" in batch:
+        if isinstance(scanner, MRI):
+            return scanner.read(batch["kspace"])
+        raise UserError(f"the data hold k-space; --set measurement=mri, not {recipe.measurement}")
+    images = batch["image"]
+    if recipe.simulated:
+        return scanner.simulate((images + 1) / 2, content_seeds(images))
+    if isinstance(scanner, LowResolution | Noisy):
+        return scanner.read((images + 1) / 2)
+    raise UserError(
+        "simulated=false takes images for measurements, which those of "
+        f"{recipe.measurement} are not; --set measurement=noise or super-resolution"
+    )
+
+
+def _doubted(recipe: Any, acquired: Acquired) -> Acquired:
+    """The same with what coil maps and phase get wrong counted as noise."""
+    if not recipe.model_error:
+        return acquired
+    measurement = acquired.measurement
+    if recipe.model_error > 0:
+        std = (measurement.deviations**2 + recipe.model_error**2).sqrt()
+    else:
+        std = torch.maximum(measurement.deviations, misfit(measurement, acquired.first).cpu())
+    std = expand(std, measurement.y).to(acquired.first.real)
+    return replace(acquired, measurement=replace(measurement, std=std))
+
+
+def content_seeds(images: Tensor) -> list[int]:
+    """A seed from each image's values: the simulated scan of a case is always the same."""
+    return [
+        derive(0, "measurement", hashlib.sha256(image.cpu().numpy().tobytes()).hexdigest())
+        for image in images
+    ]

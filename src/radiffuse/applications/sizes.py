@@ -1,0 +1,80 @@
+"""Sizes of images: what a network can halve, and what must be of one size."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from ..errors import UserError
+
+if TYPE_CHECKING:
+    from ..data.dataset import Facts
+
+
+__all__ = ["check_same_size", "check_shape", "check_stride", "one_size", "sides"]
+
+
+def check_stride(size: Sequence[int], stride: int, flags: str) -> None:
+    """Refuse images that the network cannot halve as often as it does.
+
+    Raises:
+        UserError: says which size would fit, and which `flags` lower the stride.
+    """
+    if any(side % stride for side in size):
+        fits = " ".join(str(max(stride, round(side / stride) * stride)) for side in size)
+        what = "are smaller than" if min(size) < stride else "do not divide by"
+        raise UserError(
+            f"images of {sides(size)} {what} this network's stride {stride}; "
+            f"resize with --size {fits}, or change {flags}"
+        )
+
+
+def sides(size: Sequence[int]) -> str:
+    """A size in words: 128 x 96."""
+    return " x ".join(str(side) for side in size)
+
+
+def one_size(facts: "Facts", keys: Sequence[str]) -> tuple[int, ...]:
+    """The spatial size that the images (or masks) `keys` share.
+
+    Raises:
+        UserError: a key is missing, or two differ in size.
+    """
+    for key in keys:
+        if key not in facts.size:
+            there = ", ".join(facts.size) or "none"
+            raise UserError(
+                f"the data have no image {key} (there are: {there}); --map {key}=COLUMN"
+            )
+    first = keys[0]
+    for key in keys[1:]:
+        check_same_size(first, facts.size[first], key, facts.size[key])
+    return tuple(facts.size[first])
+
+
+def check_shape(image: Tensor, channels: int, size: Sequence[int]) -> None:
+    """Refuse images (B, C, *S) of another shape than those of training.
+
+    Raises:
+        UserError: says both shapes.
+    """
+    shape = (channels, *size)
+    if tuple(image.shape[1:]) != shape:
+        raise UserError(
+            f"images are {sides(image.shape[1:])}, and the model was trained on {sides(shape)}; "
+            f"use --size {' '.join(map(str, size))}"
+        )
+
+
+def check_same_size(first: str, size: Sequence[int], second: str, other: Sequence[int]) -> None:
+    """Refuse two images (or masks) that must lie on each other and differ in size.
+
+    Raises:
+        UserError: says both sizes.
+    """
+    if tuple(size) != tuple(other):
+        numbers = " ".join(str(side) for side in size)
+        raise UserError(
+            f"{first} is {sides(size)} and {second} is {sides(other)}: they must be of one size; "
+            f"resize both with --size {numbers}"
+        )
