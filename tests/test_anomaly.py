@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,14 +14,16 @@ from radiffuse import cli, papers
 from radiffuse.applications.anomaly import baselines as baselines
 from radiffuse.applications.anomaly import evaluate as evaluation
 from radiffuse.applications.anomaly.anoddpm import AnoDDPM
-from radiffuse.applications.anomaly.task import is_healthy, labels_of
+from radiffuse.applications.anomaly.task import ANOMALY, is_healthy, labels_of
 from radiffuse.applications.evaluation.asked import Asked
+from radiffuse.applications.task import Task
 from radiffuse.data.dataset import open_cases
 from radiffuse.data.formats.by_ending import read_image
 from radiffuse.diffusion.denoiser import Denoiser
 from radiffuse.diffusion.simplex import Simplex
 from radiffuse.errors import UserError
 from radiffuse.metrics import detection, features
+from radiffuse.metrics.overlap import dice
 from radiffuse.testing import check_recipe
 
 BRAINS = "brains:count=60,size=16,lesions=0.5,label=lesion"
@@ -215,7 +219,8 @@ def test_dice_of_known_masks():
     b = a.clone()
     a[0, 0, :2], b[0, 0, 1:3] = True, True
     a[1, 0, 0] = True
-    assert detection.dice(a, b).tolist() == [0.5, 0.0, 1.0]
+    assert dice(a, b, (1,), absent=1.0)[:, 0].tolist() == [0.5, 0.0, 1.0]
+    assert dice(a, b, (1,))[2].isnan()
 
 
 def test_thresholds():
@@ -311,6 +316,7 @@ def test_auto_encoders_of_any_size(size, variational):
 class Oracle:
     """Predicts what a perfect method would: a recipe that looks up the truth."""
 
+    task: ClassVar[Task] = ANOMALY
     truth: object
     healthy: int = 0
 
@@ -340,7 +346,7 @@ def record(cases, tmp_path_factory):
         oracle = Oracle(cases.batch(range(len(cases))))
         made = evaluation.evaluate_anomaly(
             oracle,
-            None,
+            SimpleNamespace(players={"network": torch.nn.Identity()}),
             cases.split("train"),
             held_out,
             Asked(folder_for_pictures=folder),

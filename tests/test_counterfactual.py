@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from radiffuse import papers
-from radiffuse.applications.anomaly.counterfactual import Normalised, decode, encode, ladder
+from radiffuse.applications.anomaly.counterfactual import Normalised, ladder, walk
 from radiffuse.applications.anomaly.swiss_army import lesion_size
 from radiffuse.data.dataset import open_cases
 from radiffuse.diffusion.denoiser import Denoiser, noise_of
@@ -42,13 +42,13 @@ def test_without_guidance_the_image_comes_back(x, steps):
     """To the solver's error, which halves with the step (order 1); noising instead loses it."""
     denoiser = GaussianDenoiser(LINEAR, 0.5, 0.2)
     times = ladder(LINEAR, 0.5, steps)
-    back = decode(denoiser, encode(denoiser, x, times), times)
+    back = walk(denoiser, walk(denoiser, x, times), times.flip(0))
     finer = ladder(LINEAR, 0.5, 2 * steps)
-    better = decode(denoiser, encode(denoiser, x, finer), finer)
+    better = walk(denoiser, walk(denoiser, x, finer), finer.flip(0))
     assert psnr(back, x, 2).min() > 35
     assert float((better - x).norm() / (back - x).norm()) == pytest.approx(0.5, abs=0.08)
     torch.manual_seed(0)
-    noised = decode(denoiser, diffuse(LINEAR, x, times[-1], torch.randn_like(x)), times)
+    noised = walk(denoiser, diffuse(LINEAR, x, times[-1], torch.randn_like(x)), times.flip(0))
     assert (noised - x).abs().mean() > 5 * (back - x).abs().mean()
 
 
@@ -66,16 +66,18 @@ def test_the_two_walks_are_mirrors():
 
     denoiser = Heard(LINEAR)
     short = ladder(LINEAR, 0.5, 5)
-    first = decode(denoiser, encode(denoiser, torch.ones(1, 1, 2), short), short)
+    first = walk(denoiser, walk(denoiser, torch.ones(1, 1, 2), short), short.flip(0))
     assert asked == [*short[:-1].tolist(), *short.flip(0)[:-1].tolist()]
-    assert torch.equal(first, decode(denoiser, encode(denoiser, torch.ones(1, 1, 2), short), short))
+    assert torch.equal(
+        first, walk(denoiser, walk(denoiser, torch.ones(1, 1, 2), short), short.flip(0))
+    )
 
 
 def test_encoding_reaches_the_gaussian(x):
     """Of Gaussian data the deep latent is the standardised image: a flow keeps ranks and scores."""
     denoiser = GaussianDenoiser(LINEAR, 0.4, 0.3)
     times = ladder(LINEAR, 0.999, 999)
-    latent = encode(denoiser, x.double(), times)
+    latent = walk(denoiser, x.double(), times)
     assert torch.allclose(latent, (x.double() - 0.4) / 0.3, atol=0.02)
 
 
@@ -130,12 +132,12 @@ def test_guided_decoding_leads_to_the_class_and_null_guidance_does_not():
     torch.manual_seed(0)
     x = 1 + 0.2 * torch.randn(6, 1, 3, dtype=torch.float64)
     times = ladder(LINEAR, 0.6, 60)
-    latent = encode(denoiser, x, times)
+    latent = walk(denoiser, x, times)
     label = torch.zeros(6, dtype=torch.int64)
 
     def mean(weight):
         led = Steered(denoiser, log_class(two_classes, label), weight) if weight else denoiser
-        return float(decode(led, latent, times).mean())
+        return float(walk(led, latent, times.flip(0)).mean())
 
     assert abs(mean(0.0) - 1) < 0.1
     assert mean(1.0) < 0.35 and mean(3.0) < mean(1.0)
@@ -145,8 +147,10 @@ def test_classifier_free_guidance_is_monotone():
     healthy, null = GaussianDenoiser(LINEAR, 0.0, 0.2), GaussianDenoiser(LINEAR, 0.5, 0.4)
     x = torch.full((1, 1, 4), 0.8, dtype=torch.float64)
     times = ladder(LINEAR, 0.75, 75)
-    latent = encode(null, x, times)
-    results = [float(decode(Guided(healthy, null, w), latent, times).mean()) for w in (0, 1, 2, 3)]
+    latent = walk(null, x, times)
+    results = [
+        float(walk(Guided(healthy, null, w), latent, times.flip(0)).mean()) for w in (0, 1, 2, 3)
+    ]
     assert abs(results[0] - 0.8) < 0.02
     assert results[0] > results[1] > results[2] > results[3]
 
@@ -379,10 +383,10 @@ def test_nothing_guides_where_it_was_not_trained(method, cases):
     recipe = recipe.fitted(cases.facts())
     objective = recipe.objective()
     torch.manual_seed(0)
-    for reader in objective.parts[1:]:
+    for reader in objective.readers.values():
         t = reader.times(4000)
         assert t.min() > 0 and 0.49 < t.max() <= 0.5
-    assert objective.parts[0].times(4000).max() > 0.99, "the diffusion is trained on all of it"
+    assert objective.denoising.times(4000).max() > 0.99, "the diffusion is trained on all of it"
     deeper = dataclasses.replace(recipe, depth=0.6)
     with pytest.raises(UserError, match=r"depth 0\.6 lies beyond read 0\.5"):
         deeper.predict(objective, cases.batch([0]))

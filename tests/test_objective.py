@@ -18,7 +18,7 @@ from radiffuse.diffusion.losses import (
 from radiffuse.diffusion.network import Network, unit_variance, unscaled
 from radiffuse.diffusion.parametrization import CLEAN, NOISE, SCALED_SCORE, SCORE, VELOCITY, edm
 from radiffuse.diffusion.schedule import EDM, VE, VP, Discrete
-from radiffuse.training.objective import Classifying, Denoising, Hybrid
+from radiffuse.training.objective import Denoising, Hybrid, Reader
 
 T = torch.linspace(0.1, 0.9, 9, dtype=torch.float64)
 ALL = [NOISE, CLEAN, VELOCITY, SCORE, SCALED_SCORE, edm(0.5)]
@@ -169,7 +169,13 @@ def test_classifier_objective_learns_a_separable_problem():
             return self.linear(x)
 
     network = Network(nn.Identity(), VP(), NOISE, unit_variance(1.0))
-    objective = Classifying(Head(), network, lambda n: torch.full((n,), 0.05).double())
+    objective = Reader(
+        "classifier",
+        Head(),
+        network,
+        lambda n: torch.full((n,), 0.05).double(),
+        lambda read, batch: nn.functional.cross_entropy(read, batch["label"]),
+    )
     label = torch.randint(0, 2, (256,))
     batch = {"image": torch.randn(256, 2) * 0.1 + (2.0 * label - 1)[:, None], "label": label}
     optimiser = torch.optim.Adam(objective.players["classifier"].parameters(), 0.1)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from radiffuse import papers
+from radiffuse.applications import parts
 from radiffuse.applications.generation.ddpm import DDPM
 from radiffuse.applications.generation.ncsn import NCSN, ladder_ratio, langevin_step
 from radiffuse.applications.generation.sde import SDE
@@ -108,17 +109,7 @@ def test_the_flow_is_solved_down_to_no_noise(method, slices):
     assert torch.isfinite(image).all()
 
 
-SAMPLERS = (
-    "ddpm",
-    "ddpm-large",
-    "ddim",
-    "euler-maruyama",
-    "predictor-corrector",
-    "heun",
-    "dpm-solver",
-    "dpm-solver-sde",
-    "unipc",
-)
+SAMPLERS = [name for name in parts.SAMPLERS if name not in ("ddpm-learned", "ode")]
 
 
 @pytest.mark.parametrize("grid", ["uniform", "quadratic", "karras", "log-snr"])

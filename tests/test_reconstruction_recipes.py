@@ -10,7 +10,7 @@ import torch
 from radiffuse.acquisition import CT, MASKS, Acquired, LowResolution
 from radiffuse.applications.other import r2d2
 from radiffuse.applications.other.r2d2 import R2D2, estimate_noise, low_frequencies
-from radiffuse.applications.reconstruction import mcg, score_mri
+from radiffuse.applications.reconstruction import mcg, posterior, score_mri
 from radiffuse.applications.reconstruction.bayes_mri import BayesMRI
 from radiffuse.applications.reconstruction.diffuse_recon import DiffuseRecon
 from radiffuse.applications.reconstruction.maps import unmeasured_part
@@ -807,7 +807,7 @@ def test_what_a_chain_tells_is_nearer_to_the_mean_of_the_posterior_than_its_end(
     mean = (0.5 + gain @ (y.flatten()[rows] - 0.5)).reshape(image.shape)
     recipe = dataclasses.replace(ScoreMRI.small(), solver="probed", steps=25, highest=5.0)
     prior = _Flat(CorrelatedDenoiser(recipe.chain_schedule(), torch.full((144,), 0.5), covariance))
-    monkeypatch.setattr(ScoreMRI, "prior_denoiser", lambda *_: prior)
+    monkeypatch.setattr(posterior, "prior_denoiser", lambda *_: prior)
     acquired = acquired_by(Mask(kept), y, y, std=s)
     pairs = [recipe.drawn(None, acquired, [k]) for k in range(6)]
     ends, told = (torch.stack([pair[k] - mean for pair in pairs]) for k in (0, 1))
@@ -828,5 +828,5 @@ def test_a_solver_without_a_mean_of_its_own_tells_its_sample(solver):
 
 def _drawn_by(recipe, prior, acquired):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(recipe), "prior_denoiser", lambda *_: prior)
+        patch.setattr(posterior, "prior_denoiser", lambda *_: prior)
         return recipe.drawn(None, acquired, [0])

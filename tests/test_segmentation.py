@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from radiffuse import cli
+from radiffuse.applications.evaluation.asked import Asked
 from radiffuse.applications.segmentation.baselines import Segmenter
 from radiffuse.applications.segmentation.evaluate import answers_of, draw
 from radiffuse.applications.segmentation.fusion import staple, vote
@@ -602,7 +603,7 @@ def test_every_use_of_the_draws_is_measured(data):
     perfect = Perfect()
     perfect.truth = truth
     objective = SimpleNamespace(players={"network": torch.nn.Linear(1, 1)})
-    drawn = draw(perfect, objective, held_out, 3, 0, 6)
+    drawn = draw(perfect, objective, held_out, Asked(batch=6), 3)
     answers = answers_of(drawn, 2)
     assert set(answers) == {"method", "mean_of_draws", "vote", "staple", "single_draw"}
     for name, answer in answers.items():

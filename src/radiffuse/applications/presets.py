@@ -2,7 +2,7 @@
 
 from typing import Any
 
-__all__ = ["PRECONDITIONED", "SMALL", "TINY", "TRAINING"]
+__all__ = ["LOG_NORMAL", "PRECONDITIONED", "SMALL", "TINY", "TRAINING"]
 
 SMALL: dict[str, Any] = {
     "width": 32,
@@ -45,3 +45,15 @@ TRAINING: dict[str, dict[str, Any]] = {
 
 PRECONDITIONED: dict[str, Any] = {"predicts": "edm", "preconditioned": True, "loss": "karras"}
 """Karras et al. 2022, table 1: unit variance in and out of the network, at every noise level."""
+
+
+LOG_NORMAL: dict[str, Any] = {
+    **PRECONDITIONED,
+    "process": "edm",
+    "law": "log-normal",
+    # EDM's (-1.2, 1.2) hardly trains the levels where the content of an image is decided
+    "law_mean": -0.5,
+    "law_std": 1.6,
+    "stop": 0.0,
+}
+"""EDM (Karras et al. 2022, table 1), but for its law of sigma."""

@@ -1,5 +1,6 @@
 """How far the borders of two structures lie apart: Hausdorff distance and surface Dice."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,6 +31,10 @@ def surface_distances(
     return to_b[borders[0]], to_a[borders[1]]
 
 
+def _absent(a: Tensor, b: Tensor) -> bool:
+    return not bool(a.any()) and not bool(b.any())
+
+
 def _border(structure: np.ndarray) -> np.ndarray:
     from scipy.ndimage import binary_erosion
 
@@ -45,8 +50,8 @@ def hausdorff(a: Tensor, b: Tensor, spacing: Sequence[float], share: float = 0.9
     Args:
         a, b, spacing: as in `surface_distances`.
     """
-    if not bool(a.any()) and not bool(b.any()):
-        return float("nan")
+    if _absent(a, b):
+        return math.nan
     there, back = surface_distances(a, b, spacing)
     if not len(there):
         sides = [n * step for n, step in zip(a.shape, spacing, strict=True)]
@@ -62,10 +67,10 @@ def surface_dice(a: Tensor, b: Tensor, spacing: Sequence[float], tolerance: floa
     Args:
         a, b, spacing: as in `surface_distances`.
     """
-    if not bool(a.any()) and not bool(b.any()):
-        return float("nan")
-    there, back = surface_distances(a, b, spacing)
-    if not len(there):
+    if _absent(a, b):
+        return math.nan
+    distances = np.concatenate(surface_distances(a, b, spacing))
+    if not len(distances):
         return 0.0
-    near = np.concatenate([there, back]) <= tolerance + 1e-9
+    near = distances <= tolerance + 1e-9
     return float(torch.from_numpy(near).double().mean())

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 __all__ = [
     "Attention",
     "Residual",
+    "check_stride",
     "conv",
     "depth_to_space",
     "downsample",
@@ -21,6 +22,17 @@ __all__ = [
     "upsample",
     "zeroed",
 ]
+
+
+def check_stride(x: Tensor, stride: int) -> None:
+    """Refuse images (B, C, *S) that a network cannot halve as often as it does.
+
+    Raises:
+        ValueError: names their size.
+    """
+    if any(side % stride for side in x.shape[2:]):
+        size = " x ".join(str(side) for side in x.shape[2:])
+        raise ValueError(f"images of {size} do not divide by the network's stride {stride}")
 
 
 class _Conv3d(nn.Conv3d):

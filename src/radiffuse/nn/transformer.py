@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import depth_to_space, space_to_depth, zeroed
+from .blocks import check_stride, depth_to_space, space_to_depth, zeroed
 from .embed import Conditioning, waves
 
 __all__ = ["DiT"]
@@ -94,11 +94,7 @@ class DiT(nn.Module):
         image: Tensor | None = None,
     ) -> Tensor:
         """As `UNet.forward`."""
-        if any(side % self.stride for side in x.shape[2:]):
-            size = " x ".join(str(side) for side in x.shape[2:])
-            raise ValueError(
-                f"images of {size} do not divide by the network's stride {self.stride}"
-            )
+        check_stride(x, self.stride)
         embedding = self.conditioning(clock, label, vector)
         if image is not None:
             x = torch.cat([x, image], dim=1)

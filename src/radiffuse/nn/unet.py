@@ -6,7 +6,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .blocks import Attention, Residual, conv, depth_to_space, groups, space_to_depth, zeroed
+from .blocks import (
+    Attention,
+    Residual,
+    check_stride,
+    conv,
+    depth_to_space,
+    groups,
+    space_to_depth,
+    zeroed,
+)
 from .embed import Conditioning
 
 __all__ = ["UNet"]
@@ -120,11 +129,7 @@ class UNet(nn.Module):
         Raises:
             ValueError: the spatial size is not divisible by `stride`.
         """
-        if any(side % self.stride for side in x.shape[2:]):
-            size = " x ".join(str(side) for side in x.shape[2:])
-            raise ValueError(
-                f"images of {size} do not divide by the network's stride {self.stride}"
-            )
+        check_stride(x, self.stride)
         embedding = self.conditioning(clock, label, vector)
         if image is not None:
             x = torch.cat([x, image], dim=1)

@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 GOLDEN = math.pi * (math.sqrt(5) - 1) / 2
+Size = tuple[int, ...]
 Draw = Callable[[torch.Generator, int], Tensor]
 
 
@@ -93,7 +94,7 @@ def _weighted(log_weight: Tensor, region: Tensor, budget: int) -> Draw:
     return draw
 
 
-def _sampling(size: tuple[int, ...], seeds: Iterable[int], draw: Draw, budget: int) -> Sampling:
+def _sampling(size: Size, seeds: Iterable[int], draw: Draw, budget: int) -> Sampling:
     """One draw a seed, repeated over the axes in front."""
     cases = [draw(torch.Generator().manual_seed(int(seed)), budget) for seed in seeds]
     if not cases:
@@ -104,18 +105,14 @@ def _sampling(size: tuple[int, ...], seeds: Iterable[int], draw: Draw, budget: i
     return Sampling(torch.stack(masks), 1 / fraction)
 
 
-def _grid(size: tuple[int, ...], axes: int) -> tuple[int, ...]:
+def _grid(size: Size, axes: int) -> tuple[int, ...]:
     if len(size) < axes or min(size, default=0) < 1:
         raise UserError(f"size {size} has too few axes: this mask needs {axes} at least")
     return tuple(size[-axes:])
 
 
 def gaussian_columns(
-    size: tuple[int, ...],
-    acceleration: float,
-    calibration: int,
-    seeds: Iterable[int],
-    std: float = 1 / 3,
+    size: Size, acceleration: float, calibration: int, seeds: Iterable[int], std: float = 1 / 3
 ) -> Sampling:
     """Random lines of the last axis, denser in the middle: probability exp(-k^2 / (2 std^2)).
 
@@ -137,14 +134,14 @@ def gaussian_columns(
 
 
 def uniform_columns(
-    size: tuple[int, ...], acceleration: float, calibration: int, seeds: Iterable[int]
+    size: Size, acceleration: float, calibration: int, seeds: Iterable[int]
 ) -> Sampling:
     """Random lines of the last axis, equally likely. Arguments and errors: `gaussian_columns`."""
     return gaussian_columns(size, acceleration, calibration, seeds, std=math.inf)
 
 
 def equispaced_columns(
-    size: tuple[int, ...], acceleration: float, calibration: int, seeds: Iterable[int]
+    size: Size, acceleration: float, calibration: int, seeds: Iterable[int]
 ) -> Sampling:
     """Lines of the last axis at one spacing from a random offset, beside the calibration region.
 
@@ -170,11 +167,7 @@ def equispaced_columns(
 
 
 def gaussian_points(
-    size: tuple[int, ...],
-    acceleration: float,
-    calibration: int,
-    seeds: Iterable[int],
-    std: float = 1 / 3,
+    size: Size, acceleration: float, calibration: int, seeds: Iterable[int], std: float = 1 / 3
 ) -> Sampling:
     """Random points of the last two axes, density exp(-|k|^2 / (2 std^2)); std = inf: uniform.
 
@@ -191,7 +184,7 @@ uniform_points = partial(gaussian_points, std=math.inf)
 
 
 def poisson_disc(
-    size: tuple[int, ...],
+    size: Size,
     acceleration: float,
     calibration: int,
     seeds: Iterable[int],
@@ -249,9 +242,7 @@ def _darts(order: Tensor, radius: np.ndarray) -> Tensor:
     return torch.tensor(taken, dtype=torch.long)
 
 
-def radial(
-    size: tuple[int, ...], acceleration: float, calibration: int, seeds: Iterable[int]
-) -> Sampling:
+def radial(size: Size, acceleration: float, calibration: int, seeds: Iterable[int]) -> Sampling:
     """Spokes through the centre of the last two axes, at golden angles from a random first one.
 
     As many spokes as come nearest to the acceleration (Winkelmann et al. 2007 for the angle).

@@ -43,11 +43,7 @@ class Answers:
 
 
 def evaluate_classification(
-    recipe: Any,
-    objective: Any,
-    train: Cases,
-    held_out: Cases,
-    asked: Asked,
+    recipe: Any, objective: Any, train: Cases, held_out: Cases, asked: Asked
 ) -> dict[str, Any]:
     """Accuracy, balanced accuracy, F1, AUROC, calibration and rejection curves, by patient.
 

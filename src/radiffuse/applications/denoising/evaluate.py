@@ -20,7 +20,7 @@ from ...report.pictures import write_grid
 from ...training import processes
 from ...training.objective import device_of
 from ..evaluation.asked import Asked, spread
-from ..evaluation.drawing import Drawn, drawn
+from ..evaluation.drawing import Drawn, drawn, predictions
 from ..supervised import direct_unet, trained
 from .baselines import BlindSpot, means, tuned_means
 
@@ -49,11 +49,7 @@ class Level:
 
 
 def evaluate_denoising(
-    recipe: Any,
-    objective: Any,
-    train: Cases,
-    held_out: Cases,
-    asked: Asked,
+    recipe: Any, objective: Any, train: Cases, held_out: Cases, asked: Asked
 ) -> dict[str, Any]:
     """One trained model at several noise levels, per patient, beside baselines without clean images.
 
@@ -166,10 +162,9 @@ def draw(
 ) -> Drawn:
     """Draws of every case, told all but the clean image."""
     told = {key: value for key, value in parts.items() if key != "clean"}
-    samples = _samples(recipe)
-    found = drawn(
-        recipe, objective, cases, asked, told, "denoising", key="denoised", samples=samples
-    )
+    samples, title = _samples(recipe), "denoising"
+    made = predictions(recipe, objective, cases, asked, told, title, samples)
+    found = drawn(made, "denoised")
     return replace(found, mean=found.mean.float())
 
 

@@ -1,6 +1,6 @@
 """What a method says of held-out cases, batch by batch and draw by draw, the same in every evaluation."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,20 +113,10 @@ class Drawn:
         return cls(x, torch.zeros_like(x), x)
 
 
-def drawn(
-    recipe: Any,
-    objective: Any,
-    cases: Cases,
-    asked: Asked,
-    told: Told,
-    title: str,
-    *,
-    key: str,
-    samples: int,
-) -> Drawn:
-    """`samples` draws of the output `key` of every case; sums alone are kept, and the first draw."""
+def drawn(batches: Iterable[tuple[range, Iterator[Batch]]], key: str) -> Drawn:
+    """The draws of `predictions` of one output; sums alone are kept, and the first draw."""
     parts = []
-    for _, several in predictions(recipe, objective, cases, asked, told, title, samples):
+    for _, several in batches:
         sums = Sums()
         for made in several:
             sums.add(made[key].float())

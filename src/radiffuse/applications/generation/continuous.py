@@ -2,41 +2,28 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
-from ...diffusion.losses import Times, Weight, log_normal, uniform_times
+from ...diffusion.losses import Times, Weight, uniform_times
 from ...diffusion.network import Network, elapsed, log_noise, unit_variance, unscaled
 from ...diffusion.schedule import EDM, VE, VP, Rectified, Schedule, SigmaPower, SubVP
+from ..law import Law
 from ..parts import PredictsName, SamplerName, WeightName, predicts_named, weight_named
-from ..presets import PRECONDITIONED
 from ..ranges import Rule, more_than, none_or
 from .base import Generative
 
 if TYPE_CHECKING:
     from ...data.dataset import Facts
 
-__all__ = ["LOG_NORMAL", "Continuous"]
-
-
-LOG_NORMAL: dict[str, Any] = {
-    **PRECONDITIONED,
-    "process": "edm",
-    "law": "log-normal",
-    # EDM's (-1.2, 1.2) hardly trains the levels where the content of an image is decided
-    "law_mean": -0.5,
-    "law_std": 1.6,
-    "stop": 0.0,
-}
-"""EDM (Karras et al. 2022, table 1), but for its law of sigma."""
+__all__ = ["Continuous"]
 
 
 @dataclass(frozen=True)
-class Continuous(Generative):
+class Continuous(Generative, Law):
     """Generation by any process of `schedule`; the defaults are the variance-exploding SDE."""
 
     RULES: ClassVar[dict[str, Rule]] = {
         "sigma_max": none_or(more_than(0.01)),
-        "law_std": more_than(0),
     }
 
     process: Literal["vp", "sub-vp", "ve", "sigma-power", "edm", "flow"] = "ve"
@@ -47,12 +34,6 @@ class Continuous(Generative):
     """What the network outputs; "noise" is the score times -sigma."""
     loss: WeightName = "simple"
     """The loss weight; "likelihood" is g^2."""
-    law: Literal["uniform", "log-normal"] = "uniform"
-    """Law of t in training: uniform, or log(sigma / alpha) normal (EDM)."""
-    law_mean: float = -1.2
-    """Mean of log(sigma / alpha)."""
-    law_std: float = 1.2
-    """Standard deviation of log(sigma / alpha)."""
     preconditioned: bool = False
     """Scale the input to unit variance and tell the network log(sigma / alpha) / 4."""
     sampler: SamplerName = "predictor-corrector"
@@ -87,9 +68,7 @@ class Continuous(Generative):
         )
 
     def times(self, schedule: Schedule) -> Times:
-        if self.law == "log-normal":
-            return log_normal(schedule, self.law_mean, self.law_std)
-        return uniform_times(1e-5)
+        return self.by_law(schedule, uniform_times(1e-5))
 
     def weight(self) -> Weight:
         if self.filtered and self.loss == "karras":

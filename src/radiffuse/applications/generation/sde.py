@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from ...papers import Paper, by_id
-from ..presets import SMALL, TINY
-from .continuous import LOG_NORMAL, Continuous
+from ..presets import LOG_NORMAL, SMALL, TINY
+from .continuous import Continuous
 
 if TYPE_CHECKING:
     from ...data.dataset import Facts

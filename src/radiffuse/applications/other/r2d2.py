@@ -15,8 +15,7 @@ from ...inverse import Constrained, Measurement, Project, data_consistency
 from ...metrics.noise_level import estimate_noise
 from ...operators import Fourier
 from ...papers import Paper, by_id
-from ..generation.continuous import LOG_NORMAL
-from ..presets import SMALL, TINY
+from ..presets import LOG_NORMAL, SMALL, TINY
 from ..ranges import SHARE, Rule, at_least, more_than
 from ..reconstruction.base import Reconstruction
 

@@ -16,8 +16,7 @@ from ...diffusion.schedule import VE, Schedule
 from ...errors import UserError
 from ...inverse import Measurement
 from ...papers import Paper, by_id
-from ..generation.continuous import LOG_NORMAL
-from ..presets import SMALL, TINY
+from ..presets import LOG_NORMAL, SMALL, TINY
 from ..ranges import Rule, at_least, below
 from .complex_prior import ComplexPrior
 

@@ -13,8 +13,7 @@ from ...diffusion.sample import DDPM, Sampler, grids, signal_to_noise
 from ...diffusion.sample.base import State
 from ...inverse import residual_gradient
 from ...papers import Paper, by_id
-from ..generation.continuous import LOG_NORMAL
-from ..presets import SMALL, TINY
+from ..presets import LOG_NORMAL, SMALL, TINY
 from ..ranges import Rule, at_least, more_than
 from .base import Reconstruction
 

@@ -13,8 +13,7 @@ from ...diffusion.sample import DDPM, Langevin, Sampler, grids, signal_to_noise
 from ...diffusion.sample.base import State
 from ...inverse import Measurement, Project, data_consistency
 from ...papers import Paper, by_id
-from ..generation.continuous import LOG_NORMAL
-from ..presets import SMALL, TINY
+from ..presets import LOG_NORMAL, SMALL, TINY
 from ..ranges import SHARE, Rule, at_least
 from .base import Reconstruction
 

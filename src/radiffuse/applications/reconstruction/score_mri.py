@@ -16,8 +16,7 @@ from ...inverse import Constrained, Measurement, data_consistency
 from ...operators import Coils, Fourier, LinearOperator, Mask
 from ...operators.coils import root_sum_of_squares
 from ...papers import Paper, by_id
-from ..generation.continuous import LOG_NORMAL
-from ..presets import SMALL, TINY
+from ..presets import LOG_NORMAL, SMALL, TINY
 from ..ranges import Rule, at_least, more_than
 from .base import Reconstruction
 

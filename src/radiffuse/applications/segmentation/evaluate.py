@@ -46,11 +46,7 @@ class Ensemble:
 
 
 def evaluate_segmentation(
-    recipe: Any,
-    objective: Any,
-    train: Cases,
-    held_out: Cases,
-    asked: Asked,
+    recipe: Any, objective: Any, train: Cases, held_out: Cases, asked: Asked
 ) -> dict[str, Any]:
     """Overlap, border distances, calibration and the worth of the uncertainty map, by patient.
 

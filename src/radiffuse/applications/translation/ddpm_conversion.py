@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 from ...diffusion.denoiser import Denoiser
 from ...diffusion.guidance import Clipped
-from ...diffusion.losses import Times, Weight, discrete_times, log_normal, uniform_times
+from ...diffusion.losses import Times, Weight, discrete_times, uniform_times
 from ...diffusion.network import Network
 from ...diffusion.noise import Noise
 from ...diffusion.residual import Residual
@@ -17,6 +17,7 @@ from ...nn.generator import Guess
 from ...papers import Paper, by_id
 from ...training.objective import Prepared
 from ..conditional import Conditional
+from ..law import Law
 from ..parts import PredictsName, SamplerName, WeightName, check_timesteps, network_of, weight_named
 from ..presets import PRECONDITIONED, TINY, TRAINING
 from ..ranges import Rule, at_least, more_than
@@ -35,7 +36,7 @@ SOLVERS: tuple[SamplerName, ...] = ("euler-maruyama", "predictor-corrector", "od
 
 
 @dataclass(frozen=True)
-class Conversion(Conditional):
+class Conversion(Conditional, Law):
     r"""A network told the source image; the defaults are the paper's DDPM.
 
     `formulation` "sde" is $dx = 25^t dw$, whose score Euler-Maruyama, the predictor-corrector and
@@ -52,7 +53,6 @@ class Conversion(Conditional):
         "timesteps": at_least(2),
         "base": more_than(1),
         "corrections": at_least(0),
-        "law_std": more_than(0),
         "guess": at_least(0),
         "spectrum": at_least(0),
     }
@@ -69,12 +69,6 @@ class Conversion(Conditional):
     """What the network outputs; "noise" is the score times -sigma."""
     loss: WeightName = "simple"
     """The loss weight."""
-    law: Literal["uniform", "log-normal"] = "uniform"
-    """Law of t in training: uniform, or log(sigma / alpha) normal (EDM)."""
-    law_mean: float = -1.2
-    """Mean of log(sigma / alpha)."""
-    law_std: float = 1.2
-    """Standard deviation of log(sigma / alpha)."""
     preconditioned: bool = False
     """Scale the input to unit variance and tell the network log(sigma / alpha) / 4."""
     guess: int = 0
@@ -116,11 +110,9 @@ class Conversion(Conditional):
         )
 
     def times(self, schedule: Schedule) -> Times:
-        if self.law == "log-normal":
-            return log_normal(schedule, self.law_mean, self.law_std)
         if self.formulation == "ddpm":
-            return discrete_times(cast(Discrete, schedule))
-        return uniform_times(1e-5)
+            return self.by_law(schedule, discrete_times(cast(Discrete, schedule)))
+        return self.by_law(schedule, uniform_times(1e-5))
 
     def weight(self) -> Weight:
         return weight_named(self.loss, self.data_std)

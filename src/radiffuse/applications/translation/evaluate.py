@@ -23,7 +23,7 @@ from ...report.pictures import write_grid
 from ...training import processes
 from ...training.objective import device_of
 from ..evaluation.asked import Asked, spread
-from ..evaluation.drawing import Drawn, drawn, in_batches
+from ..evaluation.drawing import Drawn, drawn, in_batches, predictions
 from ..evaluation.judge import Judge, judge
 from ..supervised import InWindows, Pix2Pix, Regression, direct_unet, trained
 
@@ -37,11 +37,7 @@ _BACKGROUND = -0.95
 
 
 def evaluate_translation(
-    recipe: Any,
-    objective: Any,
-    train: Cases,
-    held_out: Cases,
-    asked: Asked,
+    recipe: Any, objective: Any, train: Cases, held_out: Cases, asked: Asked
 ) -> dict[str, Any]:
     """Mean and single draws against the true target, per patient, beside trained baselines.
 
@@ -100,9 +96,8 @@ def evaluate_translation(
 
 def draw(recipe: Any, objective: Any, cases: Cases, asked: Asked, samples: int) -> Drawn:
     """Draws of every case from its source alone."""
-    return drawn(
-        recipe, objective, cases, asked, ("source",), "translating", key="target", samples=samples
-    )
+    told, title = ("source",), "translating"
+    return drawn(predictions(recipe, objective, cases, asked, told, title, samples), "target")
 
 
 def _eyes(train: Cases, held_out: Cases, asked: Asked) -> Judge | None:
