@@ -1,10 +1,12 @@
 """The documentation runs: its Python blocks, its links, its commands' names."""
 
+import importlib
 import re
 from pathlib import Path
 
 import pytest
 
+import lists
 from radiffuse import cli
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,3 +41,16 @@ def test_links_lead_somewhere(page):
 def test_commands_exist(page):
     shown = set(COMMAND.findall(page.read_text(encoding="utf-8")))
     assert shown <= set(cli.COMMANDS), shown - set(cli.COMMANDS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_methods_are_listed_as_the_rows_have_them(page):
+    text = page.read_text(encoding="utf-8")
+    assert text == lists.made(text), "python tests/lists.py writes it anew"
+
+
+def test_the_page_of_results_is_that_of_the_records(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    results_page = importlib.import_module("results_page")
+    written = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert written == results_page.page(results_page.records())

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-__all__ = ["Demonstration", "Task"]
+from .. import papers
+
+__all__ = ["Demonstration", "Task", "tasks"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,9 @@ class Task:
         intervals: predictions of which several draws give the half width of a 90 % interval.
         evaluation: "module:function" that measures a method beside its baselines (see `evaluate`).
         demonstration: what `radiffuse demo` shows of it; None: nothing.
+        title: heading of its results.
+        shown: metrics that the tables of recorded results show; the records have them all.
+        page: "module:function" that makes a section of them: (record, name, shown) -> lines.
 
     A prediction "_KEY" is KEY with its sign or phase: it is not written, the mean of several draws of KEY
     is the magnitude of its mean, and its variance is written as "KEY-energy".
@@ -58,3 +63,19 @@ class Task:
     alike: tuple[str, ...] = ()
     evaluation: str = ""
     demonstration: Demonstration | None = None
+    title: str = ""
+    shown: tuple[str, ...] = ()
+    page: str = "radiffuse.applications.evaluation.page:comparison"
+
+
+def tasks() -> dict[str, Task]:
+    """Every application that has a method, by its name; generation first, then as in the survey.
+
+    Where methods differ in their keys, the task of the first of them.
+    """
+    found: dict[str, Task] = {}
+    for paper in sorted(papers.PAPERS, key=lambda paper: paper.number or 0):
+        if paper.recipe:
+            task = paper.load().task
+            found.setdefault(task.name, task)
+    return found

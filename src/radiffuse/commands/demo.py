@@ -8,8 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from .. import papers
-from ..applications.task import Demonstration
+from ..applications.task import Demonstration, tasks
 from ..errors import UsageError, UserError, did_you_mean
 from . import evaluate, report, sample, train
 from .parsing import parse
@@ -20,13 +19,8 @@ SHORT = 1 / 6
 
 
 def demonstrations() -> dict[str, Demonstration]:
-    """What is shown of each application, by its name; generation first, then as in the survey."""
-    found: dict[str, Demonstration] = {}
-    for paper in sorted(papers.PAPERS, key=lambda paper: paper.number or 0):
-        task = paper.load().task if paper.recipe else None
-        if task is not None and task.demonstration is not None:
-            found.setdefault(task.name, task.demonstration)
-    return found
+    """What is shown of each application, by its name."""
+    return {name: task.demonstration for name, task in tasks().items() if task.demonstration}
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,11 @@ ANOMALY = Task(
     writes=("healthy", "anomaly", "mask", "score"),
     raw=("anomaly",),
     evaluation="radiffuse.applications.anomaly.evaluate:evaluate_anomaly",
+    title="Anomaly detection",
+    shown=(
+        *("auroc", "average_precision", "pixel_auroc", "pixel_average_precision"),
+        *("dice_fitted", "dice_best", "psnr_healthy", "psnr_outside"),
+    ),
     demonstration=Demonstration(
         "anoddpm",
         "brains:count=900,size=32,lesions=0.5,label=lesion,radius_mm=16,contrast=1",

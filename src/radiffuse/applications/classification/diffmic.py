@@ -50,7 +50,9 @@ __all__ = ["DiffMIC"]
 
 @dataclass(frozen=True)
 class DiffMIC(Checked):
-    """The defaults are the paper's where it says (224 pixels, T = 1000, 6 patches of 32).
+    """A diffusion of the label vector about the answer of a classifier of global and local view.
+
+    The defaults are the paper's where it says (224 pixels, T = 1000, 6 patches of 32).
 
     Apart from the authors' code: no weights trained elsewhere, group and layer norm in place of batch
     norm, patches keep every channel (there: the first alone), times are stratified (there: pairs t and

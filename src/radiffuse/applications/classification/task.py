@@ -10,6 +10,9 @@ CLASSIFICATION = Task(
     writes=("probability", "label", "prior_probability", "spread"),
     given=("image",),
     evaluation="radiffuse.applications.classification.evaluate:evaluate_classification",
+    title="Classification",
+    shown=("accuracy", "balanced_accuracy", "f1", "auroc", "ece"),
+    page="radiffuse.applications.classification.page:section",
     demonstration=Demonstration("diffmic", "brains:count=600,size=32", ("image=t1",)),
 )
 """Writes "probability" (B, classes), rows summing to 1; "label" int64 (B,), the likeliest class;

@@ -13,6 +13,9 @@ DENOISING = Task(
     paired=("noisy", "clean", "mr"),
     alike=("noisy", "clean"),
     evaluation="radiffuse.applications.denoising.evaluate:evaluate_denoising",
+    title="Denoising",
+    shown=("psnr", "ssim", "cnr", "enl", "deviation_correlation"),
+    page="radiffuse.applications.denoising.page:section",
     demonstration=Demonstration("oct-ddpm", "brains:count=600,size=32", ("clean=t1",)),
 )
 """A recipe says which of "clean", "noisy" and "mr" its training needs. Prediction takes "noisy", or

@@ -10,6 +10,18 @@ GENERATION = Task(
     optional=("label",),
     writes=("image",),
     evaluation="radiffuse.applications.generation.evaluate:evaluate_generation",
+    title="Generation",
+    shown=(
+        "fid",
+        "kid",
+        "precision",
+        "recall",
+        "density",
+        "coverage",
+        "ms_ssim",
+        "bits_per_dimension",
+    ),
+    page="radiffuse.applications.generation.page:section",
     demonstration=Demonstration(
         "ddpm",
         "brains:count=1600,size=32",

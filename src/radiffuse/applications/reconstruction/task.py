@@ -12,6 +12,12 @@ RECONSTRUCTION = Task(
     raw=("magnitude", "expected", "unmeasured", "unexplained", "deviation"),
     intervals=("image", "magnitude"),
     evaluation="radiffuse.applications.reconstruction.evaluate:evaluate_reconstruction",
+    title="Reconstruction",
+    shown=(
+        *("psnr", "ssim", "nmse", "psnr_sample", "psnr_mean_of_draws", "crps"),
+        *("coverage90", "coverage90_conformal", "coverage90_body", "coverage90_body_conformal"),
+    ),
+    page="radiffuse.applications.reconstruction.page:section",
     demonstration=Demonstration("score-mri", "brains:count=600,size=32", ("image=t1",), count=12),
 )
 """Training reads images. Prediction reads k-space, and writes "magnitude" in its units instead of

@@ -25,7 +25,10 @@ __all__ = ["DiffuseMorph"]
 
 @dataclass(frozen=True)
 class DiffuseMorph(Deformable):
-    """The defaults are the paper's: those of volumes, and of pictures where a field is 0 or empty."""
+    """One network estimates the noise of the fixed image, told both; another turns the estimate into a field.
+
+    The defaults are the paper's: those of volumes, and of pictures where a field is 0 or empty.
+    """
 
     paper: ClassVar[Paper] = by_id("diffusemorph")
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = ("frames", "synthesis", "depth")

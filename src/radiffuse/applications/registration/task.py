@@ -11,6 +11,11 @@ REGISTRATION = Task(
     writes=("warped", "displacement", "path", "folded"),
     raw=("displacement",),
     evaluation="radiffuse.applications.registration.evaluate:evaluate_registration",
+    title="Registration",
+    shown=(
+        *("dice", "dice_1", "dice_2", "dice_3", "correlation", "end_point_error"),
+        *("frames_psnr", "folded", "seconds_per_pair"),
+    ),
     demonstration=Demonstration("ddm", "brains:count=150,size=32,pairs=motion"),
 )
 """Both images lie on one grid. `displacement` is in voxels (files hold mm), `path` a series from the

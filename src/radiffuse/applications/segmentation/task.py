@@ -11,6 +11,11 @@ SEGMENTATION = Task(
     given=("image",),
     raw=("probability", "expected"),
     evaluation="radiffuse.applications.segmentation.evaluate:evaluate_segmentation",
+    title="Segmentation",
+    shown=(
+        *("dice", "hd95", "surface_dice", "generalised_energy", "ece"),
+        "uncertainty_error_correlation",
+    ),
     demonstration=Demonstration(
         "segmentation-ensembles", "brains:count=600,size=32", ("image=t1", "mask=tissue")
     ),

@@ -225,6 +225,7 @@ def _baselines(train: Cases, windows: Windows | None, asked: Asked) -> dict[str,
         torch.manual_seed(derive(options.seed, "baseline"))
         return direct_unet(axes, into, out, size)
 
+    torch.manual_seed(derive(options.seed, "critic"))
     critic = PatchCritic(axes, into + out, 32, 1 if min(size) < 32 else 2, 2)
     kinds = {
         "regression": (Regression(network(), given, made), options),

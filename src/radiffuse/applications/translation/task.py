@@ -12,6 +12,11 @@ TRANSLATION = Task(
     given=("source",),
     paired=("source", "target"),
     evaluation="radiffuse.applications.translation.evaluate:evaluate_translation",
+    title="Translation",
+    shown=(
+        *("psnr", "ssim", "ms_ssim_to_target", "psnr_single", "detail", "fid", "kid", "shift"),
+        *("deviation_correlation", "lesion_contrast", "lesion_contrast_error"),
+    ),
     demonstration=Demonstration(
         "ddpm-conversion", "brains:count=600,size=32", ("source=t1", "target=t2")
     ),

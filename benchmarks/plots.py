@@ -1,0 +1,51 @@
+"""Pictures of docs/results.md."""
+
+
+def figure():
+    """An empty figure and its axes, drawn the same on every machine."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "radiffuse"
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(figsize=(7, 4.2))
+
+
+def saved(drawn, axis, path):
+    """Write the figure as SVG."""
+    axis.grid(alpha=0.3, which="both")
+    axis.legend(frameon=False)
+    drawn.tight_layout()
+    drawn.savefig(path, metadata={"Date": None})
+
+
+def steps(record, path):
+    """FID against network calls, a curve a sampler."""
+    drawn, axis = figure()
+    for sampler in dict.fromkeys(point["name"] for point in record["points"]):
+        points = [p for p in record["points"] if p["name"] == sampler]
+        points.sort(key=lambda point: point["evaluations"])
+        axis.plot(
+            [p["evaluations"] for p in points],
+            [p["fid"]["mean"] for p in points],
+            marker="o",
+            label=sampler,
+        )
+    axis.set(xscale="log", yscale="log", xlabel="network calls an image", ylabel="FID")
+    saved(drawn, axis, path)
+
+
+def lesions(record, path):
+    """Voxel-wise average precision against contrast, one colour a radius; dashed: the best baseline."""
+    drawn, axis = figure()
+    for place, radius in enumerate(dict.fromkeys(p["radius_mm"] for p in record["points"])):
+        points = [p for p in record["points"] if p["radius_mm"] == radius]
+        contrasts = [p["contrast"] for p in points]
+        best = [p["baselines"][p["settings"]["baseline"]] for p in points]
+        for tables, style in (([p["method"] for p in points], "o-"), (best, "s--")):
+            values = [table["pixel_average_precision"]["mean"] for table in tables]
+            label = f"{radius:g} mm" + ("" if style == "o-" else ", best baseline")
+            axis.plot(contrasts, values, style, color=f"C{place}", label=label)
+    axis.set(xlabel="contrast of the lesions", ylabel="voxel-wise average precision", ylim=(0, 1))
+    saved(drawn, axis, path)

@@ -1,0 +1,63 @@
+"""Recorded generation as sections of docs/results.md."""
+
+from collections.abc import Sequence
+
+from ...report.markdown import number, table
+from ..evaluation.page import Record
+
+__all__ = ["section", "steps"]
+
+LABELS = {
+    "fid": "FID, lower is better",
+    "kid": "KID, lower",
+    "precision": "precision, higher",
+    "recall": "recall, higher",
+    "density": "density, higher",
+    "coverage": "coverage, higher",
+    "ms_ssim": "MS-SSIM of random pairs, as the real ones",
+    "bits_per_dimension": "bits per dimension, lower",
+}
+
+
+def section(record: Record, name: str, shown: Sequence[str]) -> list[str]:
+    """Generated images, the Gaussian baseline and real training images, metric by metric."""
+    keys = [*shown, *(key for key in record["method"] if key not in shown)]
+    who = ("method", "baseline", "reference")
+    rows = [[key, *(number(record.get(each, {}).get(key)) for each in who)] for key in keys]
+    head = ["", "method", "Gaussian baseline", "real training images"]
+    found = [[LABELS.get(key, key), *cells] for key, *cells in rows if any(cells)]
+    return [f"### {name}", "", *_about(record), "", *table(head, found)]
+
+
+def _about(record: Record) -> list[str]:
+    data, trained = record["data"], record["trained"]["method"]
+    train, held_out = data["train"], data["held_out"]
+    said = {
+        "trained": f"{trained['minutes']:.0f} minutes, {trained['steps']} steps, "
+        f"{trained['images']} images: `{record['trained_by']}`",
+        "data": f"{data['source']}, {train['n']} training images (`{train['fingerprint'][:12]}`) "
+        f"and {held_out['n']} held out ({', '.join(held_out['split'])}, "
+        f"`{held_out['fingerprint'][:12]}`)",
+        "features": f"`{record['features']['hash']}`",
+        "evaluated": f"`{record.get('command', '')}`",
+        "note": record["note"],
+    }
+    return [f"- {key}: {value}" for key, value in said.items() if value]
+
+
+def steps(record: Record, name: str) -> list[str]:
+    """FID of every sampler by the number of network calls."""
+    counted = {point["evaluations"] for point in record["points"]}
+    calls = sorted(count for count in counted if count + 1 not in counted)
+    rows = []
+    for sampler in dict.fromkeys(point["name"] for point in record["points"]):
+        its = {p["evaluations"]: p for p in record["points"] if p["name"] == sampler}
+        found = [its.get(call) or its.get(call - 1) for call in calls]
+        rows.append([sampler, *(f"{p['fid']['mean']:.4g}" if p else "" for p in found)])
+    about = (
+        f"n = {record['count']} images (Heun takes one call fewer), networks in "
+        f"{record['precision']}; `{record['command']}`"
+    )
+    picture = f"![FID against network calls](steps-{name}.svg)"
+    begin = [f"### {name}", "", about, "", picture, ""]
+    return [*begin, *table(["sampler", *calls], rows)]

@@ -1,0 +1,61 @@
+"""The lists of methods in README and docs, made from the rows of papers.py: `python tests/lists.py` writes them.
+
+A page has a list between `<!-- methods: made by tests/lists.py -->` (all, by application) or
+`<!-- methods of TASK: made by tests/lists.py -->` and `<!-- end of methods -->`.
+"""
+
+import inspect
+import re
+from pathlib import Path
+
+from radiffuse import papers
+from radiffuse.applications.task import tasks
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+LIST = re.compile(
+    r"(<!-- methods(?: of (\w+))?: made by tests/lists\.py -->\n)(.*?)(<!-- end of methods -->)",
+    re.S,
+)
+
+
+def methods(task: str) -> list[papers.Paper]:
+    """The rows of the methods of a task that train today."""
+    rows = [papers.by_id(method) for method in papers.implemented()]
+    return [row for row in rows if row.load().task.name == task]
+
+
+def overview() -> str:
+    """A row an application."""
+    lines = ["", "| application | methods |", "|---|---|"]
+    for name, task in tasks().items():
+        ids = " ".join(f"`{row.id}`" for row in methods(name))
+        lines.append(f"| {task.title.lower()} | {ids} |")
+    return "\n".join([*lines, "", ""])
+
+
+def details(task: str) -> str:
+    """A row a method: its paper, and the first sentence of its recipe."""
+    lines = ["", "| method | paper | what makes it that method |", "|---|---|---|"]
+    for row in methods(task):
+        first = row.authors.partition(" ")[0].rstrip(",")
+        said = (inspect.getdoc(row.load()) or "").partition("\n\n")[0].replace("\n", " ")
+        lines.append(f"| `{row.id}` | [{first} {row.year}]({row.url}) | {said} |")
+    return "\n".join([*lines, "", ""])
+
+
+def made(text: str) -> str:
+    """A page with its lists as the rows have them."""
+
+    def one(match: re.Match[str]) -> str:
+        return match[1] + (details(match[2]) if match[2] else overview()) + match[4]
+
+    return LIST.sub(one, text)
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        if LIST.search(text):
+            page.write_text(made(text), encoding="utf-8")
+            print(page)
