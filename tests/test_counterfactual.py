@@ -410,3 +410,27 @@ def test_clipped_after_normalised_counts_one_call():
     counted = Counted(GaussianDenoiser(LINEAR))
     Clipped(Normalised(counted))(torch.zeros(1, 1, 4), torch.tensor(0.5))
     assert counted.calls == 1
+
+
+def test_diffusion_anomaly_is_the_swiss_army_knife_led_by_the_class(cases):
+    """The same fields, weights and image: the same counterpart, bit for bit."""
+    facts = dataclasses.replace(cases.facts(), mask_classes={}, classes=2)
+    wolleb = papers.by_id("diffusion-anomaly").load().tiny().fitted(facts)
+    wolleb = dataclasses.replace(wolleb, guidance=3.0)
+    shared = {field.name for field in dataclasses.fields(wolleb)} - {"classifier_width"}
+    knife = papers.by_id("swiss-army").load()(
+        **{name: getattr(wolleb, name) for name in shared}, head_width=wolleb.classifier_width
+    )
+    batch = {"image": cases.batch(range(3))["image"], "seed": torch.arange(3)}
+    made = []
+    for recipe in (wolleb, knife):
+        torch.manual_seed(0)
+        objective = recipe.objective()
+        for player in objective.players.values():
+            for parameter in player.parameters():
+                torch.nn.init.normal_(parameter, std=0.05)
+        made.append(recipe.predict(objective, batch))
+    assert set(objective.players) == {"network", "classifier"}
+    assert all(torch.equal(made[0][key], made[1][key]) for key in made[0])
+    blind = dataclasses.replace(knife, guidance=0.0).predict(objective, batch)
+    assert not torch.equal(made[0]["healthy"], blind["healthy"]), "the class leads"

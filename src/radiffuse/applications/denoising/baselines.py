@@ -10,6 +10,7 @@ from ...inverse import Measurement
 from ...inverse.classical import non_local_means
 from ...metrics.noise_level import estimate_noise
 from ...operators import Identity
+from ...training.objective import device_of
 from ..tuning import tune
 
 __all__ = ["BlindSpot", "means", "tuned_means"]
@@ -66,7 +67,7 @@ class BlindSpot:
     def predict(self, y: Tensor, overlap: float = 0.25, batch: int = 16) -> Tensor:
         """Whole images (B, C, *S) without their noise."""
         network = self.players["network"]
-        device = next(network.parameters()).device
+        device = device_of(self)
         windows = Windows(self.size, overlap=overlap)
         with torch.no_grad():
             return windows.whole(lambda cuts: network(cuts[0].to(device)).float().cpu(), [y], batch)

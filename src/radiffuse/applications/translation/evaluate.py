@@ -9,8 +9,6 @@ import torch
 from torch import Tensor
 
 from ...data.dataset import Cases
-from ...diffusion.noise import derive
-from ...diffusion.windows import Windows
 from ...errors import UserError
 from ...metrics.distribution import distances_between_sets
 from ...metrics.diversity import ms_ssim
@@ -18,14 +16,13 @@ from ...metrics.estimate import Metric, average_per_patient, refused
 from ...metrics.features import extract
 from ...metrics.fidelity import psnr, ssim
 from ...metrics.translation import correlation, detail, lesion_contrast, shift
-from ...nn.critic import PatchCritic
 from ...report.pictures import write_grid
 from ...training import processes
 from ...training.objective import device_of
 from ..evaluation.asked import Asked, spread
 from ..evaluation.drawing import Drawn, drawn, in_batches, predictions
 from ..evaluation.judge import Judge, judge
-from ..supervised import InWindows, Pix2Pix, Regression, direct_unet, trained
+from .baselines import trained_baselines
 
 SPAN = 2.0
 """Grey range of PSNR and SSIM: images span [-1, 1]."""
@@ -59,7 +56,7 @@ def evaluate_translation(
             raise UserError(f"{held_out.source}: no {key} to compare with; --map {key}=COLUMN")
     held_out = asked.chosen(held_out)
     windows = getattr(recipe, "windows", None)
-    simple = _baselines(train, windows, asked) if asked.cache else {}
+    simple = trained_baselines(train, windows, asked) if asked.cache else {}
     if not processes.is_main():
         return {}
     samples = max(1, int(getattr(recipe, "samples", 1)))
@@ -210,37 +207,6 @@ def _samplers(recipe: Any, objective: Any, cases: Cases, asked: Asked) -> dict[s
 
 def _only_target(cases: Cases) -> Cases:
     return dataclasses.replace(cases, columns={"target": cases.columns["target"]})
-
-
-def _baselines(train: Cases, windows: Windows | None, asked: Asked) -> dict[str, Any]:
-    """Direct regression and a pix2pix-like GAN, trained as long as the run in its folder."""
-    options = asked.budget()
-    facts = train.facts()
-    size = facts.size["target"] if windows is None else windows.size
-    axes = len(size)
-    into, out = facts.channels["source"], facts.channels["target"]
-    given, made = ("source",), "target"
-
-    def network() -> torch.nn.Module:
-        torch.manual_seed(derive(options.seed, "baseline"))
-        return direct_unet(axes, into, out, size)
-
-    torch.manual_seed(derive(options.seed, "critic"))
-    critic = PatchCritic(axes, into + out, 32, 1 if min(size) < 32 else 2, 2)
-    kinds = {
-        "regression": (Regression(network(), given, made), options),
-        "pix2pix": (
-            Pix2Pix(network(), critic, given, made),
-            dataclasses.replace(options, betas=(0.5, 0.9), learning_rate=2e-4),
-        ),
-    }
-    return {
-        name: trained(
-            objective if windows is None else InWindows(objective, windows, made),
-            train, its, asked.run / f"baseline-{name}",
-        )
-        for name, (objective, its) in kinds.items()
-    }  # fmt: skip
 
 
 def write_panels(path: Path, parts: dict[str, Tensor], ours: Drawn) -> None:
