@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .errors import UsageError, UserError, did_you_mean
+from .errors import UsageError, UserError, did_you_mean, printable
 from .training import processes
 
 COMMANDS: dict[str, str] = {
@@ -87,5 +87,5 @@ def _dispatch(arguments: list[str]) -> None:
 
 def _fail(message: str, code: int) -> int:
     sys.stdout.flush()
-    print(f"radiffuse: error: {message}", file=sys.stderr)
+    print(f"radiffuse: error: {printable(message)}", file=sys.stderr)
     return code

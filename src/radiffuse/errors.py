@@ -34,3 +34,8 @@ def did_you_mean(name: str, names: Iterable[str], otherwise: str) -> str:
     """`did you mean NEAREST?` (or two of them), or `otherwise` where no name is near."""
     near = nearest(name, names, count=2)
     return f"did you mean {near}?" if near else otherwise
+
+
+def printable(text: str) -> str:
+    """`text` for a terminal: control characters, which names in data may hold, become "?"."""
+    return "".join(c if c.isprintable() else "?" for c in text)

@@ -20,7 +20,7 @@ from ..data.dataset import Cases
 from ..data.image import Image
 from ..diffusion.label_maps import likeliest
 from ..diffusion.noise import derive
-from ..errors import UserError
+from ..errors import UserError, printable
 from ..metrics.calibration import half_widths_per_std
 from ..metrics.estimate import Sums
 from ..runs.run import Run, open_run
@@ -112,7 +112,7 @@ def run(arguments: Sequence[str]) -> None:
         folder.gather(cases.ids, done)
         print(f"{len(cases)} cases predicted in {flags.out}")
         if notice:
-            print(f"note: {notice}", file=sys.stderr)
+            print(f"note: {printable(notice)}", file=sys.stderr)
 
 
 def _predict(
@@ -203,8 +203,13 @@ def _written(
     }
     files = {key: item for key, item in written.items() if isinstance(item, str)}
     values = {key: item for key, item in written.items() if not isinstance(item, str)}
-    entry = {"case": cases.ids[row], "patient": cases.patients[row]}
-    return {**entry, "files": files, "values": values, **said_of(outputs, like)}
+    return {**_who(cases, row), "files": files, "values": values, **said_of(outputs, like)}
+
+
+def _who(cases: Cases, row: int) -> dict[str, Any]:
+    """The case and its patient, and what the data call the case where that is no name of a file."""
+    name = {"name": cases.names[row]} if cases.names[row] != cases.ids[row] else {}
+    return {"case": cases.ids[row], **name, "patient": cases.patients[row]}
 
 
 def _summed(
@@ -220,8 +225,7 @@ def _summed(
                 files |= _summary(opened, key, sums, place, like, name)
         if files:
             yield {
-                "case": cases.ids[row],
-                "patient": cases.patients[row],
+                **_who(cases, row),
                 "samples": flags.samples,
                 "files": files,
                 "values": {},

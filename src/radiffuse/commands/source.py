@@ -8,7 +8,7 @@ from typing import Any
 
 from ..data.dataset import Cases, open_cases
 from ..data.neighbours import with_neighbours
-from ..errors import UsageError, UserError
+from ..errors import UsageError, UserError, printable
 from ..runs.config import Config, DataSource
 from ..training import processes
 from .parsing import pairs
@@ -23,6 +23,8 @@ def open_source(source: DataSource, recipe: Any = None) -> Cases:
         size=source.size or None,
         seed=source.seed,
         on_leak=source.leak,
+        orientation=source.orientation,
+        codes=source.codes,
     )
     return with_neighbours(cases, getattr(recipe, "NEIGHBOURS", ()))
 
@@ -68,7 +70,7 @@ def asked_cases(every: Cases, split: str | None, source: DataSource, made_with: 
     new = source.path != made_with.data.path
     if new and processes.is_main():
         for line in every.notices:
-            print(f"note: {line}", file=sys.stderr)
+            print(f"note: {printable(line)}", file=sys.stderr)
     if split is not None:
         return every.split(split)
     return every if new and every.split_here else every.held_out()

@@ -12,7 +12,7 @@ from ..applications import fields
 from ..data.cases import check_classes, check_pairs, with_any_size, with_one_range
 from ..data.dataset import Cases, check_trainable
 from ..diffusion.noise import derive
-from ..errors import UserError
+from ..errors import UserError, printable
 from ..runs import config
 from ..runs.config import Config
 from ..runs.run import CONFIG, about, command_line, read_run_config, write_manifest
@@ -22,6 +22,9 @@ from ..training.options import TrainOptions
 from .prior import adopt
 from .source import check_keys, open_source
 from .train_flags import Order, order
+
+FOUND = ("orientation", "codes")
+"""What is found in the data, and an older version did not write."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -37,7 +40,7 @@ def run(arguments: Sequence[str]) -> None:
     check_pairs(cases, asked.recipe.task.paired, asked.method)
     if processes.is_main():
         for line in cases.notices:
-            print(f"note: {line}", file=sys.stderr)
+            print(f"note: {printable(line)}", file=sys.stderr)
     facts = cases.facts()
     if "label" in asked.recipe.task.reads:
         check_classes(cases.split("train"), facts.classes)
@@ -47,7 +50,12 @@ def run(arguments: Sequence[str]) -> None:
         preset=asked.preset,
         recipe=fields.plain(recipe),
         train=fields.plain(asked.train),
-        data=dataclasses.replace(asked.data, range=dict(cases.ranges)),
+        data=dataclasses.replace(
+            asked.data,
+            range=dict(cases.ranges),
+            orientation=cases.orientation,
+            codes=cases.codes,
+        ),
         fitted=_changed(asked.recipe, recipe),
         command=command_line(["train", *arguments]),
     )
@@ -119,7 +127,9 @@ def _check_folder(asked: Order, made_with: Config) -> None:
     recipe = fields.build(type(asked.recipe), earlier.recipe, where=f"{out / CONFIG}: [recipe]")
     _compare(out, "recipe", fields.plain(recipe), made_with.recipe)
     _compare(out, "train", options.fixed(), asked.train.fixed())
-    _compare(out, "data", fields.plain(earlier.data), fields.plain(made_with.data))
+    data = fields.plain(made_with.data)
+    found = {name: data[name] for name in FOUND if not getattr(earlier.data, name)}
+    _compare(out, "data", {**fields.plain(earlier.data), **found}, data)
 
 
 def _compare(out: Path, table: str, old: Any, new: Any) -> None:

@@ -58,7 +58,7 @@ class Cases:
         source: path or name that was opened.
         columns: data by key, over all cases of the source.
         rows: which of these are here (a split has some of them).
-        all_ids, all_patients, all_splits: one for each case of the source.
+        all_ids, all_patients, all_splits: one for each case of the source; ids are names of files.
         ranges: range of stored values that becomes [-1, 1], by image key. Hand it to `open_cases`
             for prediction, so that it reads with the range of training.
         class_names: a name for each class, or ().
@@ -67,6 +67,9 @@ class Cases:
         lines: notices so far.
         known: fingerprint where it is known without reading.
         split_here: whether the splits were drawn here, because the data name none.
+        all_names: what the data call each case, where that is no name of a file; else as `all_ids`.
+        orientation: axis codes of all volumes ("RAS"); "" where there are none or nothing is known.
+        codes: the stored numbers that mean the labels 0, 1, 2 ... of masks; () without masks.
     """
 
     source: str
@@ -82,6 +85,9 @@ class Cases:
     lines: list[str] = field(default_factory=list)
     known: str | None = None
     split_here: bool = False
+    all_names: tuple[str, ...] = ()
+    orientation: str = ""
+    codes: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -90,6 +96,11 @@ class Cases:
     def ids(self) -> tuple[str, ...]:
         """Name of each case, unique."""
         return tuple(self.all_ids[row] for row in self.rows)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the data call each case."""
+        return tuple((self.all_names or self.all_ids)[row] for row in self.rows)
 
     @property
     def patients(self) -> tuple[str, ...]:

@@ -173,7 +173,7 @@ class FileColumn:
                 f"{self.paths[row]}: holds {broken} NaN or infinite voxels; mend or remove it"
             )
         if self.kind == "mask":
-            image = _as_labels(image, self.paths[row])
+            image = _as_labels(image, self.paths[row], self.notice)
         if self.size is not None:
             if len(image.size) != len(self.size):
                 raise UserError(
@@ -234,19 +234,28 @@ def in_threads(work: Callable[[int], Image], rows: Sequence[int]) -> list[Image]
         return list(pool.map(work, rows))
 
 
-def _as_labels(image: Image, path: Path) -> Image:
-    """Labels per voxel: whole numbers; a picture that says 255 for "yes" says 1 from now on."""
+HAIR = 1e-3
+"""Numbers of a mask that miss whole ones by no more than this are these, stored by way of a slope."""
+
+
+def _as_labels(image: Image, path: Path, notice: Callable[[str], None]) -> Image:
+    """Labels per voxel: whole numbers from 0, one channel."""
     data = image.data
-    if data.is_floating_point():
-        if not bool((data == data.round()).all()):
-            raise UserError(f"{path}: a mask must hold whole numbers, found fractions")
-        data = data.long()
-    if data.dtype == torch.uint8 and len(data) == 1:
-        values = torch.unique(data).tolist()
-        if values in ([0, 255], [255]):
-            data = data // 255
     if len(data) != 1:
         raise UserError(f"{path}: a mask has one channel, found {len(data)}")
+    if data.is_floating_point():
+        whole = data.round()
+        off = float((data - whole).abs().max())
+        if off > HAIR:
+            raise UserError(
+                f"{path}: a mask must hold whole numbers, and these miss them by up to {off:.3g}; "
+                "was it scaled or interpolated?"
+            )
+        if off:
+            notice(f"{path}: the numbers of the mask miss whole ones by up to {off:.1g}; rounded")
+        data = whole.long()
+    if int(data.min()) < 0:
+        raise UserError(f"{path}: a mask holds label {int(data.min())}; labels are 0, 1, 2 ...")
     return replace(image, data=data, range=None)
 
 

@@ -8,9 +8,12 @@ from typing import Any
 
 from ..errors import UserError
 from .cases import Cases, Facts, Range, check_labels, check_trainable
+from .codes import coded
 from .columns import Column, names_mask
 from .grids import check_pair
 from .joined import joined
+from .names import safe_names
+from .placed import placed
 from .scan import Seen, check_scalars, outside, scan, value_range
 from .splits import OnLeak, assign, guard
 from .table import Table, labels_from, labels_from_text
@@ -35,6 +38,8 @@ def open_cases(
     size: tuple[int, ...] | None = None,
     seed: int = 0,
     on_leak: OnLeak = "auto",
+    orientation: str = "",
+    codes: Sequence[int] = (),
 ) -> Cases:
     """Open a data set.
 
@@ -51,12 +56,23 @@ def open_cases(
         seed: of the split by patient (80/10/10) where the data give none, and of embedded brains.
         on_leak: what to do about patients or byte-identical images in train and a held-out split;
             see `OnLeak`.
+        orientation: axis codes that volumes get inside, for example "RAS"; "": those of most of them.
+        codes: the stored numbers that mean the labels 0, 1, 2 ... of masks; (): found in the data.
 
     Raises:
         UserError: anything wrong with the data, in one line.
     """
     table = _table(str(path), seed)
-    return cases_from(table, mapping=mapping, range=range, size=size, seed=seed, on_leak=on_leak)
+    return cases_from(
+        table,
+        mapping=mapping,
+        range=range,
+        size=size,
+        seed=seed,
+        on_leak=on_leak,
+        orientation=orientation,
+        codes=codes,
+    )
 
 
 def _table(path: str, seed: int) -> Table:
@@ -77,14 +93,19 @@ def cases_from(
     size: tuple[int, ...] | None = None,
     seed: int = 0,
     on_leak: OnLeak = "auto",
+    orientation: str = "",
+    codes: Sequence[int] = (),
 ) -> Cases:
     """Decide what a table leaves open: roles, sizes, splits, ranges; and check every case."""
     if not table.ids:
         raise UserError(f"{table.source}: holds no case")
     table = _mapped(table, mapping or table.default)
+    columns, told, codes = coded(_ordered(table.columns), codes, table.source)
+    columns, more, orientation = placed(columns, orientation, table.source, table.ids)
+    table.notices.extend([*told, *more])
     columns = {
         key: column.to_size(size) if size and column.kind in ("image", "mask") else column
-        for key, column in _ordered(table.columns).items()
+        for key, column in columns.items()
     }
     seen = {
         key: scan(column, key, table.source, table.ids)
@@ -106,7 +127,10 @@ def cases_from(
         source=table.source,
         columns=columns,
         rows=tuple(rows),
-        all_ids=table.ids,
+        all_ids=safe_names(table.ids),
+        all_names=table.ids,
+        orientation=orientation,
+        codes=codes,
         all_patients=patients,
         all_splits=split_of,
         ranges=ranges,

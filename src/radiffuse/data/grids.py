@@ -2,15 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-import torch
-from torch import Tensor
-
 from ..errors import UserError
 from .columns import Column
+from .geometry import AGREE_MM, apart
 from .scan import Seen
-
-AGREE_MM = 0.1
-"""Affines that move no corner further than this against each other agree."""
 
 PAIR = ("moving", "fixed")
 
@@ -52,26 +47,16 @@ def _check_mask(key: str, seen: Mapping[str, Seen], source: str, ids: Sequence[s
 
 def _check_grids(row: int, case: str, columns: Mapping[str, Column], source: str) -> None:
     moving, fixed = (columns[key].image(row) for key in PAIR)
-    apart = _apart(moving.affine, fixed.affine, fixed.size)
-    if moving.size == fixed.size and apart <= AGREE_MM:
+    gap = apart(moving.affine, fixed.affine, fixed.size)
+    if moving.size == fixed.size and gap <= AGREE_MM:
         return
     how = f"{_sides(moving.size)} and {_sides(fixed.size)} voxels"
     if moving.size == fixed.size:
-        how = f"their affines put a corner {apart:.3g} mm apart"
+        how = f"their affines put a corner {gap:.3g} mm apart"
     raise UserError(
         f"{source}: moving and fixed of case {case} lie on different grids ({how}); resample the "
         "moving image onto the fixed one's grid first, as SimpleITK.Resample(moving, fixed) does"
     )
-
-
-def _apart(first: Tensor | None, second: Tensor | None, size: Sequence[int]) -> float:
-    """Largest distance in mm between the places that two affines give to a corner; 0 if unknown."""
-    if first is None or second is None:
-        return 0.0
-    sides = [*size, 1, 1][:3]
-    ends = [torch.tensor([0.0, side - 1.0], dtype=torch.float64) for side in sides]
-    corners = torch.cartesian_prod(*ends, torch.ones(1, dtype=torch.float64))
-    return float((corners @ (first - second).double().T)[:, :3].norm(dim=1).max())
 
 
 def _sides(size: Sequence[int]) -> str:

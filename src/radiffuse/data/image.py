@@ -21,6 +21,7 @@ class Image:
         range: value range that the encoding declares (uint8 -> (0, 255)); None where it does not.
         format: ending of the file it came from (".nii.gz", ".png", ".dcm" ...); None if none.
         frame_seconds: time from one channel to the next, of a series in time whose file declares it.
+        own: axis codes of the file ("LAS") where a volume was turned since; `save_image` turns it back.
     """
 
     data: Tensor
@@ -29,6 +30,7 @@ class Image:
     range: tuple[float, float] | None = None
     format: str | None = None
     frame_seconds: float | None = None
+    own: str | None = None
 
     @property
     def size(self) -> tuple[int, ...]:

@@ -42,7 +42,7 @@ def scan(column: Column, key: str, source: str, ids: Sequence[str]) -> Seen:
     Raises:
         UserError: shapes that do not mix, NaN or infinite voxels, or every image is constant.
     """
-    if isinstance(column, FileColumn) and _too_large(column):
+    if isinstance(column, FileColumn) and too_large(column):
         return _scan_few(column, key, source, ids)
     looks = _look_array(column) if isinstance(column, ArrayColumn) else _look_files(column)
     shapes = [look.shape for look in looks]
@@ -123,7 +123,8 @@ def _look_files(column: Column) -> list[_Look]:
     return looks
 
 
-def _too_large(column: FileColumn) -> bool:
+def too_large(column: FileColumn) -> bool:
+    """Whether a column is too large to be decoded at opening."""
     return sum(path.stat().st_size for path in column.paths if path.is_file()) > SCAN_BYTES
 
 

@@ -6,30 +6,24 @@ seed); and `[prior]` where the network is that of another run. A field that is N
 TOML has no such value. No torch is imported here.
 """
 
-from ..applications.fields import T, build, checked, plain
-
-import dataclasses
 import re
 import tomllib
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union
+from typing import Any, Literal
 
 import tomli_w
 
-from ..errors import UsageError, UserError
+from ..applications.fields import T, build, checked, plain
+from ..applications.ranges import at_least, refuse
 from ..data.files import write_text
-from ..errors import did_you_mean
-from ..applications.ranges import OutOfRange, at_least, refuse
+from ..errors import UsageError, UserError, did_you_mean
 
 FORMAT = 1
 """Format of a run folder. A change that older code would misread gets the next number."""
 
 PRESETS = ("paper", "small", "tiny")
-
 
 
 @dataclass(frozen=True)
@@ -42,6 +36,8 @@ class DataSource:
         range: by image key, the stored values that become [-1, 1]; {} where the data decide.
         size: spatial size every image is brought to; () leaves the size alone.
         seed: seed of embedded data and of splits made here.
+        orientation: axis codes that volumes have inside, as found in training; "" where unknown.
+        codes: stored numbers of masks that mean the labels 0, 1, 2 ..., as found in training.
         leak: what to do where a patient or an image stands on both sides of a split: auto, refuse,
             drop or keep.
 
@@ -55,6 +51,8 @@ class DataSource:
     size: tuple[int, ...] = ()
     seed: int = 0
     leak: Literal["auto", "refuse", "drop", "keep"] = "auto"
+    orientation: str = ""
+    codes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         refuse(self, {"size": at_least(1)})
@@ -105,10 +103,6 @@ def toml(tables: Mapping[str, Any]) -> str:
 
 def _on_one_line(array: re.Match[str]) -> str:
     return "[" + ", ".join(line.strip() for line in array[1].split(",\n")) + "]"
-
-
-
-
 
 
 def write_config(path: Path | str, config: Config) -> None:
@@ -182,23 +176,3 @@ def preset(recipe: type[T], name: str) -> T:
         hint = did_you_mean(name, PRESETS, f"there are {', '.join(PRESETS)}")
         raise UsageError(f"no preset is called '{name}'; {hint}")
     return recipe() if name == "paper" else getattr(recipe, name)()
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-

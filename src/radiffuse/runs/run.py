@@ -5,7 +5,6 @@ named "PLAYER.parameter"), `checkpoint/` (to resume), `log.jsonl` and `manifest.
 commit, seed, data fingerprint and facts, environment).
 """
 
-from ..applications import fields
 import dataclasses
 import datetime
 import hashlib
@@ -24,15 +23,15 @@ import numpy
 import torch
 
 from .. import __version__, papers
-from . import config
-from ..training.checkpoint import MODEL, load_model
-from .config import Config
+from ..applications import fields
 from ..data.dataset import Cases, Facts
-from ..errors import UsageError, UserError
 from ..data.files import read_json, write_json
-from ..errors import did_you_mean
+from ..errors import UsageError, UserError, did_you_mean
+from ..training.checkpoint import MODEL, load_model
 from ..training.objective import Objective, device_of
 from ..training.options import Precision, TrainOptions
+from . import config
+from .config import Config
 
 CONFIG = "config.toml"
 MANIFEST = "manifest.json"

@@ -1,0 +1,127 @@
+"""One meaning of a value in the whole data set: which stored numbers of masks are which labels.
+
+A picture often stores labels far apart, 0 and 255 or 0, 85, 170 and 255, so that they can be seen. Which
+numbers there are is found over all files and all masks: a file that holds 0 and 255 alone says nothing.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from .columns import ArrayColumn, Column, FileColumn, Kind
+from .image import Image
+from .scan import spread, too_large
+
+__all__ = ["CodedColumn", "coded"]
+
+MOST_CODES = 16
+"""More different numbers than this are no codes of labels."""
+LARGEST_LABEL = 64
+"""Numbers up to this are labels as they are."""
+
+
+def coded(
+    columns: Mapping[str, Column], known: Sequence[int], source: str
+) -> tuple[dict[str, Column], list[str], tuple[int, ...]]:
+    """The columns with masks in labels 0, 1, 2 ...
+
+    Args:
+        columns: by key.
+        known: the numbers that mean the labels 0, 1, 2 ..., of a data set before; empty: found in these.
+        source: of the data, for messages.
+
+    Returns:
+        The columns, notices, and the numbers that mean the labels; () without masks.
+
+    Raises:
+        UserError: 255 beside labels 1, 2 ..., which may be a label or mean "ignore".
+    """
+    masks = [key for key, column in columns.items() if column.kind == "mask"]
+    if not masks:
+        return dict(columns), [], ()
+    found = {0}.union(*(_values(columns[key]) for key in masks)) if not known else set(known)
+    codes = tuple(sorted(found))
+    if not _far_apart(codes):
+        return dict(columns), [], codes
+    if codes[1] == 1 and codes[-1] == 255 and len(codes) > 2:
+        raise UserError(
+            f"{source}: masks hold {', '.join(map(str, codes))}: 255 may be one more label or mean "
+            "'ignore'; number it on, or set it to the label it stands for"
+        )
+    made = {**columns, **{key: CodedColumn(columns[key], codes) for key in masks}}
+    told = ", ".join(f"{code} is label {label}" for label, code in enumerate(codes))
+    why = "as in training" if known else f"found over all of {' and '.join(masks)}"
+    return made, [f"{source}: masks store codes, {why}: {told}"], codes
+
+
+def _values(column: Column) -> set[int]:
+    """The numbers that a mask column stores; of a few files where it is large."""
+    if isinstance(column, ArrayColumn):
+        return _few(torch.unique(column.data).tolist())
+    large = isinstance(column, FileColumn) and too_large(column)
+    rows = spread(len(column), 64) if large else range(len(column))
+    return _few(value for row in rows for value in torch.unique(column.image(row).data).tolist())
+
+
+def _few(values: Iterable[float]) -> set[int]:
+    return {int(value) for value in values}
+
+
+def _far_apart(codes: Sequence[int]) -> bool:
+    """Whether numbers are codes of labels that were spread to be seen, not labels themselves."""
+    return 0 < len(codes) <= MOST_CODES and max(codes) > LARGEST_LABEL and min(codes) >= 0
+
+
+@dataclass(frozen=True)
+class CodedColumn:
+    """Masks whose stored numbers stand for labels.
+
+    Attributes:
+        column: as stored.
+        codes: the number that means label 0, 1, 2 ...
+    """
+
+    column: Column
+    codes: tuple[int, ...]
+
+    @property
+    def kind(self) -> Kind:
+        return self.column.kind
+
+    def __len__(self) -> int:
+        return len(self.column)
+
+    def _labels(self, data: Tensor, row: int) -> Tensor:
+        table = torch.tensor(self.codes, device=data.device)
+        place = torch.searchsorted(table, data.long().contiguous()).clamp(max=len(table) - 1)
+        other = data[table[place] != data]
+        if len(other):
+            raise UserError(
+                f"{self.column.source(row)}: a mask holds {int(other[0])}, and the codes of labels in "
+                f"these data are {', '.join(map(str, self.codes))}; mend it, or leave the case out"
+            )
+        return place.to(torch.uint8)
+
+    def image(self, row: int) -> Image:
+        image = self.column.image(row)
+        return replace(image, data=self._labels(image.data, row), range=None)
+
+    def stack(self, rows: Sequence[int]) -> Tensor:
+        stored = self.column.stack(rows)
+        parts = [self._labels(one, row) for row, one in zip(rows, stored, strict=True)]
+        return torch.stack(parts)
+
+    def to_size(self, size: tuple[int, ...]) -> "CodedColumn":
+        return replace(self, column=self.column.to_size(size))
+
+    def as_kind(self, kind: Kind) -> "CodedColumn":
+        return replace(self, column=self.column.as_kind(kind))
+
+    def hashed(self, row: int) -> str:
+        return self.column.hashed(row)
+
+    def source(self, row: int) -> str:
+        return self.column.source(row)

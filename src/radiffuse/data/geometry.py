@@ -1,0 +1,142 @@
+"""Grids of voxels in the world: when two are one, and how an image comes from one onto another."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .image import Image, axis_codes
+
+__all__ = ["AGREE_MM", "Grid", "apart", "resampled", "turned"]
+
+AGREE_MM = 0.1
+"""Affines that move no corner further than this against each other agree."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where voxels lie.
+
+    Attributes:
+        size: S, one to three axes.
+        affine: `(4, 4)` float64, index -> mm, RAS+.
+    """
+
+    size: tuple[int, ...]
+    affine: Tensor
+
+    @classmethod
+    def of(cls, image: Image) -> Self | None:
+        """The grid of an image; None where its geometry is not known."""
+        return None if image.affine is None else cls(image.size, image.affine.double())
+
+    @property
+    def sides(self) -> tuple[int, int, int]:
+        """The size with three axes."""
+        one, two, three = (*self.size, 1, 1, 1)[:3]
+        return one, two, three
+
+    def corners(self) -> Tensor:
+        """Indices `(8, 4)` of the outermost voxel centres, (i, j, k, 1)."""
+        ends = [torch.tensor([0.0, side - 1.0], dtype=torch.float64) for side in self.sides]
+        return torch.cartesian_prod(*ends, torch.ones(1, dtype=torch.float64))
+
+    def __str__(self) -> str:
+        """Voxels, spacing, orientation and first voxel, for messages."""
+        spacing = self.affine[:3, :3].norm(dim=0).tolist()[: len(self.size)]
+        origin = ", ".join(f"{x:.4g}" for x in self.affine[:3, 3].tolist())
+        sides = " x ".join(map(str, self.size))
+        steps = " x ".join(f"{step:.4g}" for step in spacing)
+        codes = axis_codes(self.affine, len(self.size))
+        return f"{sides} voxels of {steps} mm, {codes}, first voxel at ({origin}) mm"
+
+    def covered_by(self, other: "Grid") -> float:
+        """Share of this grid's voxel centres, on a lattice of up to 15 an axis, inside the other's box."""
+        axes = [
+            torch.linspace(0, side - 1, min(side, 15), dtype=torch.float64) for side in self.sides
+        ]
+        index = torch.cartesian_prod(*axes, torch.ones(1, dtype=torch.float64))
+        there = index @ _between(self, other).T
+        top = torch.tensor([side - 0.5 for side in other.sides], dtype=torch.float64)
+        inside = (there[:, :3] > -0.5 - 1e-6) & (there[:, :3] < top + 1e-6)
+        return float(inside.all(1).double().mean())
+
+
+def _between(first: Grid, second: Grid) -> Tensor:
+    """The map of indices of the first grid to those of the second, `(4, 4)`."""
+    return torch.linalg.solve(second.affine, first.affine)
+
+
+def apart(first: Tensor | None, second: Tensor | None, size: Sequence[int]) -> float:
+    """Largest distance in mm between the places that two affines give to a corner; 0 if unknown."""
+    if first is None or second is None:
+        return 0.0
+    corners = Grid(tuple(size), first).corners()
+    return float((corners @ (first - second).double().T)[:, :3].norm(dim=1).max())
+
+
+def turned(image: Image, grid: Grid) -> Image | None:
+    """`image` with its axes permuted and flipped so that it lies on `grid`; None where that is not it.
+
+    No voxel is interpolated, and every voxel keeps its place in the world (to `AGREE_MM`).
+    """
+    own = Grid.of(image)
+    if own is None or len(own.size) != len(grid.size):
+        return None
+    there = _between(own, grid)
+    axes = len(own.size)
+    order = there[:axes, :axes].abs().argmax(0).tolist()  # own axis -> axis of the grid
+    if sorted(order) != list(range(axes)):
+        return None
+    source = [order.index(axis) for axis in range(axes)]
+    data = image.data.permute(0, *(axis + 1 for axis in source))
+    flips = [n + 1 for n, axis in enumerate(source) if float(there[n, axis]) < 0]
+    data = data.flip(flips) if flips else data
+    if tuple(data.shape[1:]) != grid.size:
+        return None
+    move = _index_move(source, flips, own.size)
+    if apart(own.affine @ move, grid.affine, grid.size) > AGREE_MM:
+        return None
+    return replace(image, data=data.contiguous(), affine=grid.affine)
+
+
+def _index_move(source: Sequence[int], flips: Sequence[int], size: Sequence[int]) -> Tensor:
+    """The map of new indices to old ones where axis n of the new is `source[n]` of the old."""
+    move = torch.eye(4, dtype=torch.float64)
+    move[: len(source), : len(source)] = 0
+    for n, axis in enumerate(source):
+        move[axis, n] = -1 if n + 1 in flips else 1
+        if n + 1 in flips:
+            move[axis, 3] = size[axis] - 1
+    return move
+
+
+def resampled(image: Image, grid: Grid, nearest: bool) -> Image:
+    """`image` at the voxel centres of `grid`: linear, or the nearest voxel (labels).
+
+    Beyond its outermost voxels' edges it is its lowest value, and labels are 0.
+    """
+    own = Grid.of(image)
+    assert own is not None
+    back = _between(grid, own).numpy()
+    data = image.data if nearest else image.data.float()
+    volume = data.reshape(len(data), *own.sides).numpy()
+    inside = _sampled(np.ones(own.sides, np.uint8), back, grid.sides, 0, "grid-constant") > 0
+    outside = 0 if nearest else volume.min()
+    order = 0 if nearest else 1
+    channels = [_sampled(one, back, grid.sides, order, "nearest") for one in volume]
+    found = torch.from_numpy(np.where(inside, np.stack(channels), outside).astype(volume.dtype))
+    if not nearest and not image.data.is_floating_point():
+        found = found.round().to(image.data.dtype)
+    return replace(image, data=found.reshape(len(data), *grid.size), affine=grid.affine)
+
+
+def _sampled(
+    volume: np.ndarray, back: np.ndarray, size: tuple[int, int, int], order: int, mode: str
+) -> np.ndarray:
+    from scipy.ndimage import affine_transform
+
+    return affine_transform(volume, back[:3, :3], back[:3, 3], size, order=order, mode=mode)

@@ -1,0 +1,208 @@
+"""What belongs together lies on one grid: masks, targets and other images of a case on that of the first.
+
+Volumes of a set that are stored in several orientations get one inside; outputs are turned back to each
+file's own (`Image.own`).
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from .columns import Column, FileColumn, Kind
+from .geometry import AGREE_MM, Grid, apart, resampled, turned
+from .grids import PAIR
+from .image import Image, axis_codes, oriented
+from .scan import spread, too_large
+from .transforms import resized
+
+__all__ = ["PlacedColumn", "orientation_of", "placed"]
+
+
+def placed(
+    columns: Mapping[str, Column], orientation: str, source: str, ids: Sequence[str]
+) -> tuple[dict[str, Column], list[str], str]:
+    """The columns with every image and mask on the grid of the first one of its case.
+
+    Exactly, by permuting and flipping axes, where the grids agree; by their places in the world where they
+    overlap (with a notice); data without geometry stay as they are. Pairs for registration are only turned.
+
+    Args:
+        columns: by key, images first.
+        orientation: axis codes that volumes get ("RAS"); "": those of most cases.
+        source: of the data, for messages.
+        ids: of the cases.
+
+    Returns:
+        The columns, notices, and the orientation of volumes ("" where none is known).
+
+    Raises:
+        UserError: an image that nowhere meets the first one of its case.
+    """
+    keys = [key for key, column in columns.items() if column.kind in ("image", "mask")]
+    if not keys or any(column.kind == "raw" for column in columns.values()):
+        return dict(columns), [], ""
+    first = keys[0]
+    each = [columns[key] for key in keys]
+    large = any(isinstance(column, FileColumn) and too_large(column) for column in each)
+    rows = spread(len(ids), 8) if large else list(range(len(ids)))
+    codes = [orientation_of(columns[first].image(row)) for row in rows]
+    known = Counter(code for code in codes if code)
+    inside = orientation or (known.most_common(1)[0][0] if known else "")
+    notices = _orientations(known, inside, bool(orientation), source)
+    made, reference = dict(columns), PlacedColumn(columns[first], inside)
+    if large or (set(known) - {inside}):
+        made[first] = reference
+    for key in keys[1:]:
+        column = PlacedColumn(columns[key], inside, reference, (first, key), source, tuple(ids))
+        how = Counter(column.how(row)[0] for row in rows)
+        if large or set(how) - {""}:
+            made[key] = column
+        if how["resampled"]:
+            notices.append(_resampled(column, rows, how["resampled"]))
+    return made, notices, inside
+
+
+def orientation_of(image: Image) -> str:
+    """Axis codes of a volume, for example "RAS"; "" of pictures and where no geometry is known."""
+    return axis_codes(image.affine) if image.affine is not None and len(image.size) == 3 else ""
+
+
+def _orientations(known: Counter[str], inside: str, asked: bool, source: str) -> list[str]:
+    if not set(known) - {inside}:
+        return []
+    told = ", ".join(f"{code} ({count})" for code, count in known.most_common())
+    why = "as in training" if asked else "inside"
+    return [
+        f"{source}: volumes are stored as {told}; all are {inside} {why}, and outputs as their inputs"
+    ]
+
+
+def _resampled(column: "PlacedColumn", rows: Sequence[int], count: int) -> str:
+    """One line for all cases of a column that were resampled, with the first of them."""
+    row = next(row for row in rows if column.how(row)[0] == "resampled")
+    own, onto = Grid.of(column.column.image(row)), column.onto(row)
+    first, key = column.keys
+    share = min(column.how(row)[1] for row in rows)
+    rest = "" if share > 0.999 else f"; beyond it is nothing ({share:.0%} of the grid is met)"
+    more = f" and {count - 1} more" if count > 1 else ""
+    return (
+        f"{column.source_name}: {key} of case {column.ids[row]}{more} lies on another grid ({own}) than "
+        f"{first} ({onto}); brought onto it by their places in the world{rest}"
+    )
+
+
+@dataclass(frozen=True)
+class PlacedColumn:
+    """Images brought to an orientation, and onto the grids of another column.
+
+    Attributes:
+        column: as stored.
+        inside: orientation of volumes, "" leaves them.
+        reference: whose grids they get; None: their own, turned to `inside`.
+        keys: names of reference and column, for messages.
+        source_name, ids: of the data, for messages.
+        size: grid to resize to afterwards.
+    """
+
+    column: Column
+    inside: str
+    reference: "PlacedColumn | None" = None
+    keys: tuple[str, str] = ("", "")
+    source_name: str = ""
+    ids: tuple[str, ...] = ()
+    size: tuple[int, ...] | None = None
+    made: dict[int, Image] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def kind(self) -> Kind:
+        return self.column.kind
+
+    def __len__(self) -> int:
+        return len(self.column)
+
+    def onto(self, row: int) -> Grid | None:
+        """The grid that an image of this row gets."""
+        if self.reference is not None:
+            return self.reference.onto(row)
+        return Grid.of(self._turned(self.column.image(row)))
+
+    def _turned(self, image: Image) -> Image:
+        """A volume of the reference in the orientation of the set."""
+        own = orientation_of(image)
+        if not own or not self.inside or own == self.inside:
+            return image
+        return replace(oriented(image, self.inside), own=own)
+
+    def how(self, row: int) -> tuple[str, float]:
+        """How the image of a row comes onto its grid, "", "turned" or "resampled", and the share met.
+
+        Raises:
+            UserError: it nowhere meets the grid.
+        """
+        image, grid = self.column.image(row), self.onto(row)
+        own = Grid.of(image)
+        if own is None or grid is None or len(own.size) != len(grid.size):
+            return "", 1.0
+        if own.size == grid.size and apart(own.affine, grid.affine, grid.size) <= AGREE_MM:
+            return "", 1.0
+        if turned(image, grid) is not None:
+            return "turned", 1.0
+        if self.keys[1] in PAIR:
+            return "", 1.0  # two people, or two scans: `check_pair` refuses them by name
+        share = grid.covered_by(own)
+        if share == 0:
+            first, key = self.keys
+            raise UserError(
+                f"{self.source_name}: {key} of case {self.ids[row]} ({own}) nowhere meets {first} "
+                f"({grid}): they are not of one place; check their headers, or pair others"
+            )
+        return "resampled", share
+
+    def image(self, row: int) -> Image:
+        if row in self.made:
+            return self.made[row]
+        image = self._placed(row)
+        if self.size is not None:
+            image = resized(image, self.size, nearest=self.kind == "mask")
+        if sum(each.data.numel() for each in self.made.values()) < 1 << 27:
+            self.made[row] = image
+        return image
+
+    def _placed(self, row: int) -> Image:
+        image = self.column.image(row)
+        if self.reference is None:
+            return self._turned(image)
+        own = orientation_of(self.reference.column.image(row))
+        own_ = own if own and self.inside and own != self.inside else None
+        way, grid = self.how(row)[0], self.onto(row)
+        if not way or grid is None:
+            return replace(image, own=own_)
+        there = turned(image, grid) if way == "turned" else None
+        there = there or resampled(image, grid, nearest=self.kind == "mask")
+        return replace(there, own=own_)
+
+    def stack(self, rows: Sequence[int]) -> Tensor:
+        images = [self.image(row).data for row in rows]
+        for row, data in zip(rows, images, strict=True):
+            if data.shape != images[0].shape:
+                raise UserError(
+                    f"{self.source(row)}: shape {tuple(data.shape)} differs from "
+                    f"{tuple(images[0].shape)} of {self.source(rows[0])}; --size resizes"
+                )
+        return torch.stack(images)
+
+    def to_size(self, size: tuple[int, ...]) -> "PlacedColumn":
+        return replace(self, size=size, made={})
+
+    def as_kind(self, kind: Kind) -> "PlacedColumn":
+        return replace(self, column=self.column.as_kind(kind), made={})
+
+    def hashed(self, row: int) -> str:
+        return self.column.hashed(row)
+
+    def source(self, row: int) -> str:
+        return self.column.source(row)

@@ -1,0 +1,229 @@
+"""What belongs together lies on one grid, whatever order the axes of its files have."""
+
+import itertools
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from radiffuse import cli
+from radiffuse.commands.pictures import write_output
+from radiffuse.data.dataset import open_cases
+from radiffuse.data.geometry import Grid, resampled, turned
+from radiffuse.data.image import Image, axis_codes
+from radiffuse.errors import UserError
+
+CODES = [
+    "".join(order)
+    for axes in itertools.permutations(("LR", "PA", "IS"))
+    for order in itertools.product(*axes)
+]
+"""All 48 axis orders."""
+
+
+def oblique(spacing=(1.0, 1.5, 2.0), turn=0.2):
+    """An affine whose axes are turned a little out of the world's."""
+    a, b = np.cos(turn), np.sin(turn)
+    about = np.array([[a, -b, 0], [b, a, 0], [0, 0, 1]]) @ np.array(
+        [[1, 0, 0], [0, a, -b], [0, b, a]]
+    )
+    affine = np.eye(4)
+    affine[:3, :3] = about @ np.diag(spacing)
+    affine[:3, 3] = (-20, 30, 5)
+    return affine
+
+
+def scene(size=(6, 7, 8), affine=None, seed=0):
+    """An image and the mask of its bright half, RAS-like, with their affine."""
+    image = np.random.default_rng(seed).integers(1, 200, size).astype(np.float32)
+    return image, (image > 100).astype(np.uint8), oblique() if affine is None else affine
+
+
+def stored(data, affine, codes):
+    """The same voxels at the same places, stored in another order (by nibabel)."""
+    there = nibabel.orientations.axcodes2ornt(tuple(codes))
+    here = nibabel.orientations.io_orientation(affine)
+    turn = nibabel.orientations.ornt_transform(here, there)
+    return nibabel.as_closest_canonical(nibabel.Nifti1Image(data, affine)).__class__(
+        nibabel.orientations.apply_orientation(data, turn),
+        affine @ nibabel.orientations.inv_ornt_aff(turn, data.shape),
+    )
+
+
+def folder(path, cases):
+    """cases.csv of (image, mask) pairs of NIfTI images."""
+    path.mkdir()
+    lines = ["case,split,image,mask"]
+    for number, (image, mask) in enumerate(cases):
+        nibabel.save(image, path / f"image{number}.nii.gz")
+        nibabel.save(mask, path / f"mask{number}.nii.gz")
+        lines.append(f"c{number},train,image{number}.nii.gz,mask{number}.nii.gz")
+    (path / "cases.csv").write_text("\n".join(lines) + "\n")
+    return path
+
+
+# --------------------------------------------------------------------------------- turned exactly
+@pytest.mark.parametrize("codes", CODES)
+def test_an_image_of_any_axis_order_is_turned_onto_a_grid_exactly(codes):
+    image, _, affine = scene()
+    other = stored(image, affine, codes)
+    assert "".join(nibabel.aff2axcodes(other.affine)) == codes
+    read = Image(torch.tensor(other.get_fdata())[None], torch.tensor(other.affine))
+    there = turned(read, Grid(image.shape, torch.tensor(affine)))
+    assert torch.equal(there.data[0], torch.tensor(image).double())
+    assert torch.equal(there.affine, torch.tensor(affine))
+
+
+@settings(max_examples=24, deadline=None)
+@given(st.sampled_from(CODES), st.sampled_from(CODES), st.floats(-0.3, 0.3))
+def test_image_and_mask_in_any_two_orders_are_one_case(tmp_path_factory, first, second, turn):
+    """Through opening and a training batch: the mask is where the image is bright."""
+    pairs = []
+    for seed in range(3):
+        image, mask, affine = scene(affine=oblique(turn=turn), seed=seed)
+        pairs.append((stored(image, affine, first), stored(mask, affine, second)))
+    cases = open_cases(folder(tmp_path_factory.mktemp("set") / "data", pairs), range=(0.0, 200.0))
+    batch = cases.batch([0, 1, 2])
+    assert torch.equal(batch["mask"] > 0, batch["image"] > 0.0)
+    assert cases.orientation == first and not any("another grid" in line for line in cases.notices)
+
+
+def test_a_set_of_two_orientations_has_one_inside_and_says_so(tmp_path):
+    image, mask, affine = scene(affine=np.diag([1.0, 1, 1, 1]), size=(6, 6, 6))
+    pairs = [
+        (stored(image, affine, codes), stored(mask, affine, "RAS"))
+        for codes in ("RAS", "LAS", "RAS")
+    ]
+    cases = open_cases(folder(tmp_path / "data", pairs), range=(0.0, 200.0))
+    batch = cases.batch([0, 1, 2])
+    assert torch.equal(batch["image"][0], batch["image"][1]) and cases.orientation == "RAS"
+    assert torch.equal(batch["mask"][0], batch["mask"][1])
+    (line,) = [line for line in cases.notices if "stored as" in line]
+    assert "RAS (2), LAS (1)" in line
+
+
+def test_outputs_of_each_case_are_in_its_own_orientation(tmp_path):
+    """Judged by nibabel."""
+    image, _, _ = scene(size=(16, 16), affine=np.eye(4))
+    cube = np.repeat(image[..., None], 5, 2)
+    cases = open_cases(folder(tmp_path / "data", [
+        (stored(cube, oblique(), codes), stored((cube > 100).astype(np.uint8), oblique(), "RAS"))
+        for codes in ("RAS", "RAS", "PIL")
+    ]))  # fmt: skip
+    given = cases.image(2, "image")
+    assert axis_codes(given.affine) == "RAS" and given.own == "PIL"
+    name = write_output(cases.batch([2])["image"][0], given, tmp_path / "out")
+    written = nibabel.load(tmp_path / name)
+    asked = nibabel.load(tmp_path / "data" / "image2.nii.gz")
+    assert written.shape == asked.shape and np.allclose(written.affine, asked.affine, atol=1e-4)
+    assert np.allclose(written.get_fdata(), asked.get_fdata(), atol=2)
+
+
+def test_other_data_get_the_orientation_of_the_training(tmp_path):
+    image, mask, affine = scene()
+    pairs = [(stored(image, affine, "LPS"), stored(mask, affine, "LPS"))] * 2
+    cases = open_cases(folder(tmp_path / "data", pairs), orientation="RAS", range=(0.0, 200.0))
+    assert cases.orientation == "RAS" and cases.batch([0])["image"].shape[2:] == (6, 7, 8)
+
+
+# ------------------------------------------------------------------------------------- resampled
+def test_a_mask_of_another_spacing_is_resampled_as_simpleitk_does(tmp_path):
+    image, _, affine = scene()
+    fine = oblique(spacing=(0.7, 0.9, 1.1))
+    fine[:3, 3] = (-19, 31, 6)
+    labels = np.random.default_rng(3).integers(0, 4, (8, 9, 10)).astype(np.uint8)
+    for data, nearest in ((labels, True), (labels.astype(np.float32), False)):
+        own = Image(torch.tensor(data)[None], torch.tensor(fine))
+        found = resampled(own, Grid(image.shape, torch.tensor(affine)), nearest).data[0].numpy()
+        kind = sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear
+        right = sitk.GetArrayFromImage(
+            sitk.Resample(as_itk(data, fine), as_itk(image, affine), sitk.Transform(), kind, 0.0)
+        ).transpose(2, 1, 0)
+        same = np.isclose(found, right, atol=1e-4)
+        assert same.mean() > (0.98 if nearest else 0.999), "ties of the nearest voxel apart"
+        assert 0.1 < (right > 0).mean() < 0.9
+
+
+def as_itk(data, affine):
+    found = sitk.GetImageFromArray(data.transpose(2, 1, 0))
+    lps = np.diag([-1, -1, 1, 1]) @ affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    found.SetSpacing(spacing.tolist())
+    found.SetDirection((lps[:3, :3] / spacing).flatten().tolist())
+    found.SetOrigin(lps[:3, 3].tolist())
+    return found
+
+
+def test_a_mask_that_was_moved_is_put_where_its_header_says_and_that_is_told(tmp_path):
+    affine = np.diag([2.0, 2, 2, 1])
+    image = np.zeros((8, 8, 8), np.float32)
+    image[4:6, 2:4, 2:4] = 100
+    moved = affine.copy()
+    moved[:3, 3] = (4, 0, 0)  # two voxels
+    mask = np.zeros((8, 8, 8), np.uint8)
+    mask[2:4, 2:4, 2:4] = 1  # the same place in the world
+    pairs = [(nibabel.Nifti1Image(image, affine), nibabel.Nifti1Image(mask, moved))] * 2
+    cases = open_cases(folder(tmp_path / "data", pairs), range=(0.0, 100.0))
+    batch = cases.batch([0])
+    assert torch.equal(batch["mask"] > 0, batch["image"] > 0)
+    (line,) = [line for line in cases.notices if "another grid" in line]
+    assert "mask of case c0 and 1 more" in line and "75% of the grid is met" in line
+
+
+def test_a_mask_that_nowhere_meets_its_image_is_refused_with_both_geometries(tmp_path):
+    image, mask, affine = scene()
+    away = affine.copy()
+    away[:3, 3] += 300
+    pairs = [(nibabel.Nifti1Image(image, affine), nibabel.Nifti1Image(mask, away))] * 2
+    with pytest.raises(
+        UserError, match=r"mask of case c0 \(6 x 7 x 8 voxels .* nowhere meets image"
+    ):
+        open_cases(folder(tmp_path / "data", pairs))
+
+
+def test_data_without_geometry_stay_as_they_are(tmp_path):
+    draw = np.random.default_rng(0)
+    np.savez(
+        tmp_path / "plain.npz",
+        image=draw.integers(0, 255, (4, 8, 8), dtype=np.uint8),
+        mask=draw.integers(0, 3, (4, 8, 8), dtype=np.uint8),
+    )
+    cases = open_cases(tmp_path / "plain.npz")
+    assert cases.orientation == "" and type(cases.columns["mask"]).__name__ == "ArrayColumn"
+
+
+# --------------------------------------------------------------------------------- training records
+def test_training_records_the_orientation_and_predicts_others_in_it(tmp_path):
+    pairs = []
+    for seed in range(4):
+        image, mask, affine = scene((8, 8, 8), seed=seed)
+        pairs.append((stored(image, affine, "LAS"), stored(mask * 0, affine, "LAS")))
+    data = folder(tmp_path / "data", pairs)
+    words = ["train", "anoddpm", "--data", data, "--out", tmp_path / "run", "--preset", "tiny"]
+    words += [
+        "--width",
+        4,
+        "--multiples",
+        1,
+        1,
+        "--octaves",
+        2,
+        "--train.steps",
+        1,
+        "--train.batch",
+        2,
+    ]
+    assert cli.main([str(word) for word in words]) == 0
+    assert 'orientation = "LAS"' in (tmp_path / "run" / "config.toml").read_text()
+    image, mask, affine = scene((8, 8, 8), seed=9)
+    others = [(stored(image, affine, "SPR"), stored(mask, affine, "RAS"))] * 2
+    there = folder(tmp_path / "other", others)
+    out = tmp_path / "out"
+    words = ["predict", tmp_path / "run", "--data", there, "--out", out, "--steps", 1]
+    assert cli.main([str(word) for word in [*words, "--split", "train"]]) == 0
+    written, asked = nibabel.load(out / "c1-healthy.nii.gz"), nibabel.load(there / "image1.nii.gz")
+    assert written.shape == asked.shape and np.allclose(written.affine, asked.affine, atol=1e-4)
