@@ -1,0 +1,1 @@
+"""Run folders: what made a model and what it learned."""
