@@ -20,6 +20,7 @@ from radiffuse import cli, papers
 from radiffuse.applications.generation import evaluate as generation
 from radiffuse.applications.generation.ddpm import DDPM
 from radiffuse.applications.task import Task
+from radiffuse.commands.source import asked_cases, open_source
 from radiffuse.errors import UserError
 from radiffuse.metrics import features
 from radiffuse.runs import run
@@ -693,3 +694,27 @@ def test_two_processes_measure_the_same(copy, hasty, tmp_path):
         for metric in ("nearest_pixels", "nearest_features"):
             first, second = (record[who][metric]["per_patient"] for record in (one, two))
             assert len(second) == 4 and second == pytest.approx(first, rel=1e-4)
+
+
+# ---------------------------------------------------------------------------------- moved data
+def test_data_at_another_place_are_the_same_data(trained, data, tmp_path, refused):
+    """Resume, evaluate and predict by contents; other contents are refused by name."""
+    copy = shutil.copytree(trained, tmp_path / "run")
+    moved = shutil.copy(data, tmp_path / "elsewhere.npz")
+    words = ["train", "ddpm", "--data", str(moved), "--out", str(copy), *TINY, "--conditional"]
+    assert cli.main([*words, "--resume", "--train.steps", "3"]) == 0
+    assert tomllib.loads((copy / "config.toml").read_text())["data"]["path"] == str(moved)
+    with np.load(data) as arrays:
+        changed = {**arrays, "image": 255 - arrays["image"]}
+    np.savez(tmp_path / "changed.npz", **changed)
+    other = [*words, "--resume", "--train.steps", "4"]
+    other[other.index(str(moved))] = str(tmp_path / "changed.npz")
+    assert "was made with recipe.spectrum" in refused(*other)
+
+
+def test_moved_training_data_keep_their_split(trained, data, tmp_path):
+    opened = run.open_run(trained)
+    moved = shutil.copy(data, tmp_path / "elsewhere.npz")
+    source = dataclasses.replace(opened.config.data, path=str(moved))
+    every = open_source(source, opened.recipe)
+    assert set(asked_cases(every, None, source, opened).split_of) == {"test"}

@@ -1,6 +1,8 @@
 """Every format keeps numbers, bit depth, value range and geometry, or refuses in one line."""
 
 import errno
+import gzip
+import os
 import resource
 import shutil
 from types import SimpleNamespace
@@ -12,6 +14,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 
+from radiffuse.data.dataset import open_cases
 from radiffuse.data.formats.by_ending import read_image, save_image, save_like
 from radiffuse.data.image import Image
 from radiffuse.data.transforms import to_unit
@@ -86,6 +89,7 @@ def test_colour_is_three_channels_and_comes_back(tmp_path):
 
 def test_alpha_is_dropped_and_said(tmp_path):
     array = np.full((4, 6, 4), 9, dtype=np.uint8)
+    array[..., 3] = 255
     PIL.Image.fromarray(array).save(tmp_path / "in.png")
     lines, hear = hearing()
     assert read_image(tmp_path / "in.png", notice=hear).data.shape == (3, 4, 6)
@@ -239,6 +243,44 @@ def test_vectors_and_colours_are_channels(tmp_path):
         read_image(nifti(tmp_path / "five.nii", np.zeros((2, 2, 2, 3, 3), np.float32)))
 
 
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nrrd"])
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
+def test_of_complex_numbers_the_magnitude_is_read_and_said(tmp_path, name, dtype):
+    """SimpleITK writes them. Their real part alone is another image."""
+    rng = np.random.default_rng(0)
+    array = (rng.normal(size=(4, 5, 6)) + 1j * rng.normal(size=(4, 5, 6))).astype(dtype)
+    if dtype == np.complex128 and name == "a.nii.gz":
+        nifti(tmp_path / name, array.T)
+    else:
+        sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / name))
+    lines, hear = hearing()
+    image = read_image(tmp_path / name, notice=hear)
+    assert image.data.numpy().dtype == np.zeros(0, dtype).real.dtype
+    np.testing.assert_allclose(image.data[0].numpy(), np.abs(array).T, rtol=1e-6)
+    assert any("magnitude" in line and name in line for line in lines)
+
+
+def test_scaled_complex_numbers_keep_their_imaginary_part(tmp_path):
+    array = np.full((2, 3, 4), 3 + 4j, np.complex64)
+    nifti(tmp_path / "a.nii", array)
+    raw = bytearray((tmp_path / "a.nii").read_bytes())
+    raw[112:120] = np.array([2, 0], dtype="<f4").tobytes()
+    (tmp_path / "a.nii").write_bytes(raw)
+    assert read_image(tmp_path / "a.nii").data.unique().tolist() == [10.0]
+
+
+def test_a_complex_volume_is_opened_and_its_prediction_written_as_magnitude(tmp_path):
+    for k in range(3):
+        turned = np.exp(1j * np.linspace(0, 9, 4 * 5 * 6).reshape(4, 5, 6)) * (k + 1)
+        nifti(tmp_path / f"{k}.nii.gz", (turned * np.arange(1, 5)[:, None, None]).astype("c8"))
+    cases = open_cases(tmp_path, range=(0, 12))
+    assert any("magnitude" in notice for notice in cases.notices)
+    image = cases.image(1, "image")
+    path = save_like(image, to_unit(image.data, (0, 12)), tmp_path / "out", (0, 12))
+    expected = np.abs(nibabel.load(tmp_path / "1.nii.gz").get_fdata(dtype=np.complex64))
+    np.testing.assert_allclose(nibabel.load(path).get_fdata(), expected, rtol=1e-4)
+
+
 def test_a_flat_volume_is_a_picture_with_geometry(tmp_path):
     image = read_image(nifti(tmp_path / "a.nii.gz", np.zeros((4, 5, 1), np.float32)))
     assert image.size == (4, 5)
@@ -283,6 +325,171 @@ def test_a_flat_affine_is_refused(tmp_path):
         read_image(path)
 
 
+# --- kin of NIfTI: FreeSurfer, pairs of header and voxels ------------------------------------------
+
+TURNED = np.array([[0, -2.0, 0, 5], [3, 0, 0, 6], [0, 0, 4, 7], [0, 0, 0, 1]])
+
+
+@pytest.mark.parametrize("name", ["a.mgz", "a.mgh"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.float32])
+def test_freesurfer_volumes_keep_type_and_place(tmp_path, name, dtype):
+    array = np.arange(24).astype(dtype).reshape(2, 3, 4)
+    nibabel.save(nibabel.MGHImage(array, TURNED), tmp_path / name)
+    lines, hear = hearing()
+    image = read_image(tmp_path / name, notice=hear)
+    assert image.data.numpy().dtype == dtype and not lines
+    np.testing.assert_array_equal(image.data[0].numpy(), array)
+    np.testing.assert_allclose(image.affine, TURNED)
+
+
+def test_frames_of_freesurfer_are_channels_in_time(tmp_path):
+    array = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32)
+    file = nibabel.MGHImage(array, TURNED)
+    file.header.set_zooms((3, 2, 4, 2500))  # milliseconds
+    nibabel.save(file, tmp_path / "a.mgz")
+    image = read_image(tmp_path / "a.mgz")
+    np.testing.assert_array_equal(image.data.numpy(), np.moveaxis(array, -1, 0))
+    assert image.frame_seconds == pytest.approx(2.5)
+
+
+def test_freesurfer_without_a_place_is_said(tmp_path):
+    file = nibabel.MGHImage(np.zeros((2, 3, 4), np.float32), TURNED)
+    nibabel.save(file, tmp_path / "a.mgh")
+    raw = bytearray((tmp_path / "a.mgh").read_bytes())
+    raw[28:30] = b"\0\0"  # goodRASFlag
+    (tmp_path / "a.mgh").write_bytes(raw)
+    lines, hear = hearing()
+    image = read_image(tmp_path / "a.mgh", notice=hear)
+    np.testing.assert_allclose(image.affine, nibabel.MGHImage.from_bytes(bytes(raw)).affine)
+    assert "no place in space" in lines[0]
+
+
+@pytest.mark.parametrize("name", ["a.img", "a.hdr"])
+def test_a_pair_of_nifti_is_one_image_with_its_place(tmp_path, name):
+    array = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    nibabel.save(nibabel.Nifti1Pair(array, TURNED), tmp_path / "a.img")
+    lines, hear = hearing()
+    image = read_image(tmp_path / name, notice=hear)
+    np.testing.assert_array_equal(image.data[0].numpy(), array)
+    np.testing.assert_allclose(image.affine, TURNED)
+    assert not lines
+
+
+def test_a_folder_of_pairs_has_a_case_for_each_pair(tmp_path):
+    rng = np.random.default_rng(0)
+    for k in range(3):
+        array = rng.integers(0, 99, (4, 5, 6)).astype(np.int16)
+        nibabel.save(nibabel.Nifti1Pair(array, TURNED), tmp_path / f"{k}.img")
+    assert open_cases(tmp_path, range=(0, 99)).ids == ("0", "1", "2")
+
+
+@pytest.mark.parametrize(("kept", "lost"), [("a.img", "a.hdr"), ("a.hdr", "a.img")])
+def test_half_a_pair_is_refused_and_the_other_half_named(tmp_path, kept, lost):
+    nibabel.save(nibabel.Nifti1Pair(np.zeros((2, 3, 4), np.int16), TURNED), tmp_path / "a.img")
+    (tmp_path / lost).unlink()
+    with pytest.raises(UserError, match=f"{lost}, which is missing"):
+        read_image(tmp_path / kept)
+
+
+def test_analyze_stores_no_orientation_which_is_said(tmp_path):
+    array = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    file = nibabel.AnalyzeImage(array, None)
+    file.header.set_zooms((2, 3, 4))
+    nibabel.save(file, tmp_path / "a.img")
+    lines, hear = hearing()
+    image = read_image(tmp_path / "a.img", notice=hear)
+    np.testing.assert_array_equal(image.data[0].numpy(), array)
+    np.testing.assert_allclose(image.affine, nibabel.load(tmp_path / "a.img").affine)
+    assert "no orientation" in lines[0] and "LAS" in lines[0] and image.spacing_mm == (2, 3, 4)
+
+
+def test_what_came_as_a_pair_or_of_freesurfer_goes_out_as_nifti(tmp_path):
+    nibabel.save(nibabel.MGHImage(np.zeros((2, 3, 4), np.float32), TURNED), tmp_path / "a.mgz")
+    image = read_image(tmp_path / "a.mgz")
+    path = save_like(image, torch.zeros(1, 2, 3, 4), tmp_path / "out", (0, 1))
+    assert path.name == "out.nii.gz"
+    np.testing.assert_allclose(nibabel.load(path).affine, TURNED)
+
+
+# --- what headers declare -------------------------------------------------------------------------
+
+
+def with_header(path, **fields):
+    """A NIfTI file of 2 x 3 x 4 voxels whose header holds `fields` as they are, right or wrong."""
+    nifti(path, np.arange(24, dtype=np.int16).reshape(2, 3, 4), TURNED)
+    raw = bytearray(path.read_bytes())
+    header = np.frombuffer(raw, nibabel.Nifti1Header.template_dtype, count=1).copy()
+    for name, value in fields.items():
+        header[name] = value
+    raw[: header.nbytes] = header.tobytes()
+    path.write_bytes(raw)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"srow_x": np.nan}, "plane or is not finite"),
+        ({"srow_x": np.inf}, "plane or is not finite"),
+        ({"srow_x": 0}, "plane or is not finite"),
+        ({"dim": [3, 2, 3, -4, 1, 1, 1, 1]}, "a.nii"),
+        ({"dim": [3, 2, 0, 4, 1, 1, 1, 1]}, "not understood"),
+        ({"dim": [9, 2, 3, 4, 1, 1, 1, 1]}, "a.nii"),
+        ({"dim": [3, 2, 3, 5, 1, 1, 1, 1]}, "cut short"),
+        ({"dim": [3, 32767, 32767, 32767, 1, 1, 1, 1]}, "GiB of voxels"),
+        ({"scl_slope": 2, "scl_inter": np.nan}, "a.nii"),
+        ({"vox_offset": np.nan}, "a.nii"),
+        ({"vox_offset": 1e9}, "a.nii"),
+        ({"vox_offset": -400}, "a.nii"),
+        ({"datatype": 77}, "a.nii"),
+        ({"sform_code": 0, "qform_code": 1, "quatern_b": 3}, "a.nii"),
+        ({"sform_code": 0, "qform_code": 1, "quatern_b": np.nan}, "a.nii"),
+        ({"sform_code": 0, "qform_code": 0, "pixdim": np.nan}, "plane or is not finite"),
+    ],
+)  # fmt: skip
+def test_numbers_of_a_header_that_cannot_be_are_refused(tmp_path, fields, why):
+    with pytest.raises(UserError, match=why) as caught:
+        read_image(with_header(tmp_path / "a.nii", **fields))
+    assert "a.nii" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"quatern_b": 3, "qform_code": 1},
+        {"xyzt_units": 7},
+        {"pixdim": np.nan},
+        {"scl_slope": np.nan},
+        {"scl_slope": np.inf},
+    ],
+)
+def test_numbers_that_do_not_count_do_no_harm(tmp_path, fields):
+    image = read_image(with_header(tmp_path / "a.nii", **fields))
+    np.testing.assert_array_equal(image.data[0].numpy(), np.arange(24).reshape(2, 3, 4))
+    np.testing.assert_allclose(image.affine, TURNED)
+
+
+def test_a_packed_file_that_declares_more_than_it_can_hold_is_refused_unread(tmp_path, monkeypatch):
+    path = with_header(tmp_path / "a.nii", dim=[4, 400, 400, 100, 1, 1, 1, 1])
+    (tmp_path / "b.nii.gz").write_bytes(gzip.compress(path.read_bytes()))
+    monkeypatch.setattr(nibabel.arrayproxy.ArrayProxy, "get_unscaled", lambda _: 1 / 0)
+    with pytest.raises(UserError, match=r"32000000 bytes of voxels, and holds \d+ packed"):
+        read_image(tmp_path / "b.nii.gz")
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.mgz", "a.img", "a.mha", "a.nrrd", "a.png", "a.dcm"])
+def test_pipes_are_refused_and_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(UserError, match="no regular file"):
+        read_image(tmp_path / name)
+
+
+def test_a_link_to_a_device_is_refused(tmp_path):
+    (tmp_path / "a.nii").symlink_to("/dev/zero")
+    with pytest.raises(UserError, match="no regular file"):
+        read_image(tmp_path / "a.nii")
+
+
 # --- MetaImage ------------------------------------------------------------------------------------
 
 
@@ -315,3 +522,68 @@ def test_a_flat_mha_is_rows_by_columns(tmp_path):
     again = sitk.ReadImage(str(tmp_path / "b.mha"))
     assert again.GetSpacing() == (0.5, 2.0)
     assert sitk.GetArrayFromImage(again).tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+META = {
+    "ObjectType": "Image", "NDims": "3", "BinaryData": "True", "BinaryDataByteOrderMSB": "False",
+    "TransformMatrix": "1 0 0 0 1 0 0 0 1", "Offset": "0 0 0", "ElementSpacing": "1 1 1",
+    "DimSize": "2 3 4", "ElementType": "MET_UCHAR", "ElementDataFile": "LOCAL",
+}  # fmt: skip
+
+
+def meta(path, **fields):
+    text = "".join(f"{name} = {value}\n" for name, value in {**META, **fields}.items())
+    path.write_bytes(text.encode() + bytes(range(24)))
+    return path
+
+
+def test_a_meta_image_written_by_hand_is_read(tmp_path):
+    """So that the refusals below are not for something else."""
+    assert read_image(meta(tmp_path / "a.mha")).size == (2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"Offset": "1 inf 1"}, "its Offset is '1 inf 1'; 3 finite numbers"),
+        ({"Offset": "1 2"}, "3 finite numbers"),
+        ({"Offset": "1 2 three"}, "3 finite numbers"),
+        ({"ElementSpacing": "1 nan 1"}, "3 finite positive numbers"),
+        ({"ElementSpacing": "1 -1 1"}, "3 finite positive numbers"),
+        ({"ElementSpacing": "1 0 1"}, "3 finite positive numbers"),
+        ({"TransformMatrix": "1 0 0 0 1 0 0 0"}, "9 finite numbers"),
+        ({"TransformMatrix": "0 0 0 0 1 0 0 0 1"}, "cannot be read"),
+        ({"DimSize": "2 -3 4"}, "3 finite positive numbers"),
+        ({"DimSize": "2 3 5"}, "cannot be read"),
+        ({"DimSize": "200000 300000 400000"}, "GiB of voxels"),
+        ({"ElementDataFile": "/dev/zero"}, "/dev/zero: is no regular file"),
+        ({"ElementDataFile": "gone.raw"}, "gone.raw: is no regular file"),
+    ],
+)  # fmt: skip
+def test_numbers_of_a_meta_image_that_cannot_be_are_refused(tmp_path, fields, why):
+    """ITK alone reads the origin "1 inf 1" as (1, 0, 0), and /dev/zero as an image."""
+    with pytest.raises(UserError, match=why) as caught:
+        read_image(meta(tmp_path / "a.mha", **fields))
+    assert "\n" not in str(caught.value)
+
+
+def test_voxels_in_a_file_beside_the_header_are_read(tmp_path):
+    image = sitk.GetImageFromArray(np.arange(24, dtype=np.uint8).reshape(4, 3, 2))
+    sitk.WriteImage(image, str(tmp_path / "a.mhd"))
+    assert read_image(tmp_path / "a.mhd").data[0, 1, 2, 3] == 23
+
+
+@pytest.mark.parametrize(
+    ("field", "why"),
+    [
+        ("data file: /dev/zero", "no regular file"),
+        ("space directions: (1,0,0) (0,nan,0) (0,0,1)", "cannot be read"),
+        ("space origin: (0,inf,0)", "cannot be read"),
+    ],
+)
+def test_numbers_of_nrrd_that_cannot_be_are_refused(tmp_path, field, why):
+    text = "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 2 3 4\nencoding: raw\n"
+    text += f"space: left-posterior-superior\n{field}\n\n"
+    (tmp_path / "a.nrrd").write_bytes(text.encode() + bytes(range(24)))
+    with pytest.raises(UserError, match=why):
+        read_image(tmp_path / "a.nrrd")

@@ -81,6 +81,11 @@ def test_no_file_is_too_long(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
 
 
+def test_every_folder_of_modules_is_a_package():
+    folders = {path.parent for path in ROOT.rglob("*.py")}
+    assert not [folder for folder in folders if not (folder / "__init__.py").is_file()]
+
+
 def test_the_drawing_shows_the_house():
     written = house.DRAWING.read_text(encoding="utf-8")
     assert written == house.drawing(), "python tests/house.py draws it anew"

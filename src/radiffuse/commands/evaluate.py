@@ -69,13 +69,13 @@ def run(arguments: Sequence[str]) -> None:
     source = source_of(opened.config, flags.data, flags.map, flags.size, flags.range)
     cases = open_source(source, opened.recipe)
     check_keys(opened.config.method, opened.recipe, cases.keys, source)
-    held_out = asked_cases(cases, flags.split, source, opened.config)
+    held_out = asked_cases(cases, flags.split, source, opened)
     out = flags.out or flags.run / "metrics.json"
     command = command_line(["evaluate", *arguments])
     record = evaluate(
         opened.recipe,
         opened.objective,
-        training_cases(cases, opened.recipe, source, opened.config),
+        training_cases(cases, source, opened),
         held_out,
         count=flags.count,
         seed=flags.seed,

@@ -86,7 +86,7 @@ def run(arguments: Sequence[str]) -> None:
     opened, judged, notice = beside_healthy(opened)
     source = source_of(opened.config, flags.data, flags.map, flags.size, flags.range)
     every = open_source(source, opened.recipe)
-    cases = asked_cases(every, flags.split, source, opened.config)
+    cases = asked_cases(every, flags.split, source, opened)
     check_given(method, opened.recipe, cases.keys, source)
     settings = {
         "method": method,

@@ -10,6 +10,7 @@ from ..data.dataset import Cases, open_cases
 from ..data.neighbours import with_neighbours
 from ..errors import UsageError, UserError, printable
 from ..runs.config import Config, DataSource
+from ..runs.run import Run
 from ..training import processes
 from .parsing import pairs
 
@@ -61,13 +62,13 @@ def source_of(
     return source
 
 
-def asked_cases(every: Cases, split: str | None, source: DataSource, made_with: Config) -> Cases:
+def asked_cases(every: Cases, split: str | None, source: DataSource, opened: Run) -> Cases:
     """The cases to predict or measure: of one split, or the held-out ones.
 
     All, where they are of other data than the training's that name no splits. What had to be decided of
-    other data is said on stderr.
+    other data is said on stderr. The training's data at another place are the training's.
     """
-    new = source.path != made_with.data.path
+    new = source.path != opened.config.data.path and not _moved(every, opened)
     if new and processes.is_main():
         for line in every.notices:
             print(f"note: {printable(line)}", file=sys.stderr)
@@ -76,17 +77,22 @@ def asked_cases(every: Cases, split: str | None, source: DataSource, made_with: 
     return every if new and every.split_here else every.held_out()
 
 
-def training_cases(every: Cases, recipe: Any, source: DataSource, made_with: Config) -> Cases:
+def training_cases(every: Cases, source: DataSource, opened: Run) -> Cases:
     """The cases a run was trained on, which baselines are given as well.
 
     Where the run's own data are gone, the training cases of the data at hand.
     """
-    if source == made_with.data:
+    if source == opened.config.data or _moved(every, opened):
         return every.split("train")
     try:
-        return open_source(made_with.data, recipe).split("train")
+        return open_source(opened.config.data, opened.recipe).split("train")
     except UserError:
         return every.split("train")
+
+
+def _moved(every: Cases, opened: Run) -> bool:
+    """Whether these are the run's training data, wherever they lie."""
+    return every.fingerprint == opened.manifest.get("data", {}).get("fingerprint")
 
 
 def check_keys(method: str, recipe: Any, keys: Sequence[str], source: DataSource) -> None:

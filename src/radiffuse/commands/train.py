@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from ..applications import fields
-from ..data.cases import check_classes, check_pairs, with_any_size, with_one_range
+from ..data.cases import with_any_size, with_one_range
+from ..data.checks import check_classes, check_pairs
 from ..data.dataset import Cases, check_trainable
 from ..diffusion.noise import derive
 from ..errors import UserError, printable
@@ -129,7 +130,9 @@ def _check_folder(asked: Order, made_with: Config) -> None:
     _compare(out, "train", options.fixed(), asked.train.fixed())
     data = fields.plain(made_with.data)
     found = {name: data[name] for name in FOUND if not getattr(earlier.data, name)}
-    _compare(out, "data", {**fields.plain(earlier.data), **found}, data)
+    # data may have moved: the loop refuses a checkpoint of other contents
+    moved = {"path": data["path"]}
+    _compare(out, "data", {**fields.plain(earlier.data), **found, **moved}, data)
 
 
 def _compare(out: Path, table: str, old: Any, new: Any) -> None:

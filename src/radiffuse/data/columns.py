@@ -189,7 +189,7 @@ class FileColumn:
             from .formats.dicom import read_files
 
             return read_files(self.members[row], self.notice)
-        return read_image(self.paths[row], notice=self.notice)
+        return read_image(self.paths[row], labels=self.kind == "mask", notice=self.notice)
 
     def stack(self, rows: Sequence[int]) -> Tensor:
         kept = all(row in self.cache.images for row in rows)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from .cases import Cases, Facts, Range, check_labels, check_trainable
+from .cases import Cases, Facts, Range
+from .checks import check_labels, check_trainable
 from .codes import coded
 from .columns import Column, names_mask
 from .grids import check_pair

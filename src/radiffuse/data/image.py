@@ -100,3 +100,8 @@ def oriented(image: Image, codes: str = "RAS") -> Image:
             flips.append(target + 1)
     data = data.flip(flips) if flips else data
     return replace(image, data=data.contiguous(), affine=image.affine @ move)
+
+
+def orientation_of(image: Image) -> str:
+    """Axis codes of a volume, for example "RAS"; "" of pictures and where no geometry is known."""
+    return axis_codes(image.affine) if image.affine is not None and len(image.size) == 3 else ""

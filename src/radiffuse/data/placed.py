@@ -15,11 +15,11 @@ from ..errors import UserError
 from .columns import Column, FileColumn, Kind
 from .geometry import AGREE_MM, Grid, apart, resampled, turned
 from .grids import PAIR
-from .image import Image, axis_codes, oriented
+from .image import Image, orientation_of, oriented
 from .scan import spread, too_large
 from .transforms import resized
 
-__all__ = ["PlacedColumn", "orientation_of", "placed"]
+__all__ = ["PlacedColumn", "placed"]
 
 
 def placed(
@@ -64,11 +64,6 @@ def placed(
         if how["resampled"]:
             notices.append(_resampled(column, rows, how["resampled"]))
     return made, notices, inside
-
-
-def orientation_of(image: Image) -> str:
-    """Axis codes of a volume, for example "RAS"; "" of pictures and where no geometry is known."""
-    return axis_codes(image.affine) if image.affine is not None and len(image.size) == 3 else ""
 
 
 def _orientations(known: Counter[str], inside: str, asked: bool, source: str) -> list[str]:

@@ -8,16 +8,20 @@ import torch
 from torch import Tensor
 
 from ...errors import UserError
-from ..image import Image
+from ..image import Image, oriented
 from ..transforms import from_unit, resized_affine
-from .stored import DICOM, ENDINGS, PICTURES, VOLUMES, ending, silent
+from .stored import DICOM, ENDINGS, NIBABEL, PICTURES, VOLUMES, check_regular, ending, silent
 
 
-def read_image(path: Path | str, *, notice: Callable[[str], None] = silent) -> Image:
+def read_image(
+    path: Path | str, *, labels: bool = False, notice: Callable[[str], None] = silent
+) -> Image:
     """Read one image file, or one DICOM series folder, in stored units with its geometry.
 
     Args:
-        path: .png .jpg .tif .bmp, .nii .nii.gz, .mha .mhd .nrrd, .dcm, or a DICOM folder.
+        path: .png .jpg .tif .bmp, .nii .nii.gz .mgz .mgh .img (with .hdr), .mha .mhd .nrrd, .dcm, or a
+            DICOM folder.
+        labels: it is a mask, so that the index of a picture's palette is the label, not its colour.
         notice: is told in one line what a reader had to decide (alpha dropped, sform taken).
 
     Raises:
@@ -30,19 +34,20 @@ def read_image(path: Path | str, *, notice: Callable[[str], None] = silent) -> I
         return read_series(path, notice=notice)
     if not path.exists():
         raise UserError(f"{path}: no such file")
+    check_regular(path)
     kind = ending(path)
     if kind in PICTURES:
         from .pictures import read_picture
 
-        return read_picture(path, notice=notice)
-    if kind in (".nii", ".nii.gz"):
+        return read_picture(path, labels=labels, notice=notice)
+    if kind in NIBABEL or path.suffix.lower() == ".hdr":
         from .nifti import read_nifti
 
         return read_nifti(path, notice=notice)
     if kind in VOLUMES:
         from .itk import read_itk
 
-        return read_itk(path)
+        return read_itk(path, notice=notice)
     if kind in DICOM or _is_dicom(path):
         from .dicom import read_series
 
@@ -58,8 +63,9 @@ def _is_dicom(path: Path) -> bool:
 def save_image(image: Image, path: Path | str) -> Path:
     """Write an image in stored units; the ending of `path` says the format.
 
-    .png holds 8 or 16 bit grey or 8 bit RGB, .tif also float grey, .jpg 8 bit; .nii, .nii.gz,
-    .mha and .nrrd hold the affine; .dcm makes a file, or for a volume a folder, marked synthetic.
+    .png holds 8 or 16 bit grey or RGB, .tif also float grey, .jpg 8 bit; .nii, .nii.gz,
+    .mha and .nrrd hold the affine; .dcm makes a file, or for a volume a folder, marked synthetic. A volume that
+    was turned since it was read (`Image.own`) is turned back.
 
     Returns:
         The path written.
@@ -69,6 +75,8 @@ def save_image(image: Image, path: Path | str) -> Path:
     """
     path = Path(path)
     kind = ending(path)
+    if image.own:
+        image = oriented(replace(image, own=None), image.own)
     if kind in PICTURES:
         from .pictures import write_picture
 

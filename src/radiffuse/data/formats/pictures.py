@@ -1,54 +1,145 @@
-"""PNG, JPEG, TIFF and BMP through Pillow."""
+"""PNG, JPEG, TIFF and BMP: what a file may be, read upright, and written."""
 
+import contextlib
+import errno
 import io
-from collections.abc import Callable
+import os
+import shutil
+import threading
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
+import PIL.ImageFile
+import SimpleITK as sitk
+import tifffile
 
 from ...errors import UserError
 from ..files import replacing
 from ..image import Image
+from .picture_values import Reading, values
 from .stored import as_tensor, ending, silent
 
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+"""What is opened, whatever the ending of the file says; other readers of Pillow start programs."""
 
-def read_picture(path: Path, *, notice: Callable[[str], None] = silent) -> Image:
-    """PNG, JPEG, TIFF, BMP: `(C, rows, columns)`, 8 or 16 bit grey, float grey, or RGB."""
+MOST_PIXELS = 89_478_485
+"""Pixels of the largest picture that is decoded: a quarter of a GiB in 8 bit colour."""
+
+_OPENING = threading.Lock()
+
+
+def read_picture(
+    path: Path, *, labels: bool = False, notice: Callable[[str], None] = silent
+) -> Image:
+    """One PNG, JPEG, TIFF or BMP, upright: `(C, rows, columns)`, grey or red, green and blue.
+
+    The range is that of the bits stored; signed, 32 bit and float numbers declare none.
+
+    Args:
+        path: the file; its content says the format.
+        labels: the picture is a mask: the number stored for a pixel is its label, also where
+            a palette or few bits would give it another brightness.
+        notice: is told what became of transparency, and which numbers are the labels.
+
+    Raises:
+        UserError: another format, damaged, too large, several pages, or colours not known here.
+    """
     try:
-        with PIL.Image.open(path) as file:
-            pages = getattr(file, "n_frames", 1)
-            if pages > 1:
-                notice(f"{path}: holds {pages} pages; only the first is read")
-            file.load()
-            picture: PIL.Image.Image = file
-            mode = picture.mode
-            if mode == "P":
-                opaque = "transparency" not in picture.info
-                picture = picture.convert("RGB" if opaque else "RGBA")
-            elif mode in ("CMYK", "YCbCr", "LAB", "HSV"):
-                picture = picture.convert("RGB")
-            if picture.mode in ("RGBA", "LA", "PA"):
-                notice(f"{path}: transparency (alpha) is dropped; colours behind it are kept")
-            array = np.asarray(picture)
-    except (OSError, ValueError, SyntaxError, EOFError, PIL.Image.DecompressionBombError) as error:
+        with _opened(path) as file:
+            if file.width * file.height > MOST_PIXELS:
+                raise _too_large(path, f"{file.width} x {file.height} pixels")
+            _one_page(path, file, notice)
+            array, top = values(Reading(path, labels, notice), file)
+    except UserError:
+        raise
+    except Exception as error:  # what damaged headers raise in Pillow has no end
         raise UserError(
-            f"{path}: cannot be read as a picture ({' '.join(str(error).split())[:160]})"
+            f"{path}: cannot be read as a picture "
+            f"({' '.join(str(error).split())[:160] or type(error).__name__})"
         ) from None
-    if array.ndim == 3:
-        array = array[..., :1] if array.shape[2] == 2 else array[..., :3]
-        array = array.transpose(2, 0, 1)
-    else:
-        array = array[None]
-    limits = {"b1": (0.0, 1.0), "u1": (0.0, 255.0), "u2": (0.0, 65535.0)}
-    limit = limits.get(array.dtype.kind + str(array.dtype.itemsize))
-    if mode.startswith("I") and limit is None and array.min() >= 0 and array.max() <= 65535:
-        limit = (0.0, 65535.0)
-    return Image(as_tensor(array), range=limit, format=ending(path))
+    limit = None if top is None else (0.0, float(top))
+    return Image(as_tensor(array.transpose(2, 0, 1)), range=limit, format=ending(path))
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[PIL.ImageFile.ImageFile]:
+    """The picture with its header read and nothing decoded."""
+    # A stream: of a path Pillow maps the file, and then takes the rows of a turned TIFF for columns.
+    with path.open("rb") as stream:
+        try:
+            # Filters of warnings are the process's, and pictures are read in threads.
+            with _OPENING, warnings.catch_warnings():
+                warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
+                file = PIL.Image.open(stream, formats=FORMATS)
+        except (PIL.Image.DecompressionBombWarning, PIL.Image.DecompressionBombError) as error:
+            raise _too_large(path, str(error).split(" exceeds")[0]) from None
+        except PIL.UnidentifiedImageError:
+            raise UserError(f"{path}: cannot be read as a picture ({_what_it_is(path)})") from None
+        with file:
+            yield file
+
+
+def _too_large(path: Path, size: str) -> UserError:
+    return UserError(f"{path}: {size}; more than {MOST_PIXELS} are not read; cut it into tiles")
+
+
+def _what_it_is(path: Path) -> str:
+    """A few words on a file that was not opened; no more than its first bytes and tags are read."""
+    with path.open("rb") as stream:
+        start = stream.read(16)
+    PIL.Image.init()
+    names = [
+        name for name, (_, accept) in PIL.Image.OPEN.items() if accept and accept(start) is True
+    ]
+    if "TIFF" in names:
+        try:
+            with tifffile.TiffFile(path) as tiff:
+                page = tiff.pages.first
+                return (
+                    f"a TIFF of {page.samplesperpixel} samples a pixel, {page.bitspersample} bit "
+                    f"{page.dtype}, {_name(page.photometric)}, which is not known here"
+                )
+        except Exception:
+            return "a damaged TIFF"
+    if names and names[0] in FORMATS:
+        return f"a damaged {names[0]}"
+    if names:
+        return f"it looks like {names[0]}; known are {', '.join(FORMATS)}"
+    return f"its content is none of {', '.join(FORMATS)}"
+
+
+def _name(member: object) -> str:
+    return str(getattr(member, "name", member))
+
+
+def _one_page(path: Path, file: PIL.ImageFile.ImageFile, notice: Callable[[str], None]) -> None:
+    """Refuse several pages; smaller copies of the first page are none."""
+    pages = getattr(file, "n_frames", 1)
+    if pages > 1 and file.format == "MPO":
+        notice(f"{path}: holds {pages} pictures; only the first, the photograph, is read")
+        return
+    if pages > 1 and file.format == "TIFF":
+        with tifffile.TiffFile(path) as tiff:
+            copies = [
+                isinstance(page, tifffile.TiffPage) and page.is_reduced for page in tiff.pages
+            ]
+        pages -= sum(copies)
+    if pages > 1:
+        raise UserError(
+            f"{path}: holds {pages} pages, and a picture is one; write one file a page, "
+            "or a volume as .nii.gz"
+        )
 
 
 def write_picture(image: Image, path: Path) -> None:
-    """Write 8 or 16 bit grey, 8 bit RGB, or float grey (TIFF)."""
+    """Write 8 or 16 bit grey or RGB (16 bit colour as PNG or TIFF), or float grey (TIFF).
+
+    Raises:
+        UserError: values, channels or axes that the format cannot hold.
+    """
     array = image.data.cpu().numpy()
     if len(image.size) != 2 or len(array) not in (1, 3):
         raise UserError(
@@ -63,14 +154,35 @@ def write_picture(image: Image, path: Path) -> None:
         array = array.astype(np.uint16 if deep else np.uint8)
     elif ending(path) not in (".tif", ".tiff"):
         raise UserError(f"{path}: float values do not fit a picture; write .tif or .nii.gz")
-    if len(array) == 3 and array.dtype != np.uint8:
-        raise UserError(f"{path}: colour pictures hold 8 bit; write .nii.gz")
+    if len(array) == 3 and not whole:
+        raise UserError(f"{path}: colour pictures hold whole numbers; write .nii.gz")
     grey_or_colour = array[0] if len(array) == 1 else array.transpose(1, 2, 0)
     if image.range == (0, 1) and whole:
         grey_or_colour = grey_or_colour.astype(bool)
+    if len(array) == 3 and deep:
+        _write_deep_colour(np.ascontiguousarray(grey_or_colour), path)
+        return
     # Written to a file at once, Pillow takes half a JPEG on a full disk for a whole one.
     content = io.BytesIO()
     picture = PIL.Image.fromarray(np.ascontiguousarray(grey_or_colour))
     picture.save(content, format=PIL.Image.registered_extensions()[path.suffix.lower()])
     with replacing(path) as temporary:
         temporary.write_bytes(content.getvalue())
+
+
+def _write_deep_colour(array: np.ndarray, path: Path) -> None:
+    """`(rows, columns, 3)` of 16 bit, which Pillow cannot write."""
+    kind = ending(path)
+    if kind not in (".png", ".tif", ".tiff"):
+        raise UserError(f"{path}: {kind} holds 8 bit colour; write .png, .tif or .nii.gz")
+    with replacing(path) as temporary:
+        if kind != ".png":
+            tifffile.imwrite(temporary, array, photometric="rgb")
+            return
+        try:
+            sitk.WriteImage(sitk.GetImageFromArray(array, isVector=True), str(temporary))
+        except RuntimeError as error:
+            # ITK does not tell a full disk from other failures.
+            if shutil.disk_usage(temporary.parent).free < array.nbytes:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+            raise
