@@ -15,6 +15,7 @@ from radiffuse.errors import UserError
 from radiffuse.inverse.classical import misfit
 from radiffuse.inverse.consistency import residual_std
 from radiffuse.operators import BlockMean, Coils, Fourier, Mask
+from radiffuse.operators.blur import blurred
 from radiffuse.operators.coils import birdcage
 from radiffuse.operators.masks import gaussian_columns, poisson_disc
 
@@ -129,19 +130,93 @@ def test_a_read_scan_has_the_contrast_of_the_prior(brain):
     assert float(MRI(coils=4, deviation=0.15).read(kspace(spot)).scale / small.scale) < 1.3
 
 
-def test_noise_is_estimated_from_the_edge_of_kspace():
+def scan(image, mask, coils, snr, seed=1):
+    """K-space of an image at `snr` dB (its root mean square over the noise's), where, and the noise."""
+    size, axes = tuple(image.shape[2:]), image.dim() - 2
+    maps = torch.ones(1, 1, *size) if coils == 1 else birdcage(size, coils, [seed])
+    full = Fourier(axes)(Coils(maps)(image * smooth_phase(size, 1.0, [seed + 1])))
+    std = float(image[image > 0.05].square().mean().sqrt()) * 10 ** (-snr / 20)
+    sampled = torch.ones(1, 1, *size, dtype=torch.bool)
+    if mask != "everything":
+        centre = 8 if mask.endswith("columns") else 16
+        sampled = MASKS[mask](size, 3.0, centre, [seed + 2]).mask
+    return Mask(sampled)(full + std * Seeded([seed + 3])(full)), sampled, std
+
+
+@pytest.fixture(scope="module")
+def heads():
+    """A brain (1, 1, 64, 64) without noise of its own, with sharp edges and blurred."""
+    cases = open_cases("brains:count=6,size=64,noise=0")
+    sharp = (cases.batch([3])["image"] + 1) / 2
+    return {"sharp": sharp, "smooth": blurred(sharp, 2.7)}
+
+
+@pytest.mark.parametrize("coils", [4, 8, 16])
+@pytest.mark.parametrize("edges", ["sharp", "smooth"])
+@pytest.mark.parametrize("mask", ["everything", *MASKS])
+def test_noise_is_known_within_a_tenth(heads, mask, edges, coils):
+    for snr in (15, 30, 45):
+        y, sampled, std = scan(heads[edges], mask, coils, snr)
+        assert float(noise_level(y, sampled)) == pytest.approx(std, rel=0.1), snr
+
+
+@pytest.mark.parametrize("mask", ["everything", "gaussian-columns"])
+def test_one_coil_knows_its_noise_from_air(heads, mask):
+    for snr in (15, 30, 45):
+        y, sampled, std = scan(heads["sharp"], mask, 1, snr)
+        assert float(noise_level(y, sampled)) == pytest.approx(std, rel=0.15), snr
+
+
+def test_one_coil_without_a_whole_axis_says_too_much_and_never_too_little(heads):
+    for snr in (15, 45):
+        y, sampled, std = scan(heads["sharp"], "poisson-disc", 1, snr)
+        assert 0.9 * std < float(noise_level(y, sampled)) < 8 * std
+
+
+@pytest.mark.parametrize("mask", ["everything", "gaussian-points"])
+def test_the_noise_of_a_volume_is_known(heads, mask):
+    volume = torch.nn.functional.interpolate(heads["sharp"][:, :, None], (16, 32, 32))
+    for snr in (15, 45):
+        y, sampled, std = scan(volume, mask, 6, snr)
+        assert float(noise_level(y, sampled)) == pytest.approx(std, rel=0.1), snr
+
+
+@pytest.mark.parametrize("mask", ["everything", "gaussian-columns", "poisson-disc"])
+def test_coils_that_differ_in_their_noise_and_share_it_have_its_root_mean_square(heads, mask):
+    """Deviations of 0.6 to 1.4 and correlations of 0.3, as in a scan that was not whitened."""
+    y, sampled, _ = scan(heads["sharp"], mask, 8, 200)
+    each = torch.linspace(0.6, 1.4, 8)
+    root = torch.linalg.cholesky((0.7 * torch.eye(8) + 0.3) * each[:, None] * each)
+    noise = torch.einsum("kc,bc...->bk...", root.to(y.dtype), Seeded([5])(y))
+    for snr in (15, 30):
+        std = 10 ** (-snr / 20)
+        found = float(noise_level(y + sampled * std * noise, sampled))
+        assert found == pytest.approx(std * float(each.square().mean().sqrt()), rel=0.2), snr
+
+
+def test_a_coil_that_is_switched_off_does_not_lower_the_noise(heads):
+    y, sampled, std = scan(heads["sharp"], "poisson-disc", 8, 30)
+    y = torch.cat([y, torch.zeros_like(y[:, :4])], 1)
+    assert float(noise_level(y, sampled)) == pytest.approx(std, rel=0.1)
+
+
+def test_noise_is_estimated_from_few_points_too():
     mask = gaussian_columns((64, 64), 3.0, 8, [1]).mask
     z = torch.randn(1, 6, 64, 64, dtype=torch.complex64) * 0.02 * math.sqrt(2)
     middle = torch.zeros(64, 64)
     middle[28:36, 28:36] = 30.0
     assert float(noise_level(mask * (z + middle), mask)) == pytest.approx(0.02, rel=0.05)
+    corner = torch.zeros(1, 1, 64, 64, dtype=torch.bool)
+    corner[..., :8, :8] = True
+    many = torch.cat([z, z.flip(2), z.flip(3)], 1)
+    assert float(noise_level(corner * many, corner)) == pytest.approx(0.02, rel=0.2)
 
 
-def test_a_read_scan_knows_its_noise_within_a_factor(brain):
-    for noise, most in ((0.02, 2.5), (0.2, 1.1)):
-        acquired = MRI(coils=4).read(kspace(brain, noise=noise))
+def test_a_read_scan_knows_its_noise(heads):
+    for noise in (0.005, 0.02, 0.2):
+        acquired = MRI(coils=4).read(kspace(heads["sharp"], noise=noise))
         told = float(acquired.scale) * acquired.measurement.std
-        assert 0.9 * noise < told < most * noise, "too large where signal reaches the edge"
+        assert told == pytest.approx(noise, rel=0.1)
 
 
 def test_what_cannot_be_kspace_is_refused_in_one_line(brain):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -23,6 +24,7 @@ from radiffuse.diffusion.denoiser import Denoiser
 from radiffuse.diffusion.simplex import Simplex
 from radiffuse.errors import UserError
 from radiffuse.metrics import detection, features
+from radiffuse.metrics.estimate import resamples
 from radiffuse.metrics.overlap import dice
 from radiffuse.testing import check_recipe
 
@@ -190,14 +192,56 @@ def test_ranking_is_scikit_learns_with_an_interval():
     assert found["auroc"]["n"] == 60
 
 
-def test_the_bootstrap_s_areas_are_the_exact_ones():
-    torch.manual_seed(0)
-    scores = torch.randn(300).round(decimals=1)  # with ties
-    truth = torch.rand(300) < 0.3
-    sick, sound = detection._histograms(scores[:, None], truth, [str(k) for k in range(300)])
-    auroc, precision = detection._areas(sick.sum(0), sound.sum(0))
-    assert auroc == pytest.approx(roc_auc_score(truth, scores), abs=1e-9)
-    assert precision == pytest.approx(average_precision_score(truth, scores), abs=1e-9)
+def voxels(share, patients=20, images=2, side=16):
+    """Maps and truth (n, 1, side, side) of noise with a few brighter lesions, and whose they are."""
+    draw = torch.Generator().manual_seed(0)
+    shape = (patients * images, 1, side, side)
+    truth = torch.rand(shape, generator=draw) < share
+    seen = 3 + torch.randn(len(truth), 1, 1, 1, generator=draw)
+    maps = (torch.randn(shape, generator=draw) + seen * truth).round(decimals=2)  # with ties
+    return maps, truth, [f"p{k // images}" for k in range(len(truth))]
+
+
+@pytest.mark.parametrize("share", [1e-3, 0.3])
+def test_every_replica_of_the_bootstrap_is_scikit_learns(share):
+    """Patients drawn several times or not at all are weights of their voxels."""
+    maps, truth, patients = voxels(share)
+    times = torch.stack([torch.bincount(row, minlength=20) for row in resamples(20, 8)]).double()
+    found = detection._areas(*detection._by_patient(maps, truth, patients), times)
+    for row, (auroc, precision) in zip(times, found.tolist(), strict=True):
+        weights = row.repeat_interleave(2)[:, None, None, None].expand_as(maps).flatten()
+        told = {"y_true": truth.flatten(), "y_score": maps.flatten(), "sample_weight": weights}
+        assert auroc == pytest.approx(roc_auc_score(**told), abs=1e-9)
+        assert precision == pytest.approx(average_precision_score(**told), abs=1e-9)
+
+
+@pytest.mark.parametrize("most", [64, 512])
+def test_grouped_scores_change_the_areas_by_less_than_their_bound(most, monkeypatch):
+    monkeypatch.setattr(detection, "_GROUPS", most)
+    draw = torch.Generator().manual_seed(0)
+    scores = torch.randn(20, 500, generator=draw)
+    truth = torch.rand(20, 500, generator=draw) < 0.3
+    scores = torch.where(torch.rand(20, 500, generator=draw) < 0.2, 0.0, scores + truth)
+    assert len(scores[truth].unique()) > 2 * most
+    split = detection._by_patient(scores, truth, [str(k) for k in range(20)])
+    ((auroc, precision),) = detection._areas(*split, torch.ones(1, 20).double()).tolist()
+    exact = [
+        of(truth.flatten(), scores.flatten()) for of in (roc_auc_score, average_precision_score)
+    ]
+    assert 0 < abs(auroc - exact[0]) < 1 / most
+    assert 0 < abs(precision - exact[1]) < (2 + 4 * math.log(int(truth.sum()))) / most
+
+
+def test_the_interval_of_rare_lesions_holds_its_own_estimate():
+    """One voxel in ten thousand: every lesion voxel lies in the highest thousandth of all scores."""
+    maps, truth, patients = voxels(1e-4, patients=30, images=1, side=64)
+    maps = maps + 4 * truth
+    found = detection.ranking(maps, truth, patients, "pixel_")
+    for name, of in (("auroc", roc_auc_score), ("average_precision", average_precision_score)):
+        metric = found[f"pixel_{name}"]
+        low, high = metric["ci95"]
+        assert metric["mean"] == pytest.approx(of(truth.flatten(), maps.flatten()))
+        assert low < metric["mean"] < high, name
 
 
 def test_voxels_are_drawn_by_patient():
@@ -383,7 +427,8 @@ def test_thresholds_and_p_values_come_from_healthy_cases_left_out(record):
     fitted = record["calibration"]
     assert len(fitted["healthy_scores"]) == record["settings"]["fitting"] > 0
     assert fitted["score"] <= max(fitted["healthy_scores"])
-    assert len(record["cases"]) + record["settings"]["fitting"] == record["settings"]["count"]
+    apart = record["settings"]["fitting"] + len(record["left_out"]["beside_fitting"])
+    assert len(record["cases"]) + apart == record["settings"]["count"]
     sick = [case for case in record["cases"].values() if not case["healthy"]]
     lowest = 1 / (1 + len(fitted["healthy_scores"]))
     assert all(case["p_value"] == pytest.approx(lowest) for case in sick)
@@ -393,9 +438,9 @@ def test_cases_with_trouble_are_refused(cases):
     small = cases.take(range(6))
     odd = dataclasses.replace(AnoDDPM.tiny(), healthy=0)
     pixels = np.random.default_rng(0).integers(0, 255, (6, 16, 16), dtype=np.uint8)
-    pixels[2] = 0
-    blank = open_cases_of(pixels)
-    with pytest.raises(UserError, match="the image of case c2 has one value throughout"):
+    pixels[2:4] = 0
+    blank = open_cases_of(pixels).take([2, 3])
+    with pytest.raises(UserError, match="every image has one value throughout"):
         evaluation.evaluate_anomaly(odd, None, small, blank, Asked())
     classed = dataclasses.replace(papers.by_id("diffusion-anomaly").load().tiny(), classes=1)
     with pytest.raises(UserError, match="has label 1, but the model knows the 1 classes"):
@@ -409,6 +454,104 @@ def open_cases_of(pixels):
         {"image": torch.from_numpy(each)[None], "case": f"c{k}"} for k, each in enumerate(pixels)
     ]
     return from_iterable(items, range=(0, 255))
+
+
+class Bright:
+    """Calls anomalous what is bright."""
+
+    task = ANOMALY
+    healthy = 0
+
+    def predict(self, objective, batch):
+        image = batch["image"]
+        found = (image + 1).clamp_min(0)
+        return {
+            "healthy": image.clamp(max=0),
+            "anomaly": found,
+            "mask": (found > 1).long(),
+            "score": found.flatten(1).amax(1),
+        }
+
+
+def slices_of(sick_slices, blank=()):
+    """Four slices of each patient: the last `sick_slices[k]` of patient k have a lesion."""
+    draw, items = torch.Generator().manual_seed(0), []
+    for patient, sick in enumerate(sick_slices):
+        for place in range(4):
+            image = torch.rand(1, 16, 16, generator=draw) * 100 + 20
+            mask = torch.zeros(1, 16, 16, dtype=torch.long)
+            if place >= 4 - sick:
+                image[:, 4:8, 4:8], mask[:, 4:8, 4:8] = 250, 1
+            name = f"p{patient}-{place}"
+            image = torch.full_like(image, 9) if name in blank else image
+            told = {"label": int(mask.any()), "case": name, "patient": f"p{patient}"}
+            items.append({"image": image, "mask": mask, **told})
+    return items
+
+
+@pytest.fixture
+def evaluated(hasty):
+    """The record of held-out slices, beside baselines of a few healthy ones."""
+    from radiffuse.data.dataset import from_iterable
+
+    train = from_iterable(slices_of([0, 0, 0]), range=(0, 255))
+
+    def evaluate(items):
+        nothing = SimpleNamespace(players={"network": torch.nn.Identity()})
+        held_out = from_iterable(items, range=(0, 255))
+        return evaluation.evaluate_anomaly(Bright(), nothing, train, held_out, Asked(), steps=2)
+
+    return evaluate
+
+
+@pytest.mark.parametrize("sick_slices", [[2] * 8, [0, 0, 1, 2, 3, 4], [0, 0, 0, 1], [0, 2]])
+def test_no_patient_both_fits_thresholds_and_is_measured(sick_slices, evaluated):
+    """Slices with and without lesions of one patient stay together."""
+    items = slices_of(sick_slices)
+    record = evaluated(items)
+    whose = {item["case"]: item["patient"] for item in items}
+    measured = {whose[name] for name in record["cases"]}
+    aside = record["left_out"]["beside_fitting"]
+    fitted = {patient for patient in whose.values() if patient not in measured}
+    assert fitted and {whose[name] for name in aside} <= fitted
+    assert record["settings"]["fitting"] + len(aside) == 4 * len(fitted)
+    assert all(len([n for n in record["cases"] if whose[n] == p]) == 4 for p in measured)
+    assert any(not case["healthy"] for case in record["cases"].values()), "lesions are measured"
+    if len(measured) > 1 and any(case["healthy"] for case in record["cases"].values()):
+        assert record["method"]["auroc"]["mean"] == 1
+
+
+def test_a_blank_slice_is_left_out_by_name_and_the_rest_is_measured(evaluated):
+    whole = evaluated(slices_of([0, 0, 0, 0, 2, 2]))
+    found = evaluated(slices_of([0, 0, 0, 0, 2, 2], blank=("p1-3", "p5-0")))
+    assert found["left_out"]["blank"] == ["p1-3", "p5-0"] and whole["left_out"]["blank"] == []
+    assert found["settings"]["count"] == 22 and "p5-0" not in found["cases"]
+    assert found["method"]["pixel_auroc"]["mean"] == pytest.approx(1)
+
+
+def test_the_mask_says_what_is_healthy_and_labels_that_disagree_are_named(evaluated):
+    items = slices_of([0, 0, 2, 2])
+    items[0]["label"], items[15]["label"] = 1, 0
+    found = evaluated(items)["truth"]
+    assert found == {"healthy": "an empty mask", "label_disagrees": ["p0-0", "p3-3"]}
+    plain = [{key: x for key, x in item.items() if key != "mask"} for item in items]
+    assert evaluated(plain)["truth"] == {"healthy": "label 0", "label_disagrees": []}
+
+
+@pytest.mark.parametrize("healthy", [0, 1, 2])
+def test_the_class_of_a_case_is_healthy_exactly_where_its_mask_says_so(healthy):
+    """Whatever its label; a label other than the healthy one is kept where there is a lesion."""
+    batch = {
+        "image": torch.zeros(6, 1, 4, 4),
+        "mask": torch.zeros(6, 1, 4, 4, dtype=torch.long),
+        "label": torch.tensor([0, 1, 2, 0, 1, 2]),
+    }
+    batch["mask"][3:, :, 0, 0] = 1
+    classes, sound = labels_of(batch, healthy), is_healthy(batch, healthy)
+    assert torch.equal(classes == healthy, sound) and sound.tolist() == [True] * 3 + [False] * 3
+    kept = batch["label"][3:] != healthy
+    assert torch.equal(classes[3:][kept], batch["label"][3:][kept])
+    assert classes.min() >= 0 and classes.dtype == torch.int64
 
 
 # --------------------------------------------------------------------------------- command line
@@ -569,3 +712,19 @@ def test_a_blank_image_is_refused(recipe):
         recipe.predict(recipe.objective(), {"image": image, "seed": torch.arange(3)})
     with pytest.raises(UserError, match="images are 1 x 8 x 8, and the model"):
         recipe.predict(recipe.objective(), {"image": image[..., :8, :8], "seed": torch.arange(3)})
+
+
+# ------------------------------------------------------------------- what the chain was trained on
+def test_a_depth_beyond_what_is_trained_is_refused(cases, recipe):
+    """Where t was never drawn in training the network was never asked."""
+    deep = dataclasses.replace(recipe, trained=0.4, depth=0.6)
+    said = r"depth 0\.6 lies beyond trained 0\.4.*--trained"
+    with pytest.raises(UserError, match=said):
+        deep.fitted(cases.facts())
+    objective = dataclasses.replace(deep, depth=0.4).objective()
+    batch = {**cases.batch([0]), "seed": torch.tensor([1])}
+    with pytest.raises(UserError, match=said):
+        deep.predict(objective, batch)
+    assert float(objective.times(2000).max()) == pytest.approx(0.4)
+    found = dataclasses.replace(deep, depth=0.4).predict(objective, batch)
+    assert torch.isfinite(found["anomaly"]).all()

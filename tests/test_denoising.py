@@ -15,7 +15,8 @@ from radiffuse.applications.denoising.degrade import low_counts, noised
 from radiffuse.applications.denoising.fusion import fusion_weights, moved, offset, self_fused
 from radiffuse.applications.denoising.oct_ddpm import OCT
 from radiffuse.applications.denoising.pet_ddpm import PET, Pulled
-from radiffuse.data.cases import check_one_range, with_one_range
+from radiffuse.data.cases import with_one_range
+from radiffuse.data.checks import check_one_range
 from radiffuse.data.dataset import Facts, from_iterable, open_cases
 from radiffuse.diffusion.denoiser import Denoiser
 from radiffuse.diffusion.kernels import posterior

@@ -17,8 +17,10 @@ from radiffuse.data.dataset import open_cases
 from radiffuse.diffusion.denoiser import Denoiser
 from radiffuse.diffusion.noise import Seeded
 from radiffuse.diffusion.sample import (
+    DDPM,
     EulerMaruyama,
     FlowODE,
+    Heun,
     Langevin,
     grids,
     prior,
@@ -340,3 +342,42 @@ def test_bad_pairs_are_one_clear_line(tmp_path, refused):
     )
     command("train", "syndiff", "--data", mixed, "--map", "source=t1", "target=t2", "--preset",
             "tiny", "--train.steps", 1, "--train.batch", 2, "--out", tmp_path / "ok")  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------- the paper's chains
+@pytest.mark.parametrize("sampler", ["paper", "euler-maruyama", "predictor-corrector"])
+@pytest.mark.parametrize("stop", [-1.0, 0.0])
+def test_no_noise_is_left_in_an_image_of_the_sde(sampler, stop):
+    """Targets that follow from their source: what differs from them is left over from the chain."""
+    recipe = Conversion(formulation="sde", sampler=sampler, stop=stop, steps=100, corrections=2)
+    c = torch.randn(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    denoiser, noise = Linear(c, tau=1e-6), Seeded(range(4))
+    x = prior(denoiser.schedule, torch.zeros_like(c), noise)
+    x = recipe.make_sampler(denoiser, noise)(x, recipe.make_grid(denoiser.schedule))
+    assert float((x - denoiser.mean).abs().max()) < 1e-4
+
+
+def test_each_formulation_has_the_sampler_and_the_end_of_the_paper():
+    noise = Seeded([0])
+    for formulation, stop in (("ddpm", 0.0), ("sde", 1e-3)):
+        recipe = Conversion(formulation=formulation)
+        denoiser = Linear(torch.zeros(1, 1, 4, 4))
+        sampler, times = recipe.make_sampler(denoiser, noise), recipe.make_grid(recipe.schedule())
+        assert (len(times), float(times[0]), float(times[-1])) == (1001, 1.0, stop)
+        if formulation == "ddpm":
+            assert type(sampler) is DDPM
+        else:
+            assert type(sampler) is CorrectFirst and type(sampler.predictor) is EulerMaruyama
+            assert sampler.corrector.count == 10
+        chosen = dataclasses.replace(recipe, sampler="heun", stop=0.02)
+        assert type(chosen.make_sampler(denoiser, noise)) is Heun
+        assert float(chosen.make_grid(recipe.schedule())[-1]) == 0.02
+
+
+def test_a_run_of_the_time_before_keeps_the_sampler_it_was_made_with(data):
+    """Its configuration names both: ddpm, to no noise."""
+    old = {"formulation": "sde", "sampler": "ddpm", "stop": 0.0, "steps": 7}
+    recipe = dataclasses.replace(Conversion.tiny(), **old).fitted(pairs(data).facts())
+    assert (recipe.sampler, recipe.stop) == ("ddpm", 0.0)
+    assert float(recipe.make_grid(recipe.schedule())[-1]) == 0
+    assert type(recipe.make_sampler(recipe.network(), Seeded([0]))) is DDPM

@@ -1,14 +1,21 @@
 """K-space as it comes from a scanner: is it sound, where was it sampled, how noisy is it."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..operators import Fourier
 
 Widths = tuple[int, ...]
+_FEW_COILS, _AIR = 4, 1 / 16
+"""Coils that are enough without air, and the share of an axis that is taken for air."""
+_FLAT, _STEEP = 1.12, 0.5
+"""Power of noise alone, over that farther out, at most; the like for signal, less 1, at least."""
+_KERNELS = 20_000
+"""Kernels of points that a covariance is measured of, at most."""
 
 
 def smooth_phase(size: tuple[int, ...], std: float, seeds: Iterable[int]) -> Tensor:
@@ -116,18 +123,117 @@ def calibration_widths(mask: Tensor, coils: bool = True, most: int = 64) -> Widt
 
 
 def noise_level(kspace: Tensor, mask: Tensor) -> Tensor:
-    """Standard deviation of real and imaginary parts: the median deviation of the outermost tenth.
+    """Standard deviation of real and imaginary parts of the noise, root mean square over coils.
 
-    The sampled points farthest from the centre hold little but noise; what signal they hold makes
-    the estimate too large, never too small.
+    Coils see one image, so some combinations of them, and of neighbouring points, hold no signal: the
+    null space of the calibration matrix. In outer k-space they are those whose power does not fall with
+    distance from the centre, and the noise is theirs. One to three coils have few of them: there the
+    darkest positions along an axis that was sampled throughout (air), and the outermost tenth of the
+    points count too, and the least of all is taken, since signal makes each of them too large.
+
+    Right to 10 % with four coils or more. With fewer, and no air or no axis sampled throughout, edges in the
+    image make it too large, of one coil several times. Where coils differ in their noise or share it
+    (they were not whitened), combinations without signal miss part of it: up to 15 %.
+
+    Args:
+        kspace: (B, K, *S), zero where not sampled; of several cases, their median.
+        mask: where it was sampled, (B, 1, *S) or (1, 1, *S).
     """
-    distance = torch.zeros(kspace.shape[2:])
-    for axis, n in enumerate(kspace.shape[2:]):
-        d = (torch.arange(n) - n // 2) / (n / 2)
-        distance = (
-            distance + d.reshape([-1 if a == axis else 1 for a in range(distance.dim())]) ** 2
-        )
-    sampled = mask.flatten(0, 1).all(0).cpu()
-    edge = torch.quantile(distance[sampled], 0.9) if bool(sampled.any()) else distance.max()
-    outer = kspace.cpu()[..., sampled & (distance >= edge)]
-    return torch.view_as_real(outer).abs().median() / 0.6745
+    masks = mask.cpu().bool().expand(len(kspace), 1, *mask.shape[2:])[:, 0]
+    cases = zip(kspace.detach().cpu(), masks, strict=True)
+    return torch.tensor([_noise_of(y, sampled) for y, sampled in cases]).median()
+
+
+def _noise_of(kspace: Tensor, sampled: Tensor) -> float:
+    """The noise of one case (K, *S), sampled (*S)."""
+    kspace = kspace[kspace.flatten(1).abs().amax(1) > 0]  # without coils that are switched off
+    if not len(kspace):
+        return 0.0
+    lines = [bool((sampled.all(a) == sampled.any(a)).all()) for a in range(sampled.dim())]
+    found = []
+    if len(kspace) > 1:
+        wide = [3 if whole and n > 8 else 1 for whole, n in zip(lines, sampled.shape, strict=True)]
+        kernels = [1] * len(lines), wide
+        found += [_signal_free(kspace, sampled, tuple(kernel)) for kernel in kernels]
+    if len(kspace) < _FEW_COILS:
+        found += [_air(kspace, sampled, axis) for axis, whole in enumerate(lines) if whole]
+        found.append(_outermost(kspace, sampled))
+    known = [std for std in found if math.isfinite(std)]
+    return min(known or [_outermost(kspace, sampled)])
+
+
+def _distance(size: Sequence[int]) -> Tensor:
+    """Squared distance from the centre of k-space, 1 at the end of an axis, (*size)."""
+    axes = [(torch.arange(n) - n // 2) / (n / 2) for n in size]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij")).square().sum(0)
+
+
+def _quantile(values: Tensor, share: float) -> Tensor:
+    """A quantile, of a million of the values at most."""
+    return values[:: len(values) // 1_000_000 + 1].quantile(share)
+
+
+def _outermost(kspace: Tensor, sampled: Tensor) -> float:
+    """The median deviation of the outermost tenth."""
+    distance = _distance(sampled.shape)
+    edge = _quantile(distance[sampled], 0.9)
+    outer = kspace[:, sampled & (distance >= edge)]
+    return float(torch.view_as_real(outer).abs().median() / 0.6745)
+
+
+def _signal_free(kspace: Tensor, sampled: Tensor, kernel: tuple[int, ...]) -> float:
+    """Of combinations of coils, and of points in a kernel, whose power does not fall outwards.
+
+    Infinite where too few kernels were sampled.
+    """
+    distance, patches, whole = _distance(sampled.shape), kspace, sampled
+    for axis, k in enumerate(kernel):
+        distance = distance.narrow(axis, k // 2, distance.shape[axis] - 2 * (k // 2))
+        whole, patches = whole.unfold(axis, k, 1), patches.unfold(axis + 1, k, 1)
+    whole = whole.flatten(len(kernel)).all(-1)
+    patches, far = patches.movedim(0, len(kernel)), distance[whole]
+    if not len(far):
+        return math.inf
+    middle, edge = _quantile(far, 0.5), _quantile(far, 0.75)
+    rings = (far >= middle) & (far < edge), far >= edge
+    if min(int(ring.sum()) for ring in rings) < 4 * len(kspace) * math.prod(kernel):
+        return math.inf
+
+    def covariance(ring: Tensor) -> Tensor:
+        places = whole.nonzero()[ring]
+        places = places[:: len(places) // _KERNELS + 1]
+        rows = patches[places.unbind(1)].flatten(1).to(torch.complex128)
+        return rows.mH @ rows / len(rows)
+
+    near, there = (covariance(ring) for ring in rings)
+    ridge = 1e-9 * there.diagonal().real.mean() * torch.eye(len(there), dtype=there.dtype)
+    white = torch.linalg.inv(torch.linalg.cholesky(there + ridge))
+    ratios, vectors = torch.linalg.eigh(white @ near @ white.mH)
+    flat = ratios <= max(_FLAT, float(ratios[0]))
+    basis = torch.linalg.qr(white.mH @ vectors[:, flat])[0]
+    found, closer = (
+        (basis.conj() * (x @ basis)).sum().real / basis.shape[1] for x in (there, near)
+    )
+    # what of it falls like the signal, in the combination that falls most, is signal
+    most = 1 / (white.mH @ vectors[:, -1]).norm() ** 2
+    fall = ((ratios[-1] - 1) * most / (most - found).clamp_min(1e-9 * most)).clamp_min(_STEEP)
+    signal = ((closer - found) / fall).clamp(min=0.0).minimum(found / 4)
+    return math.sqrt(max(0.0, float(found - signal)) / 2)
+
+
+def _air(kspace: Tensor, sampled: Tensor, axis: int) -> float:
+    """Of the darkest positions along an axis that was sampled throughout.
+
+    They are chosen by one half of the lines and measured by the other, in turn.
+    """
+    lines = sampled.any(axis)
+    power = Fourier(1).adjoint(kspace.movedim(axis + 1, -1)).abs().square().mean(0).double()
+    power, far = power[lines], _distance(lines.shape)[lines]
+    power = power[far >= _quantile(far, 0.25)]
+    if len(power) < 4:
+        return math.inf
+    halves = power[::2].mean(0), power[1::2].mean(0)
+    count = max(2, round(_AIR * power.shape[1]))
+    pairs = (halves, halves[::-1])
+    told = [other[one.argsort()[:count]].mean() for one, other in pairs]
+    return math.sqrt(float(sum(told)) / 4)

@@ -19,7 +19,8 @@ __all__ = [
     "top_mean",
 ]
 
-_BINS = 1000
+_GROUPS, _CELLS = 2**14, 2**24
+"""Most groups of neighbouring anomalous scores that the bootstrap tells apart, and times patients."""
 
 
 def top_mean(x: Tensor, share: float) -> Tensor:
@@ -81,8 +82,10 @@ def ranking(
         prefix: goes before the names "auroc" and "average_precision".
 
     Returns:
-        The two metrics, refused where everything is of one kind. The bootstrap sees scores in
-        1000 classes of equal size.
+        The two metrics, refused where everything is of one kind. Estimate and replicas are exact where
+        anomalous scores have at most G = 16384 values (2^24 / patients, if that is less). Of n scores
+        with more, replicas see G groups: that changes AUROC by less than 1 / G and average precision
+        by less than (2 + 4 ln n) / G, the total variation of precision being 1 + 2 ln n at most.
     """
     from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -95,16 +98,10 @@ def ranking(
         return {name: refused("an interval needs at least 2 patients", count) for name in names}
     x, y = scores.flatten().double().numpy(), positive.flatten().numpy()
     exact = float(roc_auc_score(y, x)), float(average_precision_score(y, x))
-    sick, sound = _histograms(
-        scores.flatten(1) if scores.ndim > 1 else scores[:, None], positive, patients
-    )
-    draws = []
-    for rows in resamples(count, REPLICAS, seed):
-        times = torch.bincount(rows, minlength=count).double()
-        draws.append(_areas(times @ sick, times @ sound))
-    table = torch.tensor(
-        [d for d in draws if all(math.isfinite(v) for v in d)], dtype=torch.float64
-    )
+    drawn = resamples(count, REPLICAS, seed)
+    times = torch.stack([torch.bincount(rows, minlength=count) for rows in drawn]).double()
+    table = _areas(*_by_patient(scores, positive, patients), times)
+    table = table[torch.isfinite(table).all(1)]
     if len(table) < REPLICAS // 2:
         return {
             name: refused("too few patients of one kind for an interval", count) for name in names
@@ -114,29 +111,61 @@ def ranking(
     }
 
 
-def _histograms(scores: Tensor, positive: Tensor, patients: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Counts `(patients, bins)` of anomalous and of healthy scores, highest bin first."""
-    flat = scores.flatten().double()
-    ordered = flat.sort().values
-    places = torch.linspace(0, len(flat) - 1, _BINS + 1).round().long()
-    bins = torch.searchsorted(ordered[places].unique(), scores.double().contiguous(), right=True)
-    number = {patient: row for row, patient in enumerate(dict.fromkeys(patients))}
-    rows = torch.tensor([number[patient] for patient in patients])[:, None].expand_as(bins)
-    width = int(bins.max()) + 1
-    cell = rows * width + (width - 1 - bins)
-    truth = positive.reshape(scores.shape)
-    counts = [
-        torch.bincount(cell[kind], minlength=len(number) * width).reshape(len(number), width)
-        for kind in (truth, ~truth)
-    ]
-    return counts[0].double(), counts[1].double()
+def _by_patient(
+    scores: Tensor, positive: Tensor, patients: Sequence[str]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The anomalous and the healthy scores of each patient, rising."""
+    rows: dict[str, list[int]] = {}
+    for row, patient in enumerate(patients):
+        rows.setdefault(patient, []).append(row)
+    sick, sound = [], []
+    for own in rows.values():
+        values, truth = scores[own].double(), positive[own]
+        sick.append(values[truth].sort().values)
+        sound.append(values[~truth].sort().values)
+    return sick, sound
 
 
-def _areas(sick: Tensor, sound: Tensor) -> tuple[float, float]:
-    """AUROC and average precision from counts by falling score; ties count half."""
-    true, false = sick.cumsum(0), sound.cumsum(0)
-    total, others = true[-1], false[-1]
-    below = others - false + sound / 2
-    auroc = float((sick * below).sum() / (total * others))
-    precision = true / (true + false).clamp_min(1e-12)
-    return auroc, float((sick * precision).sum() / total)
+def _areas(sick: Sequence[Tensor], sound: Sequence[Tensor], times: Tensor) -> Tensor:
+    """AUROC (ties count half) and average precision, `(R, 2)`, of patients each taken `times` `(R, p)`.
+
+    Args:
+        sick, sound: anomalous and healthy scores of each patient, rising.
+        times: how often each patient was drawn; NaN where none of one kind was.
+    """
+    low, high = _groups(torch.cat(list(sick)), min(_GROUPS, _CELLS // len(sick)))
+    here = torch.stack([_below(x, high, True) - _below(x, low, False) for x in sick])
+    under = torch.stack([_below(x, low, False) for x in sound])
+    until = torch.stack([_below(x, high, True) for x in sound])
+    healthy = torch.tensor([len(x) for x in sound], dtype=torch.float64)
+    wins = here @ ((under + until) / 2).T  # pairs that patient p's lesions win against q's healthy
+    above = healthy[:, None] - under
+    found = []
+    for each in times.split(100):
+        hits, alarms = each @ here, each @ above
+        true, total = hits.cumsum(1), hits.sum(1)
+        precision = true / (true + alarms).clamp_min(1)
+        auroc = ((each @ wins) * each).sum(1) / (total * (each @ healthy))
+        found.append(torch.stack([auroc, (hits * precision).sum(1) / total], 1))
+    return torch.cat(found)
+
+
+def _groups(values: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Lowest and highest of groups of neighbouring values, highest first.
+
+    A group is one value, or, where there are more than `most` of these, less than 2 / `most` of all.
+    """
+    ordered = values.sort().values
+    low = ordered.unique()
+    if len(low) > most:
+        places = torch.arange(most // 2, dtype=torch.float64) * (len(ordered) / (most // 2))
+        low = ordered[places.long()].unique()
+        after = torch.searchsorted(ordered, low, right=True).clamp(max=len(ordered) - 1)
+        low = torch.cat([low, ordered[after]]).unique()
+    ends = torch.cat([_below(ordered, low[1:], False).long(), torch.tensor([len(ordered)])])
+    return low.flip(0), ordered[ends - 1].flip(0)
+
+
+def _below(ordered: Tensor, levels: Tensor, included: bool) -> Tensor:
+    """How many of some rising values lie below each level, or on it where `included`."""
+    return torch.searchsorted(ordered, levels.contiguous(), right=included).double()

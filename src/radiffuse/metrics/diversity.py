@@ -1,14 +1,17 @@
 """Variety among generated images, and whether they are copies of training images."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .estimate import Metric, average, measured, proportion, refused
+from .estimate import Metric, average, average_per_patient, measured, proportion, refused
+from .fidelity import similarity
 
 _BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-_SIGMA, _KERNEL = 1.0, 9
+_SIGMA, _WINDOW = 1.0, 9
 CLOSEST = 0.01
 
 
@@ -16,18 +19,15 @@ CLOSEST = 0.01
 def pair_similarity(images: Tensor, pairs: int = 1000, seed: int = 0) -> Metric:
     """Mean MS-SSIM over random disjoint pairs; lower is more varied, compare with real images.
 
-    Wang et al. 2003. A Gaussian window of 9 pixels (sigma 1) in place of 11 and as many scales as
-    fit (3 at 64 pixels, 5 from 145), their published exponents scaled to sum to one: numbers
-    compare only at one image size. Disjoint pairs are independent, so the bootstrap is right.
+    See `ms_ssim`. Disjoint pairs are independent, so the bootstrap is right.
 
     Args:
-        images: `(n, C, *S)` in [-1, 1], two or three axes.
+        images: `(n, C, *S)` in [-1, 1].
         pairs: at most this many.
     """
-    n = len(images)
-    axes, scales = images[0].dim() - 1, _scales(min(images.shape[2:]))
-    if axes not in (2, 3) or scales == 0:
-        return refused(f"MS-SSIM needs 2 or 3 axes of at least {_KERNEL} pixels", n)
+    n, size = len(images), images.shape[2:]
+    if _scales(size) == 0:
+        return refused(_needs(size), n)
     if n < 20:
         return refused(f"needs 20 images, there are {n}", n)
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
@@ -36,33 +36,58 @@ def pair_similarity(images: Tensor, pairs: int = 1000, seed: int = 0) -> Metric:
     return {**metric, "n": 2 * half}
 
 
-def ms_ssim(x: Tensor, y: Tensor, batch: int = 100) -> Tensor:
-    """MS-SSIM of each pair `(n, C, *S)`, `(n, C, *S)` in [-1, 1] -> `(n,)`."""
-    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
+def ms_ssim_per_patient(x: Tensor, y: Tensor, patients: Sequence[str]) -> Metric:
+    """Mean over patients of `ms_ssim`; refused where an axis is shorter than its window."""
+    if _scales(x.shape[2:]) == 0:
+        return refused(_needs(x.shape[2:]), len(set(patients)))
+    return average_per_patient(ms_ssim(x, y).tolist(), patients)
 
-    betas = _BETAS[: _scales(min(x.shape[2:]))]
-    betas = tuple(beta / sum(betas) for beta in betas)
-    return torch.cat(
-        [
-            multiscale_structural_similarity_index_measure(
-                a.float(),
-                b.float(),
-                sigma=_SIGMA,
-                kernel_size=_KERNEL,
-                data_range=2.0,
-                betas=betas,
-                normalize="relu",
-                reduction="none",
-            ).reshape(-1)
-            for a, b in zip(x.split(batch), y.split(batch), strict=True)
-        ]
+
+def ms_ssim(x: Tensor, y: Tensor, batch: int = 10) -> Tensor:
+    """MS-SSIM of each pair `(n, C, *S)`, `(n, C, *S)` in [-1, 1], brought to [0, 1] -> `(n,)`.
+
+    Wang et al. 2003: contrast and structure of `fidelity.similarity` at every scale, the luminance at
+    the coarsest; a negative factor counts 0. A Gaussian window of 9 voxels (sigma 1) in place of 11 and as
+    many scales as it fits (3 at 64 voxels, 5 from 144), their published exponents scaled to sum to
+    one: numbers compare only at one image size. NaN where an axis is shorter than the window.
+    """
+    scales = _scales(x.shape[2:])
+    if scales == 0:
+        return x.new_full((len(x),), math.nan, dtype=torch.float64)
+    exponents = torch.tensor(_BETAS[:scales], dtype=torch.float64)
+    exponents = exponents / exponents.sum()
+    parts = zip(x.split(batch), y.split(batch), strict=True)
+    return torch.cat([_product((a + 1) / 2, (b + 1) / 2, exponents.tolist()) for a, b in parts])
+
+
+def _product(x: Tensor, y: Tensor, exponents: Sequence[float]) -> Tensor:
+    """The product over scales, each half as fine as the one before, of images in [0, 1]."""
+    made = x.new_ones(len(x), dtype=torch.float64)
+    for scale, exponent in enumerate(exponents):
+        if scale:
+            x, y = _halved(x), _halved(y)
+        whole, contrast = similarity(x, y, _SIGMA, _WINDOW)
+        factor = whole if scale == len(exponents) - 1 else contrast
+        made = made * factor.clamp_min(0) ** exponent
+    return made
+
+
+def _halved(x: Tensor) -> Tensor:
+    """Means of blocks of two voxels along every axis; an odd last one is left out."""
+    for axis in range(2, x.dim()):
+        x = x.unfold(axis, 2, 2).mean(-1)
+    return x
+
+
+def _scales(size: Sequence[int]) -> int:
+    """On how many of the five scales the window lies inside images of this size."""
+    return sum(min(size) // 2**scale >= _WINDOW for scale in range(len(_BETAS)))
+
+
+def _needs(size: Sequence[int]) -> str:
+    return f"MS-SSIM needs {_WINDOW} voxels along every axis, images are " + " x ".join(
+        map(str, size)
     )
-
-
-def _scales(side: int) -> int:
-    """The most scales that torchmetrics takes for this side (0: none)."""
-    fits = (s for s in range(1, 6) if side // max(1, s - 1) ** 2 >= _KERNEL and side >= 2**s)
-    return max(fits, default=0)
 
 
 # --------------------------------------------------------------------------------------- copies

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from ..supervised import trained
 from .anoddpm import AnoDDPM
 from .base import Anomaly
 from .baselines import Found, all_baselines
-from .task import is_healthy
+from .task import contradicted, is_healthy
 
 IMAGE_RATE, VOXEL_RATE = 0.05, 0.005
 """False-positive rates at which thresholds are fitted to healthy held-out cases."""
@@ -40,7 +41,8 @@ class Truth:
         healthy: `(n,)` bool.
         masks: `(n, 1, *S)` bool, or None.
         patients: of each case.
-        fitting: `(n,)` bool: healthy cases that fit thresholds and are in no metric.
+        fitting: `(n,)` bool: healthy cases that fit thresholds; their patients are in no metric.
+        contradicted: `(n,)` bool, see `task.contradicted`.
     """
 
     images: Tensor
@@ -48,11 +50,14 @@ class Truth:
     masks: Tensor | None
     patients: tuple[str, ...]
     fitting: Tensor
+    contradicted: Tensor
 
     @property
     def measured(self) -> Tensor:
-        """Numbers of the cases in the metrics."""
-        return (~self.fitting).nonzero()[:, 0]
+        """Numbers of the cases in the metrics: those of patients that fit nothing."""
+        fitted = {self.patients[row] for row in self.fitting.nonzero()[:, 0].tolist()}
+        rows = [row for row, patient in enumerate(self.patients) if patient not in fitted]
+        return torch.tensor(rows, dtype=torch.long)
 
     def of(self, rows: Tensor) -> list[str]:
         """Patients of some cases."""
@@ -70,9 +75,11 @@ def evaluate_anomaly(
 ) -> dict[str, Any]:
     """Counterparts, maps and scores of the held-out cases, beside baselines without diffusion.
 
-    Half of the healthy held-out patients fit thresholds and p-values ("calibration") and are left out
-    of every metric. "baseline" is the strongest of "baselines" in these very data, by voxel-wise
-    average precision where there are masks and by AUROC of images where there are not.
+    Half of the held-out patients with healthy cases fit thresholds and p-values by these ("calibration");
+    none of their cases is in a metric. "left_out" names those that are not healthy ("beside_fitting"), and
+    images of one value throughout ("blank"); "truth" says by what a case is healthy, and which labels
+    disagree. "baseline" is the strongest of "baselines" in these very data, by voxel-wise average precision
+    where there are masks and by AUROC of images where there are not.
 
     Args:
         recipe, objective: a trained method.
@@ -80,15 +87,16 @@ def evaluate_anomaly(
         asked: what `evaluate` was asked for.
 
     Raises:
-        UserError: a label the model never saw, masks of another size, or no healthy training case.
+        UserError: a label the model never saw, masks of another size, no healthy training case, or
+            nothing but blank images.
     """
     if getattr(recipe, "classes", 0):
         check_labels(held_out, recipe.classes)
+    cases, blank = _without_blank(asked.chosen(held_out))
+    truth = _truth(cases, recipe.healthy, asked.seed)
     plain = _plain_ddpm(recipe, train, asked) if asked.cache else None
     if not processes.is_main():
         return {}
-    cases = asked.chosen(held_out)
-    truth = _truth(cases, recipe.healthy, asked.seed)
     found = predictions_of(recipe, objective, cases, asked, "detecting")
     own = Found(found["score"], found["anomaly"])
     if getattr(recipe, "threshold", "") == "healthy" and bool(truth.fitting.any()):
@@ -119,6 +127,8 @@ def evaluate_anomaly(
         baseline=baselines[best],
         baselines=baselines,
         calibration=calibration(own, truth),
+        left_out={"blank": blank, "beside_fitting": _beside_fitting(cases, truth)},
+        truth=_said(cases, recipe.healthy, truth),
         cases=_cases(cases, own, truth),
     )
 
@@ -156,26 +166,62 @@ def deciding(recipe: Any) -> dict[str, Any]:
     return {name: getattr(recipe, name) for name in sorted(names)}
 
 
-def _truth(cases: Cases, healthy: int, seed: int) -> Truth:
-    """Read images and masks; choose the healthy patients that fit thresholds."""
+def _without_blank(cases: Cases) -> tuple[Cases, list[str]]:
+    """The cases whose image varies, and the names of the others."""
     cases.check_shapes()
+    kept = cases.kept(lambda batch: _varies(batch["image"].flatten(1)))
+    if not len(kept):
+        raise UserError(f"{cases.source}: every image has one value throughout; look at --range")
+    return kept, sorted(set(cases.ids) - set(kept.ids))
+
+
+def _varies(values: Tensor) -> Tensor:
+    """`(B, n)` -> `(B,)`, whether they differ."""
+    return values.amax(1) > values.amin(1)
+
+
+def _truth(cases: Cases, healthy: int, seed: int) -> Truth:
+    """Read images and masks; choose the patients whose healthy cases fit thresholds."""
     everything = cases.batch(range(len(cases)))
     images, masks = everything["image"], everything.get("mask")
     if masks is not None and masks.shape[2:] != images.shape[2:]:
         here, there = (" x ".join(map(str, x.shape[2:])) for x in (masks, images))
         raise UserError(f"{cases.source}: masks are {here} and images {there}; use --size {there}")
-    blank = (images.flatten(1).amax(1) == images.flatten(1).amin(1)).nonzero()
-    if len(blank):
-        name = cases.ids[int(blank[0])]
-        raise UserError(f"{cases.source}: the image of case {name} has one value throughout")
     sound = is_healthy(everything, healthy)
-    names = sorted({p for p, good in zip(cases.patients, sound.tolist(), strict=True) if good})
-    names.sort(key=lambda name: derive(seed, "fitting", name))
-    chosen = set(names[: len(names) // 2])
+    chosen = _fitting(cases.patients, sound.tolist(), seed)
     fitting = torch.tensor([patient in chosen for patient in cases.patients])
-    return Truth(
-        images, sound, None if masks is None else masks > 0, cases.patients, fitting & sound
-    )
+    lesions = None if masks is None else masks > 0
+    odd = contradicted(everything, healthy)
+    return Truth(images, sound, lesions, cases.patients, fitting & sound, odd)
+
+
+def _fitting(patients: Sequence[str], sound: Sequence[bool], seed: int) -> set[str]:
+    """Half of the patients with healthy cases; of those that have others too, half at most."""
+    whose = {
+        kind: {p for p, good in zip(patients, sound, strict=True) if good == kind}
+        for kind in (True, False)
+    }
+    every = sorted(whose[True], key=lambda name: derive(seed, "fitting", name))
+    both = [name for name in every if name in whose[False]]
+    alone = [name for name in every if name not in whose[False]]
+    from_both = len(both) // 2
+    return {*both[:from_both], *alone[: len(every) // 2 - from_both]}
+
+
+def _beside_fitting(cases: Cases, truth: Truth) -> list[str]:
+    """Cases that are no fit and no metric: not healthy, of patients whose healthy ones are fitted to."""
+    rows = {*truth.measured.tolist(), *truth.fitting.nonzero()[:, 0].tolist()}
+    return [name for row, name in enumerate(cases.ids) if row not in rows]
+
+
+def _said(cases: Cases, healthy: int, truth: Truth) -> dict[str, Any]:
+    """By what cases are healthy, and which have a label that says otherwise."""
+    rule = f"label {healthy}" if "label" in cases.keys else "every case"
+    rows = truth.contradicted.nonzero()[:, 0].tolist()
+    return {
+        "healthy": "an empty mask" if truth.masks is not None else rule,
+        "label_disagrees": [cases.ids[row] for row in rows],
+    }
 
 
 def _plain_ddpm(recipe: Any, train: Cases, asked: Asked) -> tuple[AnoDDPM, Any] | None:
@@ -267,7 +313,8 @@ def _voxels(maps: Tensor, truth: Truth, masks: Tensor | None) -> dict[str, Metri
         metrics["dice_fitted"] = of(values > fitted_threshold(maps[truth.fitting], VOXEL_RATE))
     ordered = values.flatten().sort().values
     places = (1 - torch.logspace(-3.5, -0.3, 60)) * (len(ordered) - 1)
-    levels = ordered[places.round().long()]
+    evenly = torch.linspace(float(ordered[0]), float(ordered[-1]), 60)
+    levels = torch.cat([ordered[places.round().long()], evenly])
     best = max(levels, key=lambda level: float(_dice(values > level, target).mean()))
     metrics["dice_best"] = of(values > best)
     return metrics

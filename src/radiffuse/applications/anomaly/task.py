@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ..task import Demonstration, Task
 
-__all__ = ["ANOMALY", "is_healthy", "labels_of"]
+__all__ = ["ANOMALY", "contradicted", "is_healthy", "labels_of"]
 
 ANOMALY = Task(
     "anomaly",
@@ -34,8 +34,8 @@ ANOMALY = Task(
 def is_healthy(batch: dict[str, Tensor], healthy: int) -> Tensor:
     """Which cases are healthy, `(B,)` bool.
 
-    Those with an empty "mask" where there is one; else those of the label `healthy`; all where the
-    data say neither.
+    Those with an empty "mask" where there is one, whatever their label; else those of the label
+    `healthy`; all where the data say neither.
     """
     if "mask" in batch:
         return ~batch["mask"].flatten(1).any(1)
@@ -45,11 +45,20 @@ def is_healthy(batch: dict[str, Tensor], healthy: int) -> Tensor:
 
 
 def labels_of(batch: dict[str, Tensor], healthy: int) -> Tensor:
-    """The class of each case `(B,)`: its label, or whether its mask is empty (0: the healthy class).
+    """The class of each case `(B,)`, `healthy` exactly where `is_healthy` is True.
 
-    Where there are no labels, the classes are `healthy` and 1 - `healthy`.
+    Other cases have their label; where there is none, or it says healthy against their mask, the
+    first class that is not `healthy`.
     """
-    if "label" in batch:
-        return batch["label"]
     sound = is_healthy(batch, healthy)
-    return torch.where(sound, healthy, 1 - healthy)
+    other = torch.full_like(sound, 0 if healthy else 1, dtype=torch.long)
+    sick = (
+        torch.where(batch["label"] == healthy, other, batch["label"]) if "label" in batch else other
+    )
+    return torch.where(sound, healthy, sick)
+
+
+def contradicted(batch: dict[str, Tensor], healthy: int) -> Tensor:
+    """Which cases `(B,)` have a label that is `healthy` and a mask that is not empty, or neither."""
+    sound = is_healthy(batch, healthy)
+    return sound != (batch["label"] == healthy) if "label" in batch else torch.zeros_like(sound)

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...data.cases import check_one_range
+from ...data.checks import check_one_range
 from ...data.dataset import Cases
 from ...diffusion.noise import Seeded, derive
 from ...errors import UserError
 from ...metrics.estimate import Metric, average_per_patient
-from ...metrics.fidelity import nmse, psnr, ssim
+from ...metrics.fidelity import nmse, psnr, ssim_per_patient
 from ...metrics.regions import Regions, activity_bias, cnr, enl, homogeneous_regions
 from ...metrics.translation import correlation
 from ...report.pictures import write_grid
@@ -24,8 +24,8 @@ from ..evaluation.drawing import Drawn, drawn, predictions
 from ..supervised import direct_unet, trained
 from .baselines import BlindSpot, means, tuned_means
 
-SPAN = 2.0
-"""Grey range of PSNR and SSIM: images span [-1, 1]."""
+SPAN, BLACK = 2.0, -1.0
+"""Width of the grey range and its lowest value: images span [-1, 1]."""
 FACTORS = (0.5, 1.0, 1.5)
 """Levels of measured noise: clean + factor (noisy - clean)."""
 STRENGTHS = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
@@ -53,7 +53,7 @@ def evaluate_denoising(
 ) -> dict[str, Any]:
     """One trained model at several noise levels, per patient, beside baselines without clean images.
 
-    PSNR and SSIM (range 2), CNR and ENL (`metrics.regions`: blocks of the reference), `activity_bias`
+    PSNR and SSIM, CNR and ENL (`metrics.regions`: blocks of the reference), `activity_bias`
     of the homogeneous blocks; for methods of several draws, of their mean, and
     `deviation_correlation` with the error. The noise is the data's own, times `FACTORS`, where there
     are noisy images; else the recipe simulates its levels. "method", "baseline" (non-local means,
@@ -173,16 +173,16 @@ def measure(ours: Drawn, clean: Tensor, regions: list[Regions], cases: Cases) ->
     x = ours.mean
     values = {
         "psnr": psnr(x, clean, SPAN),
-        "ssim": ssim(x, clean, SPAN),
         "cnr": cnr(x, regions),
         "enl": enl(x, regions),
         "activity_bias": activity_bias(x, clean, regions),
     }
     if bool(ours.std.any()):
         values["deviation_correlation"] = correlation(ours.std, (x - clean).abs())
-    return {
+    found = {
         name: average_per_patient(each.tolist(), cases.patients) for name, each in values.items()
     }
+    return {**found, "ssim": ssim_per_patient(x, clean, SPAN, BLACK, cases.patients)}
 
 
 def _reference(clean: Tensor, regions: list[Regions], cases: Cases) -> dict[str, Metric]:

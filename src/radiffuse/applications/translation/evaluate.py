@@ -11,10 +11,10 @@ from torch import Tensor
 from ...data.dataset import Cases
 from ...errors import UserError
 from ...metrics.distribution import distances_between_sets
-from ...metrics.diversity import ms_ssim
+from ...metrics.diversity import ms_ssim_per_patient
 from ...metrics.estimate import Metric, average_per_patient, refused
 from ...metrics.features import extract
-from ...metrics.fidelity import psnr, ssim
+from ...metrics.fidelity import psnr, ssim_per_patient
 from ...metrics.translation import correlation, detail, lesion_contrast, shift
 from ...report.pictures import write_grid
 from ...training import processes
@@ -24,8 +24,8 @@ from ..evaluation.drawing import Drawn, drawn, in_batches, predictions
 from ..evaluation.judge import Judge, judge
 from .baselines import trained_baselines
 
-SPAN = 2.0
-"""Grey range of PSNR and SSIM: images span [-1, 1]."""
+SPAN, BLACK = 2.0, -1.0
+"""Width of the grey range and its lowest value: images span [-1, 1]."""
 MOST_SHIFT = 0.5
 """Median shift in voxels above which the output does not lie where its input lies."""
 _ROWS = 6
@@ -126,8 +126,8 @@ def measure(
 
     metrics = {
         "psnr": per_patient(psnr(mean, target, SPAN)),
-        "ssim": per_patient(ssim(mean, target, SPAN)),
-        "ms_ssim_to_target": _or_refused(lambda: per_patient(ms_ssim(mean, target)), len(cases)),
+        "ssim": ssim_per_patient(mean, target, SPAN, BLACK, patients),
+        "ms_ssim_to_target": ms_ssim_per_patient(mean, target, patients),
         "shift": per_patient(shift(mean, target)),
         "detail": per_patient(detail(ours.first, target)),
     }
@@ -135,7 +135,7 @@ def measure(
         error = (mean - target).abs()
         metrics |= {
             "psnr_single": per_patient(psnr(ours.first, target, SPAN)),
-            "ssim_single": per_patient(ssim(ours.first, target, SPAN)),
+            "ssim_single": ssim_per_patient(ours.first, target, SPAN, BLACK, patients),
             "deviation_correlation": per_patient(correlation(ours.std, error)),
             "error_beyond_two_deviations": per_patient(
                 (error > 2 * ours.std + 0.02).double().flatten(1).mean(dim=1)
@@ -143,13 +143,6 @@ def measure(
         }
     metrics |= _distances(eyes, lambda eyes: extract(eyes.network, ours.first), len(cases))
     return {**metrics, **_lesions(mean, parts, cases)}
-
-
-def _or_refused(make: Callable[[], Metric], n: int) -> Metric:
-    try:
-        return make()
-    except (ValueError, RuntimeError) as error:
-        return refused(f"MS-SSIM: {error}", n)
 
 
 def _lesions(images: Tensor, parts: dict[str, Tensor], cases: Cases) -> dict[str, Metric]:
