@@ -27,6 +27,7 @@ from radiffuse.diffusion.schedule import VE
 from radiffuse.errors import UserError
 from radiffuse.inverse import Measurement, data_consistency, residual_gradient
 from radiffuse.inverse.classical import misfit
+from radiffuse.inverse.consistency import residual_std
 from radiffuse.operators import BlockMean, Coils, Fourier, Identity, LinearOperator, Mask, Matrix
 from radiffuse.operators.coils import birdcage, root_sum_of_squares
 from radiffuse.testing import CorrelatedDenoiser, Counted, GaussianDenoiser
@@ -830,3 +831,117 @@ def _drawn_by(recipe, prior, acquired):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(posterior, "prior_denoiser", lambda *_: prior)
         return recipe.drawn(None, acquired, [0])
+
+
+# --- chains of the papers' own constants --------------------------------------------------------------
+
+
+def measured_with_noise(coils, std, size=8):
+    """Half of the k-space columns of images N(0.4, 0.2^2), by one or more coils, under noise."""
+    draw = torch.Generator().manual_seed(0)
+    image = 0.4 + 0.2 * torch.randn(4, 1, size, size, generator=draw)
+    mask = columns(size)
+    A = Mask(mask) @ Fourier(2)
+    if coils > 1:
+        A = A @ Coils(birdcage((size, size), coils, [1]))
+    clean = A(image)
+    noise = torch.complex(*torch.randn(2, *clean.shape, generator=draw))
+    y = clean + std * mask * noise
+    first = Measurement(y, A, std).adjoint(y, image)
+    return dataclasses.replace(acquired_by(A, y, image, mask=mask, std=std), first=first)
+
+
+@pytest.mark.parametrize(("coils", "warm"), [(1, 0.3), (8, 0.1)])
+def test_a_chain_of_the_paper_misses_the_measurement_by_no_more_than_its_noise(coils, warm):
+    """The corrector's r = 0.517 lays down as much as all noise of a level, the predictor a fiftieth of it."""
+    recipe = dataclasses.replace(ScoreInverse(), warm=warm)
+    assert (recipe.steps, recipe.ratio, recipe.highest) == (1000, 0.0, 128.0)
+    acquired = measured_with_noise(coils, 0.01)
+    x = recipe.chain(
+        GaussianDenoiser(recipe.chain_schedule(), 0.4, 0.2), acquired, Seeded(range(4))
+    )
+    measurement = acquired.measurement
+    missed = residual_std(measurement.A, x, measurement.y) / 0.01
+    assert float(missed.min()) > 0.7 and float(missed.max()) < 1.5
+
+
+@pytest.mark.parametrize("ratio", [0.16, 0.517])
+def test_noise_of_what_is_hardly_seen_is_not_taken_for_the_image_at_any_ratio(ratio):
+    """A^+ would give those coefficients a deviation of 5; the seen ones keep to their measurement."""
+    recipe = score_inverse_of(steps=60, ratio=ratio)
+    prior = GaussianDenoiser(recipe.chain_schedule(), 0.0, 0.5)
+    seen = torch.tensor([1.0, 0.01]).double().repeat_interleave(32)
+    torch.manual_seed(0)
+    truth = 0.5 * torch.randn(60, 64).double()
+    y = seen * truth + 0.05 * torch.randn(60, 64).double()
+    x = recipe.chain(prior, acquired_by(Matrix(torch.diag(seen)), y, y, std=0.05), gaussian)
+    assert float(x[:, 32:].std()) == pytest.approx(0.5, rel=0.25)
+    assert float((x - y)[:, :32].std()) < 1.5 * 0.05
+
+
+def levels_asked(recipe, acquired):
+    """sigma / alpha, in the units of the network, of every call that a chain makes of it."""
+    fitted_recipe = dataclasses.replace(recipe, channels=1, size=(8, 8), data_std=0.5)
+    objective = fitted_recipe.objective()
+    asked = []
+    objective.network.backbone.register_forward_pre_hook(
+        lambda module, given: asked.append(float((4 * given[1]).exp().max()))
+    )
+    denoiser = posterior.prior_denoiser(fitted_recipe, objective, acquired.first)
+    fitted_recipe.chain(denoiser, acquired, Seeded([1]))
+    return asked
+
+
+@pytest.mark.parametrize("kind", [ScoreInverse, ScoreMRI, MCG])
+def test_the_levels_of_a_chain_lie_where_the_network_was_trained(kind):
+    """Images in [0, 1] under noise of 4 are a network's images in [-1, 1] under noise of 8."""
+    tiny = {"width": 16, "multiples": (1, 2), "blocks": 1, "attention": (), "patch": 2}
+    paper = kind(**tiny, measurement="mri", steps=20, sigma_max=8.0, coils=1)
+    assert paper.highest >= 128
+    acquired, _ = single_coil()
+    if kind is ScoreMRI:
+        paper = dataclasses.replace(paper, combine="sense")
+    else:
+        acquired = dataclasses.replace(acquired, first=acquired.first.real)
+    asked = levels_asked(paper, acquired)
+    assert max(asked) == pytest.approx(8.0, rel=1e-3)
+    assert sum(level > 7.9 for level in asked) <= 2, "one level, asked by predictor and corrector"
+    assert len({round(level, 6) for level in asked}) > 20, "the N levels, from there down"
+    lower = dataclasses.replace(paper, highest=1.0)
+    assert max(levels_asked(lower, acquired)) == pytest.approx(2.0, rel=1e-3)
+
+
+def test_a_chain_within_what_was_trained_is_walked_from_its_top():
+    recipe = dataclasses.replace(ScoreInverse.small(), channels=1, size=(16, 16), data_std=0.5)
+    like = torch.zeros(1, 1, 16, 16)
+    for highest, reach in (
+        (10.0, 1.0),
+        (40.0, 1.0),
+        (80.0, math.log(40 / 0.005) / math.log(16000)),
+    ):
+        one = dataclasses.replace(recipe, highest=highest)
+        denoiser = posterior.prior_denoiser(one, one.objective(), like)
+        assert ScoreInverse.trained_to(denoiser) == pytest.approx(reach, abs=1e-9), (
+            "of edm, 80 over 2"
+        )
+    assert ScoreInverse.trained_to(GaussianDenoiser(VE(0.01, 378.0))) == 1.0
+
+
+def test_an_image_noisier_than_the_network_has_seen_is_refused():
+    """Noise of 0.9 in [0, 1] is 1.8 of the network, which was trained up to 1."""
+    tiny = {"width": 16, "multiples": (1, 2), "blocks": 1, "attention": (), "patch": 2}
+    recipe = R2D2(**tiny, channels=1, size=(16, 16), data_std=0.5, sigma_max=1.0, steps=10)
+    y = 0.5 + 0.9 * torch.randn(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    denoiser = posterior.prior_denoiser(recipe, recipe.objective(), y)
+    with pytest.raises(
+        UserError, match=r"begin at noise of 0\.9.* trained up to 0\.5: lower extent"
+    ):
+        recipe.denoised(denoiser, y, torch.tensor([0.9]), Seeded([1]))
+    calm = recipe.denoised(denoiser, y, torch.tensor([0.4]), Seeded([1]))
+    assert torch.isfinite(calm).all()
+
+
+def test_a_warm_start_is_refused_where_the_chain_has_a_start_of_its_own():
+    with pytest.raises(UserError, match="--warm has no meaning for the chain of r2d2"):
+        R2D2(warm=0.2)
+    assert R2D2(warm=0.2, solver="probed", highest=5.0).warm == 0.2

@@ -24,7 +24,7 @@ from radiffuse.diffusion.sample import (
     prior,
     signal_to_noise,
 )
-from radiffuse.diffusion.schedule import EDM, VE, VP, Cosine, Discrete, Rectified
+from radiffuse.diffusion.schedule import EDM, VE, VP, Cosine, Discrete, Rectified, SigmaPower, SubVP
 from radiffuse.testing import (
     Counted,
     GaussianDenoiser,
@@ -297,3 +297,47 @@ def test_measured_orders_are_sharp():
     schedule, grid = GRIDS["vp"]
     assert measured_order(DDIM, schedule, grid) == pytest.approx(1, abs=0.2)
     assert measured_order(Heun, schedule, grid) == pytest.approx(2, abs=0.3)
+
+
+WITHOUT_NOISE_AT_0 = {
+    "ve": VE(),
+    "vp": VP(),
+    "sub-vp": SubVP(),
+    "sigma-power": SigmaPower(),
+    "linear": Discrete.linear(),
+}
+CORRECTED = {
+    "then": lambda d, n: Then(EulerMaruyama(d, n), Langevin(d, n)),
+    "large": lambda d, n: Then(EulerMaruyama(d, n), Langevin(d, n, signal_to_noise(0.5), 3)),
+    "heun with churn": lambda d, n: Heun(d, n, churn=0.3),
+}
+
+
+@pytest.mark.parametrize("schedule", WITHOUT_NOISE_AT_0)
+@pytest.mark.parametrize("name", [*SAMPLERS, *CORRECTED])
+def test_a_chain_to_no_noise_leaves_none(name, schedule):
+    """Data at one point: whatever deviation the result has is noise of the last step."""
+    denoiser = GaussianDenoiser(WITHOUT_NOISE_AT_0[schedule], 0.3, 1e-6)
+    sampler = {**SAMPLERS, **CORRECTED}[name](denoiser, Seeded(range(20)))
+    like = torch.zeros(20, 50).double()
+    x = sampler(prior(denoiser.schedule, like, sampler.noise), grids.uniform(30))
+    assert float(x.std()) < 1e-4
+    assert float(x.mean()) == pytest.approx(0.3, abs=1e-4)
+
+
+@pytest.mark.parametrize("schedule", WITHOUT_NOISE_AT_0)
+def test_euler_maruyama_to_no_noise_keeps_the_spread_of_the_data(schedule):
+    denoiser = GaussianDenoiser(WITHOUT_NOISE_AT_0[schedule], 0.5, 0.2)
+    mean, std = propagate(EulerMaruyama, denoiser, grids.uniform(500))
+    assert mean == pytest.approx(0.5, abs=0.02)
+    assert std == pytest.approx(0.2, rel=0.1)
+
+
+def test_a_corrector_tells_the_variance_that_it_added():
+    """Three steps of size e add 6 e, each case its own."""
+    denoiser = GaussianDenoiser(VE(0.1, 1.0), 0.0, 0.3)
+    x, t = torch.randn(2, 5).double(), torch.tensor(0.5)
+    _, added = Langevin(denoiser, gaussian, lambda *_: torch.tensor(0.02), 3).step(x, t, t, None)
+    assert float(added) == pytest.approx(0.12)
+    _, added = Langevin(denoiser).step(x, t, t, None)
+    assert added.shape == (2, 1) and float(added[0]) != float(added[1])

@@ -1,7 +1,5 @@
 """What a chain expects on its way."""
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -11,21 +9,29 @@ __all__ = ["Averaging"]
 
 
 class Averaging(Denoiser):
-    r"""The same denoiser; `mean` is that of all its estimates so far.
+    r"""The same denoiser; `mean` is that of all its estimates so far that count.
 
     Along a chain that samples, $E[E[x_0 \mid x_t]] = E[x_0]$ at every t, and the inner mean takes out
     the variance of what is still undecided (Rao-Blackwell): over few chains the mean of the
     estimates is nearer to the expectation than that of the chains' ends.
 
+    So it is of an exact denoiser. A network's error adds to it at every level: that of a network of noise is
+    sigma / alpha times as large in x_0, 150 times at the top of a chain of 1000 betas, and does not average
+    out. Only forms whose estimates err alike at every level may be averaged so (`clean`, `edm`, labels).
+
     Args:
         denoiser: the one asked.
-        highest: estimates at a larger sigma / alpha do not count.
+        highest: estimates at a larger sigma / alpha do not count: how far up was measured to help.
     """
 
-    def __init__(self, denoiser: Denoiser, highest: float = math.inf) -> None:
+    def __init__(self, denoiser: Denoiser, highest: float) -> None:
         super().__init__()
         self.denoiser, self.schedule, self.highest = denoiser, denoiser.schedule, highest
         self.mean, self.calls = torch.zeros(()), 0
+
+    def expected(self, end: Tensor) -> Tensor:
+        """The mean of the estimates; where none has counted, the `end` of the chain."""
+        return self.mean if self.calls else end
 
     def _seen(self, x_0: Tensor, t: Tensor) -> Tensor:
         if bool((self.schedule.sigma(t) > self.highest * self.schedule.alpha(t)).any()):

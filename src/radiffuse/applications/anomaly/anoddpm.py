@@ -83,7 +83,7 @@ class AnoDDPM(Anomaly):
     wavelength: float = 64.0
     """Wavelength of the first octave, pixels: about the largest anomaly that is removed."""
     trained: float = 0.8
-    """Share of the chain that is trained."""
+    """Share of the chain that is trained; `depth` must lie within."""
     draws: int = 1
     """Counterparts averaged."""
     learns: Literal["cases", "regions"] = "cases"
@@ -102,6 +102,12 @@ class AnoDDPM(Anomaly):
         )
 
     def fitted(self, facts: "Facts") -> Self:
+        """As `Anomaly`.
+
+        Raises:
+            UserError: regions are to be learned without masks, or `depth` lies beyond `trained`.
+        """
+        self.check_depth()
         if self.learns == "regions" and "mask" not in facts.mask_classes:
             raise UserError(
                 "--learns regions needs masks of the lesions; name their column with --map mask=COLUMN"
@@ -116,14 +122,27 @@ class AnoDDPM(Anomaly):
     def objective(self) -> PartialDenoising:
         network = self.network_around(self.unet())
         noise = gaussian if self.noise == "gaussian" else self.simplex()
-        times = discrete_times(self.schedule(), max(self.trained, self.depth))
+        times = discrete_times(self.schedule(), self.trained)
         return PartialDenoising(network, times, self.weight(), noise, self.learns == "regions")
+
+    def check_depth(self) -> None:
+        """Refuse a depth at which the network was not trained.
+
+        Raises:
+            UserError: names both.
+        """
+        if self.depth > self.trained:
+            raise UserError(
+                f"depth {self.depth:g} lies beyond trained {self.trained:g}, the share of the chain that the "
+                "network learns: lower depth, or train with a higher --trained"
+            )
 
     def simplex(self) -> Simplex:
         """The noise the fields describe."""
         return Simplex(self.octaves, self.decay, self.wavelength)
 
     def counterpart(self, objective: Any, batch: Batch) -> Tensor:
+        self.check_depth()
         image = batch["image"]
         seeds = batch.get("seed", torch.zeros(len(image), dtype=torch.int64)).tolist()
         denoiser = Clipped(objective.network).to(device_of(objective)).eval()

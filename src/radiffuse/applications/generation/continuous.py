@@ -4,9 +4,13 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
+import torch
+
+from ...diffusion.denoiser import Denoiser
 from ...diffusion.losses import Times, Weight, uniform_times
 from ...diffusion.network import Network, elapsed, log_noise, unit_variance, unscaled
 from ...diffusion.schedule import EDM, VE, VP, Rectified, Schedule, SigmaPower, SubVP
+from ...diffusion.units import Rescheduled
 from ..law import Law
 from ..parts import PredictsName, SamplerName, WeightName, predicts_named, weight_named
 from ..ranges import Rule, more_than, none_or
@@ -74,3 +78,16 @@ class Continuous(Generative, Law):
         if self.filtered and self.loss == "karras":
             return self.filtered_weight()
         return weight_named(self.loss, self.data_std)
+
+    @staticmethod
+    def trained_to(denoiser: Denoiser) -> float:
+        """The time of a chain up to which the network that it asks was trained; 1 = all of it.
+
+        A chain's schedule need not be the network's: above the network's highest sigma / alpha (of the same
+        images, in the chain's units) the network could only answer as it does there.
+        """
+        for part in denoiser.modules():
+            if isinstance(part, Rescheduled):
+                noisiest = part.denoiser.schedule.log_ratio(torch.ones((), dtype=torch.float64))
+                return float(part.schedule.time(noisiest))
+        return 1.0

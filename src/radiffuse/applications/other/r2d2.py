@@ -11,12 +11,13 @@ from ...diffusion.denoiser import Denoiser
 from ...diffusion.kernels import diffuse
 from ...diffusion.noise import Noise
 from ...diffusion.sample import DDPM, grids
+from ...errors import UserError
 from ...inverse import Constrained, Measurement, Project, data_consistency
 from ...metrics.noise_level import estimate_noise
 from ...operators import Fourier
 from ...papers import Paper, by_id
 from ..presets import LOG_NORMAL, SMALL, TINY
-from ..ranges import SHARE, Rule, at_least, more_than
+from ..ranges import SHARE, Rule, at_least, more_than, require
 from ..reconstruction.base import Reconstruction
 
 __all__ = ["R2D2", "estimate_noise", "low_frequencies"]
@@ -67,6 +68,11 @@ class R2D2(Reconstruction):
     renoise: float = 0.05
     """Super-resolution: the level to which the enlarged image is diffused."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        said = "has no meaning for the chain of r2d2, which begins at the level of the image's own noise; take 0"
+        require(not self.warm or self.solver != "paper", "warm", said)
+
     def chain(self, denoiser: Denoiser, acquired: Acquired, noise: Noise) -> Tensor:
         m = acquired.measurement
         if self.measurement == "noise":
@@ -75,19 +81,44 @@ class R2D2(Reconstruction):
         return self.enlarged(denoiser, replace(m, y=small), acquired.inverse(small), noise)
 
     def denoised(self, denoiser: Denoiser, y: Tensor, std: Tensor, noise: Noise) -> Tensor:
-        """The chain from y (1, C, *S) itself, at the level `std` (1,) of its own noise."""
+        """The chain from y (1, C, *S) itself, at the level `std` (1,) of its own noise.
+
+        Raises:
+            UserError: the network was not trained at that level.
+        """
         start = float(denoiser.schedule.time(-std.double().clamp(min=1e-9).log())[0])
         kept = low_frequencies(y, self.radius, self.keep)
+        self.check_trained(denoiser, min(self.extent * start, 1.0))
         return self.walk(denoiser, y, self.extent * start, kept, noise)
 
     def enlarged(
         self, denoiser: Denoiser, measurement: Measurement, first: Tensor, noise: Noise
     ) -> Tensor:
-        """The chain from the enlarged image under noise of `renoise`, its block means kept."""
+        """The chain from the enlarged image under noise of `renoise`, its block means kept.
+
+        Raises:
+            UserError: the network was not trained at that level.
+        """
         schedule = denoiser.schedule
         t = schedule.time(-torch.tensor(self.renoise, dtype=torch.float64).log())
+        self.check_trained(denoiser, float(t))
         x = diffuse(schedule, first, t, noise(first))
         return self.walk(denoiser, x, float(t), data_consistency(measurement), noise)
+
+    def check_trained(self, denoiser: Denoiser, t: float) -> None:
+        """Refuse a chain that begins at time t, above what the network was trained at.
+
+        Raises:
+            UserError: names both levels.
+        """
+        reach = self.trained_to(denoiser)
+        if t > reach:
+            times = torch.tensor([t, reach], dtype=torch.float64)
+            asked, highest = denoiser.schedule.sigma(times).tolist()
+            raise UserError(
+                f"the chain would begin at noise of {asked:.3g} (images in [0, 1]), and the network was trained "
+                f"up to {highest:.3g}: lower extent or renoise, or train with a higher --sigma-max"
+            )
 
     def walk(
         self, denoiser: Denoiser, x: Tensor, start: float, project: Project, noise: Noise

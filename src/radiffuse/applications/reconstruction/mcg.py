@@ -24,7 +24,8 @@ __all__ = ["MCG", "Manifold"]
 class MCG(Reconstruction):
     """Predictor-corrector with the gradient of the estimate's residual through the network.
 
-    Its companion CCDF, which begins from the plain reconstruction, is `--set warm=0.2`.
+    Its companion CCDF, which begins from the plain reconstruction, is `--set warm=0.2`. The N levels begin at
+    `highest`, or where that is lower at the highest one that the network was trained at.
     """
 
     paper: ClassVar[Paper] = by_id("mcg")
@@ -46,7 +47,7 @@ class MCG(Reconstruction):
     """Signal-to-noise ratio r of the corrector."""
 
     def chain(self, denoiser: Denoiser, acquired: Acquired, noise: Noise) -> Tensor:
-        times = grids.uniform(self.steps, 1.0, self.stop)
+        times = grids.uniform(self.steps, self.trained_to(denoiser), self.stop)
         x, times = self.begin(denoiser.schedule, times, acquired.first, noise)
         normaliser = None
         if self.measurement == "ct":

@@ -31,7 +31,8 @@ class ScoreInverse(Reconstruction):
     $y_t = \alpha y + \sigma A z$ (eq. 8-9), solved as $x + \lambda A^+(y_t - A x)$. The paper writes it for
     $A = P(\Lambda)T$ with invertible T; for an orthonormal T (MRI of one coil) the two are equal, for
     coils and for CT A^+ replaces the paper's gridding. The paper's data have no noise; where there is some,
-    A^+ is damped, so that coils do not blow it up (`Projected`).
+    A^+ is damped, so that coils do not blow it up (`Projected`). The N levels begin at `highest`, or where
+    that is lower at the highest one that the network was trained at.
     """
 
     paper: ClassVar[Paper] = by_id("score-inverse")
@@ -60,7 +61,7 @@ class ScoreInverse(Reconstruction):
             acquired.measurement,
             self.strength or strength,
         )
-        times = grids.uniform(self.steps, 1.0, self.stop)
+        times = grids.uniform(self.steps, self.trained_to(denoiser), self.stop)
         return sampler(*self.begin(denoiser.schedule, times, acquired.first, noise))
 
     @classmethod
@@ -76,9 +77,11 @@ class ScoreInverse(Reconstruction):
 class Projected(Sampler):
     r"""Project, correct, project, predict; at the end denoise and project onto the clean measurement.
 
-    A^+ of the projections is $(A^H A + s^2/r^2)^{-1}A^H$ with s the noise of the measurement and
-    $r^2 = \sigma_t^2 - \sigma_s^2$ the variance that the step to come adds: all it may lay down where the
-    measurement is noise. A damping that did not shrink with the step would sum up over the chain to none.
+    A^+ of the projections is $(A^H A + s^2/r^2)^{-1}A^H$ with s the noise of the measurement and r^2 the
+    variance that was added to x since the projection before: all it may lay down where the measurement is
+    noise, and all it has to take back where it is not. Before the corrector that is the predictor's
+    $\sigma_t^2 - \sigma_s^2$ of the step that led here, behind it the corrector's, which at the paper's r is fifty
+    times as much. The state is what the predictor added; at the start, all of the noise.
 
     Args:
         predictor: walks from t to s.
@@ -106,15 +109,16 @@ class Projected(Sampler):
 
         return data_consistency(self.measurement, noised, self.strength if noised else 1.0, inverse)
 
+    def init(self, x: Tensor, t: Tensor) -> State:
+        return self.schedule(t, x)[1] ** 2
+
     def step(self, x_t: Tensor, t: Tensor, s: Tensor, state: State) -> tuple[Tensor, State]:
         alpha, sigma = self.schedule(t, x_t)
-        r2 = sigma**2 - self.schedule.sigma(s).to(sigma) ** 2
-        project = self.project(x_t, r2)
-        x = project(x_t, alpha, sigma, self.noise)
-        x, _ = self.corrector.step(x, t, t, None)
-        x = project(x, alpha, sigma, self.noise)
+        x = self.project(x_t, state)(x_t, alpha, sigma, self.noise)
+        x, added = self.corrector.step(x, t, t, None)
+        x = self.project(x, added)(x, alpha, sigma, self.noise)
         x, _ = self.predictor.step(x, t, s, None)
-        return x, r2
+        return x, sigma**2 - self.schedule.sigma(s).to(sigma) ** 2
 
     def finish(self, x: Tensor, t: Tensor, state: State) -> Tensor:
         x = super().finish(x, t, state)

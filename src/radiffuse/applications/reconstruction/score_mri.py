@@ -30,7 +30,8 @@ class ScoreMRI(Reconstruction):
     `combine` says what the chain walks on: every coil's image ("coils", algorithm 4: the root of
     the sum of squares at the end), the same with a SENSE step now and then ("hybrid", algorithm 5),
     or the one image behind all coils ("sense", the SENSE step alone at every level, 2 K times
-    cheaper; algorithm 2 and 3 for one coil).
+    cheaper; algorithm 2 and 3 for one coil). The N levels begin at `highest`, or where that is lower at
+    the highest one that the network was trained at.
     """
 
     paper: ClassVar[Paper] = by_id("score-mri")
@@ -80,7 +81,7 @@ class ScoreMRI(Reconstruction):
         sampler: Sampler = Then(
             Constrained(DDPM(denoiser, noise, w=1.0), project), Constrained(corrector, project)
         )
-        times = grids.uniform(self.steps, 1.0, self.stop)
+        times = grids.uniform(self.steps, self.trained_to(denoiser), self.stop)
         x, times = self.begin(denoiser.schedule, times, first, noise)
         if sense is not None and maps is not None:
             sampler = Sense(sampler, sense, maps, self.every, len(times) - 1)

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
+from torch import Tensor
+
 from ...diffusion.denoiser import Denoiser
 from ...diffusion.guidance import Clipped
 from ...diffusion.losses import Times, Weight, discrete_times, uniform_times
@@ -18,9 +20,18 @@ from ...papers import Paper, by_id
 from ...training.objective import Prepared
 from ..conditional import Conditional
 from ..law import Law
-from ..parts import PredictsName, SamplerName, WeightName, check_timesteps, network_of, weight_named
+from ..parts import (
+    SAMPLERS,
+    PredictsName,
+    SamplerName,
+    WeightName,
+    check_timesteps,
+    grid_named,
+    network_of,
+    weight_named,
+)
 from ..presets import PRECONDITIONED, TINY, TRAINING
-from ..ranges import Rule, at_least, more_than
+from ..ranges import Rule, at_least, less_than, more_than
 from ..recipe import Batch
 from ..task import Task
 from .conversion import CorrectFirst, GuessedImage
@@ -39,8 +50,8 @@ SOLVERS: tuple[SamplerName, ...] = ("euler-maruyama", "predictor-corrector", "od
 class Conversion(Conditional, Law):
     r"""A network told the source image; the defaults are the paper's DDPM.
 
-    `formulation` "sde" is $dx = 25^t dw$, whose score Euler-Maruyama, the predictor-corrector and
-    the probability-flow ODE sample alike. All stop at t = 0.001 and take the mean of what is left
+    `formulation` "sde" is $dx = 25^t dw$, whose score Euler-Maruyama, the predictor-corrector (the default)
+    and the probability-flow ODE sample alike. All stop at t = 0.001 and take the mean of what is left
     (the authors' ODE leaves noise of deviation 0.03 in its result).
     """
 
@@ -55,6 +66,7 @@ class Conversion(Conditional, Law):
         "corrections": at_least(0),
         "guess": at_least(0),
         "spectrum": at_least(0),
+        "stop": less_than(1),
     }
 
     formulation: Literal["ddpm", "sde"] = "ddpm"
@@ -76,6 +88,12 @@ class Conversion(Conditional, Law):
     denoiser then learns what is left (see `residual`), whatever `predicts` says. 0 = none."""
     spectrum: tuple[float, ...] = ()
     """Spectrum of the targets, as `spectrum.power` measures it; empty = from the data."""
+    # one more word than the others have, for which is the paper's depends on the formulation
+    sampler: Literal[SamplerName, "paper"] = "paper"  # type: ignore[assignment]
+    """The sampler; "paper" is ddpm of the chain, the predictor-corrector of the SDE."""
+    stop: float = -1.0
+    """Time at which sampling stops; negative = the paper's: 0 of the chain, 0.001 of the SDE. Above zero noise
+    the result is denoised once more."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -126,10 +144,17 @@ class Conversion(Conditional, Law):
         return Clipped(denoiser) if self.formulation == "ddpm" else denoiser
 
     def make_sampler(self, denoiser: Denoiser, noise: Noise) -> Sampler:
-        if self.sampler != "predictor-corrector":
-            return super().make_sampler(denoiser, noise)
+        own: SamplerName = "ddpm" if self.formulation == "ddpm" else "predictor-corrector"
+        name = own if self.sampler == "paper" else self.sampler
+        if name != "predictor-corrector":
+            return SAMPLERS[name](denoiser, noise)
         langevin = Langevin(denoiser, noise, signal_to_noise(0.16), self.corrections)
         return CorrectFirst(langevin, EulerMaruyama(denoiser, noise))
+
+    def make_grid(self, schedule: Schedule) -> Tensor:
+        own = 0.0 if self.formulation == "ddpm" else 1e-3
+        stop = own if self.stop < 0 else self.stop
+        return grid_named(self.grid, schedule, self.steps, self.start, stop)
 
     def variants(self) -> Iterator[tuple[str, "Conversion"]]:
         """The same trained network under each of the paper's samplers, for comparison."""

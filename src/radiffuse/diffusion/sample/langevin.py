@@ -49,7 +49,8 @@ class Langevin(Sampler):
     """`count` Langevin steps at the time moved to; between levels x is only rescaled by alpha.
 
     Alone on `grids.ladder` it is NCSN's annealed sampler (v2 with `denoise=True`, v1 without);
-    behind a predictor, as `Then(predictor, Langevin(...))`, the corrector of the score SDE.
+    behind a predictor, as `Then(predictor, Langevin(...))`, the corrector of the score SDE. The state that a
+    step returns is the variance that its noise added, broadcastable over x.
 
     Args:
         size: the step-size rule, `annealed(step)` or `signal_to_noise(ratio)`.
@@ -74,11 +75,13 @@ class Langevin(Sampler):
         alpha_t, _ = self.schedule(t, x_t)
         alpha_s, _ = self.schedule(s, x_t)
         x = x_t * (alpha_s / alpha_t)
+        added = torch.zeros_like(alpha_s)
         for _ in range(self.count):
             score, z = score_of(self.denoiser, x, s), self.noise(x)
             step = self.size(self.schedule, s, score, z)
             x = x + step * score + torch.sqrt(2 * step) * z
-        return x, state
+            added = added + 2 * step
+        return x, added
 
     def finish(self, x: Tensor, t: Tensor, state: State) -> Tensor:
         return super().finish(x, t, state) if self.denoise else x

@@ -60,10 +60,14 @@ class DDPM(Sampler):
 class EulerMaruyama(Sampler):
     r"""The reverse SDE $dx = (f x - g^2 \nabla\log p_t)\,dt + g\,dw$ by Euler's rule, weak order 1.
 
-    The grid must begin where alpha > 0 and stop at t > 0.
+    The grid must begin where alpha > 0. A step to a level without noise ends at the denoiser's answer: g
+    need not vanish there (VP, sigma^t), so that Euler's rule would leave its last noise in the result.
     """
 
     def step(self, x_t: Tensor, t: Tensor, s: Tensor, state: State) -> tuple[Tensor, State]:
+        alpha_s, sigma_s = self.schedule(s, x_t)
+        if bool(sigma_s == 0):
+            return alpha_s * self.denoiser(x_t, t), state
         device, dtype = x_t.device, x_t.real.dtype
         f, g = (
             rate(t).to(device, dtype) for rate in (self.schedule.drift, self.schedule.diffusion)
