@@ -22,6 +22,7 @@ from ...training import processes
 from ..evaluation.asked import Asked, spread
 from ..evaluation.progress import progress_bar
 from .baselines import Baseline, _images, classical
+from .scans import undersampled
 from .spreads import Spreads, magnitude
 
 COUNT, SHOWN = 40, 6
@@ -54,6 +55,9 @@ def evaluate_reconstruction(
 ) -> dict[str, Any]:
     """Posterior samples of simulated measurements of held-out images, against the images.
 
+    Held-out k-space is used as it was measured: undersampled by the mask that the recipe names, against
+    the full scan (`undersampled`), whose largest value becomes 1.
+
     "method": the mean of what the chains of `recipe.samples` draws expect (psnr, ssim, nmse), that of the
     draws (psnr_mean_of_draws), one draw (psnr_sample, ssim_sample),
     the residual over the noise, and calibration (`Spreads`): coverage of 90 % intervals as they are, and
@@ -69,9 +73,10 @@ def evaluate_reconstruction(
         baselines: in place of the classical ones.
 
     Raises:
-        UserError: the data hold no images.
+        UserError: the data hold no images, or scans that are undersampled themselves.
     """
-    if not recipe.simulated:
+    scans = "kspace" in held_out.keys
+    if not recipe.simulated and not scans:
         raise UserError(
             "evaluation compares with the images before a simulated measurement; without "
             "simulated=false"
@@ -88,6 +93,7 @@ def evaluate_reconstruction(
         found.draw(asked.folder_for_pictures / "reconstructions.png")
     settings = {
         "count": len(rows),
+        "reference": "fully sampled k-space" if scans else "images before a simulated measurement",
         "samples": recipe.samples,
         "seed": asked.seed,
         "steps": recipe.steps,
@@ -156,18 +162,20 @@ def _reconstructed(
     """Measure the cases by simulation, draw from each posterior, and score draws and rivals."""
     theirs = {name: Scores() for name in ("first", *rivals)}
     found = Found(Scores(), theirs, _Calls(objective))
-    batch = 1 if recipe.ALONE else asked.batch
+    batch = 1 if recipe.ALONE or "kspace" in held_out.keys else asked.batch
     with progress_bar("reconstructing", len(rows)) as done, torch.no_grad():
-        for part, acquired, truth in _measured(recipe, held_out, rows, batch):
+        for part, acquired, truth, unit in _measured(recipe, held_out, rows, batch):
             names = [held_out.ids[row] for row in part]
             began = time.perf_counter()
             drawn, told = _draws(recipe, objective, acquired, names, asked.seed)
             mean = told.mean(0)
             found.seconds += time.perf_counter() - began
             found.accelerations += acquired.acceleration.tolist()
-            _score(found.ours, acquired, drawn, mean, truth)
+            found.ours.add(residual=_residual(acquired, drawn[0]))
+            drawn, mean = drawn / unit, mean / unit
+            _score(found.ours, drawn, mean, truth)
             found.spreads.add(drawn, truth)
-            shown = _apart(rivals, acquired)
+            shown = _apart(rivals, acquired, unit)
             for name, image in shown.items():
                 theirs[name].add(**_fidelity(image, truth))
             found.panels += _panel(truth, shown, drawn, mean)[: SHOWN - len(found.panels)]
@@ -194,8 +202,8 @@ def compare(
     rows = spread(len(held_out), asked.count or COUNT)
     scores = {name: Scores() for name in ("first", *rivals)}
     with progress_bar("comparing", len(rows)) as done:
-        for part, acquired, truth in _measured(recipe, held_out, rows, asked.batch):
-            for name, image in _apart(rivals, acquired).items():
+        for part, acquired, truth, unit in _measured(recipe, held_out, rows, asked.batch):
+            for name, image in _apart(rivals, acquired, unit).items():
                 scores[name].add(**_fidelity(image, truth))
             done(rows.index(part[-1]) + 1)
     patients = [held_out.patients[row] for row in rows]
@@ -204,20 +212,25 @@ def compare(
 
 def _measured(
     recipe: Any, cases: Cases, rows: Sequence[int], batch: int
-) -> Iterator[tuple[Sequence[int], Acquired, Tensor]]:
-    """Rows of a batch, their simulated measurement, and their images in [0, 1]."""
+) -> Iterator[tuple[Sequence[int], Acquired, Tensor, float]]:
+    """Rows of a batch, their measurement, the truth in [0, 1], and what is 1 there in the measurement."""
     for first in range(0, len(rows), batch):
         part = rows[first : first + batch]
+        if "kspace" in cases.keys:
+            acquired, truth = undersampled(recipe, cases.batch(part)["kspace"], cases.ids[part[0]])
+            unit = float(truth.max())
+            yield part, acquired, truth / unit, unit
+            continue
         images = _images(cases, part)
         beside = {k: v for k, v in cases.batch(part).items() if k.startswith("image_")}
-        yield part, recipe.acquire({"image": images, **beside}), (images + 1) / 2
+        yield part, recipe.acquire({"image": images, **beside}), (images + 1) / 2, 1.0
 
 
-def _apart(rivals: Mapping[str, Baseline], acquired: Acquired) -> dict[str, Tensor]:
+def _apart(rivals: Mapping[str, Baseline], acquired: Acquired, unit: float) -> dict[str, Tensor]:
     """The plain reconstruction and those of other methods, magnitudes in [0, 1]."""
     made = {"first": acquired.first}
     made |= {name: rival(acquired.measurement, acquired.first) for name, rival in rivals.items()}
-    return {name: image.abs().clamp(0, 1) for name, image in made.items()}
+    return {name: (image.abs() / unit).clamp(0, 1) for name, image in made.items()}
 
 
 def _fidelity(image: Tensor, truth: Tensor) -> dict[str, Tensor]:
@@ -228,16 +241,20 @@ def _fidelity(image: Tensor, truth: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _score(scores: Scores, acquired: Acquired, drawn: Tensor, mean: Tensor, truth: Tensor) -> None:
+def _residual(acquired: Acquired, drawn: Tensor) -> Tensor:
+    """What the scan says against draws (B, 1, *S), in standard deviations of its noise."""
+    m = acquired.measurement
+    return residual_std(m.A, drawn, m.y) / m.deviations.clamp_min(1e-12)
+
+
+def _score(scores: Scores, drawn: Tensor, mean: Tensor, truth: Tensor) -> None:
     """Metrics of K draws (K, B, 1, *S) of one batch, and of what their chains expect, (B, 1, *S)."""
     one = _fidelity(magnitude(drawn[0]), truth)
-    m = acquired.measurement
     scores.add(
         **_fidelity(magnitude(mean), truth),
         psnr_mean_of_draws=psnr(magnitude(drawn.mean(0)), truth, 1.0),
         psnr_sample=one["psnr"],
         ssim_sample=one["ssim"],
-        residual=residual_std(m.A, drawn[0], m.y) / m.deviations.clamp_min(1e-12),
     )
     if len(drawn) > 1:
         scores.add(crps=crps(magnitude(drawn), truth))
