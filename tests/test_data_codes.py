@@ -117,7 +117,7 @@ def scaled(path, slope):
 def test_a_slope_that_misses_whole_numbers_by_a_hair_is_rounded_and_said(tmp_path):
     cases = open_cases(scaled(tmp_path / "d", 0.0010002))
     assert cases.batch([0])["mask"].unique().tolist() == [0, 1]
-    assert any("miss whole ones by up to" in line for line in cases.notices)
+    assert any("off by up to 0.0002; rounded" in line for line in cases.notices)
 
 
 def test_a_slope_that_is_far_off_is_refused_by_how_much(tmp_path):

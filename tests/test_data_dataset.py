@@ -188,6 +188,39 @@ def test_twelve_bits_in_a_16_bit_file_do_not_become_black(tmp_path):
     assert "fills little of the 16 bits" in "\n".join(cases.notices)
 
 
+@pytest.mark.parametrize(("top", "expected"), [(2, (0, 1)), (21, (0, 20)), (200, (0, 255))])
+def test_eight_bits_that_are_hardly_filled_get_their_own_range(top, expected, tmp_path):
+    np.savez(tmp_path / "a.npz", image=noise(12, 16, 16, top=top))
+    cases = open_cases(tmp_path / "a.npz")
+    assert cases.ranges["image"] == expected
+    assert ("fills little of the 8 bits" in "\n".join(cases.notices)) == (top < 100)
+
+
+def test_a_mask_that_others_call_a_label_is_found_by_that_name():
+    dataset = [
+        {
+            "image": np.random.rand(1, 8, 8, 8).astype("f4"),
+            "label": np.eye(8, dtype="u1")[None, None],
+        }
+        for _ in range(3)
+    ]
+    for item in dataset:
+        item["label"] = np.broadcast_to(item["label"][0], (8, 8, 8))[None]
+    cases = from_iterable(dataset, mapping={"image": "image", "mask": "label"})
+    assert cases.columns["mask"].kind == "mask"
+
+
+def test_voxels_beside_a_header_are_part_of_the_fingerprint(tmp_path):
+    import SimpleITK
+
+    prints = []
+    for shift in (0, 1):
+        image = SimpleITK.GetImageFromArray(noise(6, 6, 6) // 2 + shift)
+        SimpleITK.WriteImage(image, str(tmp_path / "a.mhd"))
+        prints.append(open_cases(tmp_path / "a.mhd").fingerprint)
+    assert prints[0] != prints[1]
+
+
 @pytest.mark.parametrize(
     ("array", "channels", "size"),
     [

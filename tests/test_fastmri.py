@@ -1,6 +1,7 @@
 """fastMRI files: voxel sizes, oversampled readouts and masks; k-space through `predict`."""
 
 import json
+import os
 
 import h5py
 import nibabel as nib
@@ -72,6 +73,220 @@ def test_a_mask_of_columns_leaves_out_what_it_does_not_hold(tmp_path):
     assert torch.equal(found.abs(), torch.from_numpy(mask).float().expand(1, 1, 8, 8))
     with pytest.raises(UserError, match="mask has 6 columns, its k-space 8"):
         open_cases(written(tmp_path / "b.h5", full, mask=mask[:6]))
+
+
+def test_a_mask_of_points_leaves_out_what_it_does_not_hold(tmp_path):
+    full = torch.ones(3, 2, 8, 6, dtype=torch.complex64)
+    points = np.random.default_rng(0).integers(0, 2, (8, 6)).astype(bool)
+    found = open_cases(written(tmp_path / "a.h5", full, mask=points)).batch([2])["kspace"]
+    np.testing.assert_array_equal(found[0, 1].abs().numpy(), points)
+    each = np.random.default_rng(1).integers(0, 2, (3, 8, 6)).astype(np.float32)
+    found = open_cases(written(tmp_path / "b.h5", full, mask=each)).batch([0, 1, 2])["kspace"]
+    np.testing.assert_array_equal(found[:, 1].abs().numpy(), each)
+    lines = each[:, 0]
+    found = open_cases(written(tmp_path / "c.h5", full, mask=lines)).batch([0, 1, 2])["kspace"]
+    np.testing.assert_array_equal(
+        found.abs().numpy(), np.broadcast_to(lines[:, None, None], (3, 2, 8, 6))
+    )
+    fastmri = lines[:1, None, :, None]
+    found = open_cases(written(tmp_path / "d.h5", full, mask=fastmri)).batch([1])["kspace"]
+    np.testing.assert_array_equal(found[0, 0].abs().numpy(), np.broadcast_to(lines[0], (8, 6)))
+
+
+def test_a_mask_that_can_be_read_in_two_ways_is_refused(tmp_path):
+    """Three slices of three rows: (3, 6) is of lines of each slice, or of points."""
+    full = torch.ones(3, 2, 3, 6, dtype=torch.complex64)
+    points = np.eye(3, 6)
+    with pytest.raises(UserError, match="rows, columns or of slices, columns"):
+        open_cases(written(tmp_path / "a.h5", full, mask=points))
+    found = open_cases(written(tmp_path / "b.h5", full, mask=points[None])).batch([1])["kspace"]
+    np.testing.assert_array_equal(found[0, 0].abs().numpy(), points)
+
+
+@pytest.mark.parametrize(
+    ("mask", "why"),
+    [
+        (np.full((8, 6), 0.5), "other values than 0 and 1"),
+        (np.full((8, 6), np.nan), "other values than 0 and 1"),
+        (np.ones((7, 6)), r"shape \(7, 6\), its k-space \(3, 2, 8, 6\)"),
+    ],
+)
+def test_a_mask_that_is_none_is_refused(tmp_path, mask, why):
+    full = torch.ones(3, 2, 8, 6, dtype=torch.complex64)
+    with pytest.raises(UserError, match=why):
+        open_cases(written(tmp_path / "a.h5", full, mask=mask))
+
+
+def test_readouts_with_gaps_keep_their_oversampling(tmp_path):
+    """Fourier interpolation of a readout needs all of it: zeros would become numbers."""
+    wide = torch.ones(1, 2, 64, 32, dtype=torch.complex64)
+    points = np.random.default_rng(0).integers(0, 2, (64, 32))
+    header = HEADER.format(x=64, wide=440)
+    cases = open_cases(written(tmp_path / "a.h5", wide, header, mask=points))
+    np.testing.assert_array_equal(cases.batch([0])["kspace"][0, 0].abs().numpy(), points)
+    assert any("64 rows, not 32" in notice for notice in cases.notices)
+    lines = open_cases(written(tmp_path / "b.h5", wide, header, mask=points[0]))
+    assert lines.batch([0])["kspace"].shape == (1, 2, 32, 32)
+
+
+# --- complex numbers as MATLAB and others store them, axes in another order ------------------------
+
+
+def pairs(array, names=("real", "imag")):
+    """Complex numbers as a compound of two members."""
+    found = np.zeros(array.shape, dtype=[(name, array.real.dtype) for name in names])
+    found[names[0]], found[names[1]] = array.real, array.imag
+    return found
+
+
+def some_kspace(*shape):
+    rng = np.random.default_rng(0)
+    return (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype(np.complex64)
+
+
+def by_matlab(path, **arrays):
+    """As MATLAB's save -v7.3 writes: axes reversed, texts as 16-bit codes, classes as attributes."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for name, value in arrays.items():
+            if isinstance(value, str):
+                file[name] = np.array([[ord(letter)] for letter in value], np.uint16)
+                file[name].attrs["MATLAB_class"] = np.bytes_("char")
+            else:
+                file[name] = pairs(value).T if np.iscomplexobj(value) else value.T
+                file[name].attrs["MATLAB_class"] = np.bytes_("single")
+    return path
+
+
+@pytest.mark.parametrize("names", [("real", "imag"), ("re", "im"), ("r", "i")])
+def test_two_members_are_complex_numbers(tmp_path, names):
+    kspace = some_kspace(2, 4, 8, 6)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["kspace"] = pairs(kspace, names)
+    cases = open_cases(tmp_path / "a.h5")
+    np.testing.assert_array_equal(cases.batch([0, 1])["kspace"].numpy(), kspace)
+
+
+def test_how_the_axes_of_such_numbers_are_taken_is_said(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["kspace"] = pairs(some_kspace(2, 4, 8, 6))
+    assert any(
+        "slices, coils, rows, columns" in line for line in open_cases(tmp_path / "a.h5").notices
+    )
+
+
+def test_members_of_other_names_are_refused(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["kspace"] = pairs(some_kspace(2, 4, 8, 6), ("magnitude", "phase"))
+    with pytest.raises(UserError, match="members magnitude, phase"):
+        open_cases(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("order", ["HWCN", "NCHW", "CNWH"])
+def test_kspace_of_matlab_is_read_by_the_axes_it_says(tmp_path, order):
+    """The axes are those that MATLAB shows: size(kspace) of "HWCN" is [rows columns coils slices]."""
+    kspace = some_kspace(3, 2, 8, 6)
+    mask = np.random.default_rng(1).integers(0, 2, (8, 6)).astype(np.float32)
+    turn = [letter for letter in order if letter in "HW"] == ["W", "H"]
+    path = by_matlab(
+        tmp_path / "a.h5",
+        kspace=kspace.transpose(["NCHW".index(letter) for letter in order]),
+        mask=mask.T if turn else mask,
+        axes=order,
+    )
+    found = open_cases(path).batch([0, 1, 2])["kspace"].numpy()
+    np.testing.assert_array_equal(found, kspace * mask)
+
+
+def test_kspace_of_matlab_without_axes_is_asked_for_them(tmp_path):
+    """Coils and slices, rows and columns cannot be told apart by their number."""
+    path = by_matlab(tmp_path / "a.h5", kspace=some_kspace(8, 8, 2, 3))
+    with pytest.raises(UserError, match=r"\(8, 8, 2, 3\) was saved by MATLAB.*axes = 'HWCN'"):
+        open_cases(path)
+
+
+@pytest.mark.parametrize("axes", ["HWCQ", "HW", "HHWC", "", "NCDH"])
+def test_axes_that_do_not_fit_are_refused(tmp_path, axes):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["kspace"], file["axes"] = some_kspace(2, 4, 8, 6), axes
+    with pytest.raises(UserError, match="one letter for each axis"):
+        open_cases(tmp_path / "a.h5")
+
+
+def test_other_writers_may_say_their_axes_too_and_the_image_follows(tmp_path):
+    kspace = some_kspace(3, 2, 8, 6)
+    image = np.random.default_rng(0).normal(size=(3, 8, 6)).astype(np.float32)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["kspace"], file["axes"] = kspace.transpose(2, 3, 0, 1), "HWNC"
+        file["reconstruction_rss"] = image.transpose(1, 2, 0)
+    cases = open_cases(tmp_path / "a.h5")
+    np.testing.assert_array_equal(cases.batch([0, 1, 2])["kspace"].numpy(), kspace)
+    np.testing.assert_array_equal(cases.columns["image"].stack([2])[0, 0].numpy(), image[2])
+
+
+def test_a_last_axis_of_real_and_imaginary_part_is_joined_and_said(tmp_path):
+    kspace = some_kspace(2, 4, 8, 6)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["kspace"] = np.stack([kspace.real, kspace.imag], -1)
+    cases = open_cases(tmp_path / "a.h5")
+    np.testing.assert_array_equal(cases.batch([0, 1])["kspace"].numpy(), kspace)
+    assert any("real and imaginary part" in line for line in cases.notices)
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file["kspace"] = np.stack([np.abs(kspace), np.angle(kspace)], -1)
+    with pytest.raises(UserError, match="expected complex"):
+        open_cases(tmp_path / "b.h5")
+
+
+# --- data that lie elsewhere ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["kspace", "mask", "ismrmrd_header", "reconstruction_rss"])
+def test_links_to_another_file_are_not_followed(tmp_path, name):
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["secret"] = some_kspace(2, 4, 8, 6)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        if name != "kspace":
+            file["kspace"] = some_kspace(2, 4, 8, 6)
+        file[name] = h5py.ExternalLink(str(tmp_path / "other.h5"), "secret")
+    with pytest.raises(UserError, match=f"{name} is a link"):
+        open_cases(tmp_path / "a.h5")
+
+
+def test_a_link_to_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("kspace", "dataset"):
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file[name] = h5py.ExternalLink(str(tmp_path / "pipe"), "x")
+        with pytest.raises(UserError, match=f"{name} is a link"):
+            open_cases(tmp_path / "a.h5")
+
+
+def test_virtual_arrays_and_external_storage_are_refused(tmp_path):
+    kspace = some_kspace(2, 4, 8, 6)
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["x"] = kspace
+    layout = h5py.VirtualLayout(kspace.shape, kspace.dtype)
+    layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "x", shape=kspace.shape)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_virtual_dataset("kspace", layout)
+    (tmp_path / "raw").write_bytes(kspace.tobytes())
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        outside = [(str(tmp_path / "raw"), 0, h5py.h5f.UNLIMITED)]
+        file.create_dataset("kspace", kspace.shape, kspace.dtype, external=outside)
+    for name in ("a.h5", "b.h5"):
+        with pytest.raises(UserError, match="kspace is a link"):
+            open_cases(tmp_path / name)
+
+
+def test_arrays_that_were_declared_and_not_written_are_refused(tmp_path):
+    """HDF5 gives zeros for them, however large."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("kspace", (2, 4, 8, 6), np.complex64)
+    with pytest.raises(UserError, match="declared and never written"):
+        open_cases(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file.create_dataset("kspace", (10**6, 10**6, 8, 6), np.complex64, chunks=(1, 1, 8, 6))
+    with pytest.raises(UserError, match="GiB of voxels"):
+        open_cases(tmp_path / "b.h5")
 
 
 @pytest.fixture(scope="module")

@@ -604,3 +604,38 @@ def test_fields_of_view_that_contradict_the_matrices(file):
     assert "8 samples over 8 mm (encodedSpace), its images 4 over 8 mm" in refused_with(file, head)
     head.encoding[0].reconSpace.fieldOfView_mm.x = 0.0
     assert "must be greater than 0" in refused_with(file, head)
+
+
+def test_a_matrix_beyond_what_the_format_can_number(file):
+    head = header((8, 6, 1))
+    for lines_ in (70000, 10**30):
+        head.encoding[0].encodedSpace.matrixSize.y = lines_
+        assert "matrices up to 65535" in refused_with(file, head)
+
+
+def test_a_matrix_that_no_memory_holds(file):
+    """The header is a few letters; what it declares is looked at before room is made for it."""
+    head = header((60000, 60000, 60000))
+    for space in (head.encoding[0].encodedSpace, head.encoding[0].reconSpace):
+        space.fieldOfView_mm.x = space.fieldOfView_mm.y = space.fieldOfView_mm.z = 60000.0
+    data = np.ones((3, 60000), np.complex64)
+    assert "GiB of voxels" in refused(write(file, head, [readout(data, center_sample=30000)]))
+
+
+def test_readouts_that_lie_in_another_file(file, tmp_path):
+    other = write(tmp_path / "other.h5", header((8, 6, 1)), lines(known_kspace(1, 8, 6)))
+    with h5py.File(file, "w") as stream:
+        stream["dataset"] = h5py.ExternalLink(str(other), "dataset")
+    assert "dataset is a link to another place" in refused(file)
+    write(file, header((8, 6, 1)), lines(known_kspace(1, 8, 6)))
+    with h5py.File(file, "a") as stream:
+        del stream["dataset/data"]
+        stream["dataset/data"] = h5py.ExternalLink(str(other), "dataset/data")
+    assert "data is a link to another place" in refused(file)
+
+
+def test_a_place_that_is_not_finite_is_no_geometry(file):
+    place = (0, np.nan, 0)
+    _, cases = read(file, header((8, 6, 1)), lines(known_kspace(1, 8, 6), position=place))
+    assert cases.columns["kspace"].image(0).affine is None
+    assert any("does not say where it lies" in notice for notice in cases.notices)

@@ -219,7 +219,6 @@ COUNTED_ALLOWED = {
     "commands/pictures.py": "a picture file holds two axes, a volume is shown by its middle slice",
     "commands/predict.py": "values with a spatial axis have a deviation map, labels have none",
     "data/formats/arrays.py": "an array file says its axes by their number alone",
-    "data/formats/dicom.py": "a file of several frames has one axis more",
     "data/formats/by_ending.py": "a file format holds pictures or volumes",
     "data/image.py": "an affine is of three axes",
     "data/memory.py": "tensors given as a dataset say their axes by their number alone",

@@ -215,7 +215,7 @@ class FileColumn:
         elif path.is_dir():
             files = sorted(p for p in path.rglob("*") if p.is_file())
         else:
-            files = [path]
+            files = [path, *_beside(path)]
         digest = hashlib.sha256()
         for file in files:
             with file.open("rb") as stream:
@@ -224,6 +224,14 @@ class FileColumn:
 
     def source(self, row: int) -> str:
         return str(self.paths[row])
+
+
+def _beside(header: Path) -> list[Path]:
+    """Files that hold the voxels of a header: of .hdr the .img, of .mhd what has its name."""
+    if header.suffix.lower() not in (".hdr", ".mhd"):
+        return []
+    names = (header.with_suffix(end) for end in (".img", ".IMG", ".raw", ".zraw", ".img.gz"))
+    return [file for file in names if file.is_file()]
 
 
 def in_threads(work: Callable[[int], Image], rows: Sequence[int]) -> list[Image]:

@@ -180,6 +180,8 @@ def _mapped(table: Table, mapping: Mapping[str, str]) -> Table:
     columns: dict[str, Column] = {}
     label_names = table.label_names
     for key, name in mapping.items():
+        if name == "label" and name not in table.columns and "mask" in table.columns:
+            name = "mask"  # MONAI and Decathlon call a mask a label
         if name in table.columns:
             columns[key] = _as_role(table.columns[name], key, table)
         elif name in table.texts:

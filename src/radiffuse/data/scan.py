@@ -13,6 +13,8 @@ from .image import Image
 
 SCAN_BYTES = 2 << 30
 """Files of a column are all decoded at opening up to this total size; beyond it only a few are."""
+SLIVER_OF_8_BITS = 1 / 8
+"""Of 0 to 255; data that fill less of it are brought to [-1, 1] by their own range."""
 
 
 @dataclass(frozen=True)
@@ -209,18 +211,20 @@ def value_range(
 ) -> tuple[tuple[float, float], str | None]:
     """Range of stored values that becomes [-1, 1], and a notice where it had to be derived.
 
-    8-bit images declare 0 to 255. 16-bit pictures declare 0 to 65535, which is taken where the
+    8-bit images declare 0 to 255, which is taken where the data fill at least an eighth of it (labels
+    and drawings do not). 16-bit pictures declare 0 to 65535, which is taken where the
     data fill at least half of it (a 12-bit detector in a 16-bit file does not). Otherwise, and
     where images declare different ranges, it is the 0.1 % and 99.9 % quantiles over up to 64
     training cases, spread evenly.
     """
     said = next(iter(declared)) if len(declared) == 1 else None
-    if said is not None and said[1] < 65535:
+    little = {255.0: SLIVER_OF_8_BITS, 65535.0: 0.5}
+    if said is not None and said[1] not in little:
         return said, None
     sample = [rows[i] for i in spread(len(rows), 64)]
     parts = [_thinned(column.image(row).data, 1 << 16) for row in sample]
     values = torch.cat(parts).sort().values
-    if said is not None and float(values[-1]) >= said[1] / 2:
+    if said is not None and float(values[-1] - values[0]) >= little[said[1]] * said[1]:
         return said, None
     last = len(values) - 1
     low, high = float(values[round(0.001 * last)]), float(values[round(0.999 * last)])
@@ -233,7 +237,11 @@ def value_range(
     if len(declared) > 1:
         why = "declares different value ranges in different files"
     elif said is not None:
-        why = f"fills little of the 16 bits it is stored in (up to {float(values[-1]):g})"
+        bits, filled = (
+            (8 if said[1] == 255 else 16),
+            f"{float(values[0]):g} to {float(values[-1]):g}",
+        )
+        why = f"fills little of the {bits} bits it is stored in ({filled})"
     count = f"{len(sample)} training case{'s' if len(sample) > 1 else ''}"
     return (low, high), (
         f"{source}: {key} {why}; {low:g} to {high:g} (0.1 % and 99.9 % quantiles of {count}) "

@@ -1,34 +1,49 @@
 """Array files: NAME.npz with one case per row, MedMNIST, NAME.npy."""
 
+import math
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from tokenize import TokenError
+from typing import IO, BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...errors import UserError
-from ..columns import ArrayColumn, Column, names_mask, names_raw
+from ..columns import HAIR, ArrayColumn, Column, names_mask, names_raw
 from ..table import Table, labels_from, numbered, row_ids, splits_of, strings
-from .stored import as_tensor
+from .stored import as_tensor, check_bytes, check_regular
 
 METADATA = ("split", "patient", "case", "slice", "label_name")
+AXES = ("NHW", "NDHW", "NCHW", "NHWC", "NCDHW", "NDHWC")
+"""What the axes of images may be: cases, depth, rows, columns; and channels, first or last."""
+DAMAGED = (OSError, EOFError, ValueError, KeyError, RuntimeError, SyntaxError, TokenError)
+"""What NumPy raises where a file is no NumPy file: its headers are Python, its archives may be encrypted."""
+FEW = 16
+"""An axis no longer than this, and than half of the others, may be channels as well as slices."""
 
 
 def open_arrays(path: Path) -> Table:
     """Read NAME.npz (or .npy: one array, `image`).
 
     Every array shares its first axis. `split`, `patient`, `case`, `slice`, `label_name` are
-    metadata; all else is data. Images are `(N, *S)`, `(N, *S, 3)` or `(N, 1 or 3, *S)`.
+    metadata; all else is data. Images are `(N, *S)`, or have an axis of 1 or 3 channels, first or last. Where
+    an axis may be channels or slices, a text says which: `axes`, one of `AXES`, for all images and
+    masks that have as many axes, or `NAME_axes` for the array NAME.
 
     Raises:
-        UserError: unreadable, arrays of different lengths, arrays of Python objects (pickle).
+        UserError: unreadable, arrays of different lengths, arrays of Python objects (pickle), axes
+            that can be read in two ways.
     """
+    check_regular(path)
     arrays = _load(path)
     if any(name.startswith("train_") for name in arrays) and "train_images" in arrays:
         arrays = _medmnist(arrays, path)
+    said = _said_axes(arrays, path)
+    arrays = {name: array for name, array in arrays.items() if name not in said}
     if not arrays:
         raise UserError(f"{path}: holds no arrays")
     for name, array in arrays.items():
@@ -43,24 +58,81 @@ def open_arrays(path: Path) -> Table:
     count = next(iter(lengths.values()))
     if count == 0:
         raise UserError(f"{path}: holds no case (arrays of length 0)")
-    return _table(path, arrays, count)
+    return _table(path, arrays, count, said)
+
+
+def _said_axes(arrays: Mapping[str, np.ndarray], path: Path) -> dict[str, str]:
+    """The texts `axes` and `NAME_axes`, which say what the axes of arrays are."""
+    found = {}
+    for key, array in arrays.items():
+        name = key.removesuffix("axes").removesuffix("_")
+        text = array.dtype.kind in "US" and array.size == 1
+        if not text or not (key == "axes" or (key.endswith("_axes") and name in arrays)):
+            continue
+        (found[key],) = strings(array.reshape(1))
+        if found[key] not in AXES:
+            raise UserError(f"{path}: {key} is {found[key]!r}, none of {' '.join(AXES)}")
+        fits = [other for other, one in arrays.items() if one.ndim == len(found[key])]
+        if not fits or (name and name not in fits and key != "axes"):
+            raise UserError(
+                f"{path}: {key} is {found[key]!r}, and no such array has that many axes"
+            )
+    return found
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
     try:
         with path.open("rb") as stream:
+            _check_sizes(stream, path)
             loaded = np.load(stream, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
                 return {"image": loaded}
             with loaded:
                 return {name: loaded[name] for name in loaded.files}
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, ValueError, KeyError) as error:
+    except (*DAMAGED, zipfile.BadZipFile, zlib.error) as error:
         if "pickle" in str(error).lower() and "Object arrays" in str(error):
             raise UserError(
                 f"{path}: holds an array of Python objects (pickle), which is never read; "
                 "save plain numbers or text of one length"
             ) from None
         raise UserError(f"{path}: is damaged, cut short or no NumPy array file") from None
+
+
+def _check_sizes(stream: BinaryIO, path: Path) -> None:
+    """Look at the sizes that headers declare, before anything is unpacked; the stream goes back to its start.
+
+    Raises:
+        UserError: more than the memory, or than the file can hold.
+        ValueError: no header of NumPy.
+    """
+    declared = 0
+    if zipfile.is_zipfile(stream):
+        with zipfile.ZipFile(stream) as archive:
+            for info in archive.infolist():
+                with archive.open(info) as member:
+                    size = _declared(member)
+                check_bytes(size, path, info.file_size)
+                declared += size
+        check_bytes(declared, path, path.stat().st_size, packed=True)
+    else:
+        stream.seek(0)
+        check_bytes(_declared(stream), path, path.stat().st_size)
+    stream.seek(0)
+
+
+def _declared(stream: IO[bytes]) -> int:
+    """Bytes of the array that a NumPy file declares."""
+    version = np.lib.format.read_magic(stream)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in read:
+        raise ValueError(f"version {version}")
+    shape, _, dtype = read[version](stream)
+    if dtype.hasobject:
+        raise ValueError("Object arrays are pickles")
+    return math.prod(shape) * dtype.itemsize
 
 
 def _medmnist(arrays: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
@@ -72,21 +144,28 @@ def _medmnist(arrays: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray
         several = labels.ndim == 2 and labels.shape[1] > 1
         joined["labels" if several else "label"] = labels if several else labels.reshape(-1)
     words = [np.full(len(arrays[f"{part}_images"]), part) for part in parts]
+    if joined["image"].ndim == 4 and joined["image"].shape[-1] == 3:
+        joined["image_axes"] = np.array("NHWC")
     return joined | {"split": np.concatenate(words)}
 
 
-def _table(path: Path, arrays: Mapping[str, np.ndarray], count: int) -> Table:
+def _table(
+    path: Path, arrays: Mapping[str, np.ndarray], count: int, said: Mapping[str, str]
+) -> Table:
     meta = {name: strings(arrays[name]) for name in METADATA if name in arrays}
     ids = _ids(meta, count, path)
     columns: dict[str, Column] = {}
+    notices: list[str] = []
     texts: dict[str, tuple[str, ...]] = {"slice": meta["slice"]} if "slice" in meta else {}
     for name, array in arrays.items():
         if name in METADATA:
             continue
         if array.dtype.kind in "US":
             texts[name] = strings(array)
-        else:
-            columns[name] = _column(array, name, path, ids)
+            continue
+        axes = said.get(f"{name}_axes", said.get("axes", ""))
+        axes = axes if len(axes) == array.ndim else ""
+        columns[name] = _column(array, name, axes, path, ids, notices)
     return Table(
         source=str(path),
         ids=ids,
@@ -95,6 +174,7 @@ def _table(path: Path, arrays: Mapping[str, np.ndarray], count: int) -> Table:
         split_of=splits_of(meta["split"], str(path)) if "split" in meta else None,
         texts=texts,
         label_names=meta.get("label_name"),
+        notices=notices,
     )
 
 
@@ -109,7 +189,9 @@ def _ids(meta: Mapping[str, tuple[str, ...]], count: int, path: Path) -> tuple[s
     return numbered(meta["patient"]) if "patient" in meta else row_ids(count)
 
 
-def _column(array: np.ndarray, name: str, path: Path, ids: tuple[str, ...]) -> ArrayColumn:
+def _column(
+    array: np.ndarray, name: str, axes: str, path: Path, ids: tuple[str, ...], notices: list[str]
+) -> ArrayColumn:
     where = f"{path}: {name}"
     if array.dtype.kind == "O" or array.dtype.kind not in "biufc":
         raise UserError(f"{where}: holds {array.dtype}, not numbers")
@@ -122,31 +204,92 @@ def _column(array: np.ndarray, name: str, path: Path, ids: tuple[str, ...]) -> A
     data = as_tensor(array)
     if data.ndim == 1:
         return ArrayColumn(data.float(), "scalar", where)
-    if names_mask(name) or array.dtype.kind == "b":
-        return ArrayColumn(_mask(data, where), "mask", where)
-    if data.ndim == 2 or names_raw(name):
+    mask = names_mask(name) or array.dtype.kind == "b"
+    if not mask and (data.ndim == 2 or names_raw(name)):
         return ArrayColumn(data.float(), "raw", where)
+    data = channels_first(
+        data, axes or axes_of(array.shape, where, notices.append, array.dtype == np.uint8)
+    )
+    if mask:
+        return ArrayColumn(labels_per_voxel(data, where, notices.append), "mask", where)
     limits = (0.0, 255.0) if array.dtype == np.uint8 else None
-    return ArrayColumn(channels_first(data), "image", where, range=limits)
+    return ArrayColumn(data, "image", where, range=limits)
 
 
-def _mask(data: Tensor, where: str) -> Tensor:
-    """`(N, *S)` or with one channel -> `(N, 1, *S)` of whole numbers."""
+def labels_per_voxel(data: Tensor, where: str, notice: Callable[[str], None]) -> Tensor:
+    """Masks (N, 1, *S) as whole numbers from 0; such that miss these by a hair are rounded, with a notice.
+
+    Raises:
+        UserError: several channels, NaN, infinite or negative numbers, fractions.
+    """
+    if data.shape[1] != 1:
+        raise UserError(
+            f"{where}: a mask has one channel, found {data.shape[1]}; a channel for each label becomes "
+            "one of label numbers by argmax over the channels"
+        )
+    if data.dtype == torch.bool:
+        return data.to(torch.uint8)
     if data.is_floating_point():
-        if not bool((data == data.round()).all()):
-            raise UserError(f"{where}: a mask must hold whole numbers, found fractions")
-        data = data.long()
-    if data.dtype == torch.uint8 and torch.unique(data).tolist() == [0, 255]:
-        data = data // 255
-    if data.ndim >= 4 and data.shape[-1] == 1:
-        return data.movedim(-1, 1).contiguous()
-    return data if data.ndim >= 4 and data.shape[1] == 1 else data[:, None]
+        if broken := int((~torch.isfinite(data)).sum()):
+            raise UserError(f"{where}: holds {broken} NaN or infinite voxels; mend or remove them")
+        whole = data.round()
+        off = float((data - whole).abs().max())
+        if off > HAIR:
+            raise UserError(
+                f"{where}: a mask must hold whole numbers, found fractions (off by {off:.3g}); was it "
+                "scaled or interpolated?"
+            )
+        if off:
+            notice(f"{where}: its numbers miss whole ones by up to {off:.1g}; rounded")
+        data = whole.long()
+    if data.numel() and int(data.min()) < 0:
+        raise UserError(f"{where}: holds label {int(data.min())}; labels are 0, 1, 2 ...")
+    return data
 
 
-def channels_first(data: Tensor) -> Tensor:
-    """`(N, *S)`, `(N, *S, 1 or 3)` or `(N, 1 or 3, *S)` -> `(N, C, *S)`."""
-    if data.ndim >= 4 and data.shape[-1] in (1, 3):
-        return data.movedim(-1, 1).contiguous()
-    if data.ndim >= 4 and data.shape[1] in (1, 3):
-        return data
-    return data[:, None]
+def axes_of(
+    shape: tuple[int, ...], where: str, notice: Callable[[str], None], bytes_: bool = False
+) -> str:
+    """The axes of images, one of `AXES`, from their lengths alone.
+
+    An axis of 1 or 3 behind the cases, or at the end, holds channels; three are said in a notice,
+    but for pictures of `bytes_` with colours last, as every library stores them.
+
+    Raises:
+        UserError: too many axes, or lengths that leave two readings.
+    """
+    if len(shape) > 5:
+        raise UserError(f"{where}: shape {shape} is not understood; images are {' '.join(AXES)}")
+    if len(shape) <= 3:
+        return "NHW"
+    first, last = ("NCHW", "NHWC") if len(shape) == 4 else ("NCDHW", "NDHWC")
+    ends = {first: shape[1], last: shape[-1]}
+    channels = [axes for axes, n in ends.items() if n in (1, 3)]
+    if len(channels) == 1 or set(ends.values()) == {1}:
+        if ends[channels[0]] == 3 and not (bytes_ and channels[0] == "NHWC"):
+            place = "first axis of a case" if channels[0] == first else "last axis"
+            notice(
+                f"{where}: the {place} (3 long) is taken as channels; axes={channels[0]!r} says so"
+            )
+        return channels[0]
+    if len(shape) == 4 and not channels:
+        channels = [axes for axes, n in ends.items() if n <= FEW and 2 * n <= _others(shape, axes)]
+        if not channels:
+            return "NDHW"
+    readings = [*channels, "NDHW"] if len(shape) == 4 else [first, last]
+    asked = " or ".join(f"axes={axes!r}" for axes in readings)
+    raise UserError(
+        f"{where}: shape {shape} may have channels or slices along its short axis; say which by a text "
+        f"beside the arrays, np.savez(NAME, {where.rpartition(' ')[2]}=..., {asked})"
+    )
+
+
+def _others(shape: tuple[int, ...], axes: str) -> int:
+    """The shortest axis of space if channels stand where `axes` say."""
+    return min(n for n, axis in zip(shape, axes, strict=True) if axis not in "NC")
+
+
+def channels_first(data: Tensor, axes: str) -> Tensor:
+    """Images with the axes `axes`, one of `AXES`, as (N, C, *S)."""
+    at = axes.find("C")
+    return data[:, None] if at < 0 else data.movedim(at, 1).contiguous()

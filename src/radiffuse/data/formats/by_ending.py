@@ -10,6 +10,7 @@ from torch import Tensor
 from ...errors import UserError
 from ..image import Image, oriented
 from ..transforms import from_unit, resized_affine
+from .dicom_file import is_dicom
 from .stored import DICOM, ENDINGS, NIBABEL, PICTURES, VOLUMES, check_regular, ending, silent
 
 
@@ -43,21 +44,16 @@ def read_image(
     if kind in NIBABEL or path.suffix.lower() == ".hdr":
         from .nifti import read_nifti
 
-        return read_nifti(path, notice=notice)
+        return read_nifti(path, labels=labels, notice=notice)
     if kind in VOLUMES:
         from .itk import read_itk
 
         return read_itk(path, notice=notice)
-    if kind in DICOM or _is_dicom(path):
+    if kind in DICOM or is_dicom(path):
         from .dicom import read_series
 
         return read_series(path, notice=notice)
     raise UserError(f"{path}: not an image format known here ({' '.join(ENDINGS)})")
-
-
-def _is_dicom(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(132)[128:] == b"DICM"
 
 
 def save_image(image: Image, path: Path | str) -> Path:

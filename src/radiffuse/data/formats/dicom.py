@@ -1,6 +1,8 @@
-"""DICOM: series folders in geometric order, rescaled, with their place in space."""
+"""DICOM: series in geometric order, as real values, with their place in space."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -9,195 +11,159 @@ import torch
 
 from ...errors import UserError
 from ..image import Image
+from .dicom_frames import Frame, Opened, count_frames, opened, placed
+from .dicom_pixels import decoded, real_values
+from .dicom_stack import affine_of, ordered, refuse_gap
+from .dicom_values import text, whole
 from .stored import as_tensor, silent
 
-PLACE_MM = 0.01
-"""Slices closer than this lie in one place."""
-EVEN = 0.05
-"""Gaps between slices may differ from the usual one by this share of it."""
+Notice = Callable[[str], None]
 
 
-def read_series(path: Path, *, notice: Callable[[str], None] = silent) -> Image:
+def read_series(path: Path, *, notice: Notice = silent) -> Image:
     """Read one series (a folder, or one file) as `(C, rows, columns[, slices])`.
 
-    Slices are ordered by their place along the normal, never by file name. The affine of index
-    (row r, column c, slice s) is, in DICOM's LPS frame (PS3.3 C.7.6.2.1.1),
-    p = p_0 + r d_r v + c d_c u + s (p_last - p_0)/(n - 1), turned to RAS; u and v are the two
-    halves of ImageOrientationPatient, d_r and d_c the PixelSpacing. Values are
-    slope * stored + intercept: whole numbers where both are, else float32. MONOCHROME1 is turned
-    over so that bright is high. An X-ray without place in space has no affine.
+    Slices, or the frames of an enhanced object or a dose, are ordered by their place along the
+    normal, never by file name. The affine of index (row r, column c, slice s) is, in DICOM's LPS
+    frame (PS3.3 C.7.6.2.1.1), p = p_0 + r d_r v + c d_c u + s (p_last - p_0)/(n - 1), turned to RAS;
+    u and v are the two halves of ImageOrientationPatient, d_r and d_c the PixelSpacing. Values are
+    slope * stored + intercept, or those of the modality's table: whole numbers where slope and
+    intercept are, else float32. MONOCHROME1 is turned over so that bright is high, a palette gives
+    colours, padding takes the lowest value of the rest. An image without place in space has no affine.
+
+    Files of a folder that hold no image are left out with a notice.
 
     Raises:
         UserError: no or several series, slices missing (named), doubled, tilted or of different
-            size, no pixel data, or a compression that cannot be decoded.
+            size, a film, no pixel data, or a compression that cannot be decoded.
     """
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    slices = [(file, header) for file in files if (header := _read(file)) is not None]
-    if not slices:
-        raise UserError(f"{path}: holds no readable DICOM image")
-    series = {str(header.get("SeriesInstanceUID", "")) for _, header in slices}
+    found = [one for file in files if (one := opened(file)) is not None]
+    there = [one for one in found if one.frames]
+    if not there:
+        raise UserError(found[0].why if found else f"{path}: holds no readable DICOM image")
+    series = {text(one.header, "SeriesInstanceUID") for one in there}
     if len(series) > 1:
         raise UserError(f"{path}: holds {len(series)} DICOM series; give each its own folder")
-    return build(slices, path, notice)
+    return build(found, path, notice)
 
 
-def build(
-    slices: Sequence[tuple[Path, Any]], path: Path, notice: Callable[[str], None] = silent
-) -> Image:
+def read_files(files: Sequence[Path], notice: Notice = silent, frame: int | None = None) -> Image:
+    """The image of the files of one series, wherever they lie; of one frame where it is named.
+
+    Raises:
+        UserError: as `read_series`.
+    """
+    if frame is None:
+        found = [one for file in files if (one := opened(file)) is not None]
+    else:
+        film = _film(files[0], files[0].stat().st_mtime_ns)
+        found = [] if film is None else [film]
+    path = files[0].parent if len(files) > 1 else files[0]
+    if not any(one.frames for one in found):
+        raise UserError(found[0].why if found else f"{path}: holds no readable DICOM image")
+    if frame is not None:
+        found = [replace(found[0], frames=(found[0].frames[frame],))]
+    return build(found, path, notice)
+
+
+@lru_cache(maxsize=2)
+def _film(file: Path, changed: int) -> Opened | None:
+    """A file whose frames are asked for one after the other, as it was when last changed."""
+    return opened(file)
+
+
+def build(found: Sequence[Opened], path: Path, notice: Notice = silent) -> Image:
     """One image from the files of one series; see `read_series`."""
-    first = slices[0][1]
-    if int(first.get("NumberOfFrames", 1)) > 1:
-        raise UserError(
-            f"{path}: is a multi-frame DICOM file, which is not read yet; convert it to NIfTI"
-        )
-    sizes = {(header.Rows, header.Columns) for _, header in slices}
+    kept, lost = sorted_out(found)
+    for one in lost:
+        notice(f"{one.why}; it is left out")
+    frames = [frame for one in kept for frame in one.frames]
+    _one_size(frames, path)
+    if not placed(frames[0]):
+        if len(frames) > 1:
+            raise UserError(_without_place(frames, path))
+        return _image(frames, None, notice)
+    refuse_gap(frames, lost)
+    keyed, step = ordered(frames, path)
+    affine = affine_of(keyed[0], step)
+    if affine is None:
+        notice(f"{path}: does not say the size of its pixels (PixelSpacing); it has no geometry")
+    return _image(keyed, affine, notice)
+
+
+def sorted_out(found: Sequence[Opened]) -> tuple[list[Opened], list[Opened]]:
+    """Files of a series that make its image, and those left out.
+
+    Where some say where they lie the others cannot stand among them.
+    """
+    usable = [one for one in found if one.frames]
+    if not any(all(map(placed, one.frames)) for one in usable):
+        return usable, [one for one in found if not one.frames]
+    kept, lost = [], []
+    for one in found:
+        if one.frames and all(map(placed, one.frames)):
+            kept.append(one)
+        else:
+            lost.append(one.unplaced() if one.frames else one)
+    return kept, lost
+
+
+def _one_size(frames: Sequence[Frame], path: Path) -> None:
+    sizes = {(int(frame.header.Rows), int(frame.header.Columns)) for frame in frames}
     if len(sizes) > 1:
         told = ", ".join(f"{rows}x{columns}" for rows, columns in sorted(sizes))
         raise UserError(f"{path}: slices of one series differ in size: {told}")
-    modality = str(first.get("Modality", "")) or None
-    if "ImagePositionPatient" not in first or "ImageOrientationPatient" not in first:
-        if len(slices) > 1:
-            raise UserError(
-                f"{path}: {len(slices)} DICOM images do not say where they lie "
-                "(ImagePositionPatient); give them one by one"
-            )
-        data = _pixels(*slices[0], notice)
-        return Image(as_tensor(data), None, modality, _limits(first, data), ".dcm")
-    ordered, places = _ordered(slices, path)
-    step = _step(ordered, places, path)
-    data = np.stack([_pixels(file, header, notice) for file, header in ordered], axis=-1)
-    affine = _affine(ordered[0][1], step)
-    if len(ordered) == 1:
-        data = data[..., 0]
-    return Image(as_tensor(data), torch.from_numpy(affine), modality, _limits(first, data), ".dcm")
 
 
-def _read(file: Path) -> Any:
-    """The data set of one file; None where it is no DICOM image."""
-    import pydicom
-    from pydicom.errors import InvalidDicomError
-
-    try:
-        header = pydicom.dcmread(file)
-        return header if "PixelData" in header and "Rows" in header else None
-    except InvalidDicomError:
-        return None
-    except (OSError, EOFError, ValueError, KeyError, AttributeError, NotImplementedError):
-        raise UserError(f"{file}: is damaged or cut short") from None
-
-
-def _axes(header: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Unit vectors along a row (u), down a column (v), and their normal, LPS."""
-    cosines = np.array([float(value) for value in header.ImageOrientationPatient])
-    u, v = cosines[:3], cosines[3:]
-    return u, v, np.cross(u, v)
-
-
-def _place(header: Any) -> np.ndarray:
-    return np.array([float(value) for value in header.ImagePositionPatient])
-
-
-def _ordered(
-    slices: Sequence[tuple[Path, Any]], path: Path
-) -> tuple[list[tuple[Path, Any]], list[float]]:
-    """Slices from low to high along the normal, and where each lies on it (mm)."""
-    lost = [file for file, header in slices if "ImagePositionPatient" not in header]
-    if lost:
-        raise UserError(f"{lost[0]}: does not say where it lies (ImagePositionPatient)")
-    u, v, normal = _axes(slices[0][1])
-    for file, header in slices:
-        other_u, other_v, _ = _axes(header)
-        if max(np.abs(other_u - u).max(), np.abs(other_v - v).max()) > 1e-3:
-            raise UserError(f"{file}: is tilted against {slices[0][0].name} of the same series")
-    keyed = sorted(slices, key=lambda item: float(_place(item[1]) @ normal))
-    places = [float(_place(header) @ normal) for _, header in keyed]
-    for (file, _), (other, _), low, high in zip(keyed, keyed[1:], places, places[1:], strict=False):
-        if high - low < PLACE_MM:
-            raise UserError(
-                f"{path}: {file.name} and {other.name} lie in the same place; a series over "
-                "time or with several echoes must be split into one folder each"
-            )
-    return keyed, places
-
-
-def _step(ordered: Sequence[tuple[Path, Any]], places: Sequence[float], path: Path) -> np.ndarray:
-    """Vector from one slice to the next (LPS, mm), after a check that none is missing."""
-    header = ordered[0][1]
-    _, _, normal = _axes(header)
-    if len(ordered) == 1:
-        thickness = header.get("SpacingBetweenSlices") or header.get("SliceThickness") or 1.0
-        return normal * abs(float(thickness))
-    gaps = np.diff(places)
-    usual = float(np.median(gaps))
-    usual = float(gaps.min()) if len(gaps) < 3 and gaps.max() > 1.5 * gaps.min() else usual
-    wide = [i for i, gap in enumerate(gaps) if abs(gap - usual) > EVEN * usual]
-    if wide:
-        i = wide[0]
-        missing = round(float(gaps[i]) / usual) - 1
-        numbers = [str(h.get("InstanceNumber", "?")) for _, h in (ordered[i], ordered[i + 1])]
-        what = (
-            f"{missing} slice{'s are' if missing > 1 else ' is'} missing"
-            if missing > 0
-            else (f"slices stand unevenly ({gaps[i]:.3g} mm instead of {usual:.3g} mm)")
+def _without_place(frames: Sequence[Frame], path: Path) -> str:
+    if count_frames(frames[0].header) > 1:
+        return (
+            f"{frames[0].file}: holds {count_frames(frames[0].header)} frames that do not say where "
+            "they lie (a film); as a data set of its own it gives one case a frame"
         )
-        more = f" (and at {len(wide) - 1} more places)" if len(wide) > 1 else ""
+    return (
+        f"{path}: {len(frames)} DICOM images do not say where they lie "
+        "(ImagePositionPatient); give them one by one"
+    )
+
+
+def _image(frames: Sequence[Frame], affine: np.ndarray | None, notice: Notice) -> Image:
+    values, paddings = [], []
+    whole_files: dict[Path, np.ndarray] = {}
+    for frame in frames:
+        file, header = frame.file, frame.header
+        if len(frames) == 1 or count_frames(header) == 1:
+            stored = decoded(file, header, frame.index)[0]
+        else:
+            if file not in whole_files:
+                whole_files[file] = decoded(file, header)
+            stored = whole_files[file][frame.index]
+        array, padding = real_values(frame, stored, notice)
+        values.append(array)
+        paddings.append(np.zeros(array.shape[1:], bool) if padding is None else padding)
+    colours = {len(array) for array in values}
+    if len(colours) > 1:
         raise UserError(
-            f"{path}: {what} between {ordered[i][0].name} and {ordered[i + 1][0].name} "
-            f"(instances {numbers[0]} and {numbers[1]}, at {places[i]:.6g} and "
-            f"{places[i + 1]:.6g} mm){more}; add them or leave the series out"
+            f"{frames[0].file.parent}: some slices of a series are grey, some in colour"
         )
-    return (_place(ordered[-1][1]) - _place(header)) / (len(ordered) - 1)
-
-
-def _affine(header: Any, step: np.ndarray) -> np.ndarray:
-    u, v, _ = _axes(header)
-    down, along = (float(value) for value in header.PixelSpacing)
-    affine = np.eye(4)
-    affine[:3] = np.stack([v * down, u * along, step, _place(header)], axis=1)
-    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
-
-
-def _pixels(file: Path, header: Any, notice: Callable[[str], None]) -> np.ndarray:
-    """`(C, rows, columns)` after rescaling."""
-    try:
-        array = header.pixel_array
-    except (AttributeError, ValueError, RuntimeError, NotImplementedError, KeyError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise UserError(f"{file}: its pixels cannot be decoded ({reason})") from None
-    if array.ndim == 3:
-        return np.moveaxis(array, -1, 0)
-    slope = float(header.get("RescaleSlope", 1) or 1)
-    intercept = float(header.get("RescaleIntercept", 0) or 0)
-    if header.get("PhotometricInterpretation") == "MONOCHROME1":
-        notice(f"{file}: is stored dark for bright (MONOCHROME1); it is turned over")
-        low, high = _stored_limits(header)
-        array = (low + high) - array.astype(np.int32)
-    if slope == 1 and intercept == int(intercept):
-        if intercept == 0:
-            return array[None]
-        return (array.astype(np.int32) + int(intercept)).astype(_smallest(header, int(intercept)))[
-            None
-        ]
-    return (array.astype(np.float64) * slope + intercept).astype(np.float32)[None]
-
-
-def _stored_limits(header: Any) -> tuple[int, int]:
-    bits = int(header.BitsStored)
-    signed = int(header.get("PixelRepresentation", 0)) == 1
-    return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-
-
-def _smallest(header: Any, intercept: int) -> type[np.signedinteger]:
-    """int16 where every value that can be stored fits after the intercept, else int32."""
-    low, high = _stored_limits(header)
-    return np.int16 if low + intercept >= -(2**15) and high + intercept < 2**15 else np.int32
+    data = np.stack(values, axis=-1)
+    padding = np.stack(paddings, axis=-1)
+    if padding.any() and not padding.all():
+        data[:, padding] = data[:, ~padding].min()
+    if data.dtype == np.float64:
+        data = data.astype(np.float32)
+    if len(frames) == 1:
+        data = data[..., 0]
+    place = None if affine is None else torch.from_numpy(affine)
+    header = frames[0].header
+    modality = text(header, "Modality") or None
+    return Image(as_tensor(data), place, modality, _limits(header, data), ".dcm")
 
 
 def _limits(header: Any, data: np.ndarray) -> tuple[float, float] | None:
-    return (0.0, 255.0) if data.dtype == np.uint8 else None
-
-
-def read_files(files: Sequence[Path], notice: Callable[[str], None] = silent) -> Image:
-    """The image of the files of one series, wherever they lie."""
-    slices = [(file, header) for file in files if (header := _read(file)) is not None]
-    return build(slices, files[0].parent if len(files) > 1 else files[0], notice)
+    """What 8 bits can hold, where that is what they are stored in."""
+    if data.dtype != np.uint8:
+        return None
+    bits = 8 if len(data) > 1 else whole(header, "BitsStored", 1, 8) or 8
+    return 0.0, float(2**bits - 1)

@@ -11,6 +11,8 @@ from ...errors import UserError
 
 STACKS = ("contrast", "phase", "repetition", "set")
 """Counters that part the slices or volumes of a file into stacks."""
+LONGEST = 65535
+"""Samples of an axis that the format can number."""
 COUNTERS = ("kspace_encode_step_1", "kspace_encode_step_2", "average", "slice", *STACKS)
 
 
@@ -93,10 +95,14 @@ def encoding_of(scan: Any, path: Path) -> Encoding:
         }
     except (ValueError, TypeError) as error:
         raise UserError(_unreadable(path, error)) from None
-    if not (sizes > 0).all() or not (fields > 0).all() or not np.isfinite(fields).all():
+    if (
+        not ((sizes > 0) & (sizes <= LONGEST)).all()
+        or not (fields > 0).all()
+        or not np.isfinite(fields).all()
+    ):
         raise UserError(
             f"{path}: its header says matrices {sizes.tolist()} and fields of view {fields.tolist()} mm "
-            "of encodedSpace and reconSpace; all must be greater than 0"
+            f"of encodedSpace and reconSpace; all must be greater than 0, and matrices up to {LONGEST}"
         )
     nx, ny, nz = (int(n) for n in sizes[0])
     dx, dy, dz = (float(d) for d in fields[0] / sizes[0])

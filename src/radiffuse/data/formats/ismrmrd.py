@@ -3,6 +3,7 @@
 The format: Inati et al. 2017, https://doi.org/10.1002/mrm.26089.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,31 @@ from ..columns import ArrayColumn
 from ..table import Table
 from .encoding import COUNTERS, STACKS, Encoding, encoding_of
 from .readouts import Stretch, placed, stretch
+from .stored import DAMAGED_HDF5, check_bytes, check_regular, hdf5_member
 
 READ_AT_ONCE = 512
 """Readouts held in memory beside the k-space they are sorted into."""
 
 
 def is_ismrmrd(path: Path) -> bool:
-    """Whether an HDF5 file holds ISMRMRD data: a group `dataset` with `xml`, and no fastMRI `kspace`."""
+    """Whether an HDF5 file holds ISMRMRD data: a group `dataset` with `xml`, and no fastMRI `kspace`.
+
+    Raises:
+        UserError: its data lie in another file.
+    """
     import h5py
 
+    check_regular(path)
     try:
         with h5py.File(path) as file:
-            return "kspace" not in file and "dataset/xml" in file
-    except OSError:
+            if "kspace" in set(file) or "dataset" not in set(file):
+                return False
+            group = hdf5_member(file, "dataset", path)
+            members = set(group) if isinstance(group, h5py.Group) else set()
+            for name in {"xml", "data"} & members:
+                check_bytes(hdf5_member(group, name, path).nbytes, path)
+            return "xml" in members
+    except DAMAGED_HDF5:
         return False
 
 
@@ -209,7 +222,9 @@ def _sorted(
 ) -> Tensor:
     """K-space (cases, coils, *S): every readout in its place, averages as their mean."""
     coils = int(heads["active_channels"][case_of >= 0][0])
-    kspace = torch.zeros(int(case_of.max()) + 1, coils, *encoding.size, dtype=torch.complex64)
+    shape = (int(case_of.max()) + 1, coils, *encoding.size)
+    check_bytes(math.prod(shape) * torch.complex64.itemsize, path)
+    kspace = torch.zeros(shape, dtype=torch.complex64)
     count = torch.zeros(len(kspace), *encoding.size, dtype=torch.int32)
     lines, partitions = _steps(heads, encoding)
     for begin in range(0, len(heads), READ_AT_ONCE):
@@ -261,13 +276,15 @@ def _order(heads: np.ndarray, firsts: np.ndarray) -> tuple[np.ndarray, list[int]
 
 
 def _affine(head: np.ndarray, encoding: Encoding) -> np.ndarray | None:
-    """Index of the image -> RAS mm (4, 4); None where the directions are no axes of space.
+    """Index of the image -> RAS mm (4, 4); None where the directions are no axes of space or
+    the place is not finite.
 
     The file speaks of LPS, and of the place of voxel n // 2, where the phase of every gradient is 0.
     """
     names = ("read_dir", "phase_dir", "slice_dir")
     directions = np.stack([head[name].astype(np.float64) for name in names], axis=1)
-    if not np.allclose(directions.T @ directions, np.eye(3), atol=0.01):
+    turned = np.allclose(directions.T @ directions, np.eye(3), atol=0.01)
+    if not turned or not np.isfinite(head["position"]).all():
         return None
     affine = np.eye(4)
     affine[:3, :3] = directions * encoding.spacing_mm

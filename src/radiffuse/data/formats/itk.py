@@ -1,27 +1,48 @@
 """MetaImage and NRRD through SimpleITK."""
 
 import errno
+import math
 import os
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-import torch
 
 from ...errors import UserError
 from ..files import replacing
 from ..image import Image
-from .stored import as_tensor, ending
+from .stored import as_affine, as_tensor, check_bytes, check_regular, ending, magnitude, silent
+
+HEADER_BYTES = 1 << 16
+"""A header of text ends long before."""
+FIELD = re.compile(r"^[ \t]*(\w+)[ \t]*=[ \t]*(.*?)\s*$", re.MULTILINE)
+VOXELS = re.compile(
+    r"^(?:ElementDataFile[ \t]*=|data ?file:)[ \t]*(.*?)\s*$", re.MULTILINE | re.IGNORECASE
+)
+"""Where a header of MetaImage or NRRD says that the voxels lie."""
+NUMBERS = {
+    "DimSize": 1, "ElementSpacing": 1, "ElementSize": 1, "Offset": 1, "Position": 1, "Origin": 1,
+    "TransformMatrix": 2, "Rotation": 2, "Orientation": 2,
+}  # fmt: skip
+"""Fields of MetaImage: one number for each axis, or a matrix."""
+POSITIVE = ("DimSize", "ElementSpacing", "ElementSize")
 
 
-def read_itk(path: Path) -> Image:
+def read_itk(path: Path, *, notice: Callable[[str], None] = silent) -> Image:
     """MetaImage and NRRD through SimpleITK. Index axes are ITK's (i along a row); LPS -> RAS.
+
+    Of complex numbers the magnitude is taken, with a notice.
 
     A 2-D file has no place in space that a scanner would know: its grid spacing is kept in an
     affine, and its axes become (rows, columns) as in a picture.
     """
+    check_regular(path)
+    _check_header(path)
     try:
+        _check_size(path)
         image = sitk.ReadImage(str(path))
     except RuntimeError:
         raise UserError(
@@ -30,7 +51,7 @@ def read_itk(path: Path) -> Image:
     axes = image.GetDimension()
     if axes not in (2, 3):
         raise UserError(f"{path}: has {axes} axes; 2 or 3 are expected")
-    array = sitk.GetArrayFromImage(image)
+    array = magnitude(sitk.GetArrayFromImage(image), path, notice)
     if image.GetNumberOfComponentsPerPixel() > 1:
         array = np.moveaxis(array, -1, 0)
     else:
@@ -45,7 +66,60 @@ def read_itk(path: Path) -> Image:
     else:
         affine = affine[:, [1, 0, 2, 3]]
     limit = (0.0, 255.0) if array.dtype == np.uint8 else None
-    return Image(as_tensor(array), torch.from_numpy(affine.copy()), None, limit, ending(path))
+    return Image(as_tensor(array), as_affine(affine, path), None, limit, ending(path))
+
+
+def _check_header(path: Path) -> None:
+    """The numbers of a MetaImage header, and where the voxels lie.
+
+    ITK reads a list of numbers up to the first that is none, and takes 0 for the rest.
+
+    Raises:
+        UserError: a number that is not finite, too few or too many, a side that is not positive; voxels
+            in what is no regular file.
+    """
+    with path.open("rb") as stream:
+        text = stream.read(HEADER_BYTES).decode("latin-1")
+    fields = dict(FIELD.findall(text.partition("ElementDataFile")[0]))
+    axes = fields.get("NDims", "")
+    for name, power in NUMBERS.items():
+        if name not in fields or not axes.isdigit():
+            continue
+        values = _numbers(fields[name])
+        positive = name in POSITIVE
+        good = len(values) == int(axes) ** power and np.isfinite(values).all()
+        if not good or (positive and min(values) <= 0):
+            raise UserError(
+                f"{path}: its {name} is {fields[name][:60]!r}; {int(axes) ** power} finite "
+                f"{'positive ' if positive else ''}numbers are expected"
+            )
+    for name in VOXELS.findall(text):
+        inside = name.startswith(("LOCAL", "LIST")) or "%" in name
+        if not inside and not (path.parent / name).is_file():
+            raise UserError(
+                f"{path}: its voxels lie in {name!r}, which is no regular file (missing, a device or a pipe)"
+            )
+
+
+def _numbers(text: str) -> list[float]:
+    """Numbers between blanks; NaN for what is none."""
+    values = []
+    for word in text.split():
+        try:
+            values.append(float(word))
+        except ValueError:
+            values.append(math.nan)
+    return values
+
+
+def _check_size(path: Path) -> None:
+    """The size that a header declares, before voxels are read."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    components = reader.GetNumberOfComponents()
+    one = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID())
+    check_bytes(math.prod(reader.GetSize()) * components * one.GetSizeOfPixelComponent(), path)
 
 
 def write_itk(image: Image, path: Path) -> None:

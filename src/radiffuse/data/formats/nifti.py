@@ -1,5 +1,6 @@
-"""NIfTI: numbers as stored, scaling as declared, geometry in millimetres RAS+."""
+"""NIfTI and its kin: numbers as stored, scaling as declared, geometry in millimetres RAS+."""
 
+import math
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -11,43 +12,105 @@ import torch
 from ...errors import UserError
 from ..files import replacing
 from ..image import Image
-from .stored import as_tensor, ending, silent
+from .stored import as_affine, as_tensor, check_bytes, check_regular, ending, magnitude, silent
 
 AGREE_MM = 0.1
 """sform and qform that move no corner further than this against each other agree."""
+
+FINE = 0.1
+"""A slope up to this stores labels in steps so fine that none can be taken for another."""
 
 MM = {"meter": 1e3, "micron": 1e-3}
 SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 """Units a header may declare; places of unknown ones are mm, and times of unknown ones are dropped."""
 
 
-def read_nifti(path: Path, *, notice: Callable[[str], None] = silent) -> Image:
-    """Read a NIfTI-1 or -2 file.
+# what overflows is not finite, which is checked
+@np.errstate(over="ignore", invalid="ignore")
+def read_nifti(
+    path: Path, *, labels: bool = False, notice: Callable[[str], None] = silent
+) -> Image:
+    """Read NIfTI-1 or -2, FreeSurfer .mgh and .mgz, or a pair .hdr and .img, with nibabel.
 
     The stored type is kept where the file declares no scaling; with scl_slope and scl_inter the
-    values are float32 slope * stored + inter. The fourth axis (a series), or a fifth (vectors), is
-    the channel axis; a third axis of length one is dropped (the file is a picture).
+    values are float32 slope * stored + inter. Of complex numbers the magnitude is taken, with a
+    notice. The fourth axis (a series), or a fifth (vectors), is the channel axis; a third axis of
+    length one is dropped (the file is a picture).
     The affine is the sform where its code is set, else the qform; where both are set and disagree
     the sform is taken, with a notice. Without either there is no geometry, only voxel sizes. Declared
     units other than mm are brought to mm, times between the frames of a series to seconds.
+    Analyze 7.5 stores no orientation: nibabel's LAS is taken, with a notice.
+
+    Args:
+        labels: it is a mask: numbers that a slope stores in steps finer than 1 are rounded to whole
+            ones where they miss these by half a step at most, with a notice.
 
     Raises:
         UserError: unreadable or cut short, an affine that maps voxels onto a plane or is not
             finite, or axes that are neither space nor one series.
     """
-    import nibabel
     from nibabel.filebasedimages import ImageFileError
+    from nibabel.freesurfer.mghformat import MGHError
+    from nibabel.spatialimages import HeaderDataError
 
+    damaged = (ImageFileError, HeaderDataError, MGHError, OSError, EOFError, ValueError)
+    _check_pair(path)
     try:
-        file: Any = nibabel.load(path)
+        file = _loaded(path)
+        _check_header(file, path)
         array = _stored(file)
-    except (ImageFileError, OSError, EOFError, ValueError, zlib.error, KeyError):
-        raise UserError(f"{path}: is damaged, cut short or no NIfTI file") from None
-    data = _channels_first(array, path)
-    affine = _affine(file.header, path, notice)
+        if labels and abs(file.dataobj.slope) <= FINE:
+            array = _whole(array, abs(file.dataobj.slope) / 2, path, notice)
+    except (*damaged, zlib.error, KeyError, OverflowError):
+        raise UserError(
+            f"{path}: is damaged, cut short or no {'NIfTI' if '.nii' in path.name else path.suffix} file"
+        ) from None
+    data = _channels_first(magnitude(array, path, notice), path)
     limits = (0.0, 255.0) if data.dtype == np.uint8 else None
     seconds = _frame_seconds(file.header) if len(data) > 1 else None
-    return Image(as_tensor(data), affine, None, limits, ending(path), seconds)
+    return Image(
+        as_tensor(data), _place_of(file, path, notice), None, limits, ending(path), seconds
+    )
+
+
+def _loaded(path: Path) -> Any:
+    """The image with its header read, and its voxels not yet."""
+    import nibabel
+
+    if path.suffix.lower() == ".mgh":
+        # nibabel would leave the file open
+        return nibabel.MGHImage.from_bytes(path.read_bytes())
+    return nibabel.load(path)
+
+
+def _check_pair(path: Path) -> None:
+    """Both files of a pair are there, and what is read is a file on a disk."""
+    check_regular(path)
+    other = {".img": ".hdr", ".hdr": ".img"}.get(path.suffix.lower())
+    if other is not None:
+        if path.suffix.isupper():
+            other = other.upper()
+        if not path.with_suffix(other).is_file():
+            raise UserError(f"{path}: belongs to {path.with_suffix(other).name}, which is missing")
+
+
+def _check_header(file: Any, path: Path) -> None:
+    """The numbers that say how voxels are stored, before these are read.
+
+    Raises:
+        UserError: sides that are not positive, a slope that is not finite, or more voxels than there can be.
+    """
+    shape = tuple(int(n) for n in file.shape)
+    if not shape or min(shape) < 1:
+        raise UserError(
+            f"{path}: axes {shape} are not understood; up to three of space and one of a series"
+        )
+    proxy = file.dataobj
+    if not np.isfinite([proxy.slope, proxy.inter]).all():
+        raise UserError(f"{path}: its scaling (slope {proxy.slope}, {proxy.inter}) is not finite")
+    declared = math.prod(shape) * file.get_data_dtype().itemsize
+    source = path if path.suffix.lower() != ".hdr" else Path(file.file_map["image"].filename)
+    check_bytes(declared, path, source.stat().st_size, path.suffix.lower() in (".gz", ".mgz"))
 
 
 def _stored(file: Any) -> np.ndarray:
@@ -57,7 +120,7 @@ def _stored(file: Any) -> np.ndarray:
         array = np.asarray(proxy.get_unscaled())
     else:
         array = np.asarray(proxy)
-        if file.get_data_dtype() != np.float64:
+        if array.dtype.kind != "c" and file.get_data_dtype() != np.float64:
             array = array.astype(np.float32)
     if array.dtype.names:
         colours = [array[name] for name in array.dtype.names[:3]]
@@ -65,11 +128,23 @@ def _stored(file: Any) -> np.ndarray:
     return array
 
 
+def _whole(array: np.ndarray, most: float, path: Path, notice: Callable[[str], None]) -> np.ndarray:
+    """Whole numbers that a slope stores, which miss these by up to `most`; others as they are."""
+    whole = np.round(array)
+    off = float(np.abs(array - whole).max())
+    if not 0 < off <= most + 1e-6:
+        return array
+    notice(
+        f"{path}: its slope stores the labels in steps of {2 * most:.3g}, off by up to {off:.1g}; rounded"
+    )
+    return whole
+
+
 def _channels_first(array: np.ndarray, path: Path) -> np.ndarray:
     """`(I, J[, K[, T]])` or `(I, J, K, 1, C)` -> `(C, *S)`."""
     shape = array.shape
     space, rest = (*shape, 1, 1)[:3], [n for n in shape[3:] if n > 1]
-    if len(rest) > 1 or 0 in shape or len(shape) == 0:
+    if len(rest) > 1:
         raise UserError(
             f"{path}: axes {shape} are not understood; up to three of space and one of a series"
         )
@@ -77,33 +152,83 @@ def _channels_first(array: np.ndarray, path: Path) -> np.ndarray:
     return array[..., 0] if space[2] == 1 else array
 
 
-def _affine(header: Any, path: Path, notice: Callable[[str], None]) -> torch.Tensor | None:
+def _place_of(file: Any, path: Path, notice: Callable[[str], None]) -> torch.Tensor:
+    """The affine, index -> RAS mm, with a notice where it is not what the file says."""
+    header = file.header
+    if hasattr(header, "get_sform"):
+        return _affine(header, path, notice)
+    if "goodRASFlag" in header:
+        if not _good_ras(path):
+            notice(f"{path}: declares no place in space; FreeSurfer's default (LIA) is taken")
+    elif not path.with_suffix(".mat").exists():
+        notice(
+            f"{path}: Analyze 7.5 stores no orientation; axes are taken as LAS, as nibabel does: left and "
+            "right may be swapped; convert it to NIfTI with what its maker knows"
+        )
+    return as_affine(file.affine, path)
+
+
+def _good_ras(path: Path) -> bool:
+    """Whether a FreeSurfer file says its place; nibabel sets the flag where it does not."""
+    from nibabel.openers import ImageOpener
+
+    with ImageOpener(str(path)) as stream:
+        return int.from_bytes(stream.read(30)[28:], "big", signed=True) > 0
+
+
+def _affine(header: Any, path: Path, notice: Callable[[str], None]) -> torch.Tensor:
     sform, s_code = header.get_sform(coded=True)
-    qform, q_code = header.get_qform(coded=True)
-    if not s_code and not q_code:
+    qform, q_code = _qform(header)
+    if s_code:
+        chosen = sform
+    elif q_code and qform is not None:
+        chosen = qform
+    else:
         zooms = [float(z) for z in header.get_zooms()[:3]]
         size = "x".join(f"{z:g}" for z in zooms)
         notice(
             f"{path}: declares no place in space, only voxels of {size} mm; axes are taken as RAS"
         )
         chosen = np.diag([*(*zooms, 1.0, 1.0, 1.0)[:3], 1.0])
-    else:
-        chosen = sform if s_code else qform
-    if not np.isfinite(chosen).all() or abs(np.linalg.det(chosen[:3, :3])) < 1e-12:
-        raise UserError(f"{path}: its affine maps the voxels onto a plane or is not finite")
+    affine = as_affine(chosen, path)
     if s_code and q_code:
-        apart = _distance(sform, qform, header.get_data_shape())
+        apart = math.inf if qform is None else _distance(sform, qform, header.get_data_shape())
         if not apart <= AGREE_MM:
             notice(f"{path}: sform and qform disagree by {apart:.3g} mm; the sform is taken")
-    mm = MM.get(header.get_xyzt_units()[0], 1.0)
-    return torch.from_numpy(np.diag([mm, mm, mm, 1.0]) @ np.array(chosen, dtype=np.float64))
+    mm = MM.get(_units(header)[0], 1.0)
+    return torch.diag(torch.tensor([mm, mm, mm, 1.0], dtype=torch.float64)) @ affine
+
+
+def _qform(header: Any) -> tuple[np.ndarray | None, int]:
+    """The qform and its code; None where its numbers are no rotation, which harms only beside a sform."""
+    from nibabel.spatialimages import HeaderDataError
+
+    code = int(header["qform_code"])
+    try:
+        return header.get_qform(), code
+    except (HeaderDataError, ValueError):
+        return None, code
+
+
+def _units(header: Any) -> tuple[str, str]:
+    """Units of space and time; unknown where their codes are."""
+    try:
+        space, time = header.get_xyzt_units()
+    except KeyError:
+        return "unknown", "unknown"
+    return space, time
 
 
 def _frame_seconds(header: Any) -> float | None:
     """Time between frames; None where the header declares none, or a fourth axis not of time."""
-    second = SECONDS.get(header.get_xyzt_units()[1])
     zooms = header.get_zooms()
-    if second is None or len(zooms) != 4 or not zooms[3] > 0:
+    if "goodRASFlag" in header:
+        second: float | None = SECONDS["msec"]
+    elif hasattr(header, "get_xyzt_units"):
+        second = SECONDS.get(_units(header)[1])
+    else:
+        second = None
+    if second is None or len(zooms) != 4 or not 0 < zooms[3] < math.inf:
         return None
     return float(zooms[3]) * second
 

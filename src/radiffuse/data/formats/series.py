@@ -1,54 +1,176 @@
 """A folder of DICOM files as a table, one case a series."""
 
+import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
 from ..columns import FileColumn
+from ..image import Image
 from ..table import Table, listener, numbered
+from .dicom import read_files, sorted_out
+from .dicom_frames import Opened, opened, placed
+from .dicom_parts import parts
+from .dicom_stack import refuse_gap
+from .dicom_values import text
+from .stems import split_folders
+from .who import people
+
+
+@dataclass(frozen=True)
+class _Series:
+    """Files that make one case.
+
+    Attributes:
+        files: of the series, in the order of their names.
+        header: of one of them, which names the patient if any does.
+        frame: which frame of a film it is; None for all else.
+        part: what tells it from other volumes of its series, "EchoTime-80"; "" where it is alone.
+    """
+
+    files: tuple[Path, ...]
+    header: Any
+    frame: int | None = None
+    part: str = ""
+
+    @property
+    def person(self) -> str:
+        return text(self.header, "PatientID")
+
+    @property
+    def study(self) -> str:
+        return text(self.header, "StudyInstanceUID")
+
+
+@dataclass(frozen=True)
+class SeriesColumn(FileColumn):
+    """Cases that are DICOM series, or frames of films.
+
+    Attributes:
+        frames: the frame of each case; None where it is all of its files.
+        digests: hashes of films so far, by the row of their first frame.
+    """
+
+    frames: tuple[int | None, ...] = ()
+    digests: dict[int, str] = field(default_factory=dict, repr=False, compare=False)
+
+    def _read(self, row: int) -> Image:
+        return read_files(self.members[row], self.notice, self.frames[row])
+
+    def hashed(self, row: int) -> str:
+        frame = self.frames[row]
+        if frame is None:
+            return super().hashed(row)
+        first = row - frame
+        if first not in self.digests:
+            self.digests[first] = super().hashed(first)
+        return f"{self.digests[first]}-{frame}"
 
 
 def open_dicom(folder: Path, files: Sequence[Path]) -> Table | None:
     """A folder of DICOM files as a table with one case per series; None where it holds none.
 
-    An X-ray series whose images have no place in space gives one case per image.
+    An X-ray series whose images have no place in space gives one case per image, a film one per
+    frame, a series of several volumes in one place (echoes, times) one per volume. A file that
+    holds no image, or a damaged one, is left out with a notice. Series of one PatientID are of one
+    person; without it, those of one study (StudyInstanceUID). Folders train, val, test are splits.
+
+    Raises:
+        UserError: no file is left, or one has to be left out from the middle of a series.
     """
-    import pydicom
-
-    tags = ["SeriesInstanceUID", "PatientID", "ImagePositionPatient", "Rows", "SeriesDescription"]
-    groups: dict[str, list[tuple[Path, Any]]] = defaultdict(list)
-    for file in files:
-        try:
-            header = pydicom.dcmread(file, specific_tags=tags, stop_before_pixels=True)
-        except pydicom.errors.InvalidDicomError:
-            continue
-        except (OSError, EOFError, ValueError, KeyError):
-            raise UserError(f"{file}: is damaged or cut short") from None
-        if "Rows" in header:
-            placed = "ImagePositionPatient" in header
-            uid = str(header.get("SeriesInstanceUID", ""))
-            groups[uid if placed else f"{uid} {file}"].append((file, header))
-    if not groups:
+    found = [one for file in files if (one := opened(file, peeking=True)) is not None]
+    if not found:
         return None
-    return _series_table(folder, list(groups.values()))
-
-
-def _series_table(folder: Path, series: Sequence[Sequence[tuple[Path, Any]]]) -> Table:
-    names, people = [], []
-    paths: list[tuple[Path, ...]] = []
-    for members in series:
-        header = members[0][1]
-        person = str(header.get("PatientID", "") or "")
-        about = str(header.get("SeriesDescription", "") or "series").replace("/", "-")
-        names.append(f"{person or 'unknown'}_{about}".replace(" ", "-"))
-        people.append(person)
-        paths.append(tuple(file for file, _ in members))
-    ids = numbered(names)
-    patients = tuple(person or case for person, case in zip(people, ids, strict=True))
+    if not any(one.frames for one in found):
+        many = f" (and {len(found) - 1} more files)" if len(found) > 1 else ""
+        raise UserError(found[0].why + many)
     notices: list[str] = []
-    column = FileColumn(
-        tuple(members[0] for members in paths), "image", listener(notices), members=tuple(paths)
+    return _table(folder, _series(found, listener(notices)), notices)
+
+
+def _series(found: Sequence[Opened], notice: Callable[[str], None]) -> list[_Series]:
+    series: list[_Series] = []
+    for members in _by_series(found, notice):
+        kept, lost = sorted_out(members)
+        for one in lost:
+            notice(f"{one.why}; it is left out")
+        if kept and placed(kept[0].frames[0]):
+            refuse_gap([frame for one in kept for frame in one.frames], lost)
+            volumes = parts(kept)
+            if len(volumes) > 1:
+                notice(
+                    f"{kept[0].file}: its series holds {len(volumes)} volumes in one place "
+                    f"({', '.join(name for name, _ in volumes)}); each is a case"
+                )
+            for name, files in volumes:
+                paths = tuple(one.file for one in files)
+                series.append(_Series(paths, _naming(files), part=name))
+            continue
+        for one in kept:
+            count = len(one.frames)
+            if count == 1:
+                series.append(_Series((one.file,), one.header))
+                continue
+            notice(f"{one.file}: its frames do not say where they lie (a film); each one is a case")
+            series += [_Series((one.file,), one.header, frame) for frame in range(count)]
+    return series
+
+
+def _naming(files: Sequence[Opened]) -> Any:
+    """The first header that names the patient, else the first."""
+    named = (one.header for one in files if text(one.header, "PatientID"))
+    return next(named, files[0].header)
+
+
+def _by_series(found: Sequence[Opened], notice: Callable[[str], None]) -> list[list[Opened]]:
+    """Files by SeriesInstanceUID, without it by folder; apart where they name several patients."""
+    groups: dict[str, list[Opened]] = defaultdict(list)
+    for one in found:
+        uid = "" if one.header is None else text(one.header, "SeriesInstanceUID")
+        groups[uid or str(one.file.parent)].append(one)
+    apart: list[list[Opened]] = []
+    for uid, members in groups.items():
+        people = _people(members)
+        if len(set(people)) == 1:
+            apart.append(members)
+            continue
+        notice(f"{members[0].file}: its series {uid} is of several patients; each has its own")
+        for person in sorted(set(people)):
+            apart.append([m for m, own in zip(members, people, strict=True) if own == person])
+    return apart
+
+
+def _people(members: Sequence[Opened]) -> list[str]:
+    """Whose each file of a series is; files that name nobody go with the only one who is named."""
+    for name in ("PatientID", "StudyInstanceUID"):
+        found = ["" if one.header is None else text(one.header, name) for one in members]
+        named = {person for person in found if person}
+        if named:
+            return [*named] * len(members) if len(named) == 1 else found
+    return [""] * len(members)
+
+
+def _table(folder: Path, series: Sequence[_Series], notices: list[str]) -> Table:
+    names = [_name(one) for one in series]
+    ids = numbered(names) if folder.is_dir() or len(series) > 1 else (folder.stem,)
+    column = SeriesColumn(
+        tuple(one.files[0] for one in series),
+        "image",
+        listener(notices),
+        members=tuple(one.files for one in series),
+        frames=tuple(one.frame for one in series),
     )
-    return Table(str(folder), ids, {"image": column}, patients=patients, notices=notices)
+    patients, told = people([one.person for one in series], [one.study for one in series], ids)
+    notices += [f"{folder}: {line}" for line in told]
+    split_of, _ = split_folders(column.paths, folder)
+    return Table(str(folder), ids, {"image": column}, patients, split_of, notices=notices)
+
+
+def _name(one: _Series) -> str:
+    about = text(one.header, "SeriesDescription") or "series"
+    frame = "" if one.frame is None else f"_frame{one.frame + 1:04d}"
+    part = f"_{one.part}" if one.part else ""
+    return re.sub(r"[^\w.+-]+", "-", f"{one.person or 'unknown'}_{about}{part}{frame}")

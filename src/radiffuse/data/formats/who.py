@@ -1,0 +1,72 @@
+"""Who is the same person, as far as names of files, folders and series say."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+__all__ = ["people", "people_in_names", "subject_of", "told"]
+
+_NUMBERED = re.compile(r"(.+?)[_-]((?:slice|slc|sl|z|frame|fr)[_-]?)?\d+", re.IGNORECASE)
+_SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
+
+
+def people_in_names(stems: Sequence[str]) -> tuple[str, ...] | None:
+    """Patient of each file where names tell: p01_slice003, p01_004; None where they do not.
+
+    What stands before a bare number names a patient only if it has a number of its own: img_001,
+    img_002 are a count of files, and so is normal_001.
+    """
+    begins = []
+    for stem in stems:
+        found = _NUMBERED.fullmatch(stem)
+        named = found and (found[2] or re.search(r"\d", found[1]))
+        begins.append(found[1] if found and named else stem)
+    patients = set(begins)
+    return tuple(begins) if 1 < len(patients) < len(begins) else None
+
+
+def subject_of(parts: Sequence[str]) -> str | None:
+    """The folder `sub-NAME` among the folders of a file, as BIDS names people; None without one."""
+    return next((part for part in parts if _SUBJECT.fullmatch(part)), None)
+
+
+def told(patients: Sequence[str] | None) -> str:
+    """What `people_in_names` took as a person, as a line for the user."""
+    if patients is None:
+        return "no patient is known; each file counts as one, slices of one person too"
+    (name, most), *_ = Counter(patients).most_common(1)
+    return (
+        f"no patient is known; files that begin alike count as one ({len(set(patients))} patients, "
+        f"{most} files of {name})"
+    )
+
+
+def people(
+    names: Sequence[str], studies: Sequence[str], ids: Sequence[str]
+) -> tuple[tuple[str, ...], list[str]]:
+    """Who each series is of, and what was taken as a person.
+
+    Args:
+        names: PatientID of each series, "" where there is none.
+        studies: StudyInstanceUID of each, "" likewise.
+        ids: name of each case, which stands for a person of whom nothing is known.
+    """
+    owner = {study: name for study, name in zip(studies, names, strict=True) if study and name}
+    found, by_study, alone = [], 0, 0
+    for name, study, case in zip(names, studies, ids, strict=True):
+        found.append(name or owner.get(study) or study or case)
+        by_study += not name and bool(study)
+        alone += not name and not study
+    lines = []
+    if by_study:
+        lines.append(
+            f"no patient is named (PatientID) in {by_study} of {len(ids)} series; series of one study "
+            f"(StudyInstanceUID) count as one person ({len(set(found))} people)"
+        )
+    if alone:
+        lines.append(
+            f"neither patient nor study is named in {alone} of {len(ids)} series; each counts as one person"
+        )
+    if len(set(found)) == 1 and len(set(studies)) > 1:
+        lines.append(f"every series is of PatientID {found[0]!r} and counts as one person")
+    return tuple(found), lines

@@ -1,0 +1,271 @@
+"""Layouts people have: folders of several kinds, nnU-Net, BIDS, cases.csv as spreadsheets write it."""
+
+import json
+import time
+
+import nibabel
+import numpy as np
+import PIL.Image
+import pytest
+
+from radiffuse.data.dataset import check_trainable, open_cases
+from radiffuse.data.formats.layouts import open_table
+from radiffuse.errors import UserError
+from test_data_dicom import write_slice
+
+
+def volume(path, seed=0, labels=False):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    data = rng.integers(0, 2, (4, 5, 6)) if labels else rng.integers(0, 1000, (4, 5, 6))
+    nibabel.save(nibabel.Nifti1Image(data.astype(np.int16), np.eye(4)), path)
+    return data
+
+
+def picture(path, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = np.random.default_rng(seed).integers(0, 256, (5, 7)).astype(np.uint8)
+    PIL.Image.fromarray(data).save(path)
+    return data
+
+
+def opened(path, **options):
+    return open_cases(path, **{"range": (0, 1000), **options})
+
+
+def refused(path):
+    with pytest.raises(UserError) as caught:
+        open_cases(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def told(cases):
+    return "\n".join(cases.lines)
+
+
+# ---------------------------------------------------------------------------------- several kinds
+def dicom(folder, count=3):
+    for k in range(count):
+        array = np.random.default_rng(k).integers(0, 1000, (8, 8)).astype(np.uint16)
+        write_slice(folder / f"IM{k}", array, (0, 0, 0), series=f"1.2.{k}", PatientID=f"P{k}")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "other", ["preview.jpg", "below/preview.png", "volume.nii.gz", "a.pdb", "a.npz"]
+)
+def test_a_folder_of_several_kinds_is_refused_with_what_was_found(tmp_path, other):
+    path = dicom(tmp_path) / other
+    path.parent.mkdir(exist_ok=True)
+    if other.endswith((".jpg", ".png")):
+        picture(path)
+    else:
+        path.write_bytes(b"something")
+    line = refused(tmp_path)
+    assert "3 DICOM files (IM0 ...)" in line and f"({path.name})" in line
+
+
+def test_pictures_of_several_formats_are_one_kind(tmp_path):
+    for seed, name in enumerate(("a.png", "b.tif", "c.bmp")):
+        picture(tmp_path / name, seed)
+    (tmp_path / "notes.txt").write_text("not an image")
+    assert opened(tmp_path).ids == ("a", "b", "c")
+
+
+# ------------------------------------------------------------------------------------------ nnU-Net
+def nnunet(folder, channels=2, cases=4, masks=4):
+    for k in range(cases):
+        for c in range(channels):
+            volume(folder / f"imagesTr/case_{k:03d}_{c:04d}.nii.gz", 10 * k + c)
+        if k < masks:
+            volume(folder / f"labelsTr/case_{k:03d}.nii.gz", k, labels=True)
+    return folder
+
+
+def described(folder, **content):
+    content = {"labels": {"background": 0, "tumour": 1}, "file_ending": ".nii.gz", **content}
+    (folder / "dataset.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_nnunet_channels_are_columns_and_labels_masks(tmp_path):
+    described(nnunet(tmp_path), channel_names={"0": "T1", "1": "T2 FLAIR"}, numTraining=4)
+    cases = opened(tmp_path)
+    assert cases.keys == ("T1", "T2_FLAIR", "mask") and cases.mask_keys == ("mask",)
+    assert cases.ids == tuple(f"case_{k:03d}" for k in range(4))
+    for key, name in (("T1", "imagesTr/case_002_0000"), ("T2_FLAIR", "imagesTr/case_002_0001"),
+                      ("mask", "labelsTr/case_002")):  # fmt: skip
+        truth = nibabel.load(tmp_path / f"{name}.nii.gz").get_fdata()
+        np.testing.assert_array_equal(cases.image(2, key).data[0].numpy(), truth)
+    assert opened(tmp_path / "dataset.json", mapping={"image": "T1"}).keys == ("image",)
+
+
+def test_nnunet_without_dataset_json_never_mixes_images_and_label_maps(tmp_path):
+    assert opened(nnunet(tmp_path)).keys == ("channel_0000", "channel_0001", "mask")
+
+
+def test_one_nnunet_channel_is_the_image_and_one_mask_missing_leaves_the_case_out(tmp_path):
+    cases = opened(described(nnunet(tmp_path, channels=1, masks=3), channel_names={"0": "CT"}))
+    assert cases.keys == ("image", "mask") and len(cases) == 3
+    assert "1 cases without a mask are left out" in told(cases)
+
+
+def test_nnunet_test_images_with_labels_are_the_test_split(tmp_path):
+    nnunet(tmp_path, channels=1)
+    volume(tmp_path / "imagesTs/other_0000.nii.gz", 99)
+    volume(tmp_path / "labelsTs/other.nii.gz", 99, labels=True)
+    assert opened(tmp_path).split_of == ("train",) * 4 + ("test",)
+
+
+def test_names_that_end_in_four_digits_are_cases_where_masks_have_them_too(tmp_path):
+    for k in range(3):
+        volume(tmp_path / f"imagesTr/scan_{k:04d}.nii.gz", k)
+        volume(tmp_path / f"labelsTr/scan_{k:04d}.nii.gz", k, labels=True)
+    assert opened(tmp_path).ids == ("scan_0000", "scan_0001", "scan_0002")
+
+
+def test_a_missing_nnunet_channel_is_named(tmp_path):
+    (nnunet(tmp_path) / "imagesTr/case_001_0001.nii.gz").unlink()
+    assert "case case_001 of imagesTr has no channel _0001" in refused(tmp_path)
+
+
+def test_a_dataset_json_that_lists_nothing_names_both_layouts(tmp_path):
+    line = refused(described(tmp_path, channel_names={"0": "CT"}))
+    assert "(Decathlon, MONAI)" in line and "(nnU-Net)" in line
+
+
+def test_a_dataset_json_with_a_test_list_alone_is_not_trained_on(tmp_path):
+    for k in range(3):
+        volume(tmp_path / f"{k}.nii.gz", k)
+    described(tmp_path, test=[f"{k}.nii.gz" for k in range(3)])
+    cases = opened(tmp_path)
+    assert cases.split_of == ("test",) * 3
+    with pytest.raises(UserError, match="no training cases, only test"):
+        check_trainable(cases)
+    described(tmp_path, training="0.nii.gz")
+    assert "'training' must be a list of cases" in refused(tmp_path)
+
+
+# --------------------------------------------------------------------------------------------- BIDS
+def bids(folder, subjects=12, sessions=2, suffixes=("T1w",)):
+    for s in range(subjects):
+        for t in range(sessions):
+            for n, suffix in enumerate(suffixes):
+                name = f"sub-{s:02d}/ses-{t}/anat/sub-{s:02d}_ses-{t}_{suffix}.nii.gz"
+                volume(folder / name, 100 * s + 10 * t + n)
+    return folder
+
+
+def test_a_bids_folder_is_split_by_subject_and_subjects_are_no_classes(tmp_path):
+    cases = opened(bids(tmp_path))
+    assert cases.ids[:3] == ("sub-00_ses-0", "sub-00_ses-1", "sub-01_ses-0")
+    assert cases.keys == ("image",) and cases.class_names == ()
+    of = {}
+    for patient, split in zip(cases.all_patients, cases.all_splits, strict=True):
+        of.setdefault(patient, set()).add(split)
+    assert sorted(of) == [f"sub-{s:02d}" for s in range(12)]
+    assert all(len(splits) == 1 for splits in of.values())
+    assert "each subject counts as one person (12, in 24 sessions)" in told(cases)
+
+
+def test_bids_contrasts_are_columns_and_one_that_sessions_lack_is_left_out_by_name(tmp_path):
+    bids(tmp_path, subjects=3, suffixes=("T1w", "FLAIR"))
+    assert opened(tmp_path).keys == ("FLAIR", "T1w")
+    (tmp_path / "sub-01/ses-0/anat/sub-01_ses-0_FLAIR.nii.gz").unlink()
+    cases = opened(tmp_path)
+    assert cases.keys == ("image",) and len(cases) == 6
+    assert "FLAIR is there for 5 of 6 sessions and is left out" in told(cases)
+
+
+def test_bids_masks_of_derivatives_stand_beside_their_images(tmp_path):
+    bids(tmp_path, subjects=3, sessions=1)
+    for s in (0, 2):
+        folder = tmp_path / f"derivatives/lesions/sub-{s:02d}/ses-0/anat"
+        volume(folder / f"sub-{s:02d}_ses-0_label-lesion_mask.nii.gz", s, labels=True)
+        volume(folder / f"sub-{s:02d}_ses-0_space-MNI152_label-lesion_mask.nii.gz", s, labels=True)
+        volume(folder / f"sub-{s:02d}_ses-0_desc-preproc_T1w.nii.gz", s)
+    cases = opened(tmp_path)
+    assert cases.keys == ("image", "mask") and cases.ids == ("sub-00_ses-0", "sub-02_ses-0")
+    truth = tmp_path / "derivatives/lesions/sub-02/ses-0/anat/sub-02_ses-0_label-lesion_mask.nii.gz"
+    np.testing.assert_array_equal(
+        cases.image(1, "mask").data[0].numpy(), nibabel.load(truth).get_fdata()
+    )
+    assert "1 sessions without lesion_mask are left out" in told(cases)
+
+
+def test_of_several_kinds_of_bids_images_the_anatomical_ones_are_read_and_the_rest_is_named(
+    tmp_path,
+):
+    bids(tmp_path, subjects=2, sessions=1)
+    volume(tmp_path / "sub-00/ses-0/func/sub-00_ses-0_task-rest_bold.nii.gz")
+    cases = opened(tmp_path)
+    assert cases.keys == ("image",) and "of 2 anat, 1 func images those of anat are read" in told(
+        cases
+    )
+
+
+def test_folders_of_subjects_that_are_not_quite_bids_are_people_too(tmp_path):
+    for s in range(3):
+        for scan in ("first", "second"):
+            volume(tmp_path / f"sub-{s}" / f"{scan}.nii.gz", 10 * s + len(scan))
+    cases = opened(tmp_path)
+    assert cases.keys == ("image",) and set(cases.all_patients) == {"sub-0", "sub-1", "sub-2"}
+    assert "sub-0_first" in cases.all_ids
+
+
+# ---------------------------------------------------------------------------------------- cases.csv
+def table(folder, separator, encoding="utf-8", slash="/", head="", cells=("1.5",) * 4):
+    for k in range(4):
+        picture(folder / f"im/{k}.png", k)
+    rows = [("case", "image", "age")]
+    rows += [(f"c{k}", f"im{slash}{k}.png", cells[k]) for k in range(4)]
+    text = head + "\r\n".join(separator.join(row) for row in rows) + "\r\n"
+    (folder / "cases.csv").write_bytes(text.encode(encoding))
+    return folder
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_cells_are_separated_by_comma_semicolon_or_tab(tmp_path, separator, encoding):
+    cases = open_cases(table(tmp_path, separator, encoding))
+    assert cases.ids == ("c0", "c1", "c2", "c3")
+    truth = np.asarray(PIL.Image.open(tmp_path / "im/2.png"))
+    np.testing.assert_array_equal(cases.image(2, "image").data[0].numpy(), truth)
+    assert cases.batch([0])["age"].tolist() == [1.5]
+
+
+def test_what_spreadsheets_add_is_understood(tmp_path):
+    cases = open_cases(
+        table(tmp_path / "a", ";", head="sep=;\r\n", cells=("1,5", "2", "", "40,25"))
+    )
+    assert cases.batch([0, 3])["age"].tolist() == [1.5, 40.25]
+    assert "the comma in numbers of column age is read as a decimal point" in told(cases)
+    assert len(open_cases(table(tmp_path / "b", ",", slash="\\"))) == 4
+
+
+def test_text_that_is_not_utf8_is_refused(tmp_path):
+    table(tmp_path, ";", "latin-1", cells=("m\xfcde",) * 4)
+    assert "cases.csv: is not UTF-8 text" in refused(tmp_path)
+
+
+def test_a_table_without_images_names_its_columns(tmp_path):
+    (tmp_path / "cases.csv").write_text("case,scan,age\na,first,3\nb,second,4\n")
+    line = refused(tmp_path)
+    assert "no column names image files (columns: case, scan, age)" in line and ".nii.gz" in line
+
+
+def test_a_case_without_its_file_is_named(tmp_path):
+    picture(tmp_path / "a.png")
+    (tmp_path / "cases.csv").write_text("case,image\na,a.png\nb,\n")
+    assert "column image: case b names no file" in refused(tmp_path)
+
+
+def test_doubles_among_many_rows_are_found_at_once(tmp_path):
+    picture(tmp_path / "a.png")
+    rows = [f"c{k % 29_000},a.png" for k in range(30_000)]
+    (tmp_path / "cases.csv").write_text("\n".join(["case,image", *rows]) + "\n")
+    begin = time.perf_counter()
+    with pytest.raises(UserError, match=r"case c0 stands twice \(1000 such\)"):
+        open_table(tmp_path)
+    assert time.perf_counter() - begin < 1
