@@ -29,6 +29,9 @@ HEAD = """# Measured results
 Made by `python benchmarks/results_page.py` from the files of `benchmarks/results`; the
 command that made each number stands beside it. Intervals are 95 %.
 Errors of samplers on data whose answer is known: [samplers.md](samplers.md).
+
+SSIM and MS-SSIM here are older than their definition of today (on [0, 1], over windows inside the image, see
+the changelog), as are intervals of average precision; both are comparable within this page alone.
 """
 BESIDE = {
     "generation": [
