@@ -360,6 +360,26 @@ def test_maps_need_not_be_alike_at_opposite_edges(brain):
     assert float((found - maps).abs().max()) < 0.05
 
 
+@pytest.mark.parametrize("noise", [1e-3, 0.02])
+@pytest.mark.parametrize(
+    ("coils", "most"), [(1, 2.3), (2, 1.7), (4, 1.4), (8, 1.3), (16, 1.3), (32, 1.3)]
+)
+def test_misfit_measures_no_signal_whatever_the_coils(coils, most, noise):
+    """A share of the regularisation's own would be 7 times the truth with one coil, 3 with four."""
+    images = (open_cases("brains:count=4,size=48,noise=0").batch([1, 2])["image"] + 1) / 2
+    for mask, acceleration in (("gaussian-columns", 1.0), ("poisson-disc", 4.0)):
+        scanner = MRI(mask, acceleration, coils=coils, noise=noise)
+        m = scanner.simulate(images, [1, 2]).measurement
+        ratio = misfit(m, images) / residual_std(m.A, images, m.y)
+        assert float(ratio.min()) > 0.8 and float(ratio.max()) < most, ratio
+
+
+def test_one_coil_and_a_complex_image_explain_every_scan(brain):
+    """Nothing is left to tell an error of the model by, so that a scan is worth what its noise says."""
+    m = MRI(acceleration=2.4, coils=1, real=False).simulate(brain, [1, 2]).measurement
+    assert misfit(m, brain.to(torch.complex64)).tolist() == [0.0, 0.0]
+
+
 @pytest.mark.parametrize("acceleration", [2.0, 4.0])
 @pytest.mark.parametrize("mask", ["gaussian-columns", "poisson-disc"])
 def test_misfit_tells_how_wrong_coil_maps_and_phase_are(brain, mask, acceleration):

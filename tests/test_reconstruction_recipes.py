@@ -13,7 +13,7 @@ from radiffuse.applications.other.r2d2 import R2D2, estimate_noise, low_frequenc
 from radiffuse.applications.reconstruction import mcg, posterior, score_mri
 from radiffuse.applications.reconstruction.bayes_mri import BayesMRI
 from radiffuse.applications.reconstruction.diffuse_recon import DiffuseRecon
-from radiffuse.applications.reconstruction.maps import unmeasured_part
+from radiffuse.applications.reconstruction.maps import maps_of, unmeasured_part
 from radiffuse.applications.reconstruction.mcg import MCG, Manifold
 from radiffuse.applications.reconstruction.score_inverse import ScoreInverse
 from radiffuse.applications.reconstruction.score_mri import ScoreMRI, Sense
@@ -755,6 +755,21 @@ def test_a_prior_of_volumes_cannot_take_a_slice():
 # --- what a scan is worth -----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("model_error", [0.0, 0.05])
+def test_the_residual_shows_what_the_noise_does_not_explain(model_error):
+    """However little a scan is believed: noise is what its noise is."""
+    image = open_cases("brains:count=6,size=32").batch([0, 3])["image"]
+    recipe = dataclasses.replace(
+        ScoreMRI.tiny(), channels=1, size=(32, 32), noise=0.01, values="real"
+    )
+    acquired = dataclasses.replace(recipe, model_error=model_error).acquire({"image": image})
+    m = acquired.measurement
+    x = torch.zeros_like(image)
+    told = maps_of(acquired, x, {}, measured=False)["residual"]
+    assert torch.allclose(told, residual_std(m.A, x, m.y) / 0.01, rtol=1e-5)
+    assert float(told.min()) > 5
+
+
 def test_a_scan_is_weighed_by_what_its_model_leaves_unexplained():
     """Maps from eight lines: each scan has its own deviation, well above the noise of 0.001."""
     image = open_cases("brains:count=6,size=32").batch([0, 3])["image"]
@@ -767,8 +782,9 @@ def test_a_scan_is_weighed_by_what_its_model_leaves_unexplained():
     assert believed.std == 1e-3
     assert told.deviations.tolist() == pytest.approx([math.hypot(1e-3, 0.02)] * 2)
     assert torch.allclose(found.deviations, misfit(believed, image), rtol=1e-6)
-    assert bool((found.deviations > 2e-3).all()) and len(set(found.deviations.tolist())) == 2
     unknown = (image + 1) / 2
+    true = residual_std(believed.A, unknown, believed.y)
+    assert bool((true > 1.4e-3).all()) and bool(((found.deviations / true).log().abs() < 0.3).all())
     solved = [m.nearest(0 * unknown, torch.tensor(0.1), 20) for m in (believed, found)]
     errors = [float((x - unknown).square().mean()) for x in solved]
     assert errors[1] < errors[0], "to believe the noise alone is to fit the model's error"

@@ -7,6 +7,7 @@ from typing import Protocol
 from torch import Tensor
 
 from ..inverse import Measurement
+from ..inverse.consistency import residual_std
 
 __all__ = ["Acquired", "Acquisition"]
 
@@ -23,6 +24,7 @@ class Acquired:
         inverse: a cheap stand-in for A^+: A^H of MRI, filtered back-projection of CT.
         maps: coil sensitivities (B, K, *S) of MRI.
         mask: where k-space was sampled, (B, 1, *S), of MRI.
+        noise: (B,), deviation of the noise alone, where `measurement` counts more than that.
     """
 
     measurement: Measurement
@@ -32,6 +34,17 @@ class Acquired:
     inverse: Callable[[Tensor], Tensor]
     maps: Tensor | None = None
     mask: Tensor | None = None
+    noise: Tensor | None = None
+
+    def misses(self, x: Tensor, least: float = 1e-12) -> Tensor:
+        """Size of y - A x over that of the noise (at least `least`), (B,): 1 where noise alone is left.
+
+        An estimate misses y by more than noise where the model of the scan is wrong, however the
+        measurement was weighed.
+        """
+        m = self.measurement
+        noise = m.deviations if self.noise is None else self.noise
+        return residual_std(m.A, x, m.y) / noise.clamp_min(least).to(x.device)
 
 
 class Acquisition(Protocol):

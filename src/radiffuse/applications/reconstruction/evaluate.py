@@ -13,7 +13,6 @@ from ...acquisition import Acquired
 from ...data.dataset import Cases
 from ...diffusion.noise import derive
 from ...errors import UserError
-from ...inverse.consistency import residual_std
 from ...metrics.calibration import crps
 from ...metrics.estimate import Metric, average_per_patient
 from ...metrics.fidelity import nmse, psnr, ssim
@@ -171,7 +170,7 @@ def _reconstructed(
             mean = told.mean(0)
             found.seconds += time.perf_counter() - began
             found.accelerations += acquired.acceleration.tolist()
-            found.ours.add(residual=_residual(acquired, drawn[0]))
+            found.ours.add(residual=acquired.misses(drawn[0]))
             drawn, mean = drawn / unit, mean / unit
             _score(found.ours, drawn, mean, truth)
             found.spreads.add(drawn, truth)
@@ -239,12 +238,6 @@ def _fidelity(image: Tensor, truth: Tensor) -> dict[str, Tensor]:
         "ssim": ssim(image, truth, 1.0),
         "nmse": nmse(image, truth),
     }
-
-
-def _residual(acquired: Acquired, drawn: Tensor) -> Tensor:
-    """What the scan says against draws (B, 1, *S), in standard deviations of its noise."""
-    m = acquired.measurement
-    return residual_std(m.A, drawn, m.y) / m.deviations.clamp_min(1e-12)
 
 
 def _score(scores: Scores, drawn: Tensor, mean: Tensor, truth: Tensor) -> None:

@@ -6,7 +6,6 @@ from torch import Tensor
 
 from ...acquisition import Acquired
 from ...diffusion.schedule import expand
-from ...inverse.consistency import residual_std
 from ...operators import conjugate_gradient
 from ..recipe import Batch
 from .solvers import DATA_STD
@@ -29,12 +28,11 @@ def maps_of(acquired: Acquired, x: Tensor, more: Mapping[str, Tensor], measured:
     scale = acquired.scale.to(x.device).reshape(-1, *[1] * (x.dim() - 1))
     magnitude = x.abs() if x.is_complex() else x.clamp(min=0)
     m, unmeasured = acquired.measurement, unmeasured_part(acquired, x)
-    s = m.deviations.clamp_min(LEAST).to(x.device)
     result = {
         "unmeasured": unmeasured.abs() * scale,
         "_unmeasured": unmeasured * scale,
         "unexplained": m.adjoint(m.residual(x), x).abs() * scale,
-        "residual": residual_std(m.A, x, m.y) / s,
+        "residual": acquired.misses(x, LEAST),
         "acceleration": acquired.acceleration.to(x.device),
         **{key: value * scale for key, value in more.items()},
     }

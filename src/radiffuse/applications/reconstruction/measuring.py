@@ -68,7 +68,8 @@ def _doubted(recipe: Any, acquired: Acquired) -> Acquired:
     else:
         std = torch.maximum(measurement.deviations, misfit(measurement, acquired.first).cpu())
     std = expand(std, measurement.y).to(acquired.first.real)
-    return replace(acquired, measurement=replace(measurement, std=std))
+    weighed = replace(measurement, std=std)
+    return replace(acquired, measurement=weighed, noise=measurement.deviations)
 
 
 def content_seeds(images: Tensor) -> list[int]:
