@@ -44,6 +44,10 @@ __all__ = [
 ]
 
 
+ROUNDING = 1e-9
+"""Times may miss [0, 1] by so much."""
+
+
 def expand(value: Tensor, like: Tensor) -> Tensor:
     """Append axes to `value` of shape () or (B,) until it broadcasts over `like` (B, *)."""
     return value.reshape(value.shape + (1,) * (like.ndim - value.ndim)) if value.ndim else value
@@ -70,8 +74,17 @@ class Schedule(ABC):
         return 1e-5
 
     def __call__(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (alpha, sigma) broadcast over `like` (B, *), in its real dtype and on its device."""
+        """Return (alpha, sigma) broadcast over `like` (B, *), in its real dtype and on its device.
+
+        Raises:
+            ValueError: a time outside of [0, 1], as the number n of a step of a chain is one.
+        """
         t64 = torch.as_tensor(t, dtype=torch.float64, device="cpu")
+        if not bool(((t64 >= -ROUNDING) & (t64 <= 1 + ROUNDING)).all()):
+            raise ValueError(
+                f"times lie in [0, 1] (0 = clean), not {float(t64.nan_to_num(torch.inf).max()):g}; "
+                "the n-th of the N steps of a chain is t = n / N"
+            )
         device, dtype = like.device, _real(like.dtype)
         alpha, sigma = self.alpha(t64).to(device, dtype), self.sigma(t64).to(device, dtype)
         return expand(alpha, like), expand(sigma, like)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 __all__ = [
     "Attention",
     "Residual",
-    "check_stride",
+    "beside",
     "conv",
     "depth_to_space",
     "downsample",
@@ -24,15 +24,29 @@ __all__ = [
 ]
 
 
-def check_stride(x: Tensor, stride: int) -> None:
-    """Refuse images (B, C, *S) that a network cannot halve as often as it does.
+def beside(x: Tensor, image: Tensor | None, axes: int, channels: int, stride: int) -> Tensor:
+    """What a network of images sees: x (B, C, *S), and behind its channels those of a condition.
+
+    Args:
+        x, image: see above; image is (B, C_c, *S) or None.
+        axes, channels, stride: of the network; the channels of both together.
 
     Raises:
-        ValueError: names their size.
+        ValueError: complex numbers, another number of axes or channels, or sides that do not divide by `stride`.
     """
+    if x.is_complex():
+        raise ValueError("complex images; `diffusion.complex_images` shows a network their parts")
+    if x.ndim != axes + 2:
+        raise ValueError(f"images of {x.ndim - 2} axes for a network of {axes}")
+    given = x.shape[1] + (0 if image is None else image.shape[1])
+    if given != channels:
+        raise ValueError(
+            f"{given} channels of image and condition for a network of {channels} together"
+        )
     if any(side % stride for side in x.shape[2:]):
         size = " x ".join(str(side) for side in x.shape[2:])
         raise ValueError(f"images of {size} do not divide by the network's stride {stride}")
+    return x if image is None else torch.cat([x, image], dim=1)
 
 
 class _Conv3d(nn.Conv3d):

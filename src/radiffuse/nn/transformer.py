@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import check_stride, depth_to_space, space_to_depth, zeroed
+from .blocks import beside, depth_to_space, space_to_depth, zeroed
 from .embed import Conditioning, waves
 
 __all__ = ["DiT"]
@@ -72,6 +72,7 @@ class DiT(nn.Module):
         self.axes, self.patch, self.stride = axes, patch, patch
         self.classes = classes
         self.conditioning = Conditioning(width, classes, vector)
+        self.axes, self.seen = axes, channels + condition
         self.enter = nn.Linear((channels + condition) * patch**axes, width)
         self.position = nn.Linear(axes * 64, width)
         self.blocks = nn.ModuleList(_Block(width, heads, width, ratio) for _ in range(depth))
@@ -94,10 +95,8 @@ class DiT(nn.Module):
         image: Tensor | None = None,
     ) -> Tensor:
         """As `UNet.forward`."""
-        check_stride(x, self.stride)
+        x = beside(x, image, self.axes, self.seen, self.stride)
         embedding = self.conditioning(clock, label, vector)
-        if image is not None:
-            x = torch.cat([x, image], dim=1)
         folded = space_to_depth(x, self.patch)
         h = self.enter(folded.flatten(2).transpose(1, 2))
         h = h + self._positions(folded.shape[2:], h)

@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 from .blocks import (
     Attention,
     Residual,
-    check_stride,
+    beside,
     conv,
     depth_to_space,
     groups,
@@ -80,6 +80,7 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         self.patch, self.recompute = patch, recompute
+        self.axes, self.seen = axes, channels + condition
         self.stride = patch * 2 ** (len(multiples) - 1)
         length = 4 * width
         self.classes = classes
@@ -127,12 +128,10 @@ class UNet(nn.Module):
         context (B, N, D).
 
         Raises:
-            ValueError: the spatial size is not divisible by `stride`.
+            ValueError: see `blocks.beside`.
         """
-        check_stride(x, self.stride)
+        x = beside(x, image, self.axes, self.seen, self.stride)
         embedding = self.conditioning(clock, label, vector)
-        if image is not None:
-            x = torch.cat([x, image], dim=1)
         h = self.enter(space_to_depth(x, self.patch))
         skips: list[Tensor] = []
         for stage in self.down:

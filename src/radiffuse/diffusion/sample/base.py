@@ -13,7 +13,7 @@ from ..denoiser import Denoiser
 from ..noise import Noise, gaussian
 from ..schedule import Schedule
 
-__all__ = ["Sampler", "Then", "last", "prior"]
+__all__ = ["Sampler", "Then", "checked", "last", "prior"]
 
 State = Any
 
@@ -29,6 +29,30 @@ def last(states: Iterator[Tensor]) -> Tensor:
     return deque(states, maxlen=1)[0]
 
 
+def checked(times: Tensor, schedule: Schedule, upwards: bool) -> Tensor:
+    """A grid of times in float64.
+
+    Raises:
+        ValueError: not one axis of numbers, both up and down, up where `upwards` is false, or up from where
+            there is no noise to follow.
+    """
+    times = times.double()
+    if times.ndim != 1 or not len(times) or not bool(times.isfinite().all()):
+        raise ValueError("a grid of times is one axis of finite numbers")
+    steps = times.diff()
+    if bool((steps <= 0).all()):
+        return times
+    if not bool((steps > 0).all()):
+        raise ValueError("a grid of times goes down (to sample) or up (to encode), not both")
+    if not upwards:
+        raise ValueError(
+            "this sampler goes down only; DDIM, Heun and FlowODE encode, without noise"
+        )
+    if bool(schedule.sigma(times[0]) == 0):
+        raise ValueError("a grid that encodes begins above zero noise, say at Schedule.smallest")
+    return times
+
+
 class Sampler(ABC):
     """Walks x from one time to the next. Knows a denoiser and a noise source, nothing else.
 
@@ -37,6 +61,8 @@ class Sampler(ABC):
         noise: the noise source, `Seeded` for per-case streams.
     """
 
+    upwards: bool = False
+    """Whether a rising grid encodes; other samplers add the noise of a falling one."""
     order: int = 1
     """Claimed order of convergence in the step (weak order for stochastic samplers)."""
 
@@ -67,8 +93,11 @@ class Sampler(ABC):
         Args:
             x: start, (B, *), at times[0].
             times: (N + 1,) strictly decreasing to sample, increasing to encode.
+
+        Raises:
+            ValueError: a grid that this sampler cannot follow.
         """
-        times = times.double()
+        times = checked(times, self.schedule, self.upwards)
         state = self.init(x, times[0])
         for t, s in pairwise(times):
             x, state = self.step(x, t, s, state)

@@ -37,6 +37,7 @@ class FlowODE(Sampler):
     """
 
     order = 5
+    upwards = True
 
     def __init__(
         self, denoiser: Denoiser, noise: Noise = gaussian, rtol: float = 1e-5, atol: float = 1e-5

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..denoiser import Denoiser, score_of
 from ..kernels import ancestral, reverse
 from ..noise import Noise, gaussian
-from .base import Sampler, State
+from .base import Sampler, State, checked
 
 __all__ = ["DDIM", "DDPM", "EulerMaruyama", "Heun"]
 
@@ -22,7 +22,7 @@ class DDIM(Sampler):
 
     def __init__(self, denoiser: Denoiser, noise: Noise = gaussian, eta: float = 0.0) -> None:
         super().__init__(denoiser, noise)
-        self.eta = eta
+        self.eta, self.upwards = eta, eta == 0
 
     def step(self, x_t: Tensor, t: Tensor, s: Tensor, state: State) -> tuple[Tensor, State]:
         x_0 = self.denoiser(x_t, t)
@@ -30,8 +30,12 @@ class DDIM(Sampler):
 
     @torch.no_grad()
     def encode(self, x: Tensor, times: Tensor) -> Tensor:
-        """Walk x (B, *), at times[0], up an increasing grid with eta = 0; returns x at times[-1]."""
-        for t, s in pairwise(times.double()):
+        """Walk x (B, *), at times[0], up an increasing grid with eta = 0; returns x at times[-1].
+
+        Raises:
+            ValueError: a grid that begins without noise.
+        """
+        for t, s in pairwise(checked(times, self.schedule, upwards=True)):
             x = reverse(self.schedule, x, self.denoiser(x, t), t, s)
         return x
 
@@ -102,6 +106,7 @@ class Heun(Sampler):
         super().__init__(denoiser, noise)
         self.churn = min(churn, math.sqrt(2) - 1)
         self.window, self.inflate = window, inflate
+        self.upwards = self.churn == 0
 
     def step(self, x_t: Tensor, t: Tensor, s: Tensor, state: State) -> tuple[Tensor, State]:
         x_t, t = self._churned(x_t, t)
