@@ -927,6 +927,23 @@ def test_the_levels_of_a_chain_lie_where_the_network_was_trained(kind):
     assert max(levels_asked(lower, acquired)) == pytest.approx(2.0, rel=1e-3)
 
 
+@pytest.mark.parametrize("solver", ["dds", "diffpir"])
+def test_a_general_solver_begins_where_the_network_was_trained(solver):
+    """`highest` is the paper's 128, and the network knows 8."""
+    tiny = {"width": 16, "multiples": (1, 2), "blocks": 1, "attention": (), "patch": 2}
+    shape = {"channels": 1, "size": (8, 8), "data_std": 0.5}
+    recipe = ScoreInverse(**tiny, **shape, measurement="noise", sigma_max=8.0, solver=solver)
+    objective, asked = recipe.objective(), []
+    objective.network.backbone.register_forward_pre_hook(
+        lambda module, given: asked.append(float((4 * given[1]).exp().max()))
+    )
+    recipe = dataclasses.replace(recipe, steps=20)
+    acquired = recipe.acquire({"image": torch.rand(1, 1, 8, 8)})
+    posterior.walk(recipe, objective, acquired, [1])
+    assert max(asked) == pytest.approx(8.0, rel=1e-3)
+    assert sum(level > 7.9 for level in asked) == 1
+
+
 def test_a_chain_within_what_was_trained_is_walked_from_its_top():
     recipe = dataclasses.replace(ScoreInverse.small(), channels=1, size=(16, 16), data_std=0.5)
     like = torch.zeros(1, 1, 16, 16)

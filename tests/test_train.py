@@ -354,6 +354,29 @@ def test_a_resumed_run_cuts_its_log_back(tmp_path):
     assert log(tmp_path)[4]["loss"]
 
 
+def test_data_that_go_away_during_training_lose_nothing(tmp_path):
+    """The fingerprint is of what was there at the beginning, and is not asked for again."""
+
+    class Passing(Table):
+        gone = False
+
+        @property
+        def fingerprint(self):
+            assert not self.gone, "read again"
+            return "table"
+
+        @fingerprint.setter
+        def fingerprint(self, value):
+            pass
+
+        def batch(self, indices):
+            self.gone = True
+            return super().batch(indices)
+
+    train(Regression(), Passing(), options(), tmp_path / "run")
+    assert newest(tmp_path / "run") is not None
+
+
 def test_a_started_run_is_not_overwritten(tmp_path):
     train(Regression(), Table(), options(), tmp_path)
     with pytest.raises(UserError, match=r"holds a run already; pass --resume .* or another --out"):

@@ -110,6 +110,7 @@ class Trainer:
     ) -> None:
         self.objective, self.cases, self.options, self.out = objective, cases, options, out
         self.about = about
+        self.settings = self._settings()  # now: files of the data may be gone at a checkpoint
         self.accelerator = accelerator_for(options)
         self.modules = dict(objective.players)
         self.players = {
@@ -277,7 +278,7 @@ class Trainer:
         facts = {
             "step": self.step,
             "seconds": self.seconds,
-            "settings": self._settings(),
+            "settings": self.settings,
             "meter": self.meter.state(),
             "scaler": scaler.state_dict() if scaler is not None else {},
             "processes": processes.world(),
@@ -329,7 +330,7 @@ class Trainer:
             UserError: it is damaged, or of other options, data or networks.
         """
         facts = checkpoint.read_facts(folder)
-        checkpoint.refuse_others(folder, self._settings(), facts["settings"])
+        checkpoint.refuse_others(folder, self.settings, facts["settings"])
         tensors = self._weights_and_averages()
         names = {name: name.split("/")[-1] for name in tensors}
         checkpoint.read_tensors(folder, tensors, names)
