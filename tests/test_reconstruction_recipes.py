@@ -977,4 +977,6 @@ def test_an_image_noisier_than_the_network_has_seen_is_refused():
 def test_a_warm_start_is_refused_where_the_chain_has_a_start_of_its_own():
     with pytest.raises(UserError, match="--warm has no meaning for the chain of r2d2"):
         R2D2(warm=0.2)
+    with pytest.raises(UserError, match="--warm has no meaning for the chain of diffuse-recon"):
+        DiffuseRecon(warm=0.2)
     assert R2D2(warm=0.2, solver="probed", highest=5.0).warm == 0.2

@@ -19,7 +19,7 @@ from ...inverse import Constrained, Measurement, data_consistency
 from ...papers import Paper, by_id
 from ..parts import PredictsName
 from ..presets import PRECONDITIONED, SMALL, TINY
-from ..ranges import Rule, at_least
+from ..ranges import Rule, at_least, require
 from ..recipe import Batch
 from .complex_prior import ComplexPrior
 from .posterior import check_solver, prior_denoiser
@@ -81,6 +81,11 @@ class DiffuseRecon(ComplexPrior):
     """Steps of the fine chain, were it walked in full."""
     refine: int = 20
     """The last ones of these, which are walked; 0 = the mean of the coarse samples."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        said = "has no meaning for the chain of diffuse-recon, which begins at noise alone; take 0"
+        require(not self.warm or self.solver != "paper", "warm", said)
 
     @property
     def pair(self) -> int:

@@ -38,9 +38,7 @@ def walk(
         if recipe.solver == "paper":
             x = recipe.chain(denoiser, acquired, noise)
             return x, x
-        times = karras(
-            denoiser.schedule, recipe.steps, start=recipe.trained_to(denoiser), stop=0.0
-        )
+        times = karras(denoiser.schedule, recipe.steps, start=recipe.trained_to(denoiser), stop=0.0)
         start, times = recipe.begin(denoiser.schedule, times, acquired.first, noise)
         sampler = general_solver(recipe, denoiser, acquired.measurement, noise)
         asked = sampler.denoiser
