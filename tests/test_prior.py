@@ -97,6 +97,8 @@ def test_settings_change_the_measurement_and_are_recorded(adopted, tmp_path):
     record = json.loads((tmp_path / "metrics.json").read_text())
     assert {"first", "non_local_means", "total_variation"} == set(record["baselines"])
     assert 0 <= record["method"]["coverage90"]["mean"] <= 1
+    fitted = "mean" in record["method"]["coverage90_body_conformal"]
+    assert len(record["settings"]["conformal_factors"]) == (2 if fitted else 0)
     assert record["settings"]["network_calls_per_draw"] == pytest.approx(3)  # and one to finish
     assert record["settings"]["backward_passes_per_draw"] == 0
     words[-1] = "solver=moment-matching"

@@ -9,7 +9,7 @@ import tyro
 
 from .. import __version__
 from ..applications.evaluate import evaluate
-from ..data.files import write_json
+from ..data.files import check_file, write_json
 from ..runs.run import command_line, environment, open_run
 from ..training import processes
 from . import parsing
@@ -61,6 +61,8 @@ def run(arguments: Sequence[str]) -> None:
     flags = parsing.parse(Flags, arguments, "radiffuse evaluate")
     parsing.positive({"--count": flags.count, "--steps": flags.steps, "--batch": flags.batch})
     parsing.positive({"--samples": flags.samples})
+    out = flags.out or flags.run / "metrics.json"
+    check_file(out)
     processes.start()
     opened = open_run(flags.run).with_steps(flags.steps)
     settings = parsing.pairs(flags.set, "--set")
@@ -71,7 +73,6 @@ def run(arguments: Sequence[str]) -> None:
     if "kspace" not in {*opened.recipe.task.given} & {*cases.keys}:
         check_keys(opened.config.method, opened.recipe, cases.keys, source)
     held_out = asked_cases(cases, flags.split, source, opened)
-    out = flags.out or flags.run / "metrics.json"
     command = command_line(["evaluate", *arguments])
     record = evaluate(
         opened.recipe,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..data.files import read_json, write_json
+from ..data.files import check_folder, read_json, write_json
 from ..errors import UserError
 from ..runs.run import command_line, environment
 from ..training import processes
@@ -42,8 +42,7 @@ class Folder:
         Raises:
             UserError: it is a file, or holds predictions of other settings (names which).
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"{self.path}: is a file; --out takes a folder")
+        check_folder(self.path)
         begun = (self.path / FILE).is_file()
         earlier = read_json(self.path / FILE) if begun else {}
         parts = self._parts()

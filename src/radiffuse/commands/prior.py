@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..applications import fields
-from ..data.files import replacing
+from ..data.files import check_folder, replacing
 from ..errors import UserError
 from ..runs import config
 from ..runs.config import Config
@@ -27,8 +27,7 @@ def adopt(asked: Order, folder: Path, command: str) -> None:
     """
     prior = open_run(folder)
     recipe = _fitted(asked, prior)
-    if asked.out.exists() and not asked.out.is_dir():
-        raise UserError(f"{asked.out}: is a file; --out takes a folder")
+    check_folder(asked.out)
     if checkpoint.started(asked.out):
         checkpoint.refuse_started(asked.out)
     if not processes.is_main():

@@ -12,6 +12,7 @@ from ..applications import fields
 from ..data.cases import with_any_size, with_one_range
 from ..data.checks import check_classes, check_pairs
 from ..data.dataset import Cases, check_trainable
+from ..data.files import check_folder
 from ..diffusion.noise import derive
 from ..errors import UserError, printable
 from ..runs import config
@@ -114,8 +115,7 @@ def _check_folder(asked: Order, made_with: Config) -> None:
         UserError: says which field differs, or how to go on.
     """
     out = asked.out
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out}: is a file; --out takes a folder")
+    check_folder(out)
     if not checkpoint.started(out):
         return
     if not asked.resume:

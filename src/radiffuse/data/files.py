@@ -12,6 +12,33 @@ from typing import Any
 from ..errors import UserError
 
 
+def check_file(path: Path | str) -> None:
+    """Refuse to put a file where something else is: a device, a pipe, a link or a folder.
+
+    Raises:
+        UserError: says what is there.
+    """
+    path = Path(path)
+    if path.is_symlink():
+        raise UserError(f"{path}: is a link; name the file it stands for, or another")
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "no regular file (a device or pipe)"
+        raise UserError(f"{path}: is {what}; name a file")
+
+
+def check_folder(path: Path | str) -> None:
+    """Refuse to fill a folder where a file, a device or a link to nothing is.
+
+    Raises:
+        UserError: says what is there.
+    """
+    path = Path(path)
+    if path.is_symlink() and not path.exists():
+        raise UserError(f"{path}: is a link to nothing; --out takes a folder")
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path}: is a file; --out takes a folder")
+
+
 @contextlib.contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it replaces `path`, on any error it vanishes.
@@ -19,9 +46,10 @@ def replacing(path: Path | str) -> Iterator[Path]:
     The temporary name ends like `path` (writers that look at the ending still work).
 
     Raises:
-        UserError: the disk is full or the folder cannot be written.
+        UserError: the disk is full, the folder cannot be written, or `path` is no file (`check_file`).
     """
     path = Path(path)
+    check_file(path)
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

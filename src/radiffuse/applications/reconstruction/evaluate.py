@@ -90,6 +90,7 @@ def evaluate_reconstruction(
     best = max(tables, key=lambda name: tables[name]["psnr"].get("mean", -1.0))
     if asked.folder_for_pictures is not None:
         found.draw(asked.folder_for_pictures / "reconstructions.png")
+    method = {**found.ours.metrics(patients), **found.spreads.metrics(patients)}
     settings = {
         "count": len(rows),
         "reference": "fully sampled k-space" if scans else "images before a simulated measurement",
@@ -107,7 +108,7 @@ def evaluate_reconstruction(
         train,
         held_out,
         settings,
-        method={**found.ours.metrics(patients), **found.spreads.metrics(patients)},
+        method=method,
         baseline=tables[best],
         baselines=tables,
         rank_histogram=found.spreads.histogram(),
