@@ -139,15 +139,21 @@ def test_unmeasured_coefficients_are_distributed_as_the_prior():
     assert float(free.std()) == pytest.approx(0.5, rel=0.1)
 
 
-def test_noise_of_an_ill_conditioned_measurement_is_not_blown_up():
-    """A^+ would give the badly seen coefficients a deviation of 0.05 / 0.01 = 5, their prior's is 0.5."""
-    recipe = score_inverse_of(steps=40, ratio=0.02)
+def half_hardly_seen(recipe):
+    """Draws, truth and measurement of 64 coefficients, of which the second half is damped by 0.01."""
     prior = GaussianDenoiser(recipe.chain_schedule(), 0.0, 0.5)
     seen = torch.tensor([1.0, 0.01]).double().repeat_interleave(32)
     torch.manual_seed(0)
     truth = 0.5 * torch.randn(60, 64).double()
     y = seen * truth + 0.05 * torch.randn(60, 64).double()
     x = recipe.chain(prior, acquired_by(Matrix(torch.diag(seen)), y, y, std=0.05), gaussian)
+    return x, truth, y
+
+
+def test_noise_of_an_ill_conditioned_measurement_is_not_blown_up():
+    """A^+ would give the badly seen coefficients a deviation of 0.05 / 0.01 = 5, their prior's is 0.5."""
+    recipe = score_inverse_of(steps=40, ratio=0.02)
+    x, truth, _ = half_hardly_seen(recipe)
     assert float(x[:, 32:].std()) == pytest.approx(0.5, rel=0.25)
     assert float((x - truth)[:, :32].std()) == pytest.approx(2**0.5 * 0.05, rel=0.4)
 
@@ -885,12 +891,7 @@ def test_a_chain_of_the_paper_misses_the_measurement_by_no_more_than_its_noise(c
 def test_noise_of_what_is_hardly_seen_is_not_taken_for_the_image_at_any_ratio(ratio):
     """A^+ would give those coefficients a deviation of 5; the seen ones keep to their measurement."""
     recipe = score_inverse_of(steps=60, ratio=ratio)
-    prior = GaussianDenoiser(recipe.chain_schedule(), 0.0, 0.5)
-    seen = torch.tensor([1.0, 0.01]).double().repeat_interleave(32)
-    torch.manual_seed(0)
-    truth = 0.5 * torch.randn(60, 64).double()
-    y = seen * truth + 0.05 * torch.randn(60, 64).double()
-    x = recipe.chain(prior, acquired_by(Matrix(torch.diag(seen)), y, y, std=0.05), gaussian)
+    x, _, y = half_hardly_seen(recipe)
     assert float(x[:, 32:].std()) == pytest.approx(0.5, rel=0.25)
     assert float((x - y)[:, :32].std()) < 1.5 * 0.05
 
