@@ -176,6 +176,8 @@ def test_the_paper_has_its_numbers():
         "border",
     )
     assert (deep.width, deep.similarity, deep.encoder[-1], deep.padding) == (8, 20.0, 32, "zeros")
+    alone = DiffuseMorph(similarity=0.0).fitted(pictures.facts())
+    assert alone.similarity == 0, "no registration loss, as was asked"
     assert flat.timesteps == 2000 and not flat.anchored and flat.clean == 0
     assert DDM().similarity == 20 and DDM().width == 8
 

@@ -34,7 +34,8 @@ class DiffuseMorph(Deformable):
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = ("frames", "synthesis", "depth")
 
     RULES: ClassVar[dict[str, Rule]] = {
-        **dict.fromkeys(("width", "convolutions", "similarity"), at_least(0)),
+        **dict.fromkeys(("width", "convolutions"), at_least(0)),
+        "similarity": Rule("-1 or at least 0", lambda value: value == -1 or value >= 0),
         **dict.fromkeys(("encoder", "decoder"), at_least(1)),
         "depth": up_to(1),
     }
@@ -47,8 +48,8 @@ class DiffuseMorph(Deformable):
     """Its channels on the way up; empty = by the number of axes."""
     convolutions: int = 0
     """Convolutions at each of its levels; 0 = 2 for pictures, 1 for volumes."""
-    similarity: float = 0.0
-    """Weight of the registration loss beside the noise loss; 0 = 2 for pictures, 20 for volumes."""
+    similarity: float = -1.0
+    """Weight of the registration loss beside the noise loss; -1 = 2 for pictures, 20 for volumes."""
     padding: str = ""
     """What lies beyond the moving image, zeros or border; empty = border for pictures, zeros for
     volumes."""
@@ -62,13 +63,14 @@ class DiffuseMorph(Deformable):
         volumes = len(self.size or facts.size.get("moving", ())) > 2
         wide = (16, 32, 32, 32, 32) if volumes else (64, 128, 256, 512, 1024)
         back = (32, 32, 32, 8, 8) if volumes else wide[::-1]
+        weight = 20.0 if volumes else 2.0
         filled = dataclasses.replace(
             self,
             width=self.width or (8 if volumes else 64),
             encoder=self.encoder or wide,
             decoder=self.decoder or back,
             convolutions=self.convolutions or (1 if volumes else 2),
-            similarity=self.similarity or (20.0 if volumes else 2.0),
+            similarity=weight if self.similarity < 0 else self.similarity,
             padding=self.padding or ("zeros" if volumes else "border"),
         )
         return super(DiffuseMorph, filled).fitted(facts)
