@@ -379,11 +379,16 @@ def test_a_picture_of_8_and_of_16_bit_are_one_picture(tmp_path, colour):
     torch.testing.assert_close(*units, rtol=0, atol=1 / 255 if colour == 6 else 1e-6)
 
 
-@pytest.mark.parametrize("written", TIFFS, ids=str)
-@pytest.mark.parametrize("kind", [np.int8, np.int16, np.int32, np.uint32, np.float32])
+GREY_TIFFS = [
+    (kind, written)
+    for kind in (np.int8, np.int16, np.int32, np.uint32, np.float32)
+    for written in TIFFS  # grey has no planes, and tifffile predicts no floats
+    if "planarconfig" not in written and not (kind == np.float32 and "predictor" in written)
+]
+
+
+@pytest.mark.parametrize(("kind", "written"), GREY_TIFFS, ids=str)
 def test_a_number_of_a_grey_tiff_is_the_number_stored_or_refused(tmp_path, kind, written):
-    if "planarconfig" in written or (kind == np.float32 and "predictor" in written):
-        pytest.skip("not written so")
     stored = (GREY.astype(np.float64) - (0 if kind == np.uint32 else 100)).astype(kind)
     stored[0, 0] = np.iinfo(kind).max if kind != np.float32 else 0.3
     path = tmp_path / "a.tif"

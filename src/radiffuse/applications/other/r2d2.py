@@ -17,7 +17,7 @@ from ...metrics.noise_level import estimate_noise
 from ...operators import Fourier
 from ...papers import Paper, by_id
 from ..presets import LOG_NORMAL, SMALL, TINY
-from ..ranges import SHARE, Rule, at_least, more_than, require
+from ..ranges import SHARE, Rule, at_least, more_than
 from ..reconstruction.base import Reconstruction
 
 __all__ = ["R2D2", "estimate_noise", "low_frequencies"]
@@ -47,6 +47,7 @@ class R2D2(Reconstruction):
         "radius": at_least(0),
         "renoise": more_than(0),
     }
+    BEGINS: ClassVar[str] = "the level of the image's own noise"
     PAPER_SOLVES: ClassVar[tuple[str, ...]] = ("noise", "super-resolution")
     EXPECTS: ClassVar[str] = (
         "To train: images, grey or of several channels, of patients who stand on one side of the split. To "
@@ -67,11 +68,6 @@ class R2D2(Reconstruction):
     """Radius of the kept low frequencies over the shortest axis of k-space."""
     renoise: float = 0.05
     """Super-resolution: the level to which the enlarged image is diffused."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        said = "has no meaning for the chain of r2d2, which begins at the level of the image's own noise; take 0"
-        require(not self.warm or self.solver != "paper", "warm", said)
 
     def chain(self, denoiser: Denoiser, acquired: Acquired, noise: Noise) -> Tensor:
         m = acquired.measurement

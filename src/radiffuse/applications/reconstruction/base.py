@@ -50,6 +50,8 @@ class Reconstruction(Continuous):
     )
     ALONE: ClassVar[bool] = False
     """Whether cases go through the chain one by one, for each has its own number of steps."""
+    BEGINS: ClassVar[str] = ""
+    """Where the paper's chain begins whatever `warm` says; empty = at its highest level, or at `warm`."""
     PAPER_SOLVES: ClassVar[tuple[str, ...]] = ("mri",)
     """Measurements that the paper's own algorithm solves; general solvers take any."""
     RULES: ClassVar[dict[str, Rule]] = {
@@ -143,6 +145,9 @@ class Reconstruction(Continuous):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.lowest < self.highest, "lowest", "must be less than --highest")
+        if self.BEGINS and self.solver == "paper":
+            said = f"has no meaning for the chain of {self.paper.id}, which begins at {self.BEGINS}; take 0"
+            require(not self.warm, "warm", said)
 
     def fitted(self, facts: "Facts") -> Self:
         filled = super().fitted(facts)

@@ -19,7 +19,7 @@ from ...inverse import Constrained, Measurement, data_consistency
 from ...papers import Paper, by_id
 from ..parts import PredictsName
 from ..presets import PRECONDITIONED, SMALL, TINY
-from ..ranges import Rule, at_least, require
+from ..ranges import Rule, at_least
 from ..recipe import Batch
 from .complex_prior import ComplexPrior
 from .posterior import check_solver, prior_denoiser
@@ -62,6 +62,7 @@ class DiffuseRecon(ComplexPrior):
         "refine": at_least(0),
     }
 
+    BEGINS: ClassVar[str] = "noise alone"
     process: Literal["vp", "sub-vp", "ve", "sigma-power", "edm", "flow"] = "vp"
     predicts: PredictsName = "noise"
     timesteps: int = 4000
@@ -81,11 +82,6 @@ class DiffuseRecon(ComplexPrior):
     """Steps of the fine chain, were it walked in full."""
     refine: int = 20
     """The last ones of these, which are walked; 0 = the mean of the coarse samples."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        said = "has no meaning for the chain of diffuse-recon, which begins at noise alone; take 0"
-        require(not self.warm or self.solver != "paper", "warm", said)
 
     @property
     def pair(self) -> int:

@@ -117,10 +117,11 @@ def real_values(
         return np.moveaxis(stored, -1, 0), None
     array = stored[..., 0]
     padding = _padding(file, header, array, notice)
-    if item(header, "ModalityLUTSequence") is not None:
-        return _through_table(file, header, array, kind, notice)[None], padding
     if kind == "MONOCHROME1":
         notice(f"{file}: is stored dark for bright (MONOCHROME1); it is turned over")
+    if item(header, "ModalityLUTSequence") is not None:
+        return _through_table(file, header, array, kind)[None], padding
+    if kind == "MONOCHROME1":
         if array.dtype.kind in "iu":
             low, high = _stored_limits(header)
             array = (low + high) - array.astype(np.int64 if high >= 2**31 else np.int32)
@@ -140,9 +141,7 @@ def _rescaled(header: Any, array: np.ndarray, slope: float, intercept: float) ->
     return (array.astype(np.float64) * slope + intercept).astype(np.float32)
 
 
-def _through_table(
-    file: Path, header: Any, array: np.ndarray, kind: str, notice: Callable[[str], None]
-) -> np.ndarray:
+def _through_table(file: Path, header: Any, array: np.ndarray, kind: str) -> np.ndarray:
     from pydicom.pixels import apply_modality_lut
 
     try:
@@ -153,7 +152,6 @@ def _through_table(
         reason = " ".join(str(error).split())
         raise UserError(f"{file}: its ModalityLUTSequence cannot be used ({reason})") from None
     if kind == "MONOCHROME1":
-        notice(f"{file}: is stored dark for bright (MONOCHROME1); it is turned over")
         return (2**bits - 1) - values.astype(np.int32)
     return values
 

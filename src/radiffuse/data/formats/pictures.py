@@ -102,7 +102,7 @@ def _what_it_is(path: Path) -> str:
                     f"a TIFF of {page.samplesperpixel} samples a pixel, {page.bitspersample} bit "
                     f"{page.dtype}, {_name(page.photometric)}, which is not known here"
                 )
-        except Exception:
+        except Exception:  # as in `read_picture`
             return "a damaged TIFF"
     if names and names[0] in FORMATS:
         return f"a damaged {names[0]}"
