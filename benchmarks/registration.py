@@ -1,29 +1,26 @@
-"""Train, measure and report registration on one data set, beside SimpleITK, elastix and a plain network.
+"""Train, measure and report registration on one data set, beside SimpleITK, elastix and VoxelMorph.
 
     python benchmarks/registration.py --data ../shared/data/acdc128.npz --minutes 35 \\
         --map moving=ed fixed=es moving_mask=ed_mask fixed_mask=es_mask
 
-The plain network is the method's deformation network told both images, without a diffusion, trained as
-long. elastix runs where `itk-elastix` is installed (pip install itk-elastix) and is left out otherwise.
-A run that exists is gone on with. Numbers: benchmarks/results/registration-SET-METHOD.json.
+`evaluate` trains VoxelMorph as long as the method. elastix runs where `itk-elastix` is installed
+(pip install itk-elastix) and is left out otherwise. A run that exists is gone on with. Numbers:
+benchmarks/results/registration-SET-METHOD.json.
 """
 
 import argparse
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from recorded import RESULTS, brief, radiffuse, train, trained_by, training
 
 from radiffuse.applications.evaluate import evaluate
-from radiffuse.applications.fields import build
-from radiffuse.applications.registration.baselines import CLASSICAL, trained_direct
+from radiffuse.applications.registration.baselines import CLASSICAL
 from radiffuse.commands.source import open_source
 from radiffuse.data.files import write_json
 from radiffuse.runs.run import environment, open_run
-from radiffuse.training.options import TrainOptions
 
 
 def elastix(moving, fixed, spacing_mm):
@@ -63,9 +60,6 @@ def main():
     parser.add_argument("--method", default="diffusemorph")
     parser.add_argument("--preset", default="small")
     parser.add_argument("--minutes", type=float, default=35)
-    parser.add_argument(
-        "--direct-minutes", type=float, help="of the plain network; as many if none"
-    )
     parser.add_argument("--count", type=int, help="held-out pairs at most")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--json", type=Path)
@@ -76,13 +70,6 @@ def main():
     train(arguments.method, data, run, arguments.minutes, arguments.preset)
     opened = open_run(run)
     cases = open_source(opened.config.data)
-    options = build(TrainOptions, opened.config.train, where="config.toml: [train]")
-    direct = trained_direct(
-        opened.recipe,
-        cases.split("train"),
-        replace(options, seed=1, minutes=arguments.direct_minutes or options.minutes),
-        run / "direct",
-    )
     skipped = []
     if has_elastix():
         CLASSICAL["elastix"] = elastix
@@ -96,11 +83,12 @@ def main():
         count=arguments.count,
         folder_for_pictures=run / "pictures",
         command=" ".join(["python", *sys.argv]),
-        direct=direct,
+        cache=run / "features",
+        trained=opened.options,
     )
     write_json(run / "metrics.json", {**record, "run": str(run), "id": arguments.method})
     radiffuse("report", run)
-    trained = {"method": training(run), "network_alone": training(run / "direct")}
+    trained = {"method": training(run), "voxelmorph": training(run / "baseline-voxelmorph")}
     about = {"trained": trained, "trained_by": trained_by(run), "environment": environment()}
     out = arguments.json or RESULTS / f"registration-{name}.json"
     write_json(out, {**brief(record), **about, "skipped": skipped})

@@ -67,7 +67,7 @@ def ledger(record, rest, task):
     """What `radiffuse show METHOD` prints of a record: method and baseline, no more than is needed."""
     keys = task.shown if task.name == "generation" else columns(record, task.shown)
     return {
-        "name": f"{rest}, {record['trained']['method']['minutes']:.0f} minutes",
+        "name": f"{record['name']}, {rest}, {record['trained']['method']['minutes']:.0f} minutes",
         "command": record["command"],
         **{
             who: {
@@ -84,6 +84,12 @@ def method_of(record):
     """The id in the command that trained it."""
     words = record["trained_by"].split()
     return words[words.index("train") + 1]
+
+
+def called(record):
+    """The name of results: METHOD, or METHOD (PRESET)."""
+    words = record["trained_by"].split()
+    return papers.named(method_of(record), words[words.index("--preset") + 1])
 
 
 def write_ledgers(found):
@@ -107,7 +113,11 @@ def write_ledgers(found):
 def records():
     """What was recorded, by the name of its file."""
     files = sorted((HERE / "results").glob("*.json"))
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
+    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
+    for record in found.values():
+        if isinstance(record, dict) and "trained_by" in record:
+            record["name"] = called(record)
+    return found
 
 
 def page(found):

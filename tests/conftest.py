@@ -4,12 +4,25 @@ import pytest
 import torch
 
 from radiffuse import cli
+from radiffuse.applications.anomaly import baselines
+from radiffuse.metrics import features
 
 
 @pytest.fixture(autouse=True)
 def seeded():
     """Every test draws the same numbers, whichever ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def hasty_features(monkeypatch):
+    """A feature network of anomaly detection that trains for a moment."""
+    plain = features.trained_features
+
+    def few(*arguments, **options):
+        return plain(*arguments, **{**options, "steps": 3})
+
+    monkeypatch.setattr(baselines, "trained_features", few)
 
 
 @pytest.fixture

@@ -1,4 +1,6 @@
-"""The lists of methods in README and docs, made from the rows of papers.py: `python tests/lists.py` writes them.
+"""Pages made from data: the lists of methods in README and docs, and docs/departures.md.
+
+`python tests/lists.py` writes them, from the rows of papers.py and the tables beside the recipes.
 
 A page has a list between `<!-- methods: made by tests/lists.py -->` (all, by application) or
 `<!-- methods of TASK: made by tests/lists.py -->` and `<!-- end of methods -->`.
@@ -9,9 +11,11 @@ import re
 from pathlib import Path
 
 from radiffuse import papers
+from radiffuse.applications.departures import departures, worded
 from radiffuse.applications.task import tasks
 
 ROOT = Path(__file__).resolve().parents[1]
+DEPARTURES = ROOT / "docs" / "departures.md"
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 LIST = re.compile(
     r"(<!-- methods(?: of (\w+))?: made by tests/lists\.py -->\n)(.*?)(<!-- end of methods -->)",
@@ -53,7 +57,37 @@ def made(text: str) -> str:
     return LIST.sub(one, text)
 
 
+def constants() -> str:
+    """docs/departures.md: of every method, what the preset `paper` holds beside what its source says."""
+    lines = [
+        "# What the preset `paper` holds",
+        "",
+        "Made by `python tests/lists.py` from the tables beside the recipes (`METHOD.toml`), which a test",
+        "holds against the presets. `radiffuse show METHOD` prints one. Constants that equal their source",
+        "are listed there; here stand those that differ, what is missing, and what `small` changes.",
+    ]
+    for method in papers.implemented():
+        lines += _of_one(papers.by_id(method))
+    return "\n".join([*lines, ""])
+
+
+def _of_one(paper: papers.Paper) -> list[str]:
+    found = departures(paper)
+    equal = len(found.constants) - len(found.changed)
+    lines = ["", f"## {paper.id}", "", f"[{paper.title}]({paper.url}). {equal} constants as in the source."]
+    if found.changed:
+        lines += ["", "| constant | source | ours | why |", "|---|---|---|---|"]
+    for each in found.changed:
+        said = "nothing said" if each.source is None else f"{worded(each.source)} ({each.where})"
+        cells = (f"`{each.name}`", said, worded(each.ours), each.why)
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    if found.missing:
+        lines += ["", *(f"- Missing: {part}; {why}" for part, why in found.missing.items())]
+    return [*lines, "", f"`small`: {found.small}."]
+
+
 if __name__ == "__main__":
+    DEPARTURES.write_text(constants(), encoding="utf-8")
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         if LIST.search(text):

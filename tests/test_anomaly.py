@@ -79,6 +79,57 @@ def test_only_part_of_the_chain_is_trained_and_walked(cases, recipe):
     assert [round(1000 * time) for time in heard.times] == list(range(250, 0, -1))
 
 
+def test_an_estimate_that_leaves_the_range_is_clipped_before_it_is_used(recipe):
+    """A network that errs by a third says 1.2; the chain goes on as if it had said 1."""
+    plain = dataclasses.replace(recipe, noise="gaussian", timesteps=1000, depth=0.25, steps=4)
+    objective, heard = plain.objective(), []
+
+    class Errs(Healthy):
+        def forward(self, x_t, t):
+            heard.append((x_t, t))
+            return super().forward(x_t, t)
+
+    image = torch.full((1, 1, 16, 16), 0.9)
+    for said in (1.2, 1.0):
+        objective.network = Errs(plain.schedule(), torch.full((1, 1, 16, 16), said))
+        made = plain.counterpart(objective, {"image": image, "seed": torch.tensor([3])})
+        assert torch.allclose(made, torch.ones_like(image), atol=1e-6), said
+    first, second = heard[:4], heard[4:]
+    assert len(second) == 4
+    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(first, second, strict=True))
+
+
+def test_a_step_back_draws_the_larger_variance():
+    """beta between two times (fixed-large), not the posterior's, 0.476 against 0.0001 here."""
+    recipe = AnoDDPM(channels=1, size=(64, 64), data_std=0.5, noise="gaussian", depth=0.25, steps=2)
+    heard = []
+
+    class Hears(Healthy):
+        def forward(self, x_t, t):
+            heard.append((float(t), x_t))
+            return super().forward(x_t, t)
+
+    image = torch.zeros(1, 1, 64, 64)
+    network = Hears(recipe.schedule(), image)
+    objective = SimpleNamespace(network=network, players={"network": network})
+    recipe.counterpart(objective, {"image": image, "seed": torch.tensor([1])})
+    (high, _), (low, x_low) = heard
+    assert (high, low) == (0.25, 0.001)
+    alpha, before = recipe.schedule().alpha(torch.tensor([high, low]))
+    assert float(x_low.var()) == pytest.approx(float(1 - (alpha / before) ** 2), rel=0.05)
+
+
+def test_the_default_octaves_are_as_far_apart_as_the_papers(cases):
+    """Six octaves from 64 pixels, each half the wavelength and 0.8 of the amplitude of the one before."""
+    noise = AnoDDPM().simplex()
+    assert noise == Simplex(6, 0.8, 64.0)
+    torch.manual_seed(0)
+    field = noise(torch.zeros(8, 1, 64, 64))
+    power = torch.fft.fft2(field).abs().square().mean((0, 1))
+    long, short = power[0, 1] + power[1, 0], power[0, 16] + power[16, 0]
+    assert float(long / short) > 20, "wavelengths of 64 and of 4 pixels"
+
+
 def test_noise_is_simplex_in_training_forward_and_back(cases, recipe, monkeypatch):
     drawn = []
     plain = Simplex._fields
@@ -112,6 +163,67 @@ def test_the_target_is_the_very_noise_that_was_added(cases, recipe):
     objective.players["network"] = Knows()
     ((_, loss),) = objective.losses(batch)
     assert float(loss) < 1e-8
+
+
+def test_the_noise_that_hides_an_image_is_the_recipe_s(cases, recipe, monkeypatch):
+    """What the network sees less what it was is the field that was drawn; that field is the target."""
+    drawn, seen = [], []
+    plain = Simplex.__call__
+    monkeypatch.setattr(
+        Simplex, "__call__", lambda self, like: drawn.append(plain(self, like)) or drawn[-1]
+    )
+    recipe = dataclasses.replace(recipe, predicts="noise", preconditioned=False)
+    objective, batch = recipe.objective(), cases.batch(range(3))
+    t = torch.tensor([0.1, 0.2, 0.4])
+    objective.times = lambda count: t
+    objective.players["network"].register_forward_hook(
+        lambda module, given, out: seen.append(given[0])
+    )
+    list(objective.losses(batch))
+    alpha, sigma = recipe.schedule()(t, batch["image"])
+    ((field,), (x_t,)) = drawn, seen
+    assert torch.allclose((x_t - alpha * batch["image"]) / sigma, field, atol=1e-4)
+
+    class Knows(torch.nn.Module):
+        def forward(self, x, clock):
+            return drawn[1]
+
+    objective.players["network"] = Knows()
+    ((_, loss),) = objective.losses(batch)
+    assert float(loss) == 0
+
+
+def test_the_chain_begins_at_the_image(recipe):
+    """The first state is the image under the noise of `depth`, so that what stands out there still does."""
+    objective = recipe.objective()
+    image = torch.full((1, 1, 16, 16), -0.5)
+    image[..., 4:12, 4:12] = 0.5
+    states = []
+
+    class Hears(Healthy):
+        def forward(self, x_t, t):
+            states.append(x_t)
+            return super().forward(x_t, t)
+
+    for shown in (image, -image):
+        objective.network = Hears(recipe.schedule(), 0 * image)
+        recipe.counterpart(objective, {"image": shown, "seed": torch.tensor([1])})
+    alpha = recipe.schedule().alpha(torch.tensor(recipe.depth).double()).float()
+    first, second = states[0], states[recipe.steps]
+    assert torch.allclose(first - second, 2 * alpha * image, atol=1e-5), "the same field on both"
+
+
+def test_several_counterparts_are_drawn_apart(recipe):
+    """The mean of two draws is of two fields: neither is the first alone."""
+    torch.manual_seed(0)
+    objective = recipe.objective()
+    for parameter in objective.players["network"].parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    asked = {"image": torch.zeros(2, 1, 16, 16), "seed": torch.tensor([1, 2])}
+    one, two = (
+        dataclasses.replace(recipe, draws=draws).counterpart(objective, asked) for draws in (1, 2)
+    )
+    assert (one - two).abs().max() > 1e-3
 
 
 def test_nothing_is_learned_inside_lesions_where_regions_are_what_is_healthy(cases, recipe):
@@ -298,63 +410,6 @@ def test_p_values_are_uniform_for_healthy_cases():
     assert float(rate) == pytest.approx(0.05, abs=0.02)
 
 
-# ----------------------------------------------------------------------------------- baselines
-@pytest.fixture
-def hasty(monkeypatch):
-    """Baselines that train for a moment."""
-    plain = features.trained_features
-
-    def few(*arguments, **options):
-        return plain(*arguments, **{**options, "steps": 3})
-
-    monkeypatch.setattr(baselines, "trained_features", few)
-
-
-def test_baselines_find_what_is_bright(hasty):
-    torch.manual_seed(0)
-    healthy = 0.1 * torch.randn(40, 1, 16, 16)
-    images = 0.1 * torch.randn(20, 1, 16, 16)
-    images[:10, :, 4:8, 4:8] += 1.5
-    found = baselines.all_baselines(healthy, images, fingerprint="x" * 12, steps=60)
-    assert set(found) == {
-        *("brightness", "intensity", "atlas", "autoencoder", "vae", "nearest_features", "patches")
-    }
-    sick = torch.arange(20) < 10
-    for name, each in found.items():
-        assert each.scores.shape == (20,)
-        if name != "nearest_features":
-            assert roc_auc_score(sick, each.scores) > 0.95, name
-        if each.maps is not None:
-            assert each.maps.shape == images.shape
-            inside = each.maps[:10, :, 4:8, 4:8].mean()
-            assert inside > 1.2 * each.maps[10:, :, 4:8, 4:8].mean(), name
-
-
-def test_baselines_of_sick_images_learn_nothing_from_their_lesions(hasty):
-    """Every image has the same bright lesion: known only to whom it is not hidden from."""
-    torch.manual_seed(0)
-    images = 0.1 * torch.randn(40, 1, 16, 16)
-    images[:, :, 4:12, 4:12] += 1.5
-    lesions = torch.zeros(40, 1, 16, 16, dtype=torch.bool)
-    lesions[:, :, 4:12, 4:12] = True
-    options = {"fingerprint": "x" * 12, "steps": 60}
-    told = baselines.all_baselines(images, images[:5], lesions=lesions, **options)
-    blind = baselines.all_baselines(images, images[:5], **options)
-    assert set(blind) - set(told) == {"nearest_features"}
-    for name in ("atlas", "autoencoder", "vae", "patches"):
-        inside = [float(each[name].maps[:, :, 5:11, 5:11].mean()) for each in (told, blind)]
-        assert inside[0] > 1.5 * inside[1], name
-
-
-@pytest.mark.parametrize("size", [(24,), (9, 15), (8, 8, 8)])
-@pytest.mark.parametrize("variational", [False, True])
-def test_auto_encoders_of_any_size(size, variational):
-    images = torch.randn(4, 2, *size)
-    model = baselines.fit_reconstruction(images, variational, steps=2)
-    assert model.residual(images).shape == (4, 1, *size)
-    assert bool(model(images)[1] > 0) == variational
-
-
 # ----------------------------------------------------------------------------------- evaluation
 @dataclasses.dataclass(frozen=True)
 class Oracle:
@@ -394,7 +449,6 @@ def record(cases, tmp_path_factory):
             cases.split("train"),
             held_out,
             Asked(folder_for_pictures=folder),
-            steps=3,
         )
         made["picture"] = (folder / "anomalies.png").stat().st_size
     return made
@@ -490,7 +544,7 @@ def slices_of(sick_slices, blank=()):
 
 
 @pytest.fixture
-def evaluated(hasty):
+def evaluated(hasty_features):
     """The record of held-out slices, beside baselines of a few healthy ones."""
     from radiffuse.data.dataset import from_iterable
 
@@ -499,7 +553,7 @@ def evaluated(hasty):
     def evaluate(items):
         nothing = SimpleNamespace(players={"network": torch.nn.Identity()})
         held_out = from_iterable(items, range=(0, 255))
-        return evaluation.evaluate_anomaly(Bright(), nothing, train, held_out, Asked(), steps=2)
+        return evaluation.evaluate_anomaly(Bright(), nothing, train, held_out, Asked())
 
     return evaluate
 
@@ -579,8 +633,7 @@ TINY = ("--preset", "tiny", "--width", "8", "--train.steps", "2", "--train.batch
 
 
 @pytest.mark.parametrize("method", ["anoddpm", "diff-scm"])
-def test_train_predict_evaluate_report(method, data, tmp_path, hasty, monkeypatch, capsys):
-    monkeypatch.setattr(baselines, "STEPS", 3)
+def test_train_predict_evaluate_report(method, data, tmp_path, hasty_features, capsys):
     run = tmp_path / "run"
     words = ["train", method, "--data", str(data), "--out", str(run), *TINY]
     assert cli.main(words) == 0
@@ -594,8 +647,17 @@ def test_train_predict_evaluate_report(method, data, tmp_path, hasty, monkeypatc
     assert record["task"] == "anomaly" and record["settings"]["count"] == 16
     plain = record["baselines"]["plain_ddpm"]
     assert "pixel_average_precision" in plain and plain["auroc"] != record["method"]["auroc"]
-    log = (run / "baseline-plain-ddpm" / "log.jsonl").read_text().splitlines()
-    assert json.loads(log[-1])["step"] == 2, "trained as long as the method"
+    told = {"integrated_gradients", "grad_cam"} if method == "diff-scm" else set()
+    fitted = {"brightness", "intensity", "atlas", "nearest_features", "patches"}
+    health = {"autoencoder", "vae", "denoising_autoencoder", "plain_ddpm"}
+    assert set(record["baselines"]) == fitted | health | told
+    folders = {path.name.removeprefix("baseline-") for path in run.glob("baseline-*")}
+    trained = {name.replace("_", "-") for name in health} | ({"classifier"} if told else set())
+    assert folders == trained
+    for name in ("method", *folders):
+        log = (run / f"baseline-{name}" if name != "method" else run) / "log.jsonl"
+        last = json.loads(log.read_text().splitlines()[-1])
+        assert (last["step"], last["images"]) == (2, 8), f"{name} is trained as long as the method"
     assert cli.main(["report", str(run)]) == 0
     assert "Anomalies" in (run / "report.html").read_text()
 
@@ -614,10 +676,7 @@ def test_no_healthy_training_case_is_one_clear_line(sick, tmp_path, refused):
     assert "--learns regions" in refused(*words)
 
 
-def test_sick_images_alone_train_on_what_lies_outside_their_lesions(
-    sick, tmp_path, monkeypatch, hasty
-):
-    monkeypatch.setattr(baselines, "STEPS", 3)
+def test_sick_images_alone_train_on_what_lies_outside_their_lesions(sick, tmp_path, hasty_features):
     words = ["train", "anoddpm", "--data", str(sick), "--out", str(tmp_path / "r"), *TINY]
     assert cli.main([*words, "--learns", "regions"]) == 0
     assert cli.main(["evaluate", str(tmp_path / "r"), "--steps", "2"]) == 0
@@ -634,10 +693,9 @@ def test_regions_need_masks(recipe, tmp_path, data, refused):
 
 
 def test_other_data_are_measured_beside_baselines_of_the_training_data(
-    data, sick, tmp_path, monkeypatch, hasty
+    data, sick, tmp_path, hasty_features
 ):
     """A trained baseline is the run's: it is read, not trained again on what it is tested on."""
-    monkeypatch.setattr(baselines, "STEPS", 3)
     run = tmp_path / "run"
     assert cli.main(["train", "anoddpm", "--data", str(data), "--out", str(run), *TINY]) == 0
     assert cli.main(["evaluate", str(run), "--steps", "2"]) == 0
@@ -664,11 +722,8 @@ def test_data_of_another_size_are_brought_to_the_model_s(data, tmp_path, refused
     assert entries[0]["files"]["healthy"].endswith(".tif"), "resized pictures hold fractions"
 
 
-def test_predictions_stand_beside_healthy_cases(
-    data, tmp_path, monkeypatch, hasty, refused, capsys
-):
+def test_predictions_stand_beside_healthy_cases(data, tmp_path, hasty_features, refused, capsys):
     """p-values and a mask at a stated false-positive rate, once `evaluate` has seen healthy cases."""
-    monkeypatch.setattr(baselines, "STEPS", 3)
     run = tmp_path / "run"
     assert cli.main(["train", "anoddpm", "--data", str(data), "--out", str(run), *TINY]) == 0
     asked = ["--set", "threshold=healthy", "rate=0.02"]

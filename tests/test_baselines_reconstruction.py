@@ -1,5 +1,6 @@
 """Reconstructions without a prior against closed forms, dense solutions and brute force."""
 
+import dataclasses
 import math
 
 import pytest
@@ -7,7 +8,10 @@ import pywt
 import torch
 from scipy.optimize import lsq_linear, minimize
 
-from radiffuse.applications.tuning import choose, tune
+from radiffuse import papers
+from radiffuse.applications.reconstruction.baselines import classical, tuning_of
+from radiffuse.applications.tuning import TRIALS, choose, search, tune
+from radiffuse.data.dataset import open_cases
 from radiffuse.errors import UserError
 from radiffuse.inverse import Measurement
 from radiffuse.inverse.classical import (
@@ -303,12 +307,56 @@ def test_tuning_finds_the_best_ridge_weight_and_leaves_the_grid_for_it():
     M = noise(16, 16, seed=1)
     A = Matrix(M, (1, 4, 4))
     y = A(x) + 0.5 * noise(40, 16, seed=2)
-    tuned = tune(cg_sense, [(Measurement(y, A, 0.5), x)], [2.0, 4.0, 8.0])
-    assert tuned.weight in (0.125, 0.25, 0.5)
+    tuned = tune(cg_sense, [(Measurement(y, A, 0.5), x)], [1.0, 2.0, 4.0])
+    assert tuned.weight == pytest.approx(0.25, rel=0.5)
     assert min(tuned.errors) < tuned.weight < max(tuned.errors)
+    assert tuned.trials == len(tuned.errors) == TRIALS
     assert tuned.errors[tuned.weight] == min(tuned.errors.values())
     with pytest.raises(UserError, match="validation"):
         tune(cg_sense, [], [1.0])
+
+
+@pytest.mark.parametrize(
+    ("best", "first", "tried"),
+    [
+        (40.0, (1.0, 2.0), [1, 2, 4, 8, 16, 32]),
+        (0.1, (1.0, 4.0), [1, 4, 1 / 4, 1 / 16, 1 / 64, 1 / 8]),
+        (3.0, (1.0, 4.0, 16.0), [1, 4, 16, 2, 8, 2 * math.sqrt(2)]),
+        (5.0, (2.0,), [2, 4, 8, 4 * math.sqrt(2), 2**2.25, 2**2.375]),
+    ],
+)
+def test_a_search_takes_its_trials_and_no_more_wherever_the_best_lies(best, first, tried):
+    """Beyond an end by its own ratio, between others at their geometric mean."""
+    asked = []
+
+    def error(setting):
+        asked.append(setting)
+        return abs(math.log(setting / best))
+
+    found = search(error, first)
+    assert asked == pytest.approx(tried)
+    assert found.trials == len(found.errors) == TRIALS
+    assert found.weight == min(asked, key=lambda setting: abs(math.log(setting / best)))
+
+
+def test_a_setting_without_a_finite_error_is_a_trial_and_never_the_best():
+    found = search(lambda setting: math.nan if setting < 1 else setting, (0.5, 1.0, 2.0), 4)
+    assert found.weight == 1 and found.trials == 4
+    assert all(math.isfinite(error) for error in found.errors.values())
+    with pytest.raises(ValueError, match="2 trials"):
+        search(lambda setting: setting, (1.0, 2.0, 3.0), 2)
+
+
+def test_every_tuned_method_has_as_many_trials_and_the_record_says_so():
+    recipe = papers.by_id("score-mri").load().tiny()
+    cases = open_cases("brains:count=8,size=16", mapping={"image": "t1"})
+    recipe = dataclasses.replace(recipe.fitted(cases.facts()), calibration=6, acceleration=2)
+    found = classical(recipe, cases, work=9)
+    said = tuning_of(found)
+    assert set(said) == {"method", "cg_sense", "l1_wavelet", "total_variation"}
+    assert said["method"] == {"trials": 0}
+    assert {said[name]["trials"] for name in said if name != "method"} == {TRIALS}
+    assert all(found[name].tuned.weight == said[name]["weight"] for name in found)
 
 
 def test_choosing_takes_any_setting():

@@ -40,16 +40,25 @@ def recursion(recipe, seen, y):
         d = high**2 - low**2
         tau = math.sqrt(low**2 * d / high**2)
         pull = recipe.weight_of_data * tau
-        keep = 1 - d / (VARIANCE + high**2) - pull * seen
+        keep = 1 - recipe.weight_of_score * d / (VARIANCE + high**2) - pull * seen
         for _ in range(recipe.repeats):
             m, v = keep * m + pull * seen * y, keep**2 * v + tau**2
     return m, v
 
 
-@pytest.mark.parametrize("repeats", [1, 5])
-def test_mean_and_variance_of_the_chain_are_those_of_the_recursion(repeats):
+NCSN = BayesMRI(
+    ladder=10, lowest=0.01, highest=0.3, steps=10, repeats=50, skip=0.0,
+    weight_of_data=13.0, weight_of_score=0.25,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [BayesMRI(steps=20, skip=0.0, repeats=1), BayesMRI(steps=20, skip=0.0), NCSN],
+    ids=["once", "five times", "ncsn"],
+)
+def test_mean_and_variance_of_the_chain_are_those_of_the_recursion(recipe):
     torch.manual_seed(1)
-    recipe = dataclasses.replace(BayesMRI(), steps=20, repeats=repeats, skip=0.0)
     measurement, seen, truth = inpainting(4000)
     acquired = Acquired(
         measurement, measurement.y, torch.ones(1), torch.ones(1), measurement.adjoint
@@ -191,6 +200,58 @@ def test_the_start_is_uniform_in_both_parts():
         assert float(part.max()) < 1
         assert float(part.mean()) == pytest.approx(0.5, abs=0.01)
         assert float(part.var()) == pytest.approx(1 / 12, rel=0.03)
+
+
+def test_the_ladder_of_ncsn_is_walked_and_trained_at_its_ten_levels_alone():
+    schedule, steps = NCSN.schedule(), torch.arange(10) / 9
+    ladder = torch.exp(torch.linspace(math.log(0.3), math.log(0.01), 10, dtype=torch.float64))
+    walked = NCSN.chain_schedule().sigma(NCSN.levels(NCSN.chain_schedule()))
+    assert torch.allclose(walked, ladder)
+    trained = NCSN.times(schedule)(500)
+    assert torch.allclose(trained, steps.double()[(9 * trained).round().long()])
+    assert len(trained.unique()) == 10
+    assert torch.allclose(schedule.sigma(trained).max(), ladder[0])
+    between = BayesMRI().times(BayesMRI().schedule())(500)
+    assert len(between.unique()) == 500
+
+
+def states(recipe, seed, acquired):
+    """The states of one chain after each level."""
+    prior, told = gaussian_prior(recipe), []
+    plain = PosteriorChain.step
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            PosteriorChain,
+            "step",
+            lambda self, *words: (told.append(plain(self, *words)), told[-1])[1],
+        )
+        x = recipe.chain(prior, acquired, Seeded([seed]))
+    return [*(state[0] for state in told), x], recipe.levels(prior.schedule)
+
+
+def test_draws_share_their_chain_until_the_burn_in_ends():
+    recipe, acquired = BayesMRI(steps=20, repeats=2, burn_in=0.4, extend=3), mri()
+    (one, times), (other, _) = (states(recipe, seed, acquired) for seed in (1, 2))
+    same = [torch.equal(a, b) for a, b in zip(one, other, strict=True)]
+    shared = int((times > 0.4).sum())
+    assert shared == 6 and len(times) == 14 and len(one) == 14
+    assert same == [True] * shared + [False] * (len(one) - shared)
+    apart = dataclasses.replace(recipe, burn_in=0.0)
+    (one, _), (other, _) = (states(apart, seed, acquired) for seed in (1, 2))
+    assert not any(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_a_chain_that_is_split_is_one_chain_with_other_noise():
+    """As many calls, the extension once; the last step is every draw's own however late the split."""
+    recipe = BayesMRI(steps=20, repeats=2, burn_in=0.5, extend=7)
+    counted = Counted(gaussian_prior(recipe))
+    recipe.chain(counted, mri(), Seeded([1]))
+    assert counted.calls == 13 * 2 + 7
+    late = dataclasses.replace(recipe, burn_in=1e-6, extend=0)
+    (one, _), (other, _) = (states(late, seed, mri()) for seed in (1, 2))
+    assert [torch.equal(*pair) for pair in zip(one, other, strict=True)] == [True] * 12 + [
+        False
+    ] * 2
 
 
 # --- the prior of complex images --------------------------------------------------------------------

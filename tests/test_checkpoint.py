@@ -120,7 +120,7 @@ def test_the_newest_checkpoint_is_taken_and_older_ones_are_removed(tmp_path):
     for step in (5, 1000):
         write_checkpoint(tmp_path, step, {"weights/a": torch.ones(2) * step}, {"step": step})
     assert [p.name for p in (tmp_path / "checkpoint").iterdir()] == ["step-00001000"]
-    assert read_facts(newest(tmp_path))["step"] == 1000
+    assert read_facts(newest(tmp_path)).step == 1000
 
 
 def read(folder):
@@ -168,7 +168,7 @@ def test_killed_at_any_point_of_writing_a_whole_checkpoint_is_left(tmp_path, nex
             os._exit(0)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         folder = newest(run)
-        step = read_facts(folder)["step"]
+        step = read_facts(folder).step
         assert torch.equal(read(folder), step * torch.ones(2))
         ends.add((code, step))
         if code == 0:

@@ -99,11 +99,12 @@ def test_a_wrong_field_is_named(values, said):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (("format = 1", "format = 2"), "written by a newer radiffuse (run format 2, not 1)"),
-        (("format = 1", "format = 0"), "written by an older radiffuse (run format 0, not 1)"),
+        (("format = 1", "format = 2"), "written by a newer radiffuse (format 2, not 1)"),
+        (("format = 1", "format = 0"), "written by an older radiffuse (format 0, not 1)"),
         (("format = 1", ""), "not a radiffuse configuration"),
         (("[train]", "[training]"), "the table [train] is missing"),
-        (('method = "ddpm"', "method = 3"), "[run] method is missing"),
+        (('method = "ddpm"', "method = 3"), "[run]: method must be a text, not 3"),
+        (("format = 1", "format = true"), "format: expected int, got True"),
         (("seed = 0\nleak", "sede = 0\nleak"), "has no field 'sede'; did you mean seed?"),
         (("[run]", "[run"), "not valid TOML"),
     ],

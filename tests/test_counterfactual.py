@@ -1,6 +1,7 @@
 """Encode, guide, decode: exact mirrors, exact guidance, and the networks that lead."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from radiffuse.diffusion.network import Network
 from radiffuse.diffusion.schedule import Discrete
 from radiffuse.errors import UserError
 from radiffuse.metrics.fidelity import psnr
+from radiffuse.nn.blocks import Attention
 from radiffuse.testing import Counted, GaussianDenoiser, check_recipe
 from radiffuse.training.objective import Reader
 
@@ -306,6 +308,146 @@ def test_the_label_reaches_the_attention_by_itself(cases):
     assert torch.equal(null, objective.network.given(x, t)), "no label is the null label"
 
 
+def test_no_label_is_a_zero_that_no_training_moves(cases):
+    """The embedding of "no label" is 0 (padding) before and after a step; the tokens are e e^T."""
+    recipe = papers.by_id("diff-scm").load().tiny().fitted(cases.facts())
+    objective = recipe.objective()
+    backbone = objective.players["network"]
+    heard = []
+    backbone.unet.register_forward_hook(
+        lambda module, given, told, out: heard.append(told["context"]), with_kwargs=True
+    )
+    torch.manual_seed(0)
+    ((_, loss),) = objective.losses(cases.batch(range(12)))
+    loss.backward()
+    with torch.no_grad():
+        backbone.label.weight -= 0.01 * backbone.label.weight.grad
+    assert (backbone.label.weight[2] == 0).all() and (backbone.label.weight[:2] != 0).all()
+    x, t = torch.zeros(1, 1, 16, 16), torch.tensor([0.4])
+    objective.network.given(x, t, label=torch.tensor([1]))
+    e = backbone.mix(backbone.label(torch.tensor([1])))
+    assert torch.equal(heard[-1], e[:, :, None] * e[:, None, :]) and heard[-1].shape == (1, 16, 16)
+
+
+def test_the_label_is_added_to_the_time_as_well(cases):
+    """With no token heard by any attention, the estimate still depends on the label."""
+    recipe = papers.by_id("diff-scm").load().tiny().fitted(cases.facts())
+    torch.manual_seed(0)
+    objective = recipe.objective()
+    backbone = objective.players["network"]
+    for name, parameter in backbone.named_parameters():
+        nn.init.normal_(parameter, std=0.0 if ".told." in name else 0.1)
+    x, t = torch.randn(2, 1, 16, 16), torch.tensor([0.4, 0.4])
+    one, other = (objective.network.given(x, t, label=torch.full((2,), label)) for label in (0, 1))
+    assert (one - other).abs().max() > 1e-4
+
+
+def test_tokens_are_further_keys_and_values():
+    """Voxels attend to themselves and to the tokens under one softmax (GLIDE)."""
+    torch.manual_seed(0)
+    attention = Attention(1, 8, context=3)
+    nn.init.normal_(attention.out.weight)
+    x, context = torch.randn(2, 8, 5), torch.randn(2, 4, 3)
+    q, k, v = attention.qkv(attention.norm(x)).movedim(1, 2).chunk(3, 2)
+    told_k, told_v = attention.told(context).chunk(2, 2)
+    keys, values = torch.cat([k, told_k], 1), torch.cat([v, told_v], 1)
+    mixed = torch.softmax(q @ keys.mT / 8**0.5, 2) @ values
+    assert torch.allclose(attention(x, context), x + attention.out(mixed.movedim(1, 2)), atol=1e-5)
+
+
+def test_what_is_told_the_label_learns_from_both_classes(cases):
+    """Sick cases are not left out, and a mask decides what a case is, whatever its label says."""
+    batch = cases.batch(range(len(cases)))
+    sick = batch["mask"].flatten(1).any(1)
+    assert 0 < int(sick.sum()) < len(sick)
+    for method in METHODS:
+        recipe = papers.by_id(method).load().tiny().fitted(cases.facts())
+        assert recipe.suitable(batch).all()
+    scm = dataclasses.replace(papers.by_id("diff-scm").load().tiny(), label_drop=0.0)
+    objective = scm.fitted(cases.facts()).objective()
+    told = objective.condition({**batch, "label": 0 * batch["label"]})["label"]
+    assert torch.equal(told > 0, sick)
+
+
+def test_otsu_splits_the_map_of_each_image():
+    """By default: the mask of an image is what stands out of its own map, however faint."""
+    recipe = papers.by_id("diffusion-anomaly").load()(channels=1, size=(8, 8), classes=2)
+    image = torch.zeros(2, 1, 8, 8)
+    image[:, :, 2:5, 2:5] = torch.tensor([0.9, 0.1])[:, None, None, None]
+    known = type("Known", (type(recipe),), {"counterpart": lambda self, o, b: 0 * b["image"]})
+    found = known(**vars(recipe)).predict(
+        SimpleNamespace(players={"network": nn.Identity()}), {"image": image}
+    )
+    assert found["mask"].flatten(1).sum(1).tolist() == [9, 9]
+    assert bool(found["mask"][:, :, 2:5, 2:5].all())
+
+
+class Fallible(nn.Module):
+    """A network told a label, which errs: estimates beyond [-1, 1], a few of them far beyond."""
+
+    schedule = LINEAR
+
+    def __init__(self):
+        super().__init__()
+        self.told = []
+
+    def bound(self, **condition):
+        return condition
+
+    def given(self, x_t, t, label):
+        self.told.append((float(t), label.tolist()))
+        wave = 1.4 * torch.sin(2 * x_t + torch.arange(x_t.shape[-1]) / 3 + label[:, None, None])
+        return torch.where(wave > 1.35, 5.0, wave)
+
+
+def scaled(x_0, quantile):
+    """Dynamic normalisation, then the clamp, as the authors' code has them."""
+    top = torch.quantile(x_0.abs().flatten(2), quantile, dim=2).clamp_min(1)[..., None]
+    return (torch.clamp(x_0, -top, top) / top).clamp(-1, 1)
+
+
+def test_diff_scm_walks_as_its_paper_says():
+    """Abduction without a label, then action and prediction, against the algorithm written out in the noise."""
+    recipe = papers.by_id("diff-scm").load()(channels=2, size=(40,), classes=2, data_std=0.5)
+    recipe = dataclasses.replace(recipe, depth=0.75, steps=15)
+    network = Fallible()
+    objective = SimpleNamespace(network=network, players={"network": network})
+    image = torch.rand(3, 2, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    image = 2 * image - 1
+    made = recipe.counterpart(objective, {"image": image})
+    healthy, none = torch.zeros(3, dtype=torch.int64), torch.full((3,), 2)
+    heard = list(network.told)
+    times = ladder(LINEAR, 0.75, 15)
+    abar = LINEAR.alpha(times) ** 2
+
+    def step(x, here, there, eps):
+        x_0 = scaled((x - (1 - here).sqrt() * eps) / here.sqrt(), recipe.quantile)
+        eps = (x / here.sqrt() - x_0) / (1 / here - 1).sqrt()
+        return there.sqrt() * x_0 + (1 - there).sqrt() * eps
+
+    def noise(x, t, here, label):
+        return (x - here.sqrt() * network.given(x, t, label)) / (1 - here).sqrt()
+
+    x = image
+    for i in range(14):
+        x = step(x, abar[i], abar[i + 1], noise(x, times[i], abar[i], none))
+    for i in range(14, 0, -1):
+        blind = noise(x, times[i], abar[i], none)
+        eps = blind + 3.0 * (noise(x, times[i], abar[i], healthy) - blind)
+        x = step(x, abar[i], abar[i - 1], eps)
+    assert torch.allclose(made, x, atol=1e-8)
+    assert {tuple(label) for _, label in heard[:14]} == {(2, 2, 2)}, "no label on the way up"
+    assert sorted({tuple(label) for _, label in heard[14:]}) == [(0, 0, 0), (2, 2, 2)]
+
+
+def test_maps_of_several_channels():
+    """Diff-SCM takes their mean, the methods of Wolleb et al. their sum."""
+    image, healthy = torch.zeros(1, 2, 3), torch.tensor([[[1.0, 0.0, -0.5], [0.5, 0.0, 0.5]]])
+    for method, share in (("diff-scm", 0.5), ("diffusion-anomaly", 1.0), ("swiss-army", 1.0)):
+        found = papers.by_id(method).load()().residual(image, healthy)
+        assert torch.equal(found, share * torch.tensor([[[1.5, 0.0, 1.0]]])), method
+
+
 def test_labels_are_dropped_in_diff_scm_at_its_rate(cases):
     recipe = (
         papers.by_id("diff-scm")
@@ -362,9 +504,9 @@ def test_the_size_of_a_lesion_is_that_of_a_square_or_cube():
 
 def test_presets_are_the_papers():
     wolleb = papers.by_id("diffusion-anomaly").load()()
-    assert (wolleb.depth, wolleb.steps, wolleb.guidance) == (0.5, 500, 100.0)
+    assert (wolleb.depth, wolleb.steps, wolleb.guidance) == (0.618, 618, 100.0)
     assert (wolleb.timesteps, wolleb.betas, wolleb.threshold) == (1000, "linear", "otsu")
-    assert len(ladder(wolleb.schedule(), wolleb.depth, wolleb.steps)) == 500
+    assert len(ladder(wolleb.schedule(), wolleb.depth, wolleb.steps)) == 618
     assert papers.by_id("diff-scm").load()().guidance == 3.0
 
 

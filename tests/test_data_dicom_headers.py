@@ -230,7 +230,7 @@ def test_what_a_header_declares_is_looked_at_before_pixels_are_decoded(tmp_path)
     header.compress(RLELossless)
     header.Rows = header.Columns = 60000
     header.save_as(folder / "00.dcm")
-    with pytest.raises(UserError, match=r"declares 1 x 60000 x 60000 pixels .* which cannot be"):
+    with pytest.raises(UserError, match=r"00.dcm: would unpack to 6.71 GiB from \d+ bytes"):
         read_image(folder / "00.dcm")
 
 

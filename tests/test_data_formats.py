@@ -600,8 +600,13 @@ def test_voxels_in_a_file_beside_the_header_are_read(tmp_path):
     ("field", "why"),
     [
         ("data file: /dev/zero", "no regular file"),
-        ("space directions: (1,0,0) (0,nan,0) (0,0,1)", "cannot be read"),
-        ("space origin: (0,inf,0)", "cannot be read"),
+        ("space directions: (1,0,0) (0,nan,0) (0,0,1)", r"'\(0,nan,0\)'; 3 finite numbers"),
+        ("space directions: (1,0,0) (0,1,0)", "3 vectors are expected"),
+        ("space directions: (1,0,0) (0,1,0) (0,0,1)\nspace origin: (0,inf,0)", "3 finite numbers"),
+        ("space directions: " + "1 " * 5000, "has a line 'space directions: 1"),
+        ("spacings: 1 2", "3 numbers are expected"),
+        ("sizes: 2 3 4", "says sizes twice"),
+        ("sices: 2 3 4", "has a line 'sices: 2 3 4'"),
     ],
 )
 def test_numbers_of_nrrd_that_cannot_be_are_refused(tmp_path, field, why):

@@ -15,6 +15,7 @@ from radiffuse.applications.denoising.degrade import low_counts, noised
 from radiffuse.applications.denoising.fusion import fusion_weights, moved, offset, self_fused
 from radiffuse.applications.denoising.oct_ddpm import OCT
 from radiffuse.applications.denoising.pet_ddpm import PET, Pulled
+from radiffuse.applications.tuning import TRIALS
 from radiffuse.data.cases import with_one_range
 from radiffuse.data.checks import check_one_range
 from radiffuse.data.dataset import Facts, from_iterable, open_cases
@@ -369,7 +370,7 @@ def test_conformance(kind, size):
 
 def test_volumes_by_windows_of_three_axes():
     generator = torch.Generator().manual_seed(0)
-    recipe = dataclasses.replace(PET.tiny(), slices=False, window=8).fitted(facts((16, 12, 10)))
+    recipe = dataclasses.replace(PET.tiny(), slicewise=False, window=8).fitted(facts((16, 12, 10)))
     assert recipe.size == (8, 8, 8)
     batch = {key: torch.rand(2, 1, 16, 12, 10, generator=generator) for key in ("clean", "mr")}
     objective = recipe.objective()
@@ -412,7 +413,9 @@ def test_the_most_homogeneous_tissue_is_chosen():
 def test_non_local_means_and_the_strength_tuned_on_pairs():
     clean = layers()[None, None].float()
     y = clean + 0.2 * draws(*clean.shape).float()
-    weight = tuned_means([(y, clean)])
+    found = tuned_means([(y, clean)])
+    weight = found.weight
+    assert found.trials == TRIALS
     assert float(psnr(means(y, weight), clean, 2.0)) > float(psnr(y, clean, 2.0)) + 5
     volume = torch.stack([y, y + 0.01], dim=-1)
     assert torch.allclose(means(volume, 1.0, sliced=True)[..., 0], means(y, 1.0), atol=1e-6)
@@ -496,6 +499,10 @@ def whole_way(method, data, tmp_path, mapped, *words, steps=3):
         for metric in ("psnr", "ssim", "cnr", "enl", "activity_bias"):
             assert "mean" in level["method"][metric], metric
     assert record["method"] == record["levels"][record["settings"]["level"]]["method"]
+    assert record["settings"]["tuning_trials"] == {"tuned": TRIALS, "non-local means": TRIALS}
+    last = [json.loads((folder / "log.jsonl").read_text().splitlines()[-1])
+            for folder in (run, run / "baseline-blind-spot")]  # fmt: skip
+    assert last[0]["step"] == last[1]["step"] and last[0]["images"] == last[1]["images"]
     assert (run / "pictures" / "denoised.png").is_file()
     command("report", run)
     assert "Denoised" in (run / "report.html").read_text()

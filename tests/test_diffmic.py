@@ -295,6 +295,29 @@ def test_the_prior_learns_alone_first_and_is_never_moved_by_the_noise_loss():
     assert int(objective.players["prior"].seen) == 3
 
 
+def test_the_paper_s_phases_weights_and_rates_reach_the_objective():
+    """The classifier first, the discrepancies at one half, the classifier at a fifth of the rate."""
+    recipe = DiffMIC(
+        size=(32, 32), channels=1, classes=3, width=8, features=16, crop=16, patches=2,
+        prior_blocks=(1, 1), blocks=(1, 1), timesteps=100, alone=1,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    objective = recipe.objective()
+    assert objective.rates == {"prior": 0.2}
+    objective.players["network"] = Hears()
+    batch = batch_of((32, 32))
+    turns = [[who for who, _ in objective.losses(batch)] for _ in range(2)]
+    assert turns == [["prior"], ["network", "prior"]]
+    guides = [torch.full((6, 3), 1 / 3)] * 3
+    torch.manual_seed(5)
+    loss = objective.noise_loss(batch["image"], torch.eye(3)[batch["label"]], guides)
+    torch.manual_seed(5)
+    z = torch.randn(6, 3)
+    without = z.square().mean()
+    assert float(loss - without) == pytest.approx(float(mmd(z, torch.zeros_like(z))), rel=1e-5)
+    assert float(loss - without) > 0.05
+
+
 def test_micro_batches_of_one_step_agree_on_the_stage():
     """Two generators in turn, as the loop runs them, at the step where the stage changes."""
     _, objective = made(alone=1)

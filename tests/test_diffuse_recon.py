@@ -77,6 +77,9 @@ def test_estimates_beyond_what_an_image_can_be_are_clipped():
     beyond = GaussianDenoiser(SHORT.schedule(), 3.0, 0.01)
     x = SHORT.chain(beyond, acquired_by(torch.zeros(1, 1, 8, 8), image), Seeded([1]))
     assert 0.9 < float(x.real.max()) < 1.1
+    recipe = dataclasses.replace(SHORT, refine=5)
+    x = recipe.fine(beyond, acquired_by(torch.zeros(1, 1, 8, 8), image), image, Seeded([1]))
+    assert torch.allclose(x.real, torch.ones(1, 1, 8, 8), atol=1e-3)
 
 
 def test_the_mixture_replaces_what_is_measured_and_nothing_else():
@@ -163,6 +166,31 @@ def test_coarse_means_come_nearer_to_the_conditional_mean_with_more_samples():
         assert coarse.shape == (samples, 64, 1, 8, 8)
         errors.append(float((coarse.mean(0) - exact).abs().square().mean().sqrt()))
     assert errors[0] / errors[1] == pytest.approx(2, rel=0.1)
+
+
+def test_the_fine_stage_refines_the_mean_of_the_coarse_samples(monkeypatch):
+    """In `chain`, and in `predict`'s `estimate` as well."""
+    recipe = dataclasses.replace(SHORT, chains=3, refine=2, respaced=50)
+    acquired, denoiser = acquired_by(some(), an_image()), the_prior(recipe)
+    coarse = recipe.coarse(denoiser, acquired, Seeded([1]))
+    expected = recipe.fine(denoiser, acquired, coarse.mean(0), Seeded([1]))
+    x = recipe.chain(denoiser, acquired, Seeded([1]))
+    assert torch.allclose(x, expected, atol=1e-6)
+    module = "radiffuse.applications.reconstruction.diffuse_recon.prior_denoiser"
+    monkeypatch.setattr(module, lambda *_: denoiser)
+    found, more = recipe.estimate(None, acquired, [1])
+    assert torch.allclose(found, expected, atol=1e-6)
+    assert torch.allclose(more["deviation"], coarse[:, :, :1].abs().std(0), atol=1e-6)
+    for one in (coarse[0], coarse.mean(0)):
+        assert not torch.allclose(expected, one, atol=1e-3)
+
+
+def test_both_slices_of_a_pair_share_their_phase():
+    recipe = dataclasses.replace(SHORT, channels=4)
+    stored = torch.rand(3, 2, 16, 16)
+    x = recipe.phased(stored, 1)
+    turned = x[:, 1] * x[:, :1].conj()[:, 0]
+    assert float(turned.imag.abs().max()) < 1e-6 and float(turned.real.min()) > 0
 
 
 def test_the_fine_stage_is_deterministic_goes_nearer_and_keeps_the_measurement():

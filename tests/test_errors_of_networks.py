@@ -7,14 +7,20 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from radiffuse.acquisition import Acquired
+from radiffuse.acquisition import CT, Acquired, Holes, Noisy
 from radiffuse.applications.classification.diffmic import DiffMIC
+from radiffuse.applications.other.r2d2 import R2D2
 from radiffuse.applications.parts import predicts_named
+from radiffuse.applications.reconstruction.bayes_mri import BayesMRI
+from radiffuse.applications.reconstruction.diffuse_recon import DiffuseRecon
+from radiffuse.applications.reconstruction.mcg import MCG
 from radiffuse.applications.reconstruction.score_inverse import ScoreInverse
+from radiffuse.applications.reconstruction.score_mri import ScoreMRI
 from radiffuse.applications.segmentation.segmentation_ensembles import SegmentationEnsembles
 from radiffuse.applications.translation.ddpm_conversion import Conversion
 from radiffuse.data.dataset import Facts
 from radiffuse.diffusion.averaging import Averaging
+from radiffuse.diffusion.complex_images import Parts
 from radiffuse.diffusion.denoiser import Denoiser
 from radiffuse.diffusion.label_maps import encode
 from radiffuse.diffusion.noise import Seeded
@@ -22,7 +28,8 @@ from radiffuse.diffusion.sample import prior
 from radiffuse.diffusion.schedule import VE, Discrete
 from radiffuse.inverse import Measurement
 from radiffuse.inverse.consistency import residual_std
-from radiffuse.operators import Fourier, Mask
+from radiffuse.operators import Coils, Fourier, Mask
+from radiffuse.operators.coils import birdcage
 from radiffuse.testing import GaussianDenoiser
 
 
@@ -221,3 +228,53 @@ def test_a_reconstruction_keeps_to_its_measurement_though_the_prior_is_a_little_
     x = recipe.chain(prior_of_images, acquired, Seeded(range(4)))
     missed = residual_std(A, x, y) / 0.01
     assert float(missed.min()) > 0.7 and float(missed.max()) < 1.5
+
+
+def half_measured(coils=1):
+    """Two images N(0.4, 0.2^2) of 12 x 12, every second column of their k-space measured; noise 0.01."""
+    draw = torch.Generator().manual_seed(0)
+    image = (0.4 + 0.2 * torch.randn(2, 1, 12, 12, generator=draw)).to(torch.complex64)
+    mask = (torch.arange(12) % 2 == 0).expand(1, 1, 12, 12)
+    maps = torch.ones(1, 1, 12, 12, dtype=torch.complex64)
+    if coils > 1:
+        maps = birdcage((12, 12), coils, [1])
+    A = Mask(mask) @ Fourier(2) @ Coils(maps)
+    y = A(image)
+    y = y + 0.01 * mask * torch.complex(*torch.randn(2, *y.shape, generator=draw))
+    ones = torch.ones(2)
+    return Acquired(Measurement(y, A, 0.01), A.adjoint(y), ones, ones, A.adjoint, maps, mask)
+
+
+def grey():
+    draw = torch.Generator().manual_seed(1)
+    return 0.4 + 0.2 * torch.randn(2, 1, 16, 16, generator=draw)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "measured", "most"),
+    [
+        (ScoreMRI(steps=400, warm=0.3), lambda: half_measured(3), 0.1),
+        (MCG(steps=60, warm=0.3), lambda: CT(12).simulate(grey(), [1, 2]), 0.02),
+        (
+            MCG(measurement="inpainting", steps=100),
+            lambda: Holes("pixels", 0.5, 0.01).simulate(grey(), [1, 2]),
+            0.006,
+        ),
+        (BayesMRI(), lambda: half_measured(3), 0.002),
+        (DiffuseRecon(channels=2, chains=2, steps=50), half_measured, 0.01),
+        (R2D2(), lambda: Noisy(0.1).simulate(grey()[:1], [1]), 0.003),
+    ],
+    ids=["score-mri", "mcg", "mcg, holes", "bayes-mri", "diffuse-recon", "r2d2"],
+)
+def test_chains_of_the_paper_s_constants_stay_near_though_noise_is_one_percent_wrong(
+    recipe, measured, most
+):
+    """The same draws with an exact prior; the deviation of images is 0.2."""
+    acquired, schedule = measured(), recipe.chain_schedule()
+    complex_ = acquired.first.is_complex()
+    exact = GaussianDenoiser(schedule, *((0.0, 0.4) if complex_ else (0.4, 0.2)))
+    ends = []
+    for prior_of_images in (exact, Wrong(exact, 0.01)):
+        parted = Parts(prior_of_images) if isinstance(recipe, ScoreMRI) else prior_of_images
+        ends.append(recipe.chain(parted, acquired, Seeded(range(len(acquired.first)))).abs())
+    assert 0 < float((ends[1] - ends[0]).square().mean().sqrt()) < most

@@ -303,6 +303,40 @@ def test_what_is_no_line_of_the_image_is_left_out(file, flag):
     np.testing.assert_array_equal(found, kspace)
 
 
+def correlated(coils, count, seed=3):
+    """Coils' covariance, and samples of noise (coils, count) of it."""
+    rng = np.random.default_rng(seed)
+
+    def drawn(*shape):
+        return rng.normal(size=shape) + 1j * rng.normal(size=shape)
+
+    root = np.tril(drawn(coils, coils)) + 2 * np.eye(coils)
+    return root @ root.conj().T, root @ drawn(coils, count) / np.sqrt(2)
+
+
+def test_a_noise_scan_whitens_the_coils(file):
+    kspace = known_kspace(1, 8, 6)
+    covariance, noise = correlated(3, 4096)
+    alone = [readout(part, [ismrmrd.ACQ_IS_NOISE_MEASUREMENT]) for part in np.split(noise, 16, 1)]
+    found, cases = read(file, header((8, 6, 1)), [*alone, *lines(kspace)])
+    # the mixture of coils that was applied, by the k-space that is known
+    flat, now = kspace[0].reshape(3, -1), found[0].reshape(3, -1)
+    mixture = now @ np.linalg.pinv(flat)
+    np.testing.assert_allclose(mixture @ flat, now, rtol=0, atol=1e-4 * abs(now).max())
+    whitened = mixture @ covariance @ mixture.conj().T
+    level = np.trace(covariance).real / 3
+    np.testing.assert_allclose(whitened, level * np.eye(3), atol=0.05 * level)
+    assert any("mixed to white noise, by 4096 samples" in line for line in cases.notices)
+
+
+def test_too_little_noise_whitens_nothing(file):
+    kspace = known_kspace(1, 8, 6)
+    _, noise = correlated(3, 40)
+    alone = readout(noise, [ismrmrd.ACQ_IS_NOISE_MEASUREMENT])
+    found, _ = read(file, header((8, 6, 1)), [alone, *lines(kspace)])
+    np.testing.assert_array_equal(found, kspace)
+
+
 def test_calibration_lines_that_are_of_the_image_too_are_kept(file):
     kspace = known_kspace(1, 8, 6)
     both = (ismrmrd.ACQ_IS_PARALLEL_CALIBRATION, ismrmrd.ACQ_IS_PARALLEL_CALIBRATION_AND_IMAGING)

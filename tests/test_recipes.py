@@ -170,7 +170,7 @@ def test_a_learned_variance_is_sampled_with_unless_another_sampler_is_named(slic
     paper = DDPM(learned_variance=True)
     assert paper.fitted(slices.facts()).sampler == "ddpm-learned"
     assert dataclasses.replace(paper, sampler="ddim").fitted(slices.facts()).sampler == "ddim"
-    assert DDPM().fitted(slices.facts()).sampler == "ddpm"
+    assert DDPM().fitted(slices.facts()).sampler == "ddpm-large"
 
 
 @pytest.mark.parametrize("guide", ["conditional", "classifier"])

@@ -162,21 +162,30 @@ def test_tomography_has_constants_of_its_own(monkeypatch):
     given = []
     monkeypatch.setattr(
         "radiffuse.applications.reconstruction.score_inverse.Projected",
-        lambda *words: given.append((words[1].size, words[3])) or (lambda x, times: x),
+        lambda *words: (
+            given.append((words[1].size, words[1].count, words[3])) or (lambda x, times: x)
+        ),
     )
     monkeypatch.setattr(
         "radiffuse.applications.reconstruction.score_inverse.Langevin",
-        lambda denoiser, noise, size: type("Fake", (), {"size": size}),
+        lambda denoiser, noise, size, count: type("Fake", (), {"size": size, "count": count}),
     )
     monkeypatch.setattr(
         "radiffuse.applications.reconstruction.score_inverse.signal_to_noise", lambda r: r
     )
     image = torch.rand(1, 1, 4, 4)
-    for measurement in ("mri", "ct"):
-        recipe = dataclasses.replace(ScoreInverse(), measurement=measurement, steps=2)
+    for changed in (
+        {"measurement": "mri", "implants": 1},
+        {"measurement": "ct", "views": 3},
+        {"measurement": "ct", "views": 3, "implants": 1},
+        {"measurement": "ct", "views": 4, "metal": 0.9},
+        {"measurement": "ct", "views": 4, "metal": 0.9, "ratio": 0.2, "strength": 0.5},
+    ):
+        recipe = dataclasses.replace(ScoreInverse(), steps=2, **changed)
         prior = GaussianDenoiser(recipe.chain_schedule())
         recipe.chain(prior, acquired_by(Identity(), image, image), Seeded([1]))
-    assert given == [(0.517, 1.0), (0.246, 0.841)], "appendix C"
+    appendix_c = [(0.517, 1, 1.0), (0.246, 1, 0.841), (0.261, 1, 0.865), (0.0, 0, 0.355)]
+    assert given == [*appendix_c, (0.2, 1, 0.5)]
 
 
 def test_projection_comes_before_corrector_and_predictor(monkeypatch):
@@ -316,6 +325,26 @@ def test_the_sense_step_falls_from_one_to_a_fifth_and_lowers_the_residual(monkey
     assert max(ratios) < 1
 
 
+def test_coils_of_the_hybrid_form_agree_behind_a_sense_step():
+    """They are one image seen by all maps then; walking on each alone they are not."""
+    maps = birdcage((8, 8), 3, [1])
+    A = Mask(columns(8)) @ Fourier(2) @ Coils(maps)
+    acquired = acquired_by(A, A(torch.rand(1, 1, 8, 8)), torch.rand(1, 1, 8, 8), maps, columns(8))
+    recipe, apart = dataclasses.replace(ScoreMRI(), steps=3, every=1, highest=5.0), {}
+    for combine in ("hybrid", "coils"):
+        one = dataclasses.replace(recipe, combine=combine)
+        seen = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                score_mri, "root_sum_of_squares", lambda x, seen=seen: seen.append(x) or x
+            )
+            patch.setattr(Sense, "finish", lambda self, x, t, state: x)
+            one.chain(Parts(Spy(recipe.chain_schedule())), acquired, Seeded([1]))
+        z = Coils(maps)(Coils(maps).adjoint(seen[0]))
+        apart[combine] = float((seen[0] - z).norm() / z.norm())
+    assert apart["hybrid"] < 1e-5 < 0.1 < apart["coils"]
+
+
 def test_coils_are_combined_by_the_root_of_the_sum_of_squares():
     coils = torch.randn(2, 3, 4, 4, dtype=torch.complex64)
     assert torch.allclose(root_sum_of_squares(coils), (coils.abs() ** 2).sum(1, True).sqrt())
@@ -352,16 +381,18 @@ class Silent(Denoiser):
         return 0 * x_t
 
 
-@pytest.mark.parametrize("kind", [ScoreMRI, R2D2])
-def test_the_reverse_step_injects_all_the_variance_between_two_levels(kind):
+@pytest.mark.parametrize(
+    ("kind", "changed", "corrections"),
+    [(ScoreMRI, {"combine": "sense"}, 0), (R2D2, {"keep": 0.0}, 0), (ScoreInverse, {}, 1)],
+)
+def test_the_reverse_step_injects_all_the_variance_between_two_levels(kind, changed, corrections):
     """sqrt(sigma_i^2 - sigma_(i-1)^2) z, not the smaller one of the posterior of a known image."""
-    changed = {"combine": "sense"} if kind is ScoreMRI else {"keep": 0.0}
     recipe = dataclasses.replace(kind(), steps=4, stop=0.1, highest=5.0, **changed)
     spy, image = Silent(recipe.chain_schedule()), 3 * torch.randn(1, 1, 64, 64)
     nothing = Symmetric(torch.zeros(1, 1, 64, 64))
-    A = nothing if kind is ScoreMRI else Identity()
+    A = Identity() if kind is R2D2 else nothing
     recipe.chain(spy, acquired_by(A, A(image), image), Seeded([1]))
-    (x_t, above), (x_s, below) = spy.asked[:2]
+    (x_t, above), (x_s, below) = spy.asked[corrections:][:2]
     variance = float((x_s - x_t * below**2 / above**2).var())
     assert variance == pytest.approx(float(above**2 - below**2), rel=0.08)
 
@@ -498,6 +529,15 @@ def test_tomography_is_weighted_by_the_lengths_of_its_rays(monkeypatch):
     assert torch.allclose(given[0][-1], A.adjoint(A(ones)).clamp(min=1e-6))
 
 
+@pytest.mark.parametrize(("asked", "weight"), [(-1.0, 0.1), (0.0, 0.0), (0.7, 0.7)])
+def test_the_weight_of_the_paper_s_gradient_is_a_tenth_unless_told(monkeypatch, asked, weight):
+    given = []
+    monkeypatch.setattr(mcg, "Manifold", lambda *words: given.append(words) or (lambda *_: None))
+    recipe = dataclasses.replace(MCG(), measurement="mri", highest=5.0, steps=3, gradient=asked)
+    recipe.chain(GaussianDenoiser(recipe.chain_schedule()), mcg_scan(), Seeded([1]))
+    assert given[0][3:5] == (weight, 0.16)
+
+
 def test_weight_zero_is_the_chain_with_consistency_alone_bit_for_bit():
     prior, _, m = subspace()
     times = grids.uniform(4)
@@ -610,6 +650,14 @@ def test_the_chain_starts_at_the_level_of_the_noise_and_makes_that_many_calls(mo
     assert calls - 1 == pytest.approx(437 / 2, abs=1)
 
 
+def test_its_own_noise_is_what_counts_not_what_is_said_of_it():
+    y = texture(96) + 0.05 * Seeded([1])(texture(96))
+    recipe = R2D2()
+    counted = Counted(GaussianDenoiser(recipe.chain_schedule(), 0.5, 0.2))
+    recipe.chain(counted, acquired_by(Identity(), y, y, std=0.3), Seeded([2]))
+    assert counted.calls == pytest.approx(305, rel=0.05)
+
+
 def test_the_start_is_the_noisy_image_itself_and_less_extent_changes_less():
     changes = []
     for extent in (0.25, 0.5, 1.0):
@@ -679,6 +727,22 @@ def test_super_resolution_keeps_the_low_resolution_image():
     assert not torch.allclose(x, first, atol=1e-2)
 
 
+def test_super_resolution_begins_with_the_enlarged_image_diffused_a_little():
+    """Noise of `renoise`, as much as the level that its chain begins at."""
+    image = texture(32)
+    A = BlockMean((2, 2))
+    first = 4 * A.adjoint(A(image))
+    acquired = Acquired(
+        Measurement(A(image), A, 0.0), first, torch.ones(1), torch.ones(1), lambda y: first
+    )
+    recipe = dataclasses.replace(R2D2(), measurement="super-resolution", steps=100, renoise=0.2)
+    spy = Silent(recipe.chain_schedule())
+    recipe.chain(spy, acquired, Seeded([1]))
+    x, sigma = spy.asked[0]
+    assert float((x - first).std()) == pytest.approx(0.2, rel=0.06)
+    assert float(sigma) == pytest.approx(0.2, rel=0.06)
+
+
 def test_super_resolution_denoises_the_small_image_first():
     A, image = BlockMean((2, 2)), texture(32)
     y = A(image) + 0.1 * torch.randn(1, 1, 16, 16)
@@ -698,7 +762,7 @@ def test_super_resolution_denoises_the_small_image_first():
         (BayesMRI, "super-resolution", "bayes-mri solves mri"),
         (DiffuseRecon, "ct", "diffuse-recon solves mri"),
         (R2D2, "mri", "r2d2 solves noise and super-resolution, not mri"),
-        (MCG, "noise", "mcg solves ct and mri and super-resolution, not noise"),
+        (MCG, "noise", "mcg solves ct and mri and super-resolution and inpainting, not noise"),
     ],
 )
 def test_a_paper_is_not_asked_what_it_does_not_solve(kind, measurement, said):

@@ -11,11 +11,12 @@ import torch
 
 from radiffuse import cli
 from radiffuse.applications.evaluate import evaluate
-from radiffuse.applications.registration.baselines import Direct, b_spline, demons, trained_direct
+from radiffuse.applications.registration.baselines import CLASSICAL, attempt, b_spline, demons
 from radiffuse.applications.registration.ddm import DDM
 from radiffuse.applications.registration.diffusemorph import DiffuseMorph
 from radiffuse.applications.registration.losses import misfit
 from radiffuse.applications.registration.registering import Registering
+from radiffuse.applications.registration.voxelmorph import voxelmorph_of
 from radiffuse.data.dataset import from_iterable, open_cases
 from radiffuse.data.formats.nifti import write_nifti
 from radiffuse.data.image import Image
@@ -24,7 +25,6 @@ from radiffuse.errors import UserError
 from radiffuse.metrics.deformation import end_point_error
 from radiffuse.metrics.fidelity import psnr
 from radiffuse.nn.augment import Varied, mirrored_alike
-from radiffuse.nn.field import FieldUNet
 from radiffuse.nn.warp import warp
 from radiffuse.testing import check_recipe
 from radiffuse.training.options import TrainOptions
@@ -265,37 +265,122 @@ def test_classical_methods_recover_a_known_field_in_voxels_whatever_the_spacing(
         assert float(end_point_error(field, truth, there)) < 0.6 * before
 
 
-def test_the_plain_network_trains_in_the_common_loop(tmp_path):
-    cases = open_cases("brains:count=12,size=16,pairs=people")
+def test_what_simpleitk_cannot_register_is_a_reason_and_no_field():
+    image = disc(9)[0, 0]
+    nothing = torch.full_like(image, torch.nan)
+    assert attempt(b_spline, nothing, image, (1.0, 1.0)) == (
+        "no voxel of the two images could be compared"
+    )
+    assert attempt(demons, nothing, image, (1.0, 1.0)) == "the field is not finite"
+    thin = torch.rand(2, 32)
+    assert "less than 4" in attempt(b_spline, thin, thin, (1.0, 1.0))
+    assert attempt(b_spline, disc(8)[0, 0], image, (1.0, 1.0)).shape == (2, SIDE, SIDE)
+
+
+@pytest.mark.parametrize("diffeomorphic", [False, True])
+def test_voxelmorph_learns_to_register_by_the_misfit_alone(diffeomorphic):
+    recipe = fitted(DDM, SIDE, smooth=0.2, mirrored=False, diffeomorphic=diffeomorphic)
+    objective = voxelmorph_of(recipe)
+    draw = torch.Generator().manual_seed(0)
+
+    def pair(n):
+        radii = 6 + 5 * torch.rand(2, n, generator=draw)
+        return [torch.cat([disc(float(r)) for r in side]) for side in radii]
+
+    adam = torch.optim.Adam(objective.players["field"].parameters(), 3e-3)
+    for _ in range(40):
+        moving, fixed = pair(6)
+        ((who, loss),) = objective.losses({"moving": moving, "fixed": fixed})
+        assert who == "field"
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    moving, fixed = pair(16)
+    with torch.no_grad():
+        field = objective.displacement(moving, fixed)
+        expected = misfit(moving, fixed, field, 0.2, padding=recipe.padding).mean()
+    ((_, loss),) = objective.losses({"moving": moving, "fixed": fixed})
+    assert float(loss.detach()) == pytest.approx(float(expected), rel=1e-5)
+    gap = (recipe.warped(moving, field) - fixed).square().mean()
+    assert gap < 0.5 * (moving - fixed).square().mean()
+
+
+def evaluated(tmp_path, cases, rows, **options):
+    """The record of some pairs, and the recipe; VoxelMorph is trained as an untrained method was."""
     recipe = DDM.tiny().fitted(cases.facts())
-    options = TrainOptions(steps=2, batch=2)
-    direct = trained_direct(recipe, cases.split("train"), options, tmp_path)
-    batch = cases.batch([0, 1])
-    field = direct.displacement(batch["moving"], batch["fixed"])
-    assert field.shape == (2, 2, 16, 16)
-    again = trained_direct(recipe, cases.split("train"), options, tmp_path)
-    assert torch.equal(again.displacement(batch["moving"], batch["fixed"]), field)
+    torch.manual_seed(0)
+    objective = recipe.objective()
+    options = {"cache": tmp_path / "features", **options}
+    return evaluate(recipe, objective, cases.split("train"), cases.take(rows), **options)
 
 
 def test_evaluation_sets_every_method_beside_doing_nothing(tmp_path):
     cases = open_cases("brains:count=9,size=32,pairs=motion")
-    recipe = DDM.tiny().fitted(cases.facts())
-    torch.manual_seed(0)
-    direct = Direct(FieldUNet(2, 2, (4, 8), (8, 4)))
-    held_out = cases.take([0, 3, 6])
-    record = evaluate(
-        recipe, recipe.objective(), cases.split("train"), held_out,
-        folder_for_pictures=tmp_path, direct=direct,
-    )  # fmt: skip
-    assert set(record["baselines"]) == {"unregistered", "b_spline", "demons", "network_alone"}
+    run = TrainOptions(steps=2, batch=3, learning_rate=1e-4, betas=(0.5, 0.9), seed=4)
+    rows = [0, 3, 6]
+    record = evaluated(tmp_path, cases, rows, trained=run, folder_for_pictures=tmp_path)
+    assert set(record["baselines"]) == {"unregistered", "b_spline", "demons", "voxelmorph"}
     before, best = record["baselines"]["unregistered"], record["baseline"]
     assert best["dice"]["mean"] > before["dice"]["mean"]
     assert best["frames_psnr"]["mean"] > before["frames_psnr"]["mean"]
     assert best["end_point_error"]["mean"] < before["end_point_error"]["mean"]
-    assert record["method"]["dice"]["n"] == len(set(held_out.patients))
+    assert record["method"]["dice"]["n"] == len(set(cases.take(rows).patients))
     assert {"dice_1", "correlation", "mse", "folded", "seconds_per_pair"} <= set(record["method"])
     assert (tmp_path / "registration.png").is_file() and (tmp_path / "path.png").is_file()
-    json.dumps(record)
+    json.dumps(record, allow_nan=False)
+    folder = tmp_path / "baseline-voxelmorph"
+    last = json.loads((folder / "log.jsonl").read_text().splitlines()[-1])
+    assert (last["step"], last["images"]) == (2, 6), "trained as long as the method"
+    (state,) = folder.glob("checkpoint/*/state.json")
+    settings = json.loads(state.read_text())["settings"]
+    assert settings["--train.learning-rate"] == 1e-4 and settings["--train.betas"] == [0.5, 0.9]
+    log = (folder / "log.jsonl").read_bytes()
+    again = evaluated(tmp_path, cases, rows, trained=run)
+    assert (folder / "log.jsonl").read_bytes() == log, "found again, not trained again"
+    assert again["baselines"]["voxelmorph"]["dice"] == record["baselines"]["voxelmorph"]["dice"]
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """B-splines that fail on images of some row, and Demons that always fail."""
+
+    def install(cases, row):
+        hard = cases.batch([row])["moving"][0, 0]
+
+        def sometimes(moving, fixed, spacing_mm):
+            if torch.equal(moving, hard):
+                raise RuntimeError("Exception thrown in SimpleITK\nITK ERROR: no overlap\n")
+            return torch.ones(2, *moving.shape)
+
+        def never(moving, fixed, spacing_mm):
+            return torch.full((2, *moving.shape), torch.nan)
+
+        monkeypatch.setitem(CLASSICAL, "b_spline", sometimes)
+        monkeypatch.setitem(CLASSICAL, "demons", never)
+
+    return install
+
+
+def test_a_pair_that_was_not_registered_is_named_and_in_no_metric(tmp_path, failing):
+    cases = open_cases("brains:count=9,size=32,pairs=motion")
+    rows = [0, 3, 6]
+    failing(cases, 3)
+    record = evaluated(tmp_path, cases, rows, cache=None)
+    name = cases.ids[3]
+    assert record["failures"]["b_spline"] == {name: "ITK ERROR: no overlap"}
+    assert set(record["failures"]["demons"]) == {cases.ids[row] for row in rows}
+    found = record["baselines"]["b_spline"]
+    assert found["failed"]["mean"] == pytest.approx(1 / 3) and found["failed"]["n"] == 3
+    others = evaluated(tmp_path, cases, [0, 6], cache=None)
+    assert not others["failures"]["b_spline"]
+    for metric, value in others["baselines"]["b_spline"].items():
+        if metric not in ("failed", "seconds_per_pair"):
+            assert found[metric] == value, metric
+    assert found["dice"]["n"] == 2 and name not in found["dice"]["per_patient"]
+    assert record["baselines"]["demons"]["failed"]["mean"] == 1
+    assert record["baselines"]["demons"]["correlation"]["refused"] == "no pair was registered"
+    assert record["settings"]["baseline"] == "b_spline"
+    json.dumps(record, allow_nan=False)
 
 
 # ------------------------------------------------------------------------------------ command line

@@ -159,7 +159,7 @@ def test_folders_that_cannot_be_reported_on_give_one_line(tmp_path, run):
     with pytest.raises(UserError, match="is a folder"):
         write_report(run, tmp_path)
     (run / "metrics.json").write_text("[1, 2]")
-    with pytest.raises(UserError, match=r"metrics\.json: holds list"):
+    with pytest.raises(UserError, match=r"metrics\.json: expected object, got array"):
         write_report(run)
     (run / "metrics.json").write_text('{"method"')
     with pytest.raises(UserError, match="not valid JSON"):

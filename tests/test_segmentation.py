@@ -21,6 +21,7 @@ from radiffuse.applications.supervised import direct_unet
 from radiffuse.data.dataset import open_cases
 from radiffuse.data.formats.by_ending import read_image
 from radiffuse.diffusion.denoiser import Denoiser
+from radiffuse.diffusion.kernels import posterior
 from radiffuse.diffusion.label_maps import distribution, encode, likeliest, probabilities
 from radiffuse.errors import UserError
 from radiffuse.metrics.segmentation import (
@@ -256,6 +257,52 @@ def test_the_papers_chain_learns_its_variance_from_the_image_too(data):
     w = recipe.denoiser(objective, batch).with_variance(x_t, t)[1]
     assert float((w - w.roll(1, 0)).abs().max().detach()) > 1e-3
     assert recipe.predict(objective, batch)["mask"].shape == (4, 1, SIDE, SIDE)
+
+
+class Sure(TwoModes):
+    """The mask `image > 0.6`, overstated by half; `w` places the variance."""
+
+    def __init__(self, like, w):
+        super().__init__(like, 0.0, 1.0)
+        self.w, self.heard = w, []
+
+    def given(self, x_t, t, image):
+        self.heard.append((float(t), x_t))
+        return 1.5 * (image > 0.6).to(x_t)
+
+    def with_variance(self, x_t, t, image):
+        return self.given(x_t, t, image), torch.full_like(x_t, self.w)
+
+
+@pytest.mark.parametrize("w", [0.0, 0.3, 1.0])
+def test_the_papers_chain_draws_with_the_variance_its_network_learned(w):
+    """exp(w log beta + (1 - w) log beta~) at each step; no variance of its own."""
+    recipe = fitted(SegmentationEnsembles(timesteps=100, steps=2))
+    network = Sure(recipe.network(), w)
+    image = torch.zeros(64, 1, 8, 8)
+    objective = SimpleNamespace(network=network, players={})
+    recipe.predict(objective, {"image": image, "seed": torch.arange(64)})
+    (high, x_high), (low, x_low) = network.heard
+    _, variance, beta = posterior(
+        recipe.schedule(), x_high, 0 * x_high, *map(torch.tensor, (high, low))
+    )
+    mean = posterior(recipe.schedule(), x_high, 0 * x_high, *map(torch.tensor, (high, low)))[0]
+    want = beta.double() ** w * variance.double() ** (1 - w)
+    assert (high, low) == (1.0, 0.5)
+    assert float((x_low - mean).var()) == pytest.approx(float(want), rel=0.05)
+
+
+def test_an_overstated_mask_is_clipped_before_it_is_used():
+    recipe = fitted(SegmentationEnsembles(timesteps=100, steps=2))
+    network = Sure(recipe.network(), 0.0)
+    image = torch.full((2, 1, 8, 8), 0.8)
+    objective = SimpleNamespace(network=network, players={})
+    estimate = recipe.denoiser(objective, {"image": image})(
+        torch.zeros(2, 1, 8, 8), torch.tensor(0.5)
+    )
+    assert torch.equal(estimate, torch.ones_like(estimate))
+    both = recipe.denoiser(objective, {"image": image}).with_variance(estimate, torch.tensor(0.5))
+    assert torch.equal(both[0], torch.ones_like(estimate))
 
 
 def test_conformance_of_two_and_three_axes(data):
@@ -632,15 +679,29 @@ def test_train_predict_evaluate_report(data, tmp_path):
     record = json.loads((run / "metrics.json").read_text())
     assert record["task"] == "segmentation" and record["settings"]["samples"] == 2
     others = {"mean_of_draws", "vote", "staple", "single_draw"}
-    assert set(record["baselines"]) == {"unet", *others}
-    assert record["baseline"] == record["baselines"]["unet"]
+    assert set(record["baselines"]) == {"unet", "unet_ensemble", *others}
+    assert record["baseline"] == record["baselines"][record["settings"]["baseline"]]
+    assert record["settings"]["baseline"] in ("unet", "unet_ensemble")
     for name in ("dice", "dice_2", "hd95", "surface_dice", "generalised_energy", "ece",
                  "uncertainty_error_correlation", "errors_in_doubtful_tenth"):  # fmt: skip
         assert "mean" in record["method"][name], name
-    assert (run / "baseline-unet" / "model.safetensors").is_file()
+    check_trained(run, record["settings"]["unet_ensemble"])
     assert (run / "pictures" / "segmentation.png").is_file()
     command("report", run)
     assert "two draws" in (run / "report.html").read_text()
+
+
+def check_trained(run, ensemble):
+    """The U-Net is trained as long as the method, and so are the members of the ensemble together."""
+    logs = {path.parent.name: path.read_text() for path in run.glob("*/log.jsonl")}
+    last = {name: json.loads(text.splitlines()[-1]) for name, text in logs.items()}
+    assert set(last) == {"baseline-unet", *(f"baseline-unet-member-{k}" for k in range(3))}
+    unet = last.pop("baseline-unet")
+    assert (unet["step"], unet["images"]) == (3, 12)
+    assert sum(each["step"] for each in last.values()) == 3
+    assert sum(each["images"] for each in last.values()) == 12
+    assert ensemble["members"] == 3 and ensemble["temperature"] != 1
+    assert ensemble["fitted_to"] == "validation split" and ensemble["patients"] > 0
 
 
 def check_fused(out, entries):

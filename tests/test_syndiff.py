@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
@@ -154,6 +155,64 @@ def test_eight_players_critics_first_then_all_generators_at_once():
         f"{kind}_{key}" for kind in ("diffuse", "translate") for key in ("source", "target")
     }
     assert set(critics) | set(generators) == set(objective.players)
+    assert objective.rates == dict.fromkeys(generators, 1.6), "1.6e-4 over the critics' 1e-4"
+
+
+def by_hand(objective, x):
+    """The losses of the authors' train.py at t = 1/2, all noise 0: of the critics, and of the generators."""
+    players, schedule = objective.players, objective.schedule
+    t = torch.full((len(x["source"]),), 0.5, dtype=torch.float64)
+    clock, s = t.float(), t - 0.25
+    critics = generators = 0
+    for here, there in (("source", "target"), ("target", "source")):
+        real = x[here]
+        guess = players[f"translate_{there}"](real)
+        x_s = schedule.alpha(s)[0].float() * real
+        x_t = schedule.alpha(t)[0].float() * real
+        x_0 = players[f"diffuse_{here}"](x_t, clock, torch.zeros(len(real), 8), guess)
+        made = posterior(schedule, x_t, x_0, t, s)[0]
+        judge, patch = players[f"judge_{here}"], players[f"patch_{there}"]
+        critics += F.softplus(-judge(x_s, x_t, clock)).mean() + F.softplus(-patch(x[there])).mean()
+        critics += F.softplus(judge(made, x_t, clock)).mean() + F.softplus(patch(guess)).mean()
+        generators += F.softplus(-judge(made, x_t, clock)).mean() + F.softplus(-patch(guess)).mean()
+        back = players[f"translate_{here}"](guess)
+        generators += 0.5 * ((x_0 - real).abs().mean() + (back - real).abs().mean())
+    return [float(critics.detach()), float(generators.detach())]
+
+
+def test_the_terms_of_the_generators_and_of_the_critics_are_the_authors():
+    objective = made(tiny(penalty=0.0))
+    objective.times = lambda count: torch.full((count,), 0.5, dtype=torch.float64)
+    objective.noise = torch.zeros_like
+    x = Blobs().batch(range(4))
+    found = [float(loss.detach()) for _, loss in turns(objective, x)]
+    assert found == pytest.approx(by_hand(objective, x), rel=1e-5)
+
+
+def test_a_critic_of_states_reads_both_states_and_the_time():
+    judge = made().players["judge_source"]
+    a, b, t = (*torch.randn(2, 4, 1, SIDE, SIDE), torch.full((4,), 0.5))
+    said = judge(a, b, t)
+    for other in ((b, b, t), (a, a, t), (a, b, 2 * t)):
+        assert float((judge(*other) - said).detach().abs().max()) > 1e-4
+
+
+def test_another_latent_is_another_image():
+    generator = made().players["diffuse_source"]
+    x, t, z = torch.randn(2, 1, SIDE, SIDE), torch.full((2,), 0.5), torch.randn(2, 8)
+    first, second = generator(x, t, z, x), generator(x, t, -z, x)
+    assert float((first - second).detach().abs().max()) > 1e-4
+
+
+def test_which_source_stands_beside_which_target_is_drawn_anew():
+    """The critics of states and of patches see the targets in another order than the file's."""
+    objective, seen = made(), []
+    x = Blobs().batch(range(8))
+    critic = objective.players["patch_target"]
+    critic.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    turns(objective, x)
+    order = [int((x["target"] - case).flatten(1).abs().sum(1).argmin()) for case in seen[0]]
+    assert sorted(order) == list(range(8)) and order != list(range(8))
 
 
 def gradient(objective, player, **off):
@@ -413,7 +472,8 @@ def test_images_smaller_than_the_stride_are_refused():
 def test_the_paper_setting_is_the_cards():
     recipe = SynDiff().fitted(facts((1, 256, 256), (1, 256, 256)))
     assert (recipe.timesteps, recipe.latent, recipe.width) == (4, 100, 64)
-    assert recipe.multiples == (1, 1, 2, 2, 4, 4) and recipe.attention == (4,)  # 256 / 2^4 = 16
+    assert recipe.multiples == (1, 1, 2, 2, 4, 4)
+    assert recipe.attending() == (4, 6), "at 256 / 2^4 = 16, and in the middle"
     assert (recipe.penalty, recipe.penalty_every) == (1.0, 10)
     assert (recipe.fidelity, recipe.cycle, recipe.generator_rate) == (0.5, 0.5, 1.6)
     assert PairCritic(2, 1).stride == 64

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from radiffuse.diffusion.sample import (
     prior,
     signal_to_noise,
 )
-from radiffuse.diffusion.schedule import SigmaPower
+from radiffuse.diffusion.schedule import Discrete, SigmaPower
 from radiffuse.metrics.estimate import Sums
 from radiffuse.metrics.translation import correlation, detail, lesion_contrast, shift
 from radiffuse.nn.critic import PatchCritic
@@ -101,9 +102,14 @@ def test_every_sampler_draws_from_the_law_given_the_source(name):
     assert float((x - denoiser.mean).std()) == pytest.approx(0.2, rel=0.1)
 
 
-def test_the_sde_of_the_paper():
-    sigma = Conversion(formulation="sde").schedule().sigma(torch.tensor([0.0, 0.5, 1.0]).double())
-    assert torch.allclose(sigma, torch.tensor([0, 1.9308, 9.8452]).double(), atol=1e-4)
+def test_the_chains_of_the_paper_are_of_images_between_0_and_1():
+    """Images in [-1, 1] are twice as wide, and so is their noise: the same signal over noise at every t."""
+    t = torch.tensor([0.0, 0.5, 1.0]).double()
+    sigma = Conversion(formulation="sde").schedule().sigma(t)
+    assert torch.allclose(sigma / 2, torch.tensor([0, 1.9308, 9.8452]).double(), atol=1e-4)
+    chain, linear = Conversion().schedule(), Discrete.linear(1000)
+    assert torch.allclose(chain.sigma(t) / 2, linear.sigma(t), atol=1e-12)
+    assert torch.equal(chain.alpha(t), linear.alpha(t))
 
 
 def test_an_untrained_score_costs_one_a_pixel(data):
@@ -381,3 +387,75 @@ def test_a_run_of_the_time_before_keeps_the_sampler_it_was_made_with(data):
     assert (recipe.sampler, recipe.stop) == ("ddpm", 0.0)
     assert float(recipe.make_grid(recipe.schedule())[-1]) == 0
     assert type(recipe.make_sampler(recipe.network(), Seeded([0]))) is DDPM
+
+
+class Erring(Denoiser):
+    """Known up to a twentieth: pixels that are about 0.3."""
+
+    def __init__(self, schedule):
+        super().__init__()
+        self.schedule = schedule
+
+    def forward(self, x_t, t):
+        _, sigma = self.schedule(t, x_t)
+        return 0.3 + 0.05 * torch.sin(7 * x_t) + 0.04 / (0.04 + sigma**2) * (x_t - 0.3)
+
+
+def authors_loop(denoiser, x, times, noise, corrections):
+    """Langevin steps, each of its own size, then Euler's; at the end the mean, without noise."""
+    for t, s in pairwise(times):
+        sigma = denoiser.schedule.sigma(t)
+        for _ in range(corrections):
+            score, z = (denoiser(x, t) - x) / sigma**2, noise(x)
+            quotient = z.flatten(1).norm(dim=1) / score.flatten(1).norm(dim=1)
+            size = (2 * (0.16 * quotient) ** 2).reshape(-1, 1, 1, 1)
+            x = x + size * score + (2 * size).sqrt() * z
+        g = 2 * 25**t  # of images in [-1, 1]
+        x = x + g**2 * (t - s) * (denoiser(x, t) - x) / sigma**2 + g * (t - s).sqrt() * noise(x)
+    return denoiser(x, times[-1])
+
+
+def test_the_predictor_corrector_is_the_authors_loop():
+    recipe = Conversion(formulation="sde", steps=8, corrections=3)
+    denoiser = Erring(recipe.schedule())
+    start = prior(denoiser.schedule, torch.zeros(3, 1, 4, 4).double(), Seeded(range(3)))
+    x = recipe.make_sampler(denoiser, Seeded([5, 6, 7]))(start, recipe.make_grid(denoiser.schedule))
+    times = torch.linspace(1, 1e-3, 9).double()
+    wanted = authors_loop(denoiser, start, times, Seeded([5, 6, 7]), 3)
+    assert torch.allclose(x, wanted, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("formulation", ["ddpm", "sde"])
+def test_the_estimate_of_the_chain_is_clipped_and_that_of_the_sde_is_not(formulation, data):
+    cases = pairs(data)
+    tiny = dataclasses.replace(
+        Conversion.tiny(), formulation=formulation, predicts="noise", preconditioned=False
+    )
+    recipe = tiny.fitted(cases.facts())
+    objective, batch = recipe.objective(), cases.batch(range(4))
+    for parameter in objective.players["network"].parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    x_t, t = 5 * torch.randn(4, 1, SIDE, SIDE), torch.tensor(0.9)
+    largest = float(recipe.denoiser(objective, batch)(x_t, t).detach().abs().max())
+    assert largest == 1 if formulation == "ddpm" else largest > 1
+
+
+def test_the_network_is_told_the_clean_source_at_every_noise_level(data):
+    """Its input is the state with the source behind it, whatever t."""
+    cases = pairs(data)
+    recipe = Conversion.tiny().fitted(cases.facts())
+    objective, batch = recipe.objective(), cases.batch(range(4))
+    seen = []
+    network = objective.players["network"]
+    network.register_forward_pre_hook(lambda _, args, told: seen.append(told["image"]), with_kwargs=True)
+    for _ in objective.losses(batch):
+        pass
+    recipe.predict(objective, {**batch, "seed": torch.arange(4)})
+    assert len(seen) > recipe.steps and all(torch.equal(image, batch["source"]) for image in seen)
+
+
+def test_noise_levels_are_trained_uniformly_by_default():
+    for formulation, first in (("ddpm", 1e-3), ("sde", 1e-5)):
+        recipe = Conversion(formulation=formulation)
+        t = recipe.times(recipe.schedule())(1000).sort().values
+        assert torch.allclose(t, torch.linspace(first, 1, 1000).double(), atol=2e-3)

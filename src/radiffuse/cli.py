@@ -5,11 +5,20 @@ tyro is imported here; a command imports what it needs when it is named.
 """
 
 import importlib
+import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
-from .errors import UsageError, UserError, did_you_mean, printable
+from .errors import (
+    UsageError,
+    UserError,
+    did_you_mean,
+    is_out_of_memory,
+    out_of_memory,
+    printable,
+)
 from .training import processes
 
 COMMANDS: dict[str, str] = {
@@ -23,6 +32,9 @@ COMMANDS: dict[str, str] = {
     "demo": "train, sample, measure and report on embedded data, no network",
     "bench": "one side-by-side benchmark",
 }
+
+READERS = ("PIL", "pydicom", "nibabel", "tifffile")
+"""Libraries that read files, and say on stderr what they find odd in them."""
 
 USAGE = """usage: radiffuse COMMAND ...
 
@@ -39,6 +51,7 @@ A first run: radiffuse train ddpm --data brains --preset tiny --out runs/first
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; errors are one line on stderr."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _silence_libraries()
     try:
         _dispatch(arguments)
         sys.stdout.flush()
@@ -54,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
+        if is_out_of_memory(error):
+            return _fail(out_of_memory(error), 1)
         if os.environ.get("RADIFFUSE_DEBUG"):
             raise
         message = " ".join(str(error).split())
@@ -83,6 +98,16 @@ def _dispatch(arguments: list[str]) -> None:
         print(f"radiffuse: warning: {line}", file=sys.stderr)
     importlib.import_module(f".commands.{name}", __package__).run(rest)
     processes.leave()
+
+
+def _silence_libraries() -> None:
+    """Keep remarks on files off the terminal: what matters of them is said in a line of our own."""
+    if os.environ.get("RADIFFUSE_DEBUG"):
+        return
+    for name in READERS:
+        warnings.filterwarnings("ignore", module=rf"{name}(\.|$)")
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
 
 
 def _fail(message: str, code: int) -> int:

@@ -1,7 +1,9 @@
 """Errors shown to a user: one clear line that says what is wrong, where, and what to do."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 
 
 class UserError(Exception):
@@ -39,3 +41,51 @@ def did_you_mean(name: str, names: Iterable[str], otherwise: str) -> str:
 def printable(text: str) -> str:
     """`text` for a terminal: control characters, which names in data may hold, become "?"."""
     return "".join(c if c.isprintable() else "?" for c in text)
+
+
+_ASKED = re.compile(r"(?:allocate|tried to allocate) ([\d.]+) ?([kmgtp]?)i?b")
+_NO_ROOM = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc", "bad allocation")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python, NumPy or torch (on any device) says that there is no memory left."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in said for words in _NO_ROOM)
+    )
+
+
+def out_of_memory(error: BaseException) -> str:
+    """What to tell of it: how much was asked for, where that is known, and what to lower."""
+    said = str(error).lower()
+    device = " of the GPU" if "cuda" in said else ""
+    return (
+        f"the memory{device} does not suffice{_asked_for(said)}; lower --batch or --train.batch, --size, or the "
+        "width of the network"
+    )
+
+
+def _asked_for(said: str) -> str:
+    found = _ASKED.search(said)
+    if found is None:
+        return ""
+    size = float(found[1]) * 1024.0 ** " kmgtp".index(found[2] or " ")
+    return f" ({size / 2**30:.3g} GiB were asked for at once)"
+
+
+@contextlib.contextmanager
+def fitting(what: object) -> Iterator[None]:
+    """Name what was being read where the memory does not suffice.
+
+    Raises:
+        UserError: it does not.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"{what}: does not fit into memory{_asked_for(str(error).lower())}; cut it into parts, or read it "
+            "where there is more"
+        ) from None

@@ -310,6 +310,11 @@ def implemented() -> tuple[str, ...]:
     return tuple(paper.id for paper in PAPERS if paper.recipe)
 
 
+def named(method: str, preset: str) -> str:
+    """The name of results: METHOD, or METHOD (PRESET) where that is not the paper's."""
+    return method if preset in ("", "paper") else f"{method} ({preset})"
+
+
 def by_id(id: str) -> Paper:
     """The row of a method.
 

@@ -1,4 +1,4 @@
-r"""How a scanner measures: MRI, CT, low resolution, noise; simulated from images or read from files.
+r"""How a scanner measures: MRI, CT, low resolution, noise, holes; simulated from images or read from files.
 
 An acquisition turns images with values in [0, 1] into an `Acquired`: a `Measurement` $y = A x + n$ whose
 noise is white with a known standard deviation, and the plain reconstruction from it. Case b draws
@@ -7,7 +7,7 @@ its mask, coils, phase and noise from seed b alone.
 
 from .base import Acquired, Acquisition
 from .ct import CT
-from .images import LowResolution, Noisy
+from .images import Holes, LowResolution, Noisy
 from .kspace import smooth_phase
 from .mri import MASKS, MRI, MaskName
 
@@ -17,6 +17,7 @@ __all__ = [
     "MRI",
     "Acquired",
     "Acquisition",
+    "Holes",
     "LowResolution",
     "MaskName",
     "Noisy",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ..nn import UNet
-from .ranges import Checked, Rule, at_least, below, one_or_more, require
+from .ranges import Checked, Rule, at_least, below, between, one_or_more, require
 from .recipe import check_fitted
 from .sizes import check_stride
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from ..data.dataset import Facts
 
 __all__ = ["Backbone", "UNetFields"]
+
+ATTENDED = 16
+"""Voxels a side where the networks of Ho et al. 2020 and their kin attend."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +27,12 @@ class UNetFields(Checked):
     """
 
     RULES: ClassVar[dict[str, Rule]] = {
-        "size": at_least(1),
-        "width": at_least(1),
-        "multiples": one_or_more(at_least(1)),
-        "blocks": at_least(1),
-        "attention": at_least(0),
-        "patch": at_least(1),
+        "size": between(1, 65535),
+        "width": between(1, 65535),
+        "multiples": one_or_more(between(1, 1000)),
+        "blocks": between(1, 1000),
+        "attention": at_least(-1),
+        "patch": between(1, 1000),
     }
 
     size: tuple[int, ...] = ()
@@ -41,7 +44,8 @@ class UNetFields(Checked):
     blocks: int = 2
     """Residual blocks a level."""
     attention: tuple[int, ...] = ()
-    """Levels that attend, 0 = finest."""
+    """Levels that attend, 0 = finest, the middle with the coarsest; one more than the coarsest = the
+    middle; -1 = the first level of 16 voxels a side or less, and the middle."""
     patch: int = 1
     """Side of the blocks folded into channels at the input."""
 
@@ -49,8 +53,8 @@ class UNetFields(Checked):
         super().__post_init__()
         last = len(self.multiples) - 1
         for level in self.attention:
-            said = f"{level}: the levels of --multiples run from 0 to {last}"
-            require(level <= last, "attention", said)
+            said = f"{level}: the levels of --multiples run from 0 to {last}, and {last + 1} is the middle"
+            require(level <= last + 1, "attention", said)
 
     @property
     def stride(self) -> int:
@@ -59,7 +63,16 @@ class UNetFields(Checked):
 
     def unet_shape(self) -> dict[str, Any]:
         """Multiples, blocks, attention and patch, as `UNet` takes them."""
-        return {k: getattr(self, k) for k in ("multiples", "blocks", "attention", "patch")}
+        shape = {name: getattr(self, name) for name in ("multiples", "blocks", "patch")}
+        return {**shape, "attention": self.attending()}
+
+    def attending(self) -> tuple[int, ...]:
+        """`attention`, with the levels that -1 stands for where images are of `size`."""
+        if -1 not in self.attention:
+            return self.attention
+        levels = range(len(self.multiples))
+        coarse = [k for k in levels if max(self.size) <= ATTENDED * self.patch * 2**k]
+        return tuple(sorted({*self.attention, *coarse[:1], len(levels)} - {-1}))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, Union
 from ..errors import UserError, did_you_mean
 from .ranges import OutOfRange
 
-__all__ = ["T", "build", "checked", "describe", "plain", "replaced"]
+__all__ = ["T", "build", "checked", "describe", "plain", "recorded", "replaced"]
 
 T = TypeVar("T")
 
@@ -34,7 +34,8 @@ def build(kind: type[T], values: Mapping[str, Any], where: str, default: T | Non
 
     Args:
         kind: the dataclass.
-        values: field name -> value as it comes from TOML.
+        values: field name -> value as it comes from TOML; a name of before, in `kind.RENAMED`, is its
+            field's of now.
         where: what the values are, to begin an error with ("config.toml: [recipe]").
         default: an instance that gives the fields `values` leaves out; None for the class defaults.
 
@@ -44,6 +45,8 @@ def build(kind: type[T], values: Mapping[str, Any], where: str, default: T | Non
     """
     fields = {field.name: field for field in dataclasses.fields(kind) if field.init}  # type: ignore[arg-type]
     hints = typing.get_type_hints(kind)
+    renamed = getattr(kind, "RENAMED", {})
+    values = {renamed.get(name, name): value for name, value in values.items()}
     for name in values:
         if name not in fields:
             hint = did_you_mean(name, fields, f"there are {', '.join(fields)}")
@@ -58,6 +61,14 @@ def build(kind: type[T], values: Mapping[str, Any], where: str, default: T | Non
         return kind(**{**kept, **given})
     except OutOfRange as error:
         raise UserError(f"{where}: {error.name} {error.said}") from None
+
+
+def recorded(kind: type[T], values: Mapping[str, Any], where: str, default: T | None = None) -> T:
+    """As `build`, of values that an earlier version may have written: what it had no field for is as it was then.
+
+    `kind.BEFORE` says so, by field; a field that is not there is as `default` has it.
+    """
+    return build(kind, {**getattr(kind, "BEFORE", {}), **values}, where, default)
 
 
 def _required(field: "dataclasses.Field[Any]") -> bool:

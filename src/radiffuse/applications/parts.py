@@ -18,6 +18,7 @@ from ..diffusion.sample import (
     FlowODE,
     Heun,
     Langevin,
+    ReverseDiffusion,
     Sampler,
     Then,
     UniPC,
@@ -35,6 +36,8 @@ SamplerName = Literal[
     "ddim",
     "euler-maruyama",
     "predictor-corrector",
+    "reverse-diffusion",
+    "reverse-diffusion-langevin",
     "heun",
     "dpm-solver",
     "dpm-solver-sde",
@@ -50,12 +53,21 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "predictor-corrector": lambda denoiser, noise: Then(
         EulerMaruyama(denoiser, noise), Langevin(denoiser, noise, signal_to_noise(0.16))
     ),
+    "reverse-diffusion": ReverseDiffusion,
+    "reverse-diffusion-langevin": lambda denoiser, noise: Then(
+        ReverseDiffusion(denoiser, noise), Langevin(denoiser, noise, signal_to_noise(0.16))
+    ),
     "heun": Heun,
     "dpm-solver": DPMSolver,
     "dpm-solver-sde": DPMSolverSDE,
     "unipc": UniPC,
     "ode": FlowODE,
 }
+REVERSED = (
+    *("euler-maruyama", "predictor-corrector"),
+    *("reverse-diffusion", "reverse-diffusion-langevin"),
+)
+"""Samplers of the reversed SDE, which must begin where there is signal."""
 SAMPLER_SETTINGS: dict[str, tuple[str, ...]] = {"ddim": ("eta",), "heun": ("churn",)}
 """Fields that a sampler takes by their names, beside denoiser and noise."""
 
@@ -119,7 +131,7 @@ def check_start(recipe: Any, schedule: Schedule) -> None:
     predicts = "clean" if recipe.filtered else getattr(recipe, "predicts", "clean")
     if predicts in ("noise", "score"):
         divides.append(f"--predicts {predicts} (take flow, velocity or edm)")
-    if recipe.sampler in ("euler-maruyama", "predictor-corrector"):
+    if recipe.sampler in REVERSED:
         divides.append(f"--sampler {recipe.sampler} (take heun or ddpm)")
     if recipe.classifier:
         divides.append("--classifier (take --conditional)")

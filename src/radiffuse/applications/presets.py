@@ -2,7 +2,7 @@
 
 from typing import Any
 
-__all__ = ["LOG_NORMAL", "PRECONDITIONED", "SMALL", "TINY", "TRAINING"]
+__all__ = ["LOG_NORMAL", "PRECONDITIONED", "SMALL", "TINY", "TRAINING", "averaged"]
 
 SMALL: dict[str, Any] = {
     "width": 32,
@@ -41,6 +41,15 @@ TRAINING: dict[str, dict[str, Any]] = {
     },
     "tiny": {"batch": 8, "learning_rate": 2e-3, "warmup": 10, "steps": 100},
 }
+
+
+def averaged(decay: float, steps: int) -> tuple[float]:
+    """The width of a power-function average that after `steps` steps is as wide as an exponential one.
+
+    1 / ((1 - decay) steps), the standard deviation of exp(-(1 - decay) tau) over the length of the
+    training; at most 0.25, near the widest there is.
+    """
+    return (round(min(1 / ((1 - decay) * steps), 0.25), 4),)
 
 
 PRECONDITIONED: dict[str, Any] = {"predicts": "edm", "preconditioned": True, "loss": "karras"}

@@ -1,7 +1,6 @@
 """Which values a field may have: rules as data, and the one line that refuses another. Needs no torch."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -9,7 +8,7 @@ from typing import Any, ClassVar
 from ..errors import UsageError
 
 __all__ = [
-    *("SHARE", "Checked", "OutOfRange", "Rule"),
+    *("MOST", "SHARE", "Checked", "OutOfRange", "Rule"),
     *(
         "at_least",
         "below",
@@ -21,7 +20,7 @@ __all__ = [
         "one_of",
         "one_or_more",
     ),
-    *("refuse", "require", "up_to"),
+    *("refuse", "refuse_huge", "require", "up_to"),
 ]
 
 
@@ -105,6 +104,8 @@ def one_or_more(rule: Rule) -> Rule:
 
 
 SHARE = between(0, 1)
+MOST = 1_000_000
+"""A larger whole number in a recipe is a slip of the hand: no network is as wide, no chain as long."""
 
 
 def require(condition: bool, name: str, said: str) -> None:
@@ -128,8 +129,27 @@ def refuse(instance: Any, rules: Mapping[str, Rule]) -> None:
         values = value if isinstance(value, tuple) else (value,)
         require(rule.empty or len(values) > 0, name, "needs one value or more")
         for each in values:
-            fits = math.isfinite(each) and rule.holds(each)
-            require(fits, name, f"must be {rule.said}, not {each:g}")
+            # no number of Python beyond 1e300 is a float, or one that is
+            fits = abs(each) < 1e300 and rule.holds(each)
+            require(fits, name, f"must be {rule.said}, not {_told(each)}")
+
+
+def _told(value: float) -> str:
+    return f"{value:g}" if abs(value) < 1e300 else str(value)[:20]
+
+
+def refuse_huge(instance: Any) -> None:
+    """Refuse the first field of a dataclass that is a whole number beyond `MOST`, or holds one.
+
+    Raises:
+        OutOfRange: names the field.
+    """
+    for field in dataclasses.fields(instance):
+        value = getattr(instance, field.name)
+        for each in value if isinstance(value, tuple) else (value,):
+            if isinstance(each, int):
+                said = f"must be at most {MOST}, not {_told(each)}"
+                require(abs(each) <= MOST, field.name, said)
 
 
 class Checked:
@@ -148,3 +168,4 @@ class Checked:
         for kind in reversed(type(self).__mro__):
             rules |= vars(kind).get("RULES", {})
         refuse(self, rules)
+        refuse_huge(self)

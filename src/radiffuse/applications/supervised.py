@@ -1,11 +1,12 @@
-"""Trained baselines of image-to-image tasks: direct regression, and a GAN told the input.
+"""Trained baselines: how they are trained, and those of image-to-image tasks (regression, a GAN told the input).
 
 Trained by the same loop for the same budget as the method they stand beside, into a folder of its
 run, where an interrupted training goes on and a finished one is found again.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,15 +14,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..diffusion.noise import derive
 from ..diffusion.windows import Windows
 from ..nn import UNet
 from ..nn.critic import PatchCritic
 from ..nn.generator import Direct
 from ..training.batches import Readable
+from ..training.checkpoint import MODEL
 from ..training.loop import Trainable, train
 from ..training.options import TrainOptions
+from ..training.progress import say
 
-__all__ = ["InWindows", "Pix2Pix", "Regression", "direct_unet", "options_like", "trained"]
+__all__ = [
+    "InWindows",
+    "Pix2Pix",
+    "Regression",
+    "Rival",
+    "direct_unet",
+    "options_like",
+    "shares",
+    "trained",
+    "trained_beside",
+]
 
 Batch = dict[str, Tensor]
 Kind = TypeVar("Kind", bound=Trainable)
@@ -141,6 +155,23 @@ def options_like(run: TrainOptions, **changes: Any) -> TrainOptions:
     return TrainOptions(**{**own, **kept, **changes})
 
 
+def shares(options: TrainOptions, parts: int) -> list[TrainOptions]:
+    """Options of `parts` networks that take a budget together; fewer where there are fewer steps."""
+    steps, minutes = options.steps, options.minutes
+    if steps is None and minutes is None:
+        steps = int(options.budget()[0])
+    parts = parts if steps is None else min(parts, steps)
+    return [
+        dataclasses.replace(
+            options,
+            steps=None if steps is None else (steps + k) // parts,
+            minutes=None if minutes is None else minutes / parts,
+            seed=derive(options.seed, "share", k),
+        )
+        for k in range(parts)
+    ]
+
+
 def trained(objective: Kind, cases: Readable, options: TrainOptions, folder: Path) -> Kind:
     """Train `objective` into `folder`, or go on there, or read what was finished there.
 
@@ -155,3 +186,35 @@ def trained(objective: Kind, cases: Readable, options: TrainOptions, folder: Pat
     for player in objective.players.values():
         player.eval().requires_grad_(False)
     return objective
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A baseline to be trained: how its objective is made, on which cases, for how long."""
+
+    make: Callable[[], Trainable]
+    cases: Readable
+    options: TrainOptions
+
+
+def trained_beside(rivals: Mapping[str, Rival], run: Path) -> dict[str, Any]:
+    """Each of `rivals` `trained` in RUN/baseline-NAME; says beforehand how long all of them take.
+
+    Initial weights depend on the seed of the options alone.
+    """
+    folders = {name: run / f"baseline-{name.replace('_', '-')}" for name in rivals}
+    new = [name for name, folder in folders.items() if not (folder / MODEL).is_file()]
+    if new:
+        each = ", ".join(f"{name} {_budget(rivals[name].options)}" for name in new)
+        say(f"{run}: training what the method is compared with, once: {each}")
+    found = {}
+    for name, rival in rivals.items():
+        torch.manual_seed(derive(rival.options.seed, "baseline"))
+        found[name] = trained(rival.make(), rival.cases, rival.options, folders[name])
+    return found
+
+
+def _budget(options: TrainOptions) -> str:
+    """A budget in words."""
+    steps, seconds = options.budget()
+    return f"{seconds / 60:g} min" if options.minutes else f"{steps:.0f} steps"

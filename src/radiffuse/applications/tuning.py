@@ -1,4 +1,4 @@
-"""The setting of a classical method, chosen on validation cases."""
+"""The setting of a method or of a baseline, chosen on validation cases: as many trials for each."""
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -12,17 +12,21 @@ from ..errors import UserError
 from ..inverse import Measurement
 from ..metrics.fidelity import nmse
 
-__all__ = ["Setting", "Tuned", "choose", "tune"]
+__all__ = ["TRIALS", "Setting", "Tuned", "choose", "search", "tune"]
 
 Setting = TypeVar("Setting", bound=Hashable)
+
+TRIALS = 6
+"""Settings that are tried of whatever is tuned, a method's as well as a baseline's."""
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """The best weight, and the mean NMSE of each that was tried."""
+    """The best setting, the error of each that has one, and how many were tried."""
 
     weight: float
     errors: dict[float, float]
+    trials: int
 
 
 def choose(
@@ -48,24 +52,58 @@ def tune(
     method: Callable[[Measurement, Tensor, float], Tensor],
     validation: Sequence[tuple[Measurement, Tensor]],
     weights: Sequence[float],
-    more: int = 8,
+    trials: int = TRIALS,
 ) -> Tuned:
-    """The weight of least mean NMSE on validation measurements, from a geometric grid.
-
-    Where the best one lies at an end, the grid grows there by its own ratio, `more` times at most.
+    """The weight of least mean NMSE on validation measurements: `search` over `choose`.
 
     Raises:
         UserError: no validation measurement, or a weight that is not positive.
     """
     if not validation or not weights or min(weights) <= 0:
         raise UserError("tuning needs validation measurements, and weights above 0")
-    errors = choose(method, validation, sorted(set(weights)))
-    for _ in range(more):
-        tried = sorted(errors)
-        best = min(errors, key=errors.__getitem__)
-        if len(tried) < 2 or best not in (tried[0], tried[-1]):
-            break
-        ratio = tried[1] / tried[0] if best == tried[0] else tried[-2] / tried[-1]
-        errors |= choose(method, validation, [best / ratio])
-    best = min(errors, key=errors.__getitem__)
-    return Tuned(best, {w: errors[w] for w in sorted(errors) if math.isfinite(errors[w])})
+    return search(lambda weight: choose(method, validation, [weight])[weight], weights, trials)
+
+
+def search(error: Callable[[float], float], first: Sequence[float], trials: int = TRIALS) -> Tuned:
+    """The setting of least error after exactly `trials` of them, whatever is tuned.
+
+    The settings `first`, and then one after another: where the best lies at an end, the next by the ratio
+    of the last two there; else the geometric mean of the best and its further neighbour, of two as far
+    the better one.
+
+    Args:
+        error: of a setting above 0.
+        first: at most `trials` settings.
+        trials: how many are tried.
+    """
+    if not 0 < len(set(first)) <= trials or min(first) <= 0:
+        raise ValueError(f"{trials} trials of the settings {list(first)}")
+    errors = {setting: error(setting) for setting in sorted(set(first))}
+    while len(errors) < trials:
+        setting = _next(errors)
+        errors[setting] = error(setting)
+    best = min(errors, key=lambda setting: _or_infinite(errors[setting]))
+    known = {each: errors[each] for each in sorted(errors) if math.isfinite(errors[each])}
+    return Tuned(best, known, len(errors))
+
+
+def _next(errors: dict[float, float]) -> float:
+    """The setting to try after these."""
+    tried = sorted(errors)
+    place = min(range(len(tried)), key=lambda k: _or_infinite(errors[tried[k]]))
+    best = tried[place]
+    if len(tried) == 1:
+        return 2 * best
+    if place == 0:
+        return best * best / tried[1]
+    if place == len(tried) - 1:
+        return best * best / tried[-2]
+
+    def room(other: float) -> tuple[float, float]:
+        return round(abs(math.log(other / best)), 9), -_or_infinite(errors[other])
+
+    return math.sqrt(best * max(tried[place - 1], tried[place + 1], key=room))
+
+
+def _or_infinite(error: float) -> float:
+    return error if math.isfinite(error) else math.inf

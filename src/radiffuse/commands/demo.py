@@ -11,6 +11,7 @@ import tyro
 from ..applications.task import Demonstration, tasks
 from ..errors import UsageError, UserError, did_you_mean
 from . import evaluate, report, sample, train
+from .lock import LOCK, writing
 from .parsing import parse
 
 MARK = "made-by-radiffuse-demo"
@@ -47,27 +48,35 @@ def run(arguments: Sequence[str]) -> None:
             hint = did_you_mean(name, shown, f"there are {', '.join(shown)}")
             raise UsageError(f"radiffuse demo: no application {name!r}; {hint}")
     names = flags.applications or tuple(shown)
-    _begin(flags.out)
-    for name in names:
-        share = 1 if name == "generation" else SHORT
-        _tell(name, shown[name], flags.out / name, flags.minutes * share)
+    _check(flags.out)
+    with writing(flags.out, "radiffuse demo"):
+        _begin(flags.out)
+        for name in names:
+            share = 1 if name == "generation" else SHORT
+            _tell(name, shown[name], flags.out / name, flags.minutes * share)
     print("\nOpen in a browser:")
     for name in names:
         print(f"  {flags.out / name / 'report.html'}")
     print("With your own images: radiffuse train ddpm --data FOLDER --preset small --out runs/mine")
 
 
-def _begin(out: Path) -> None:
-    """An empty folder that says what it is.
+def _check(out: Path) -> None:
+    """Refuse a folder that no demonstration made.
 
     Raises:
-        UserError: it is there, and no demonstration made it.
+        UserError: it is one.
     """
-    if out.exists():
-        if not (out / MARK).is_file():
-            raise UserError(f"{out}: is there already and no demonstration; take another --out")
-        shutil.rmtree(out)
-    out.mkdir(parents=True)
+    if out.exists() and not (out / MARK).is_file():
+        raise UserError(f"{out}: is there already and no demonstration; take another --out")
+
+
+def _begin(out: Path) -> None:
+    """An empty folder that says what it is."""
+    for path in out.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
     (out / MARK).touch()
 
 

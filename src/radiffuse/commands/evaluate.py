@@ -1,5 +1,7 @@
 """`radiffuse evaluate RUN`: the method and its honest baseline, per patient, as JSON."""
 
+import contextlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +12,21 @@ import tyro
 from .. import __version__
 from ..applications.evaluate import evaluate
 from ..data.files import check_file, write_json
-from ..runs.run import command_line, environment, open_run
+from ..data.planes import Cut
+from ..runs.run import command_line, environment, open_run, read_run_config
 from ..training import processes
+from ..training.checkpoint import sweep
 from . import parsing
-from .source import asked_cases, check_keys, open_source, source_of, training_cases
+from .lock import writing
+from .source import (
+    asked_cases,
+    check_axes,
+    check_keys,
+    open_source,
+    own_cases,
+    source_of,
+    validation_cases,
+)
 
 PICTURES = "pictures"
 
@@ -28,6 +41,8 @@ class Flags:
         map: key=column words; those of the training where left out.
         size: size every image is brought to, as --size 64 64; that of the training where left out.
         range: LOW HIGH, stored values that become -1 and 1; the training's where left out.
+        slices: where volumes are cut into slices, each a case of its patient: axial, coronal, sagittal, or
+            axis 0, 1 or 2 of the array; as in training where left out.
         split: train, val or test. Where left out: test, or val where there is no test; other data
             than those of the training, which name no splits, are all measured.
         out: JSON file to write; RUN/metrics.json where left out. Pictures go to a folder beside it.
@@ -45,6 +60,7 @@ class Flags:
     map: tuple[str, ...] = ()
     size: tuple[int, ...] = ()
     range: tuple[float, ...] = ()
+    slices: Cut | None = None
     split: str | None = None
     out: Path | None = None
     count: int | None = None
@@ -63,21 +79,40 @@ def run(arguments: Sequence[str]) -> None:
     parsing.positive({"--samples": flags.samples})
     out = flags.out or flags.run / "metrics.json"
     check_file(out)
+    read_run_config(flags.run)
+    with contextlib.ExitStack() as locks:
+        for folder in _written(flags.run, out):
+            locks.enter_context(writing(folder, "radiffuse evaluate"))
+        _measure(flags, out, arguments)
+
+
+def _written(run: Path, out: Path) -> list[Path]:
+    """The folders an evaluation writes into: beside `out`, and what is kept in the run where it can be."""
+    same = out.parent.resolve() == run.resolve()
+    return [out.parent] if same or not os.access(run, os.W_OK) else [out.parent, run]
+
+
+def _measure(flags: Flags, out: Path, arguments: Sequence[str]) -> None:
+    """Measure, in folders that no other command writes into."""
     processes.start()
+    if processes.is_main() and os.access(flags.run, os.W_OK):
+        sweep(flags.run)
     opened = open_run(flags.run).with_steps(flags.steps)
     settings = parsing.pairs(flags.set, "--set")
     settings |= {} if flags.samples is None else {"samples": str(flags.samples)}
     opened = opened.with_settings(settings)
-    source = source_of(opened.config, flags.data, flags.map, flags.size, flags.range)
+    source = source_of(opened.config, flags.data, flags.map, flags.size, flags.range, flags.slices)
     cases = open_source(source, opened.recipe)
     if "kspace" not in {*opened.recipe.task.given} & {*cases.keys}:
         check_keys(opened.config.method, opened.recipe, cases.keys, source)
+    check_axes(opened, cases, source)
     held_out = asked_cases(cases, flags.split, source, opened)
     command = command_line(["evaluate", *arguments])
+    own = own_cases(cases, source, opened)
     record = evaluate(
         opened.recipe,
         opened.objective,
-        training_cases(cases, source, opened),
+        own.split("train"),
         held_out,
         count=flags.count,
         seed=flags.seed,
@@ -86,6 +121,7 @@ def run(arguments: Sequence[str]) -> None:
         command=command,
         cache=flags.run / "features",
         trained=opened.options,
+        validation=validation_cases(own),
         model=opened.model_sha256,
         weights=flags.weights,
     )
@@ -94,13 +130,15 @@ def run(arguments: Sequence[str]) -> None:
     made_by = {
         "run": str(flags.run),
         "id": opened.config.method,
+        "name": opened.config.name,
         "model_sha256": opened.model_sha256,
         "split": held_out.split_of[0],
+        **({"slices": held_out.volumes.plane} if held_out.volumes else {}),
         "version": __version__,
         "environment": environment(),
     }
     write_json(out, {**record, **made_by})
-    print(_table(record))
+    print(_table(record, opened.config.name))
     if widen := record.get("settings", {}).get("widen"):
         print(
             f"90 % intervals cover 90 % of the body {widen:.3g} times as wide: --set widen={widen:.3g}"
@@ -108,14 +146,14 @@ def run(arguments: Sequence[str]) -> None:
     print(f"metrics: {out}")
 
 
-def _table(record: dict[str, Any]) -> str:
-    """Method, baselines and reference side by side, and why a number is missing."""
+def _table(record: dict[str, Any], name: str) -> str:
+    """The method by its `name`, baselines and reference side by side, and why a number is missing."""
     others = {k: v for k, v in record.get("baselines", {}).items() if v != record.get("baseline")}
     record = {k: v for k, v in record.items() if k in ("method", "baseline", "reference")} | others
     order = ("method", "baseline", *others, "reference")
     who = [name for name in order if name in record]
     metrics = list(dict.fromkeys(metric for name in who for metric in record[name]))
-    rows = [["", *who]]
+    rows = [["", *(name if each == "method" else each for each in who)]]
     rows += [[metric, *(_cell(record[name].get(metric, {})) for name in who)] for metric in metrics]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..applications.anomaly.evaluate import deciding
-from ..data.files import read_json
+from ..data.records import Metrics, read_record
 from ..errors import UserError
 from ..metrics.detection import level_at, p_values
 from ..runs.run import Run
@@ -63,13 +63,14 @@ def _calibration(opened: Run) -> tuple[dict[str, Any] | None, str]:
     first = f"run `radiffuse evaluate {opened.path}` first"
     if not path.is_file():
         return None, f"nothing was fitted to healthy cases yet; {first}"
-    record = read_json(path)
+    record = read_record(path, Metrics)
     found = record.get("calibration", {})
-    if record.get("model_sha256") != opened.model_sha256 or "voxels" not in found:
+    fitted = found.get("voxels") and found.get("healthy_scores")
+    if record.get("model_sha256") != opened.model_sha256 or not fitted:
         reason = found.get("refused", "it is of another model")
         return None, f"{path} does not serve ({reason}); {first}"
     now = deciding(opened.recipe)
-    for name, value in record["settings"].get("deciding", {}).items():
+    for name, value in record.get("settings", {}).get("deciding", {}).items():
         if now.get(name) != value:
             return None, (
                 f"{path} was fitted with {name}={value}, not {now.get(name)}; give `radiffuse "

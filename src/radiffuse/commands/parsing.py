@@ -174,8 +174,12 @@ def option(arguments: Sequence[str], flag: str) -> str | None:
     return None
 
 
+MOST = 10_000_000
+"""A larger count of images, steps or draws is a slip of the hand."""
+
+
 def positive(values: Mapping[str, float | None]) -> None:
-    """Refuse counts below one.
+    """Refuse counts below one, and beyond `MOST`.
 
     Raises:
         UsageError: names the flag.
@@ -183,3 +187,5 @@ def positive(values: Mapping[str, float | None]) -> None:
     for flag, value in values.items():
         if value is not None and value <= 0:
             raise UsageError(f"{flag} must be at least 1, not {value}")
+        if value is not None and value > MOST:
+            raise UsageError(f"{flag} must be at most {MOST}, not {value}")

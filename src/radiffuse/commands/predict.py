@@ -6,7 +6,7 @@ interruption.
 
 import sys
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,19 +18,22 @@ from ..applications.segmentation.fusion import staple, vote
 from ..applications.task import Task
 from ..data.dataset import Cases
 from ..data.image import Image
+from ..data.planes import Cut
 from ..diffusion.label_maps import likeliest
 from ..diffusion.noise import derive
 from ..errors import UserError, printable
 from ..metrics.calibration import half_widths_per_std
 from ..metrics.estimate import Sums
-from ..runs.run import Run, open_run
+from ..runs.run import Run, open_run, read_run_config
 from ..training import processes
 from ..training.options import Precision
 from . import parsing
 from .healthy import Outputs, beside_healthy, calibration_name
+from .lock import writing
 from .pictures import diverged, not_finite, said_of, write_output
 from .predictions import Folder
-from .source import asked_cases, check_given, open_source, source_of
+from .slicewise import Slicewise, slicewise
+from .source import asked_cases, check_axes, check_given, open_source, source_of
 
 
 @dataclass(frozen=True)
@@ -44,13 +47,15 @@ class Flags:
         map: key=column words; those of the training where left out.
         size: size every image is brought to, as --size 64 64; that of the training where left out.
         range: LOW HIGH, stored values that become -1 and 1; the training's where left out.
+        slices: volumes go slice by slice along a plane of the patient (axial, coronal, sagittal) or axis 0,
+            1 or 2 of the array, and are written as volumes; as in training where left out.
         split: train, val or test. Where left out: test, or val where there is no test; other data
             than those of the training, which name no splits, are all predicted.
         samples: draws per case; they differ by their seeds.
         steps: network evaluations of the sampler; the recipe's own number where left out.
         set: field=value words, settings of the recipe that only prediction reads.
         seed: a case's draw depends on this, its name and the draw's number alone.
-        batch: cases at once; changes nothing but speed and memory.
+        batch: cases, or slices of a volume, at once; changes nothing but speed and memory.
         precision: of the networks; bf16 is faster where the processor knows it, and rounds.
     """
 
@@ -60,6 +65,7 @@ class Flags:
     map: tuple[str, ...] = ()
     size: tuple[int, ...] = ()
     range: tuple[float, ...] = ()
+    slices: Cut | None = None
     split: str | None = None
     samples: int = 1
     steps: int | None = None
@@ -73,6 +79,13 @@ def run(arguments: Sequence[str]) -> None:
     """Predict the cases of the split that are not there yet, then write `predictions.json`."""
     flags = parsing.parse(Flags, arguments, "radiffuse predict")
     parsing.positive({"--samples": flags.samples, "--steps": flags.steps, "--batch": flags.batch})
+    read_run_config(flags.run)
+    with writing(flags.out, "radiffuse predict"):
+        _fill(flags, arguments)
+
+
+def _fill(flags: Flags, arguments: Sequence[str]) -> None:
+    """Fill the folder, which no other command writes into."""
     processes.start()
     opened = open_run(flags.run)
     method = opened.config.method
@@ -84,12 +97,14 @@ def run(arguments: Sequence[str]) -> None:
     opened = opened.with_steps(flags.steps).with_settings(parsing.pairs(flags.set, "--set"))
     opened = opened.with_precision(flags.precision)
     opened, judged, notice = beside_healthy(opened)
-    source = source_of(opened.config, flags.data, flags.map, flags.size, flags.range)
+    source = source_of(opened.config, flags.data, flags.map, flags.size, flags.range, flags.slices)
     every = open_source(source, opened.recipe)
+    check_axes(opened, every, source)
     cases = asked_cases(every, flags.split, source, opened)
     check_given(method, opened.recipe, cases.keys, source)
     settings = {
         "method": method,
+        "preset": opened.config.preset,
         "model_sha256": opened.model_sha256,
         "data": cases.fingerprint,
         "split": flags.split or "/".join(sorted(set(cases.split_of))),
@@ -101,12 +116,16 @@ def run(arguments: Sequence[str]) -> None:
         "map": dict(source.map) or None,
         "size": list(source.size) or None,
         "range": list(flags.range) or None,
+        "slices": None if source.slices == "none" else source.slices,
         "calibration": calibration_name(opened),
     }
     folder = Folder(flags.out, flags.run, settings, ["predict", *arguments])
-    done = folder.begin()
+    neighbours = getattr(opened.recipe, "NEIGHBOURS", ())
+    cut = slicewise(cases, opened.recipe.task, neighbours, flags.batch)
+    cases = cases.whole()
+    done = folder.begin(_coming(cases.ids, opened.recipe.task, flags.samples))
     with folder.going_on():
-        _predict(opened, judged, cases, flags, folder, done)
+        _predict(opened, judged, cases, cut, flags, folder, done)
     processes.barrier()
     if processes.is_main():
         folder.gather(cases.ids, done)
@@ -115,10 +134,17 @@ def run(arguments: Sequence[str]) -> None:
             print(f"note: {printable(notice)}", file=sys.stderr)
 
 
+def _coming(ids: Sequence[str], task: Task, samples: int) -> set[str]:
+    """Names, but for their ending, of the files that a prediction may write."""
+    ends = [""] if samples == 1 else [f"-{sample:02d}" for sample in range(samples)]
+    return {f"{case}{end}-{key}" for case in ids for end in ends for key in task.writes}
+
+
 def _predict(
     opened: Run,
     judged: Callable[[Outputs], Outputs],
     cases: Cases,
+    cut: Slicewise | None,
     flags: Flags,
     folder: Folder,
     done: Container[str],
@@ -128,19 +154,22 @@ def _predict(
     share = processes.share(len(cases), processes.rank(), processes.world())
     missing = [row for row in share if ids[row] not in done]
     # measured k-space is reconstructed scan by scan: a scan that cannot be is named
-    size = 1 if "kspace" in cases.keys else flags.batch
+    size = 1 if cut or "kspace" in cases.keys else flags.batch
     for first in range(0, len(missing), size):
         rows = missing[first : first + size]
         bad: dict[int, str] = {}
-        try:
-            entries = list(_batch(opened, judged, cases, rows, flags, bad))
-        except UserError as error:
-            if len(rows) > 1:
-                raise
-            raise UserError(f"case {ids[rows[0]]}: {error}") from None
-        lost = {ids[row] for row in bad}
-        folder.keep(f"{rows[0]:06d}", [entry for entry in entries if entry["case"] not in lost])
-        folder.forget([entry for entry in entries if entry["case"] in lost])
+        with folder.staged(f"{rows[0]:06d}") as stage:
+            there = replace(flags, out=stage)
+            try:
+                entries = list(_batch(opened, judged, cases, cut, rows, there, bad))
+            except UserError as error:
+                if len(rows) > 1:
+                    raise
+                raise UserError(f"case {ids[rows[0]]}: {error}") from None
+            lost = {ids[row] for row in bad}
+            entries = [entry for entry in entries if entry["case"] not in lost]
+            folder.keep(f"{rows[0]:06d}", entries)
+            folder.move(stage, entries)
         for row, key in bad.items():
             raise diverged(opened, ids[row], key)
 
@@ -149,6 +178,7 @@ def _batch(
     opened: Run,
     judged: Callable[[Outputs], Outputs],
     cases: Cases,
+    cut: Slicewise | None,
     rows: Sequence[int],
     flags: Flags,
     bad: dict[int, str],
@@ -161,10 +191,14 @@ def _batch(
     batch = {key: value.to(opened.device) for key, value in cases.batch(rows).items()}
     sums: dict[str, Sums] = {}
     maps: dict[str, list[Tensor]] = {}
+
+    def answer(told: Outputs) -> Outputs:
+        return judged(opened.recipe.predict(opened.objective, told))
+
     for sample in range(flags.samples):
         seeds = [derive(flags.seed, cases.ids[row], sample) for row in rows]
         told = {**batch, "seed": torch.tensor(seeds, device=opened.device)}
-        outputs = judged(opened.recipe.predict(opened.objective, told))
+        outputs = answer(told) if cut is None else cut(answer, told)
         for key, value in outputs.items():
             if flags.samples > 1 and (value.is_floating_point() or value.is_complex()):
                 sums.setdefault(key, Sums()).add(value.detach().cpu())
@@ -177,7 +211,8 @@ def _batch(
             if row in bad:
                 continue
             end = f"-{sample:02d}" if flags.samples > 1 else ""
-            yield {**_written(opened, cases, row, one, flags.out, end), "seed": seed}
+            entry = {**_written(opened, cases, row, one, flags.out, end), "seed": seed}
+            yield entry if cut is None else cut.told(entry, batch)
     good = {place: row for place, row in enumerate(rows) if row not in bad}
     if sums:
         yield from _summed(opened, cases, good, sums, flags)

@@ -1,19 +1,27 @@
-"""A folder of predictions: its `predictions.json`, and going on after an interruption."""
+"""A folder of predictions: its `predictions.json`, and going on after an interruption.
+
+A file is written down before it takes its place, and what is not written down is not ours: it is neither
+taken for a prediction nor replaced, also after a kill.
+"""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import os
+import re
+import shutil
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..data.files import check_folder, read_json, write_json
+from ..data.files import check_folder, sweep, write_json
+from ..data.records import FORMAT, Entry, Predictions, read_record
 from ..errors import UserError
 from ..runs.run import command_line, environment
 from ..training import processes
 
 FILE = "predictions.json"
-_PART = ".part-"
+_PART = re.compile(r"\.part-\d{6,}(\.json)?")
 Entries = Sequence[Mapping[str, Any]]
 
 
@@ -33,48 +41,107 @@ class Folder:
     settings: Mapping[str, Any]
     arguments: Sequence[str]
 
-    def begin(self) -> dict[str, Entries]:
-        """Note the settings in the folder.
+    def begin(self, names: Collection[str], beside: Iterable[str] = ()) -> dict[str, Entries]:
+        """Note the settings in the folder, which must be locked, and remove what a kill left half done.
+
+        Args:
+            names: of the files to come, with or without their ending.
+            beside: of files that stand beside any predictions.
 
         Returns:
             What an earlier command finished: by case its entries, where all their files are there.
 
         Raises:
-            UserError: it is a file, or holds predictions of other settings (names which).
+            UserError: it is a file, holds predictions of other settings (names which), a record that
+                is none, or a file to come that no command made.
         """
         check_folder(self.path)
         begun = (self.path / FILE).is_file()
-        earlier = read_json(self.path / FILE) if begun else {}
-        parts = self._parts()
-        done = {**_by_case(earlier.get("predictions", [])), **_read(parts)} if begun else {}
-        done = {case: entries for case, entries in done.items() if self._holds(entries)}
+        earlier = read_record(self.path / FILE, Predictions) if begun else {}
+        known = {**_by_case(earlier.get("predictions", [])), **self._kept()} if begun else {}
+        done = {case: entries for case, entries in known.items() if self._holds(entries)}
+        there = self._files()
         # a command that failed before its first prediction binds nobody
-        if begun and (done or any(path.name != FILE for path in self.path.iterdir())):
+        if begun and (done or there):
             self._compare(earlier)
+        self._refuse_foreign(
+            there - _files_of(known.values()), {*names, *([] if begun else beside)}
+        )
         processes.barrier()
         if processes.is_main():
+            for file in _files_of(known.values()) - _files_of(done.values()):
+                (self.path / file).unlink(missing_ok=True)
             self.finish([entry for entries in done.values() for entry in entries])
-            _remove(parts)
+            self._clean()
         processes.barrier()
         return done
 
-    def keep(self, name: str, entries: Entries) -> None:
-        """Write down finished cases until `gather`; no two processes may use one name."""
-        write_json(self.path / f"{_PART}{name}.json", entries)
+    @contextlib.contextmanager
+    def staged(self, name: str) -> Iterator[Path]:
+        """A folder to write files into until `move`; it goes at the end. No two processes may use one name."""
+        stage = self.path / f".part-{name}"
+        try:
+            yield stage
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
 
-    def forget(self, entries: Entries) -> None:
-        """Remove the files of cases that cannot be finished."""
-        _remove([self.path / file for entry in entries for file in entry["files"].values()])
+    def keep(self, name: str, entries: Entries) -> None:
+        """Write down cases until `gather`, before their files take their places.
+
+        Raises:
+            UserError: one of the files is there already.
+        """
+        names = _files_of([entries])
+        self._refuse_foreign({file for file in names if os.path.lexists(self.path / file)}, names)
+        write_json(self.path / f".part-{name}.json", entries)
+
+    def move(self, stage: Path, entries: Entries) -> None:
+        """Put the files of cases that were written down into their places."""
+        for file in sorted(_files_of([entries])):
+            os.rename(stage / file, self.path / file)
 
     def gather(self, cases: Sequence[str], done: Mapping[str, Entries]) -> None:
         """Write `predictions.json` in the order of `cases`: what was done before and was kept since."""
-        parts = self._parts()
-        found = {**done, **_read(parts)}
+        found = {**done, **self._kept()}
         self.finish([entry for case in cases for entry in found[case]])
-        _remove(parts)
+        self._clean()
+
+    def _files(self) -> set[str]:
+        """Names of what lies in the folder, but for what is hidden and the record itself."""
+        if not self.path.is_dir():
+            return set()
+        return {name for name in os.listdir(self.path) if name != FILE and name[0] != "."}
+
+    def _refuse_foreign(self, there: Iterable[str], names: Collection[str]) -> None:
+        for file in sorted(there):
+            ends = [place for place, letter in enumerate(file) if letter == "."]
+            if file in names or any(file[:end] in names for end in ends):
+                raise UserError(
+                    f"{self.path / file}: is there already, and no command wrote it down in {FILE}; move it "
+                    "away, or take another --out"
+                )
 
     def _parts(self) -> list[Path]:
-        return sorted(self.path.glob(f"{_PART}*"))
+        parts = (self.path / name for name in os.listdir(self.path) if _PART.fullmatch(name))
+        return sorted(path for path in parts if not path.is_symlink())
+
+    def _kept(self) -> dict[str, Entries]:
+        """Cases that were written down since `predictions.json` was."""
+        files = [path for path in self._parts() if path.is_file()]
+        return {
+            case: entries
+            for path in files
+            for case, entries in _by_case(read_record(path, list[Entry])).items()
+        }
+
+    def _clean(self) -> None:
+        """Remove parts that are gathered, and what a kill left of files half written."""
+        sweep(self.path)
+        for part in self._parts():
+            if part.is_file():
+                part.unlink()
+            else:
+                shutil.rmtree(part, ignore_errors=True)
 
     def _holds(self, entries: Entries) -> bool:
         return all((self.path / file).is_file() for e in entries for file in e["files"].values())
@@ -82,7 +149,7 @@ class Folder:
     def finish(self, entries: Sequence[Mapping[str, Any]]) -> None:
         """Write `predictions.json` with what was predicted."""
         about = {
-            "format": 1,
+            "format": FORMAT,
             "run": str(self.run),
             "settings": dict(self.settings),
             "command": command_line(self.arguments),
@@ -118,10 +185,5 @@ def _by_case(entries: Entries) -> dict[str, Entries]:
     return dict(found)
 
 
-def _read(parts: Sequence[Path]) -> dict[str, Entries]:
-    return {case: entries for part in parts for case, entries in _by_case(read_json(part)).items()}
-
-
-def _remove(parts: Sequence[Path]) -> None:
-    for part in parts:
-        part.unlink()
+def _files_of(cases: Iterable[Entries]) -> set[str]:
+    return {file for entries in cases for entry in entries for file in entry["files"].values()}

@@ -10,7 +10,7 @@ from ..data.files import check_folder, replacing
 from ..errors import UserError
 from ..runs import config
 from ..runs.config import Config
-from ..runs.run import CONFIG, Run, open_run, write_manifest
+from ..runs.run import CONFIG, Run, open_run, record_model
 from ..training import checkpoint, processes
 from ..training.checkpoint import MODEL
 from .train_flags import Order
@@ -47,10 +47,10 @@ def adopt(asked: Order, folder: Path, command: str) -> None:
     asked.out.mkdir(parents=True, exist_ok=True)
     about = {"run": str(folder), "method": prior.config.method, "sha256": prior.model_sha256}
     manifest = {**prior.manifest, "method": asked.method, "command": command, "prior": about}
-    write_manifest(asked.out, manifest)
-    with replacing(asked.out / MODEL) as target:
-        shutil.copyfile(folder / MODEL, target)
+    record_model(asked.out, manifest, [prior.model_sha256])
     config.write_config(asked.out / CONFIG, made_with)
+    with replacing(asked.out / MODEL) as target:  # last: a folder without it can be filled again
+        shutil.copyfile(folder / MODEL, target)
     print(f"{asked.out}: {asked.method} with the prior of {folder}")
 
 
@@ -69,4 +69,6 @@ def _named(asked: Order) -> dict[str, Any]:
     values: dict[str, Any] = {"path": asked.data.path} if asked.data.path else {}
     if asked.data.map:
         values["map"] = asked.data.map
+    if asked.data.slices != "none":
+        values["slices"] = asked.data.slices
     return values

@@ -1,6 +1,7 @@
 """`radiffuse report DIR`: one self-contained HTML page. No torch is imported."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,7 @@ import tyro
 
 from ..errors import UserError
 from ..report import write_report
+from .lock import writing
 from .parsing import parse
 
 
@@ -31,5 +33,7 @@ def run(arguments: Sequence[str]) -> None:
     if not flags.folder.is_dir():
         raise UserError(f"{flags.folder}: there is no such folder")
     page = flags.out or flags.folder / "report.html"
-    write_report(flags.folder, page)
+    inside = page.parent.resolve() == flags.folder.resolve()
+    with writing(page.parent, "radiffuse report") if inside else nullcontext():
+        write_report(flags.folder, page)
     print(f"report: {page}")

@@ -5,7 +5,7 @@ batch of any size and on any number of processes. A sample that lies in --out al
 that the same command goes on after an interruption.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,10 +17,11 @@ from ..data.formats.by_ending import natural_ending, save_like
 from ..data.image import Image
 from ..diffusion.noise import derive
 from ..errors import UsageError, UserError, did_you_mean
-from ..runs.run import Run, open_run
+from ..runs.run import Run, open_run, read_run_config
 from ..training import processes
 from ..training.options import Precision
 from . import parsing
+from .lock import writing
 from .pictures import SHEET, diverged, not_finite, template, write_sheet
 from .predictions import Folder
 
@@ -56,6 +57,13 @@ def run(arguments: Sequence[str]) -> None:
     """Draw the samples that are not there yet, then write `predictions.json` and `sheet.png`."""
     flags = parsing.parse(Flags, arguments, "radiffuse sample")
     parsing.positive({"--count": flags.count, "--steps": flags.steps, "--batch": flags.batch})
+    read_run_config(flags.run)
+    with writing(flags.out, "radiffuse sample"):
+        _fill(flags, arguments)
+
+
+def _fill(flags: Flags, arguments: Sequence[str]) -> None:
+    """Fill the folder, which no other command writes into."""
     processes.start()
     opened = open_run(flags.run)
     if not opened.generative:
@@ -68,6 +76,7 @@ def run(arguments: Sequence[str]) -> None:
     labels = _labels(opened, flags.labels)
     settings = {
         "method": opened.config.method,
+        "preset": opened.config.preset,
         "model_sha256": opened.model_sha256,
         "steps": opened.recipe.steps,
         "set": sorted(flags.set),
@@ -87,23 +96,32 @@ def run(arguments: Sequence[str]) -> None:
         for k in range(flags.count)
     ]
     folder = Folder(flags.out, flags.run, settings, ["sample", *arguments])
-    folder.begin()
+    done = folder.begin({entry["files"]["image"] for entry in entries}, beside=[SHEET])
     with folder.going_on():
-        _draw(opened, entries, like, flags)
+        _draw(opened, entries, like, flags, folder, done)
     processes.barrier()
     if processes.is_main():
-        folder.finish(entries)
+        every = {*done, *(entry["case"] for entry in entries)}
+        folder.gather(sorted(every, key=lambda case: (len(case), case)), done)
         write_sheet(flags.out, [flags.out / entry["files"]["image"] for entry in entries])
         print(f"{flags.count} samples in {flags.out}; {flags.out / SHEET} shows them")
 
 
-def _draw(opened: Run, entries: Sequence[dict[str, Any]], like: Image, flags: Flags) -> None:
-    """Draw this process's share of the missing samples, batch by batch."""
+def _draw(
+    opened: Run,
+    entries: Sequence[dict[str, Any]],
+    like: Image,
+    flags: Flags,
+    folder: Folder,
+    done: Container[str],
+) -> None:
+    """Draw this process's share of the samples that are not done, batch by batch."""
     share = processes.share(len(entries), processes.rank(), processes.world())
-    mine = [entries[k] for k in share]
-    missing = [entry for entry in mine if not (flags.out / entry["files"]["image"]).exists()]
+    missing = [(k, entries[k]) for k in share if entries[k]["case"] not in done]
     for first in range(0, len(missing), flags.batch):
-        part = missing[first : first + flags.batch]
+        number = missing[first][0]
+        part = [entry for _, entry in missing[first : first + flags.batch]]
+        folder.keep(f"{number:06d}", part)
         batch = {"seed": torch.tensor([entry["seed"] for entry in part])}
         if "label" in part[0]:
             batch["label"] = torch.tensor([entry["label"] for entry in part])

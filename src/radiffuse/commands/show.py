@@ -1,4 +1,4 @@
-"""`radiffuse show METHOD`: paper, configuration, keys in and out, reproduced numbers."""
+"""`radiffuse show METHOD`: paper, configuration beside its source's, keys in and out, reproduced numbers."""
 
 import importlib.resources
 import json
@@ -11,6 +11,7 @@ import tyro
 
 from .. import papers
 from ..applications import fields
+from ..applications.departures import Departures, departures, worded
 from ..runs import config
 from .parsing import parse
 
@@ -48,6 +49,8 @@ def run(arguments: Sequence[str]) -> None:
     if expects := getattr(recipe, "EXPECTS", ""):
         print("\n" + textwrap.fill(f"expects      {expects}", 100, subsequent_indent=" " * 13))
     print("\n" + "\n".join(_presets(recipe)))
+    if found := departures(paper):
+        print("\n".join(_departures(found)) + "\n")
     print("\n".join(_ledger(paper.id)))
 
 
@@ -60,6 +63,30 @@ def _presets(recipe: type[Any]) -> Iterator[str]:
         values = fields.plain(config.preset(recipe, name))
         changed = {key: value for key, value in values.items() if paper.get(key) != value}
         yield f"# --preset {name}, where it differs\n" + config.toml({"recipe": changed})
+
+
+def _departures(found: Departures) -> Iterator[str]:
+    """The constants beside their source's, those that differ first."""
+    yield "# --preset paper beside its source"
+    same = [each for each in found.constants if not each.why]
+    for each in found.changed:
+        said = "nothing said" if each.source is None else worded(each.source)
+        where = "" if each.source is None else f" ({each.where})"
+        yield _wrapped(f"{each.name} = {worded(each.ours)}, source: {said}{where}; {each.why}")
+    for part, why in found.missing.items():
+        yield _wrapped(f"missing: {part}; {why}")
+    yield "# as in its source"
+    for each in same:
+        yield _wrapped(f"{each.name} = {worded(each.ours)} ({each.where})")
+    yield "# not in its source"
+    for why, names in found.ours.items():
+        yield _wrapped(f"{', '.join(names)}: {why}")
+    yield "# --preset small"
+    yield _wrapped(found.small)
+
+
+def _wrapped(line: str) -> str:
+    return textwrap.fill(line, 100, subsequent_indent=" " * 4)
 
 
 def _ledger(method: str) -> Iterator[str]:

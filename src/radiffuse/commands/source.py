@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..applications.sizes import sides
 from ..data.dataset import Cases, open_cases
 from ..data.neighbours import with_neighbours
+from ..data.planes import Cut
 from ..errors import UsageError, UserError, printable
-from ..runs.config import Config, DataSource
+from ..runs.config import Config, DataSource, is_embedded, located
 from ..runs.run import Run
 from ..training import processes
 from .parsing import pairs
@@ -26,6 +28,7 @@ def open_source(source: DataSource, recipe: Any = None) -> Cases:
         on_leak=source.leak,
         orientation=source.orientation,
         codes=source.codes,
+        slices=source.slices,
     )
     return with_neighbours(cases, getattr(recipe, "NEIGHBOURS", ()))
 
@@ -36,6 +39,7 @@ def source_of(
     words: Sequence[str],
     size: tuple[int, ...] = (),
     limits: tuple[float, ...] = (),
+    slices: Cut | None = None,
 ) -> DataSource:
     """The training's data, with what the flags say instead; without `limits` the range is the training's.
 
@@ -43,7 +47,9 @@ def source_of(
         UserError: the training's data are not where they were and no others are named.
         UsageError: `limits` are not two numbers.
     """
-    source = replace(made_with.data, size=size or made_with.data.size)
+    source = replace(
+        made_with.data, size=size or made_with.data.size, slices=slices or made_with.data.slices
+    )
     if limits:
         if len(limits) != 2:
             raise UsageError("--range takes two numbers, LOW HIGH")
@@ -52,12 +58,10 @@ def source_of(
         source = replace(source, map=pairs(words))
     if data is not None and Path(data).suffix in (".h5", ".hdf5"):
         # k-space files name their keys themselves
-        return DataSource(path=data, map=pairs(words))
+        return DataSource(path=located(data), map=pairs(words), slices=slices or "none")
     if data is not None:
-        return replace(source, path=data)
-    embedded = source.path.partition(":")[0] in ("brains", "brains3d")
-    named = "/" in source.path or "." in source.path
-    if named and not embedded and not Path(source.path).exists():
+        return replace(source, path=located(data))
+    if source.path and not is_embedded(source.path) and not Path(source.path).exists():
         raise UserError(f"{source.path}: the training data are gone; name data with --data PATH")
     return source
 
@@ -73,26 +77,61 @@ def asked_cases(every: Cases, split: str | None, source: DataSource, opened: Run
         for line in every.notices:
             print(f"note: {printable(line)}", file=sys.stderr)
     if split is not None:
-        return every.split(split)
+        asked = every.split(split)
+        if split == "train" and not new and processes.is_main():
+            print("note: these are the patients that the run was trained on", file=sys.stderr)
+        return asked
     return every if new and every.split_here else every.held_out()
 
 
-def training_cases(every: Cases, source: DataSource, opened: Run) -> Cases:
-    """The cases a run was trained on, which baselines are given as well.
+def own_cases(every: Cases, source: DataSource, opened: Run) -> Cases:
+    """The data a run was made with, all splits, which its baselines are given too.
 
-    Where the run's own data are gone, the training cases of the data at hand.
+    Where they are gone, the data at hand.
     """
     if source == opened.config.data or _moved(every, opened):
-        return every.split("train")
+        return every
     try:
-        return open_source(opened.config.data, opened.recipe).split("train")
+        return open_source(opened.config.data, opened.recipe)
     except UserError:
-        return every.split("train")
+        return every
+
+
+def validation_cases(own: Cases) -> Cases | None:
+    """The split val of data whose split test is what is measured."""
+    return own.split("val") if {"val", "test"} <= set(own.split_of) else None
 
 
 def _moved(every: Cases, opened: Run) -> bool:
     """Whether these are the run's training data, wherever they lie."""
     return every.fingerprint == opened.manifest.get("data", {}).get("fingerprint")
+
+
+def check_axes(opened: Run, cases: Cases, source: DataSource) -> None:
+    """Refuse volumes for a model of pictures, and pictures for one of volumes.
+
+    Raises:
+        UserError: says which the model was trained on, and how to cut volumes.
+    """
+    facts = opened.manifest.get("data", {}).get("facts", {})
+    sizes = facts.get("size") or {"": getattr(opened.recipe, "size", ())}
+    trained = {len(size) for size in sizes.values()}
+    for key in cases.image_keys:
+        size = cases.columns[key].image(cases.rows[0]).size
+        if trained <= {0} or len(size) in trained:
+            continue
+        if len(size) < min(trained):
+            known = sides(next(iter(sizes.values())))
+            what = "is cut into slices" if cases.volumes else f"holds pictures ({sides(size)})"
+            raise UserError(
+                f"{source.path}: {what}, and {opened.path} was trained on volumes ({known}); give it "
+                f"volumes{', without --slices' if cases.volumes else ''}"
+            )
+        if not getattr(opened.recipe, "OF_VOLUMES", False):
+            raise UserError(
+                f"{source.path}: holds volumes ({sides(size)}), and {opened.path} was trained on pictures; "
+                "--slices axial, coronal or sagittal (or the number of an axis) goes slice by slice"
+            )
 
 
 def check_keys(method: str, recipe: Any, keys: Sequence[str], source: DataSource) -> None:

@@ -3,24 +3,29 @@
 import dataclasses
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from .. import papers
 from ..applications import fields
+from ..applications.departures import departures
 from ..data.cases import with_any_size, with_one_range
-from ..data.checks import check_classes, check_pairs
+from ..data.checks import check_classes, check_pairs, none_held_out
 from ..data.dataset import Cases, check_trainable
 from ..data.files import check_folder
 from ..diffusion.noise import derive
 from ..errors import UserError, printable
 from ..runs import config
 from ..runs.config import Config
-from ..runs.run import CONFIG, about, command_line, read_run_config, write_manifest
+from ..runs.run import CONFIG, about, command_line, read_run_config, record_model
 from ..training import checkpoint, processes
 from ..training.loop import train
+from ..training.memory import check_memory, check_weights
 from ..training.options import TrainOptions
+from .lock import writing
 from .prior import adopt
 from .source import check_keys, open_source
 from .train_flags import Order, order
@@ -33,7 +38,16 @@ def run(arguments: Sequence[str]) -> None:
     """Open the data, fit the recipe to them, write what the run is made with, and train."""
     asked = order(arguments)
     if asked.prior is not None:
-        return adopt(asked, asked.prior, command_line(["train", *arguments]))
+        read_run_config(asked.prior)
+    with writing(asked.out, "radiffuse train"):
+        if asked.prior is not None:
+            adopt(asked, asked.prior, command_line(["train", *arguments]))
+        else:
+            _train(asked, arguments)
+
+
+def _train(asked: Order, arguments: Sequence[str]) -> None:
+    """Train on the data that were asked for."""
     cases = with_one_range(open_source(asked.data, asked.recipe), asked.recipe.task.alike)
     if getattr(asked.recipe, "ANY_SIZE", False):
         cases = with_any_size(cases)
@@ -41,7 +55,7 @@ def run(arguments: Sequence[str]) -> None:
     check_keys(asked.method, asked.recipe, cases.keys, asked.data)
     check_pairs(cases, asked.recipe.task.paired, asked.method)
     if processes.is_main():
-        for line in cases.notices:
+        for line in (*cases.notices, *none_held_out(cases)):
             print(f"note: {printable(line)}", file=sys.stderr)
     facts = cases.facts()
     if "label" in asked.recipe.task.reads:
@@ -62,13 +76,18 @@ def run(arguments: Sequence[str]) -> None:
         command=command_line(["train", *arguments]),
     )
     _check_folder(asked, made_with)
-    manifest = about(cases, facts, made_with)
-    if processes.is_main():
-        config.write_config(asked.out / CONFIG, made_with)
-        write_manifest(asked.out, manifest)
+    check_weights(recipe.objective, asked.train)
     training = _suitable(asked.method, recipe, cases.split("train"))
     torch.manual_seed(derive(asked.train.seed, "weights"))
     objective = recipe.objective()
+    if (line := check_memory(objective, training, asked.train)) and processes.is_main():
+        print(f"note: {line}", file=sys.stderr)
+    manifest = about(cases, facts, made_with)
+    if processes.is_main():
+        config.write_config(asked.out / CONFIG, made_with)
+        record_model(asked.out, manifest, checkpoint.models_at(asked.out / checkpoint.MODEL))
+    if processes.is_main() and (line := departs(made_with)):
+        print(f"note: {line}", file=sys.stderr)
     try:
         train(
             objective,
@@ -77,11 +96,22 @@ def run(arguments: Sequence[str]) -> None:
             asked.out,
             resume=asked.resume,
             about=manifest,
+            record=partial(record_model, asked.out, manifest),
         )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"interrupted; nothing is lost: the same command with --resume goes on in {asked.out}"
         ) from None
+
+
+def departs(made_with: Config) -> str:
+    """In what a preset departs from its paper, in one line; "" for the paper's own."""
+    if made_with.preset == "paper":
+        return ""
+    if made_with.preset == "tiny":
+        return f"{made_with.name} is for trials: it learns little"
+    found = departures(papers.by_id(made_with.method))
+    return f"{made_with.name} departs from its paper: {found.small}" if found else ""
 
 
 def _suitable(method: str, recipe: Any, cases: Cases) -> Cases:
@@ -123,16 +153,23 @@ def _check_folder(asked: Order, made_with: Config) -> None:
     earlier = read_run_config(out)
     if earlier.method != asked.method:
         raise UserError(f"{out}: is a run of {earlier.method}, not of {asked.method}")
+    if earlier.preset != asked.preset:
+        raise UserError(
+            f"{out}: was made with --preset {earlier.preset}, now it is {asked.preset}; resume with the "
+            "same, or take another --out"
+        )
     # fields that an older version did not write are at their defaults
     options = fields.build(TrainOptions, earlier.train, where=f"{out / CONFIG}: [train]")
-    recipe = fields.build(type(asked.recipe), earlier.recipe, where=f"{out / CONFIG}: [recipe]")
-    _compare(out, "recipe", fields.plain(recipe), made_with.recipe)
-    _compare(out, "train", options.fixed(), asked.train.fixed())
+    recipe = fields.recorded(type(asked.recipe), earlier.recipe, where=f"{out / CONFIG}: [recipe]")
     data = fields.plain(made_with.data)
+    _compare(out, "data", {"slices": earlier.data.slices}, {"slices": data["slices"]})
     found = {name: data[name] for name in FOUND if not getattr(earlier.data, name)}
     # data may have moved: the loop refuses a checkpoint of other contents
     moved = {"path": data["path"]}
     _compare(out, "data", {**fields.plain(earlier.data), **found, **moved}, data)
+    # last, for much of it follows from the data
+    _compare(out, "recipe", fields.plain(recipe), made_with.recipe)
+    _compare(out, "train", options.fixed(), asked.train.fixed())
 
 
 def _compare(out: Path, table: str, old: Any, new: Any) -> None:

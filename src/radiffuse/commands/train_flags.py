@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from ..applications import fields
+from ..data.planes import Cut
 from ..errors import UsageError
 from ..runs import config
 from ..runs.config import DataSource
@@ -26,6 +27,7 @@ OWN = (
     "map",
     "range",
     "size",
+    "slices",
     "data_leak",
     "resume",
     "prior",
@@ -82,11 +84,12 @@ def order(arguments: Sequence[str]) -> Order:
     adopts = parsing.option(words, "--prior") is not None
     flags = parsing.parse(_flags_of(start, adopts), words, f"{PROG} {start.method}")
     data = DataSource(
-        path=flags.data,
+        path=config.located(flags.data),
         map=parsing.pairs(flags.map),
         size=flags.size,
         seed=start.data.seed if start.data else 0,
         leak=flags.data_leak,
+        slices=flags.slices,
     )
     if flags.range:
         data = dataclasses.replace(data, range={"": _pair(flags.range)})
@@ -120,7 +123,7 @@ def _start(arguments: Sequence[str]) -> Start:
             raise SystemExit(0)
         raise UsageError(f"name a method first, as in `{PROG} ddpm --data PATH --out RUN`")
     kind = recipe_class(method)
-    preset = preset or "paper"
+    preset = preset or config.DEFAULT
     recipe = config.preset(kind, preset)
     return Start(method, kind, preset, recipe, _training(kind, preset, arguments), None)
 
@@ -158,11 +161,17 @@ def _flags_of(start: Start, adopts: bool) -> type[Any]:
     own = [
         _flag("data", str, "file or folder of the data, or brains for embedded ones", **path),
         _flag("out", Path, "run folder to write"),
-        _flag("preset", str, "paper, small or tiny", default=start.preset),
+        _flag("preset", str, "small (for a CPU), paper or tiny (for trials)", default=start.preset),
         _flag("config", Path | None, "replay this config.toml; flags go before it", default=None),
         _flag("map", tuple[str, ...], "which column is which, key=column words", default=words),
         _flag("range", tuple[float, ...], "LOW HIGH: stored values that become -1, 1", default=()),
         _flag("size", tuple[int, ...], "bring every image to this size", default=data.size),
+        _flag(
+            "slices",
+            Cut,
+            "cut volumes into slices, along a plane of the patient or axis 0, 1 or 2 of the array",
+            default=data.slices,
+        ),
         _flag(
             "data_leak",
             Literal["auto", "refuse", "drop", "keep"],

@@ -12,7 +12,9 @@ from ..diffusion.spectrum import power
 from ..errors import UserError
 from .columns import Column
 from .image import Image
+from .names import safe_names
 from .scan import differing, spread
+from .slices import Volumes
 from .table import SPLITS
 from .transforms import to_unit
 
@@ -70,6 +72,7 @@ class Cases:
         all_names: what the data call each case, where that is no name of a file; else as `all_ids`.
         orientation: axis codes of all volumes ("RAS"); "" where there are none or nothing is known.
         codes: the stored numbers that mean the labels 0, 1, 2 ... of masks; () without masks.
+        volumes: what the cases are slices of; None where they are none.
     """
 
     source: str
@@ -88,6 +91,7 @@ class Cases:
     all_names: tuple[str, ...] = ()
     orientation: str = ""
     codes: tuple[int, ...] = ()
+    volumes: Volumes | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -131,7 +135,7 @@ class Cases:
     def notices(self) -> tuple[str, ...]:
         """What a user should know, one line each; the same remark on several files is one line."""
         groups: dict[str, list[str]] = {}
-        for line in self.lines:
+        for line in dict.fromkeys(self.lines):
             groups.setdefault(line.partition(": ")[2] or line, []).append(line)
         return tuple(
             lines[0] + (f" (and {len(lines) - 1} more files)" if len(lines) > 1 else "")
@@ -193,11 +197,40 @@ class Cases:
         Raises:
             UserError: all cases are training cases.
         """
+        if set(self.split_of) == {"train"}:
+            raise UserError(
+                f"{self.source}: all of its cases are for training and none is held out; name others with "
+                "--data, or take these with --split train"
+            )
         return self.split("test" if "test" in self.split_of else "val")
 
     def take(self, indices: Sequence[int]) -> "Cases":
         """Some of the cases, in that order."""
         return replace(self, rows=tuple(self.rows[index] for index in indices))
+
+    def whole(self) -> "Cases":
+        """The volumes that these are slices of, as cases; others as they are."""
+        if self.volumes is None:
+            return self
+        first: dict[int, int] = {}
+        for row in self.rows:
+            first.setdefault(self.volumes.of[row], row)
+        count = len(self.volumes.names)
+        patients, splits = [""] * count, [""] * count
+        for row, volume in enumerate(self.volumes.of):
+            patients[volume], splits[volume] = self.all_patients[row], self.all_splits[row]
+        return replace(
+            self,
+            columns=self.volumes.columns,
+            rows=tuple(first),
+            all_ids=safe_names(self.volumes.names),
+            all_names=self.volumes.names,
+            all_patients=tuple(patients),
+            all_splits=tuple(splits),
+            all_texts={},
+            shapes={},
+            volumes=None,
+        )
 
     def kept(self, choose: Callable[[dict[str, Tensor]], Tensor]) -> "Cases":
         """The cases whose batches `choose` says True of, `(B,)` bool; read in parts."""

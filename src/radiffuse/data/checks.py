@@ -8,7 +8,14 @@ from ..errors import UserError
 from .cases import Cases
 from .table import SPLITS
 
-__all__ = ["check_classes", "check_labels", "check_one_range", "check_pairs", "check_trainable"]
+__all__ = [
+    "check_classes",
+    "check_labels",
+    "check_one_range",
+    "check_pairs",
+    "check_trainable",
+    "none_held_out",
+]
 
 
 def check_trainable(cases: Cases) -> None:
@@ -21,9 +28,19 @@ def check_trainable(cases: Cases) -> None:
     training = cases.split_of.count("train")
     if training == 0:
         here = ", ".join(split for split in SPLITS if split in cases.split_of)
-        raise UserError(f"{cases.source}: has no training cases, only {here}")
+        raise UserError(f"{cases.source}: has no training cases, only {here}; these are not trained on")
     if training < 2:
-        raise UserError(f"{cases.source}: has one training case; training needs two or more")
+        keys = cases.image_keys
+        volume = keys and len(cases.image(cases.split_of.index("train"), keys[0]).size) == 3
+        cut = "; --slices axial, coronal or sagittal takes the slices of a volume" if volume else ""
+        raise UserError(f"{cases.source}: has one training case; training needs two or more{cut}")
+
+
+def none_held_out(cases: Cases) -> tuple[str, ...]:
+    """A notice where all cases are of one patient, so that a split of patients leaves none to measure on."""
+    if not cases.split_here or len(set(cases.patients)) > 1:
+        return ()
+    return (f"{cases.source}: all cases are of one patient, so that none is held out",)
 
 
 def check_labels(cases: Cases, classes: int) -> None:

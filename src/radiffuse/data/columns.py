@@ -6,17 +6,18 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import UserError
+from ..errors import UserError, fitting
 from .formats.by_ending import read_image
 from .image import Image
 from .transforms import resize, resized
 
+T = TypeVar("T")
 Kind = Literal["image", "mask", "label", "scalar", "raw"]
 """image: scaled to [-1, 1]. mask: labels per voxel. label: class of the case. scalar: one number.
 raw: numbers passed on as they are (coordinates, k-space)."""
@@ -99,9 +100,7 @@ class ArrayColumn:
         if self.kind not in ("image", "mask") or old == size:
             return self
         if len(old) != len(size):
-            raise UserError(
-                f"{self.name}: images have {len(old)} axes {old}, but the size asked for is {size}"
-            )
+            raise wrong_axes(self.name, old, size)
         nearest = self.kind == "mask"
         parts = [resize(part, size, nearest) for part in self.data.split(256)]
         affines = self.affines
@@ -123,18 +122,18 @@ class ArrayColumn:
 
 
 @dataclass
-class _Cache:
-    """Decoded images of a file column, up to a number of bytes."""
+class Cache:
+    """Decoded images of a file column by file or row, up to a number of bytes."""
 
-    images: dict[int, Image] = field(default_factory=dict)
+    images: dict[Path | int, Image] = field(default_factory=dict)
     used: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def keep(self, row: int, image: Image) -> None:
+    def keep(self, key: Path | int, image: Image) -> None:
         size = image.data.numel() * image.data.element_size()
         with self.lock:
-            if row not in self.images and self.used + size <= CACHE_BYTES:
-                self.images[row] = image
+            if key not in self.images and self.used + size <= CACHE_BYTES:
+                self.images[key] = image
                 self.used += size
 
 
@@ -157,16 +156,21 @@ class FileColumn:
     notice: Callable[[str], None] = lambda line: None
     size: tuple[int, ...] | None = None
     members: tuple[tuple[Path, ...], ...] = ()
-    cache: _Cache = field(default_factory=_Cache, repr=False, compare=False)
+    cache: Cache = field(default_factory=Cache, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.paths)
 
+    def _key(self, row: int) -> Path | int:
+        """What an image is kept by: a file that many rows name is read once."""
+        return row if self.members else self.paths[row]
+
     def image(self, row: int) -> Image:
-        kept = self.cache.images.get(row)
+        kept = self.cache.images.get(self._key(row))
         if kept is not None:
             return kept
-        image = self._read(row)
+        with fitting(self.paths[row]):
+            image = self._read(row)
         broken = int((~torch.isfinite(image.data)).sum()) if image.data.is_floating_point() else 0
         if broken:
             raise UserError(
@@ -176,12 +180,9 @@ class FileColumn:
             image = _as_labels(image, self.paths[row], self.notice)
         if self.size is not None:
             if len(image.size) != len(self.size):
-                raise UserError(
-                    f"{self.paths[row]}: has {len(image.size)} axes {image.size}, "
-                    f"but the size asked for is {self.size}"
-                )
+                raise wrong_axes(str(self.paths[row]), image.size, self.size)
             image = resized(image, self.size, nearest=self.kind == "mask")
-        self.cache.keep(row, image)
+        self.cache.keep(self._key(row), image)
         return image
 
     def _read(self, row: int) -> Image:
@@ -192,21 +193,15 @@ class FileColumn:
         return read_image(self.paths[row], labels=self.kind == "mask", notice=self.notice)
 
     def stack(self, rows: Sequence[int]) -> Tensor:
-        kept = all(row in self.cache.images for row in rows)
+        kept = all(self._key(row) in self.cache.images for row in rows)
         images = [self.image(row) for row in rows] if kept else in_threads(self.image, rows)
-        for row, image in zip(rows, images, strict=True):
-            if image.data.shape != images[0].data.shape:
-                raise UserError(
-                    f"{self.paths[row]}: shape {tuple(image.data.shape)} differs from "
-                    f"{tuple(images[0].data.shape)} of {self.paths[rows[0]]}; --size resizes"
-                )
-        return torch.stack([image.data for image in images])
+        return together(self, rows, images)
 
     def to_size(self, size: tuple[int, ...]) -> "FileColumn":
-        return replace(self, size=size, cache=_Cache())
+        return replace(self, size=size, cache=Cache())
 
     def as_kind(self, kind: Kind) -> "FileColumn":
-        return replace(self, kind=kind, cache=_Cache())
+        return replace(self, kind=kind, cache=Cache())
 
     def hashed(self, row: int) -> str:
         path = self.paths[row]
@@ -234,7 +229,31 @@ def _beside(header: Path) -> list[Path]:
     return [file for file in names if file.is_file()]
 
 
-def in_threads(work: Callable[[int], Image], rows: Sequence[int]) -> list[Image]:
+def wrong_axes(where: str, have: tuple[int, ...], asked: tuple[int, ...]) -> UserError:
+    """What to tell of images whose axes a size does not fit."""
+    cut = "; --slices axial, coronal or sagittal cuts volumes" if len(have) == 3 else ""
+    return UserError(
+        f"{where}: has {len(have)} axes {have}, but the size asked for is {asked}{cut}"
+    )
+
+
+def together(column: Column, rows: Sequence[int], images: Sequence[Image]) -> Tensor:
+    """The images of several rows as one tensor.
+
+    Raises:
+        UserError: they differ in shape.
+    """
+    data = [image.data for image in images]
+    for row, one in zip(rows, data, strict=True):
+        if one.shape != data[0].shape:
+            raise UserError(
+                f"{column.source(row)}: shape {tuple(one.shape)} differs from "
+                f"{tuple(data[0].shape)} of {column.source(rows[0])}; --size resizes"
+            )
+    return torch.stack(data)
+
+
+def in_threads(work: Callable[[int], T], rows: Sequence[int]) -> list[T]:
     """`work` of every row, in order, on a few threads where there is more than one row."""
     if len(rows) < 2:
         return [work(row) for row in rows]

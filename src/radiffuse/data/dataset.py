@@ -1,21 +1,25 @@
 """Opening a data set: layout, roles, sizes, splits, ranges, and a check of every case."""
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
+from ..errors import UserError, fitting
 from .cases import Cases, Facts, Range
 from .checks import check_labels, check_trainable
 from .codes import coded
-from .columns import Column, names_mask
+from .columns import ArrayColumn, Column, names_mask
+from .formats.stored import MOST_BYTES
 from .grids import check_pair
 from .joined import joined
 from .names import safe_names
 from .placed import placed
+from .planes import CODES, Cut
 from .scan import Seen, check_scalars, outside, scan, value_range
+from .slices import cut
 from .splits import OnLeak, assign, guard
 from .table import Table, labels_from, labels_from_text
 
@@ -41,6 +45,7 @@ def open_cases(
     on_leak: OnLeak = "auto",
     orientation: str = "",
     codes: Sequence[int] = (),
+    slices: Cut = "none",
 ) -> Cases:
     """Open a data set.
 
@@ -59,6 +64,8 @@ def open_cases(
             see `OnLeak`.
         orientation: axis codes that volumes get inside, for example "RAS"; "": those of most of them.
         codes: the stored numbers that mean the labels 0, 1, 2 ... of masks; (): found in the data.
+        slices: cut volumes into slices, each a case of its patient: along a plane of the patient, or along
+            axis 0, 1 or 2 of the arrays. `size` is that of a slice.
 
     Raises:
         UserError: anything wrong with the data, in one line.
@@ -73,6 +80,7 @@ def open_cases(
         on_leak=on_leak,
         orientation=orientation,
         codes=codes,
+        slices=slices,
     )
 
 
@@ -83,7 +91,8 @@ def _table(path: str, seed: int) -> Table:
         return open_brains(path, seed)
     from .formats.layouts import open_table
 
-    return open_table(Path(path))
+    with fitting(path):
+        return open_table(Path(path))
 
 
 def cases_from(
@@ -96,18 +105,28 @@ def cases_from(
     on_leak: OnLeak = "auto",
     orientation: str = "",
     codes: Sequence[int] = (),
+    slices: Cut = "none",
 ) -> Cases:
     """Decide what a table leaves open: roles, sizes, splits, ranges; and check every case."""
     if not table.ids:
         raise UserError(f"{table.source}: holds no case")
     table = _mapped(table, mapping or table.default)
     columns, told, codes = coded(_ordered(table.columns), codes, table.source)
-    columns, more, orientation = placed(columns, orientation, table.source, table.ids)
+    orientation = CODES.get(slices, orientation)
+    columns, more, orientation = placed(
+        columns, orientation, table.source, table.ids, quiet=slices in CODES
+    )
     table.notices.extend([*told, *more])
-    columns = {
-        key: column.to_size(size) if size and column.kind in ("image", "mask") else column
-        for key, column in columns.items()
-    }
+    if size:
+        _check_size(size, columns)
+    volumes = None
+    if slices != "none":
+        table, columns, volumes = cut(table, columns, slices, orientation, size)
+    if volumes is None:
+        columns = {
+            key: column.to_size(size) if size and column.kind in ("image", "mask") else column
+            for key, column in columns.items()
+        }
     seen = {
         key: scan(column, key, table.source, table.ids)
         for key, column in columns.items()
@@ -141,7 +160,20 @@ def cases_from(
         lines=table.notices,
         known=table.fingerprint,
         split_here=table.split_of is None,
+        volumes=volumes,
     )
+
+
+def _check_size(size: tuple[int, ...], columns: Mapping[str, Column]) -> None:
+    """Refuse a size in which the images that lie in memory at once do not fit there."""
+    for column in columns.values():
+        held = len(column) if isinstance(column, ArrayColumn) else 1
+        needed = 4 * held * math.prod(size)
+        if column.kind in ("image", "mask") and needed > MOST_BYTES:
+            raise UserError(
+                f"--size {' '.join(map(str, size))}: {held} image{'s' if held > 1 else ''} of it take "
+                f"{needed / 2**30:.3g} GiB, and this machine has {MOST_BYTES / 2**30:.3g}; name a smaller one"
+            )
 
 
 def _pictures(columns: Mapping[str, Column], seen: Mapping[str, Seen]) -> list[frozenset[str]]:
@@ -230,8 +262,8 @@ def _ranges(
         given = asked.get(key) if isinstance(asked, Mapping) else asked
         if given is not None:
             low, high = float(given[0]), float(given[1])
-            if not low < high:
-                raise UserError(f"--range {low:g} {high:g}: LOW must be less than HIGH")
+            if not -math.inf < low < high < math.inf:
+                raise UserError(f"--range {low:g} {high:g}: LOW must be less than HIGH, both finite")
             ranges[key] = (low, high)
             if told := outside(seen[key].values, ranges[key], key, table.source):
                 table.notices.append(told)
@@ -266,6 +298,7 @@ def from_iterable(
     size: tuple[int, ...] | None = None,
     seed: int = 0,
     on_leak: OnLeak = "auto",
+    slices: Cut = "none",
 ) -> Cases:
     """Cases from any iterable of dicts of tensors, such as a MONAI or TorchIO data set.
 
@@ -275,7 +308,7 @@ def from_iterable(
 
     Args:
         items: one dict for each case.
-        mapping, range, size, seed, on_leak: as in `open_cases`.
+        mapping, range, size, seed, on_leak, slices: as in `open_cases`.
 
     Raises:
         UserError: as in `open_cases`, and where dicts differ in their keys.
@@ -283,4 +316,12 @@ def from_iterable(
     from .memory import table_from
 
     table = table_from(items)
-    return cases_from(table, mapping=mapping, range=range, size=size, seed=seed, on_leak=on_leak)
+    return cases_from(
+        table,
+        mapping=mapping,
+        range=range,
+        size=size,
+        seed=seed,
+        on_leak=on_leak,
+        slices=slices,
+    )

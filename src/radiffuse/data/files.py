@@ -4,12 +4,16 @@ import contextlib
 import errno
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+
+_REFUSED = (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EPERM, errno.ENAMETOOLONG)
+_TEMPORARY = re.compile(r"\.writing-[a-z0-9_]{8}-.+")
 
 
 def check_file(path: Path | str) -> None:
@@ -39,6 +43,16 @@ def check_folder(path: Path | str) -> None:
         raise UserError(f"{path}: is a file; --out takes a folder")
 
 
+def check_regular(path: Path) -> None:
+    """Refuse to read what is no file on a disk: a device, a pipe, whose end may never come.
+
+    Raises:
+        UserError: it is none.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: is no regular file (missing, a device or a pipe)")
+
+
 @contextlib.contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it replaces `path`, on any error it vanishes.
@@ -52,28 +66,63 @@ def replacing(path: Path | str) -> Iterator[Path]:
     check_file(path)
     temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".writing-", suffix="-" + path.name, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise UserError(f"{path}: the disk is full; free some space and run again") from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EPERM):
-            raise UserError(f"{path}: cannot be written ({error.strerror})") from error
-        raise
+        with told(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(
+                prefix=".writing-", suffix="-" + path.name, dir=path.parent
+            )
+            os.close(handle)
+            temporary = Path(name)
+            yield temporary
+            temporary.chmod(0o644)
+            os.replace(temporary, path)
     finally:
         if temporary is not None and temporary.exists():
             temporary.unlink()
 
 
+@contextlib.contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Say in one line why `path` cannot be written.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise UserError(f"{path}: the disk is full; free some space and run again") from error
+        if error.errno in _REFUSED:
+            raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+        raise
+
+
+def sweep(folder: Path | str) -> None:
+    """Remove what a killed process left half-written in `folder`: files of `replacing`, no others.
+
+    Only where no other process writes there (`commands.lock`).
+    """
+    for path in Path(folder).glob(".writing-*"):
+        if _TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            path.unlink(missing_ok=True)
+
+
 def write_text(path: Path | str, text: str) -> None:
-    """Write `text` to `path` in one move."""
+    """Write `text` to `path` in one move.
+
+    Raises:
+        UserError: as `replacing`, or a name in it is no text (a file name that is not UTF-8).
+    """
+    try:
+        content = text.encode()
+    except UnicodeEncodeError as error:
+        line = text.split("\n")[text[: error.start].count("\n")]
+        raise UserError(
+            f"{path}: cannot hold {line[:80]!a}, which is not UTF-8; rename that file"
+        ) from None
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
 
 
 def write_json(path: Path | str, value: Any, default: Callable[[Any], Any] | None = None) -> None:
@@ -85,12 +134,14 @@ def read_json(path: Path | str) -> Any:
     """Read JSON from `path`.
 
     Raises:
-        UserError: the file is missing or is not JSON.
+        UserError: the file is missing, no regular file, or is not JSON.
     """
     path = Path(path)
+    if path.exists():
+        check_regular(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON ({error})") from None

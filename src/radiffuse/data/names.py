@@ -1,6 +1,7 @@
 """Names of cases that are safe as names of files, whatever the data call them."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 
 from pathvalidate import sanitize_filename
@@ -9,6 +10,8 @@ __all__ = ["safe_names"]
 
 LONGEST = 100
 """Bytes of a name; what a command adds (draw, key, ending) fits a file system's 255 beside it."""
+PLAIN = re.compile(r"(?!(?i:con|prn|aux|nul|com\d|lpt\d)(?:\.|$))[a-zA-Z0-9](?:[\w-]|\.(?=\w))*", re.ASCII)
+"""Names that every system takes; all others are looked at by a library, which takes its time."""
 
 
 def safe_names(names: Sequence[str]) -> tuple[str, ...]:
@@ -18,18 +21,21 @@ def safe_names(names: Sequence[str]) -> tuple[str, ...]:
     else some system forbids become "_", dots in front go, and long names end in a hash of themselves.
     """
     taken: set[str] = set()
+    next_of: dict[str, int] = {}
     made = []
     for name in names:
-        safe = _safe(name)
-        number, found = 2, safe
+        found = safe = _safe(name)
         while found.casefold() in taken:
-            found, number = f"{safe}-{number}", number + 1
+            number = next_of[safe.casefold()] = next_of.get(safe.casefold(), 1) + 1
+            found = f"{safe}-{number}"
         taken.add(found.casefold())
         made.append(found)
     return tuple(made)
 
 
 def _safe(name: str) -> str:
+    if len(name) <= LONGEST and PLAIN.fullmatch(name):
+        return name
     safe = sanitize_filename(name, replacement_text="_", platform="universal").lstrip(". ")
     safe = "".join(c if c.isprintable() else "_" for c in safe) or "case"
     if len(safe.encode()) <= LONGEST:

@@ -1,6 +1,6 @@
 """Slices beside each other: cases that bring their neighbours of the same scan along."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,18 +10,19 @@ from .cases import Cases
 from .columns import Column, Kind, content_hash
 from .image import Image
 
-__all__ = ["SUFFIX", "with_neighbours"]
+__all__ = ["SUFFIX", "neighbour", "with_neighbours"]
 
 SUFFIX = "_neighbours"
 """Added to the key whose neighbours a column holds."""
 
 
 def with_neighbours(cases: Cases, offsets: Sequence[int]) -> Cases:
-    """Add "image_neighbours", "noisy_neighbours", "kspace_neighbours": the slices at `offsets`.
+    """Add "image_neighbours", "noisy_neighbours", "mr_neighbours", "kspace_neighbours": the slices at `offsets`.
 
     They are joined along the channel axis, (B, n C, *S). Slices lie side by side where the data number
-    them (`slice`) within a patient: s + 1 is the number that follows. Where there is no slice at an
-    offset, the one on the other side stands for it, and where that is missing too, the case itself.
+    them (`slice`) within a patient, or a volume they were cut from: s + 1 is the number that follows.
+    Where there is no slice at an offset, the one on the other side stands for it, and where that is
+    missing too, the case itself.
     Data without slice numbers, and volumes, come back as they are.
 
     Args:
@@ -30,22 +31,24 @@ def with_neighbours(cases: Cases, offsets: Sequence[int]) -> Cases:
     numbers = cases.all_texts.get("slice")
     if not offsets or numbers is None or not all(_whole(number) for number in numbers):
         return cases
-    place = {
-        (cases.all_patients[row], cases.all_splits[row], int(float(numbers[row]))): row
-        for row in cases.rows
-    }
+    of = cases.all_patients if cases.volumes is None else cases.volumes.of
+    scans: dict[tuple[str | int, str], dict[int, int]] = {}
+    placed = [
+        (row, (of[row], cases.all_splits[row]), int(float(numbers[row]))) for row in cases.rows
+    ]
+    for row, scan, number in placed:
+        scans.setdefault(scan, {})[number] = row
     beside = {
         row: tuple(
-            _found(place, cases.all_patients[row], cases.all_splits[row], s, offset, row)
-            for offset in offsets
+            row if other == number else scans[scan][other]
+            for other in (neighbour(scans[scan], number, offset) for offset in offsets)
         )
-        for row in cases.rows
-        for s in [int(float(numbers[row]))]
+        for row, scan, number in placed
     }
     added = {
         key + SUFFIX: Neighbours(column, beside)
         for key, column in cases.columns.items()
-        if key in ("image", "noisy", "kspace") and _flat(cases, key, column)
+        if key in ("image", "noisy", "mr", "kspace") and _flat(cases, key, column)
     }
     ranges = {key: cases.ranges[key.removesuffix(SUFFIX)] for key in added if "kspace" not in key}
     return replace(cases, columns={**cases.columns, **added}, ranges={**cases.ranges, **ranges})
@@ -65,11 +68,10 @@ def _flat(cases: Cases, key: str, column: Column) -> bool:
     return column.stack(cases.rows[:1]).dim() - 2 == 2
 
 
-def _found(
-    place: dict[tuple[str, str, int], int], patient: str, split: str, s: int, offset: int, row: int
-) -> int:
-    opposite = place.get((patient, split, s - offset), row)
-    return place.get((patient, split, s + offset), opposite)
+def neighbour(there: Container[int], number: int, offset: int) -> int:
+    """The slice of a scan that stands at an offset, or for it where it is not there."""
+    sides = (number + offset, number - offset)
+    return next((side for side in sides if side in there), number)
 
 
 @dataclass(frozen=True)

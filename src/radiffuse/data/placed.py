@@ -8,11 +8,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .columns import Column, FileColumn, Kind
+from .columns import Cache, Column, FileColumn, Kind, together, wrong_axes
 from .geometry import AGREE_MM, Grid, apart, resampled, turned
 from .grids import PAIR
 from .image import Image, orientation_of, oriented
@@ -23,18 +22,24 @@ __all__ = ["PlacedColumn", "placed"]
 
 
 def placed(
-    columns: Mapping[str, Column], orientation: str, source: str, ids: Sequence[str]
+    columns: Mapping[str, Column],
+    orientation: str,
+    source: str,
+    ids: Sequence[str],
+    quiet: bool = False,
 ) -> tuple[dict[str, Column], list[str], str]:
     """The columns with every image and mask on the grid of the first one of its case.
 
     Exactly, by permuting and flipping axes, where the grids agree; by their places in the world where they
-    overlap (with a notice); data without geometry stay as they are. Pairs for registration are only turned.
+    overlap (with a notice). What says nothing of its place lies as the first one does where it has as
+    many voxels, and else stays as it is. Pairs for registration are only turned.
 
     Args:
         columns: by key, images first.
         orientation: axis codes that volumes get ("RAS"); "": those of most cases.
         source: of the data, for messages.
         ids: of the cases.
+        quiet: say nothing of volumes that are turned.
 
     Returns:
         The columns, notices, and the orientation of volumes ("" where none is known).
@@ -52,7 +57,7 @@ def placed(
     codes = [orientation_of(columns[first].image(row)) for row in rows]
     known = Counter(code for code in codes if code)
     inside = orientation or (known.most_common(1)[0][0] if known else "")
-    notices = _orientations(known, inside, bool(orientation), source)
+    notices = [] if quiet else _orientations(known, inside, bool(orientation), source)
     made, reference = dict(columns), PlacedColumn(columns[first], inside)
     if large or (set(known) - {inside}):
         made[first] = reference
@@ -110,7 +115,7 @@ class PlacedColumn:
     source_name: str = ""
     ids: tuple[str, ...] = ()
     size: tuple[int, ...] | None = None
-    made: dict[int, Image] = field(default_factory=dict, repr=False, compare=False)
+    made: Cache = field(default_factory=Cache, repr=False, compare=False)
 
     @property
     def kind(self) -> Kind:
@@ -132,13 +137,21 @@ class PlacedColumn:
             return image
         return replace(oriented(image, self.inside), own=own)
 
+    def _seen(self, row: int) -> Image:
+        """An image as stored; without geometry, and as many voxels as the first one, it has that one's."""
+        image = self.column.image(row)
+        if self.reference is None or image.affine is not None:
+            return image
+        first = self.reference.column.image(row)
+        return replace(image, affine=first.affine) if first.size == image.size else image
+
     def how(self, row: int) -> tuple[str, float]:
         """How the image of a row comes onto its grid, "", "turned" or "resampled", and the share met.
 
         Raises:
             UserError: it nowhere meets the grid.
         """
-        image, grid = self.column.image(row), self.onto(row)
+        image, grid = self._seen(row), self.onto(row)
         own = Grid.of(image)
         if own is None or grid is None or len(own.size) != len(grid.size):
             return "", 1.0
@@ -158,17 +171,18 @@ class PlacedColumn:
         return "resampled", share
 
     def image(self, row: int) -> Image:
-        if row in self.made:
-            return self.made[row]
+        if row in self.made.images:
+            return self.made.images[row]
         image = self._placed(row)
+        if self.size is not None and len(self.size) != len(image.size):
+            raise wrong_axes(self.source(row), image.size, self.size)
         if self.size is not None:
             image = resized(image, self.size, nearest=self.kind == "mask")
-        if sum(each.data.numel() for each in self.made.values()) < 1 << 27:
-            self.made[row] = image
+        self.made.keep(row, image)
         return image
 
     def _placed(self, row: int) -> Image:
-        image = self.column.image(row)
+        image = self._seen(row)
         if self.reference is None:
             return self._turned(image)
         own = orientation_of(self.reference.column.image(row))
@@ -181,20 +195,13 @@ class PlacedColumn:
         return replace(there, own=own_)
 
     def stack(self, rows: Sequence[int]) -> Tensor:
-        images = [self.image(row).data for row in rows]
-        for row, data in zip(rows, images, strict=True):
-            if data.shape != images[0].shape:
-                raise UserError(
-                    f"{self.source(row)}: shape {tuple(data.shape)} differs from "
-                    f"{tuple(images[0].shape)} of {self.source(rows[0])}; --size resizes"
-                )
-        return torch.stack(images)
+        return together(self, rows, [self.image(row) for row in rows])
 
     def to_size(self, size: tuple[int, ...]) -> "PlacedColumn":
-        return replace(self, size=size, made={})
+        return replace(self, size=size, made=Cache())
 
     def as_kind(self, kind: Kind) -> "PlacedColumn":
-        return replace(self, column=self.column.as_kind(kind), made={})
+        return replace(self, column=self.column.as_kind(kind), made=Cache())
 
     def hashed(self, row: int) -> str:
         return self.column.hashed(row)

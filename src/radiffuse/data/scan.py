@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -97,9 +98,11 @@ def _widest(looks: Sequence[_Look]) -> tuple[float, float]:
 
 def _quantiles(data: Tensor) -> tuple[float, float]:
     """0.5 % and 99.5 % quantiles of some ten thousand values."""
-    some = data.flatten()[:: max(1, data.numel() // 10_000)].double()
-    low, high = torch.quantile(some, torch.tensor([0.005, 0.995], dtype=torch.float64)).tolist()
-    return low, high
+    some = data.flatten()[:: max(1, data.numel() // 10_000)].numpy()
+    some = np.sort(some if some.dtype.kind == "f" else some.astype(np.float64))
+    # a tenth of the time of torch.quantile, which is most of opening many small pictures
+    low, high = np.interp(np.array([0.005, 0.995]) * (len(some) - 1), np.arange(len(some)), some)
+    return float(low), float(high)
 
 
 def _look(image: Image) -> _Look:
@@ -117,17 +120,13 @@ def _look_array(column: ArrayColumn) -> list[_Look]:
 
 
 def _look_files(column: Column) -> list[_Look]:
-    """Decoded in threads, a few at a time, so that a large set never lies in memory whole."""
-    looks: list[_Look] = []
-    for start in range(0, len(column), 64):
-        rows = range(start, min(start + 64, len(column)))
-        looks += [_look(image) for image in in_threads(column.image, rows)]
-    return looks
+    """Decoded and looked at in threads, so that a large set never lies in memory whole."""
+    return in_threads(lambda row: _look(column.image(row)), range(len(column)))
 
 
 def too_large(column: FileColumn) -> bool:
     """Whether a column is too large to be decoded at opening."""
-    return sum(path.stat().st_size for path in column.paths if path.is_file()) > SCAN_BYTES
+    return sum(path.stat().st_size for path in {*column.paths} if path.is_file()) > SCAN_BYTES
 
 
 def _same_shapes(

@@ -38,7 +38,7 @@ def assign(patients: Sequence[str], images: Sequence[frozenset[str]], seed: int)
 
 
 def _uniform(text: str) -> float:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big") / 2**64
 
 
 def _groups(patients: Sequence[str], images: Sequence[frozenset[str]]) -> list[str]:
@@ -47,6 +47,7 @@ def _groups(patients: Sequence[str], images: Sequence[frozenset[str]]) -> list[s
 
     def root(name: str) -> str:
         while parent[name] != name:
+            parent[name] = parent[parent[name]]  # keeps ways short: one picture may link thousands
             name = parent[name]
         return name
 

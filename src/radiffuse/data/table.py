@@ -52,8 +52,11 @@ class Table:
 def listener(notices: list[str]) -> Callable[[str], None]:
     """Something that writes each new line into `notices` once."""
 
+    heard = set(notices)
+
     def hear(line: str) -> None:
-        if line not in notices:
+        if line not in heard:
+            heard.add(line)
             notices.append(line)
 
     return hear
@@ -117,6 +120,8 @@ def labels_from(values: torch.Tensor, where: str, ids: Sequence[str]) -> ArrayCo
             classes (a code such as 2001 rather than a class).
     """
     values = values.reshape(len(values))
+    if values.is_complex():
+        raise UserError(f"{where}: labels must be whole numbers 0, 1, 2 ..., and these are complex")
     numeric = values.double()
     bad = ~torch.isfinite(numeric) | (numeric != numeric.round())
     if bool(bad.any()):

@@ -116,7 +116,8 @@ def variational_bound(
     Args:
         denoiser: E[x_0 given x_t] under `schedule` (`Rescheduled` brings others to it).
         x: images on the grid of `levels` values over [-1, 1], (B, C, *S).
-        w: the chain's variance, as in `kernels.ancestral`; None for a learned one.
+        w: the chain's variance, as in `kernels.ancestral`; None for a learned one. The decoder's, where it
+            is not learned, is the posterior's of the step before (Ho et al. 2020, "fixedlarge" too).
 
     Raises:
         ValueError: the chain has one step: the last step's lower variance is that of the one before.
@@ -139,7 +140,8 @@ def variational_bound(
             term = normal_kl(true, small.log().expand_as(x), mean, variance.log())
         else:
             large = posterior(schedule, x_t, x, t, s)[2]
-            log_variance = place * large.log() + (1 - place) * floor.log()
+            top = large if w is None else floor
+            log_variance = place * top.log() + (1 - place) * floor.log()
             term = discretised_nll(x, estimate, log_variance / 2 * torch.ones_like(x), levels)
         total = total + term.flatten(1).sum(1)
     return total / (x[0].numel() * math.log(2))

@@ -21,6 +21,7 @@ from .consistency import residual_std
 
 __all__ = [
     "OfImages",
+    "biharmonic",
     "cg_sense",
     "cubic_upsampling",
     "filtered_back_projection",
@@ -169,6 +170,28 @@ def non_local_means(
         return torch.from_numpy(out)
 
     return _each_image(one, measurement.y).to(like)
+
+
+def biharmonic(measurement: Measurement, like: Tensor) -> Tensor:
+    r"""Holes filled by the smooth surface $\Delta^2 u = 0$ (Damelin & Hoang 2018), scikit-image's; any axes.
+
+    Args:
+        measurement: images (B, C, *S), A = `Mask`, 0 where pixels were lost.
+        like: gives dtype and device of x.
+
+    Raises:
+        UserError: another operator than a mask.
+    """
+    from skimage.restoration import inpaint_biharmonic
+
+    OfImages(measurement, like)
+    if not isinstance(measurement.A, Mask):
+        name = type(measurement.A).__name__
+        raise UserError(f"biharmonic inpainting fills holes of images, it cannot undo {name}")
+    lost = (measurement.A.mask == 0).expand_as(measurement.y).cpu()
+    pairs = zip(measurement.y.flatten(0, 1).cpu(), lost.flatten(0, 1), strict=True)
+    filled = [torch.from_numpy(inpaint_biharmonic(*map(Tensor.numpy, pair))) for pair in pairs]
+    return torch.stack(filled).unflatten(0, measurement.y.shape[:2]).to(like)
 
 
 def cubic_upsampling(measurement: Measurement, like: Tensor) -> Tensor:

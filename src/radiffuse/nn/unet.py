@@ -46,7 +46,8 @@ class UNet(nn.Module):
         width: channels of the first level.
         multiples: width of each level over `width`; each level halves the resolution.
         blocks: residual blocks a level, on the way down and on the way up.
-        attention: levels (0 = finest) that attend.
+        attention: levels (0 = finest) that attend, the middle with the coarsest; one more than the
+            coarsest: the middle.
         patch: fold blocks of this side into channels before the first level (less arithmetic).
         condition: channels of an image condition, concatenated at the input.
         classes: number of classes, 0 for none (label = classes means "no label").
@@ -102,10 +103,8 @@ class UNet(nn.Module):
             for _ in range(blocks):
                 self.down.append(block(now, wide, 0, level in attention))
                 now = wide
-        deepest = len(widths) - 1
-        self.middle = nn.ModuleList(
-            [block(now, now, 0, deepest in attention), block(now, now, 0, False)]
-        )
+        mixes = len(widths) - 1 in attention or len(widths) in attention
+        self.middle = nn.ModuleList([block(now, now, 0, mixes), block(now, now, 0, False)])
         for level, wide in reversed(list(enumerate(widths))):
             for _ in range(blocks):
                 self.up.append(block(2 * wide, wide, 0, level in attention))

@@ -84,7 +84,7 @@ def _page(source: Source, body: list[tuple[str, str]]) -> str:
 def _heading(source: Source) -> tuple[str, str]:
     """The title, and the heading with the paper's citation."""
     method = source.method
-    name = method or source.folder.resolve().name
+    name = source.name or source.folder.resolve().name
     what = "predictions of" if source.predictions and not source.config else "report on"
     lines = [f'<p class="over">Radiffuse · {what}</p><h1>{escape(name)}</h1>']
     if method in papers.ids():

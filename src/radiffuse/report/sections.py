@@ -138,7 +138,7 @@ def quality(source: Source) -> str:
         fid = point.get("fid", {})
         x, y = number(point.get("evaluations")), number(fid.get("mean"))
         if x is not None and y is not None:
-            low, high = fid.get("ci95", (None, None))
+            low, high = fid.get("ci95") or (None, None)
             series.setdefault(str(point.get("name", "")), []).append(Point(x, y, low, high))
     return chart(series, "network evaluations for one image", "FID", log_x=True, log_y=True,
                  markers=True)  # fmt: skip
@@ -152,7 +152,7 @@ def rejection(source: Source) -> str:
         for point in found.get("curve", []):
             x, y = number(point.get("referred")), number(point.get("mean"))
             if x is not None and y is not None:
-                low, high = point.get("ci95", (None, None))
+                low, high = point.get("ci95") or (None, None)
                 series.setdefault(label, []).append(Point(x, y, low, high))
     return chart(series, "share of cases referred, most doubtful first", "accuracy of the rest",
                  markers=True)  # fmt: skip
@@ -248,13 +248,18 @@ def predicted(source: Source) -> str:
         for entry in _entries(source)
         for name in dict(entry.get("files") or {}).values()
     ]
-    shown = [p for p in paths if p.suffix.lower() in (".png", ".jpg", ".jpeg") and p.is_file()]
+    named = [p for p in paths if p.suffix.lower() in (".png", ".jpg", ".jpeg") and p.is_file()]
+    shown = [p for p in named if source.shows(p)]
     tiles = "".join(
         f'<figure><img src="{picture_uri(p)}" alt="{escape(p.name)}">'
         f"<figcaption>{escape(p.name)}</figcaption></figure>"
         for p in shown[:_PICTURES]
     )
-    return f'<div class="tiles">{tiles}</div>' if tiles else _said("no pictures (PNG) in here")
+    others = ", ".join(p.name for p in named if p not in shown)
+    left = _said(f"left out, for they are no pictures in this folder: {others}") if others else ""
+    return left + (
+        f'<div class="tiles">{tiles}</div>' if tiles else _said("no pictures (PNG) in here")
+    )
 
 
 def cases(source: Source) -> str:

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data.files import read_json
+from ..data.records import Manifest, Metrics, Point, Predictions, read_record
 from ..errors import UserError
+from ..papers import named
+
+_PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 
 
 @dataclass(frozen=True)
@@ -37,20 +40,41 @@ class Source:
     @property
     def method(self) -> str:
         """Method id, "" if unknown."""
-        try:
-            run = tomllib.loads(self.config).get("run", {})
-        except tomllib.TOMLDecodeError:
-            run = {}
+        run = self._run()
         settings = self.predictions.get("settings", {})
         found = (run.get("method"), self.manifest.get("method"), self.metrics.get("id"))
         return str(next(filter(None, (*found, settings.get("method"))), ""))
 
+    @property
+    def name(self) -> str:
+        """How its results are called: METHOD, or METHOD (PRESET) where that is not the paper's."""
+        run = self._run()
+        settings = self.predictions.get("settings", {})
+        found = (run.get("preset"), self.manifest.get("preset"), settings.get("preset"))
+        preset = str(next(filter(None, found), ""))
+        return str(self.metrics.get("name") or named(self.method, preset))
+
+    def _run(self) -> dict[str, Any]:
+        """The table [run] of config.toml; {} where it cannot be read."""
+        try:
+            found = tomllib.loads(self.config).get("run", {})
+        except tomllib.TOMLDecodeError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
     def picture(self, name: str) -> str:
         """A PNG of this name here or one folder down, as a data URI; "" if there is none."""
         for path in (self.folder / name, *sorted(self.folder.glob(f"*/{name}"))):
-            if path.is_file():
+            if self.shows(path):
                 return picture_uri(path)
         return ""
+
+    def shows(self, path: Path) -> bool:
+        """Whether `path` is a picture (PNG or JPEG) that lies in the folder, links followed."""
+        if not _inside(self.folder, path):
+            return False
+        with path.open("rb") as file:
+            return file.read(8).startswith(_PICTURES)
 
 
 def read_source(folder: Path) -> Source:
@@ -63,12 +87,12 @@ def read_source(folder: Path) -> Source:
         raise UserError(f"{folder}: there is no such folder")
     source = Source(
         folder,
-        _text(folder / "config.toml"),
-        _object(folder / "manifest.json"),
-        _object(folder / "metrics.json"),
-        _lines(folder / "log.jsonl"),
-        _list(folder / "quality.json"),
-        _object(folder / "predictions.json"),
+        _text(folder, "config.toml"),
+        _record(folder / "manifest.json", Manifest),
+        _record(folder / "metrics.json", Metrics),
+        _lines(_text(folder, "log.jsonl")),
+        _record(folder / "quality.json", list[Point]) or [],
+        _record(folder / "predictions.json", Predictions),
     )
     if not (source.config or source.metrics or source.predictions):
         raise UserError(
@@ -84,28 +108,24 @@ def picture_uri(path: Path) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
 
 
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+def _inside(folder: Path, path: Path) -> bool:
+    return path.is_file() and path.resolve().is_relative_to(folder.resolve())
 
 
-def _object(path: Path) -> dict[str, Any]:
-    value = read_json(path) if path.is_file() else {}
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: holds {type(value).__name__}, not an object; write it again")
-    return value
+def _text(folder: Path, name: str) -> str:
+    """A text that lies in the folder itself; a link to one elsewhere is none."""
+    path = folder / name
+    return path.read_text(encoding="utf-8", errors="replace") if _inside(folder, path) else ""
 
 
-def _list(path: Path) -> list[dict[str, Any]]:
-    value = read_json(path) if path.is_file() else []
-    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
-        raise UserError(f"{path}: holds no list of points; write it again")
-    return value
+def _record(path: Path, kind: Any) -> Any:
+    return read_record(path, kind) if path.is_file() else {}
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
+def _lines(text: str) -> list[dict[str, Any]]:
     """Every whole line; one that a killed run left half written is passed over."""
     found = []
-    for line in _text(path).splitlines():
+    for line in text.splitlines():
         try:
             value = json.loads(line)
         except ValueError:

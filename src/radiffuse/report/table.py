@@ -42,7 +42,8 @@ def _columns(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     columns = {}
     for name, column in found.items():
         if column:
-            columns[_COLUMNS[name]] = column
+            title = str(metrics.get("name", "method")) if name == "method" else _COLUMNS[name]
+            columns[title] = column
         if name == "baseline" and isinstance(others, dict):
             columns |= {k.replace("_", " "): v for k, v in others.items() if v and v != column}
     return columns

@@ -6,6 +6,7 @@ seed); and `[prior]` where the network is that of another run. A field that is N
 TOML has no such value. No torch is imported here.
 """
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -16,14 +17,16 @@ from typing import Any, Literal
 import tomli_w
 
 from ..applications.fields import T, build, checked, plain
-from ..applications.ranges import at_least, refuse
+from ..applications.ranges import between, refuse
 from ..data.files import write_text
+from ..data.planes import Cut
+from ..data.records import FORMAT, refuse_format
 from ..errors import UsageError, UserError, did_you_mean
-
-FORMAT = 1
-"""Format of a run folder. A change that older code would misread gets the next number."""
+from ..papers import named
 
 PRESETS = ("paper", "small", "tiny")
+DEFAULT = "small"
+"""The preset where none is named: `paper` takes days of a GPU for most methods."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +34,15 @@ class DataSource:
     """Where the data of a run come from: the arguments of `open_cases`.
 
     Attributes:
-        path: file or folder, or the name of an embedded set ("brains", "brains3d").
+        path: file or folder, absolute in what is written now, or the name of an embedded set
+            ("brains", "brains3d").
         map: key -> column, which column plays which role.
         range: by image key, the stored values that become [-1, 1]; {} where the data decide.
         size: spatial size every image is brought to; () leaves the size alone.
         seed: seed of embedded data and of splits made here.
         orientation: axis codes that volumes have inside, as found in training; "" where unknown.
         codes: stored numbers of masks that mean the labels 0, 1, 2 ..., as found in training.
+        slices: where volumes are cut into slices.
         leak: what to do where a patient or an image stands on both sides of a split: auto, refuse,
             drop or keep.
 
@@ -53,9 +58,20 @@ class DataSource:
     leak: Literal["auto", "refuse", "drop", "keep"] = "auto"
     orientation: str = ""
     codes: tuple[int, ...] = ()
+    slices: Cut = "none"
 
     def __post_init__(self) -> None:
-        refuse(self, {"size": at_least(1)})
+        refuse(self, {"size": between(1, 65535)})
+
+
+def located(path: str) -> str:
+    """A path as it works from any folder: absolute; names of embedded sets and "" stay."""
+    return path if not path or is_embedded(path) else os.path.abspath(path)
+
+
+def is_embedded(path: str) -> bool:
+    """Whether this names data that come with the library."""
+    return path.partition(":")[0] in ("brains", "brains3d")
 
 
 @dataclass(frozen=True)
@@ -81,6 +97,11 @@ class Config:
     fitted: tuple[str, ...] = ()
     command: str = ""
     prior: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """How results made with it are called: METHOD, or METHOD (PRESET) where that is not the paper's."""
+        return named(self.method, self.preset)
 
     def toml(self) -> str:
         """The text of `config.toml`."""
@@ -142,28 +163,26 @@ def read_config(path: Path | str) -> Config:
 
 
 def _prior(path: Path, table: Any) -> Mapping[str, Any]:
-    if table == {} or (isinstance(table, dict) and {"method", "recipe"} <= table.keys()):
+    kinds = {"method": str, "recipe": dict}
+    if table == {}:
+        return table
+    if isinstance(table, dict) and all(isinstance(table.get(k), kinds[k]) for k in kinds):
         return table
     raise UserError(f"{path}: [prior] must hold a method and its recipe")
 
 
 def _check_tables(path: Path, tables: dict[str, Any]) -> None:
     run = tables.get("run")
-    written = run.get("format") if isinstance(run, dict) else None
-    if not isinstance(written, int):
+    if not isinstance(run, dict) or "format" not in run:
         raise UserError(f"{path}: not a radiffuse configuration ([run] format is missing)")
-    if written != FORMAT:
-        other = "a newer" if written > FORMAT else "an older"
-        raise UserError(
-            f"{path}: written by {other} radiffuse (run format {written}, not {FORMAT}); "
-            "use that version, or train again"
-        )
+    refuse_format(path, run["format"], "use that version, or train again")
     for name in ("recipe", "train", "data"):
         if not isinstance(tables.get(name), dict):
             raise UserError(f"{path}: the table [{name}] is missing")
     for name in ("method", "preset"):
-        if not isinstance(tables["run"].get(name), str):
+        if name not in run:
             raise UserError(f"{path}: [run] {name} is missing")
+        checked(name, run[name], str, where=f"{path}: [run]")
 
 
 def preset(recipe: type[T], name: str) -> T:

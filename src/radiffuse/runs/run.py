@@ -7,8 +7,6 @@ commit, seed, data fingerprint and facts, environment).
 
 import dataclasses
 import datetime
-import hashlib
-import json
 import os
 import platform
 import shlex
@@ -25,11 +23,14 @@ import torch
 from .. import __version__, papers
 from ..applications import fields
 from ..data.dataset import Cases, Facts
-from ..data.files import read_json, write_json
+from ..data.files import write_json
+from ..data.records import FORMAT, Manifest, read_record
 from ..errors import UsageError, UserError, did_you_mean
-from ..training.checkpoint import MODEL, load_model
+from ..training.checkpoint import MODEL, load_model, model_sha256
 from ..training.objective import Objective, device_of
 from ..training.options import Precision, TrainOptions
+from ..training.progress import say
+from ..training.tensorfile import told_sha256
 from . import config
 from .config import Config
 
@@ -47,7 +48,7 @@ class Run:
         recipe: the recipe with every field filled.
         objective: the recipe's objective; its players hold the EMA weights, in evaluation mode.
         manifest: contents of `manifest.json`; empty where the file is missing.
-        model_sha256: hash of what `model.safetensors` holds.
+        model_sha256: of what `model.safetensors` holds.
     """
 
     path: Path
@@ -145,9 +146,12 @@ def _typed(text: str) -> Any:
 def open_run(path: Path | str) -> Run:
     """Open a run folder and load its EMA weights.
 
+    A model that nothing tells the SHA-256 of, as older versions wrote it, opens with a notice.
+
     Raises:
         UserError: there is no run there, its training has not finished, its model file is cut
-            short or belongs to another configuration, or another version wrote it.
+            short, damaged, not the one that its manifest names or of another configuration, or
+            another version wrote it.
     """
     path = Path(path)
     made_with = read_run_config(path)
@@ -163,8 +167,23 @@ def open_run(path: Path | str) -> Run:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for player in objective.players.values():
         player.to(device).eval().requires_grad_(False)
-    manifest = read_json(path / MANIFEST) if (path / MANIFEST).is_file() else {}
-    return Run(path, made_with, recipe, objective, manifest, model_sha256(model))
+    manifest = read_record(path / MANIFEST, Manifest) if (path / MANIFEST).is_file() else {}
+    return Run(path, made_with, recipe, objective, manifest, _known(model, manifest))
+
+
+def _known(model: Path, manifest: Mapping[str, Any]) -> str:
+    """The SHA-256 of a model that has been read, which the manifest has to name if it names any."""
+    found, named = model_sha256(model), manifest.get("model_sha256")
+    names = [named] if isinstance(named, str) else named or []
+    if names and found not in names:
+        raise UserError(
+            f"{model}: is not the model that {MANIFEST} names (SHA-256 {found[:12]}, not "
+            f"{' or '.join(name[:12] for name in names)}); put the right one back, or write it again "
+            "from the checkpoint: the train command with --resume"
+        )
+    if not names and not told_sha256(model):
+        say(f"note: {model}: an older version wrote it, so damage to it cannot be seen")
+    return found
 
 
 def read_run_config(path: Path | str) -> Config:
@@ -189,7 +208,7 @@ def recipe_of(made_with: Config, where: str) -> Any:
     """
     kind = recipe_class(made_with.method)
     default = config.preset(kind, made_with.preset)
-    return fields.build(kind, made_with.recipe, where=where, default=default)
+    return fields.recorded(kind, made_with.recipe, where=where, default=default)
 
 
 def prior_of(made_with: Config, recipe: Any, where: str) -> Any:
@@ -198,7 +217,9 @@ def prior_of(made_with: Config, recipe: Any, where: str) -> Any:
         return recipe
     method = str(made_with.prior["method"])
     kind = recipe_class(method)
-    return fields.build(kind, made_with.prior["recipe"], where=f"{where}: [prior]", default=kind())
+    return fields.recorded(
+        kind, made_with.prior["recipe"], where=f"{where}: [prior]", default=kind()
+    )
 
 
 def recipe_class(method: str) -> type[Any]:
@@ -209,19 +230,6 @@ def recipe_class(method: str) -> type[Any]:
         UserError: the method has no recipe yet; names those that have.
     """
     return papers.by_id(method).load()
-
-
-def model_sha256(path: Path) -> str:
-    """SHA-256 of a model's tensors and metadata.
-
-    Not of the file's bytes: safetensors writes its metadata in no fixed order.
-    """
-    with path.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
 
 
 def command_line(arguments: Sequence[str]) -> str:
@@ -276,10 +284,11 @@ def commit() -> str | None:
 def about(cases: Cases, facts: Facts, made_with: Config) -> dict[str, Any]:
     """What `manifest.json` says of a training that begins now."""
     return {
-        "format": config.FORMAT,
+        "format": FORMAT,
         "version": __version__,
         "commit": commit(),
         "method": made_with.method,
+        "preset": made_with.preset,
         "seed": made_with.train.get("seed"),
         "data": {
             **fields.plain(made_with.data),
@@ -310,3 +319,9 @@ def stored(cases: Cases) -> dict[str, Any]:
 def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
     """Write `manifest.json` of a run folder."""
     write_json(path / MANIFEST, manifest)
+
+
+def record_model(path: Path, manifest: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Write `manifest.json` with the SHA-256 of the model beside it, or of the two that may be."""
+    named = {"model_sha256": names[0] if len(names) == 1 else list(names)} if names else {}
+    write_manifest(path, {**manifest, **named})

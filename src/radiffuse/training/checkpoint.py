@@ -2,28 +2,60 @@
 
 A model file holds the networks of an objective, each tensor named "PLAYER.name". A checkpoint is a
 folder checkpoint/step-XXXXXXXX/ with state.safetensors and state.json, all that training needs to
-go on as if it had never stopped.
+go on as if it had never stopped; the tensors' file holds the SHA-256 of both.
 """
 
+import hashlib
+import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
+from ..data import files
 from ..data.files import read_json, write_json
+from ..data.records import values_of
 from ..errors import UserError
 from . import processes
-from .tensorfile import fill, named_tensors, opened, require_same_shapes, write_tensors
+from .tensorfile import (
+    fill,
+    metadata_of,
+    named_tensors,
+    opened,
+    require_same_shapes,
+    told_sha256,
+    write_tensors,
+)
 
 MODEL = "model.safetensors"
 FOLDER = "checkpoint"
 _MODEL_FORMAT = "radiffuse-model-1"
 _FORMAT = "radiffuse-checkpoint-1"
+_FACTS = "state.json sha256"
+
+
+class Counts(msgspec.Struct):
+    """Of `State`: see `health.Meter.state`."""
+
+    sums: dict[str, Annotated[list[float], msgspec.Meta(min_length=3, max_length=3)]] = {}
+    typical: dict[str, Annotated[list[float], msgspec.Meta(min_length=2, max_length=2)]] = {}
+    skipped: int = 0
+
+
+class State(msgspec.Struct):
+    """What `state.json` of a checkpoint holds."""
+
+    step: int
+    seconds: float = 0.0
+    settings: dict[str, Any] = {}
+    meter: Counts = msgspec.field(default_factory=Counts)
+    scaler: dict[str, Any] = {}
 
 
 class HasPlayers(Protocol):
@@ -48,6 +80,7 @@ def save_model(
     method: str,
     step: int,
     tensors: Mapping[str, Tensor] | None = None,
+    record: Callable[[Sequence[str]], None] | None = None,
 ) -> None:
     """Write the networks of `objective` to `path`.
 
@@ -57,15 +90,30 @@ def save_model(
         method: id of the method, stored beside the tensors.
         step: training steps behind these weights.
         tensors: written in place of the players' own of the same name, e.g. averaged weights.
+        record: told the SHA-256 of the models that may lie at `path`: of the old and the new one
+            before the move, so that a kill in between leaves none that is unknown, then of the new.
 
     Raises:
         UserError: the disk is full or the folder cannot be written.
     """
-    write_tensors(
-        path,
-        model_tensors(objective) | dict(tensors or {}),
-        {"format": _MODEL_FORMAT, "method": method, "step": str(step)},
-    )
+    path = Path(path)
+    metadata = {"format": _MODEL_FORMAT, "method": method, "step": str(step)}
+
+    def announce(sha256: str) -> None:
+        if record is not None:
+            record([*models_at(path), sha256])
+
+    write_tensors(path, model_tensors(objective) | dict(tensors or {}), metadata, announce)
+    if record is not None and processes.is_main():
+        record(models_at(path))
+
+
+def models_at(path: Path) -> list[str]:
+    """The SHA-256 of the model file `path`, if it is there and can be read."""
+    try:
+        return [model_sha256(path)] if path.is_file() else []
+    except UserError:
+        return []
 
 
 def load_model(objective: HasPlayers, path: Path | str) -> dict[str, str]:
@@ -79,7 +127,7 @@ def load_model(objective: HasPlayers, path: Path | str) -> dict[str, str]:
     """
     path = Path(path)
     with opened(path) as file:
-        metadata = file.metadata() or {}
+        metadata = metadata_of(file)
         if metadata.get("format") != _MODEL_FORMAT:
             found = metadata.get("format", "no format name")
             raise UserError(f"{path}: expected a {_MODEL_FORMAT} file, found {found}")
@@ -88,6 +136,18 @@ def load_model(objective: HasPlayers, path: Path | str) -> dict[str, str]:
         for name, tensor in own.items():
             fill(tensor, file.get_tensor(name))
     return metadata
+
+
+def model_sha256(path: Path) -> str:
+    """Names a model: the SHA-256 that its file tells, or that of the contents of an older one."""
+    if told := told_sha256(path):
+        return told
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def started(run: Path | str) -> bool:
@@ -111,10 +171,13 @@ def refuse_started(run: Path | str) -> None:
 
 
 def sweep(run: Path) -> None:
-    """Remove what a killed process left half-written in the run folder."""
-    for path in [*run.glob(".*"), *(run / "snapshots").glob(".*")]:
-        if path.is_file() and re.fullmatch(r"\.writing-.*|\.tmp\w{6}", path.name):
-            path.unlink(missing_ok=True)
+    """Remove what a killed process left half-written in the run folder and in those that belong to it."""
+    inside = ("snapshots", "pictures", "features", "evaluated/*")
+    for folder in [run, *(folder for name in inside for folder in run.glob(name))]:
+        files.sweep(folder)
+        for path in folder.glob(".tmp*"):  # of safetensors
+            if path.is_file() and re.fullmatch(r"\.tmp\w{6}", path.name):
+                path.unlink(missing_ok=True)
 
 
 def newest(run: Path | str) -> Path | None:
@@ -152,10 +215,13 @@ def _write_new(folder: Path, tensors: Mapping[str, Tensor], facts: Any) -> None:
     try:
         if processes.is_main():
             shutil.rmtree(temporary, ignore_errors=True)
-        write_tensors(temporary / "state.safetensors", tensors, {"format": _FORMAT})
+        metadata = {"format": _FORMAT}
+        if processes.is_main():
+            write_json(temporary / "state.json", {"format": _FORMAT, **facts})
+            metadata[_FACTS] = _file_sha256(temporary / "state.json")
+        write_tensors(temporary / "state.safetensors", tensors, metadata)
         if not processes.is_main():
             return
-        write_json(temporary / "state.json", {"format": _FORMAT, **facts})
         for path in (*temporary.iterdir(), temporary):
             _to_disk(path)
         temporary.rename(folder)
@@ -174,7 +240,7 @@ def _to_disk(path: Path) -> None:
         os.close(handle)
 
 
-def read_facts(folder: Path) -> dict[str, Any]:
+def read_facts(folder: Path) -> State:
     """What a checkpoint says beside its tensors.
 
     Raises:
@@ -183,11 +249,19 @@ def read_facts(folder: Path) -> dict[str, Any]:
     path = folder / "state.json"
     try:
         facts = read_json(path)
+        if not isinstance(facts, dict) or facts.get("format") != _FORMAT:
+            raise UserError(f"{path}: not a checkpoint of this version of radiffuse")
+        with opened(folder / "state.safetensors", check=False) as file:
+            told = metadata_of(file).get(_FACTS)
+        if told is not None and told != _file_sha256(path):
+            raise UserError(f"{path}: damaged: it is not what was written (SHA-256)")
+        return msgspec.convert(values_of(facts, State, path), State)
     except UserError as error:
         raise UserError(f"{error}; {_advice(folder)}") from None
-    if not isinstance(facts, dict) or facts.get("format") != _FORMAT:
-        raise UserError(f"{path}: not a checkpoint of this version of radiffuse; {_advice(folder)}")
-    return facts
+
+
+def _file_sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _advice(folder: Path) -> str:
@@ -224,11 +298,11 @@ def optimizer_tensors(
     """The optimiser's state by parameter and kind, as stored in a checkpoint.
 
     Args:
-        folder: of the checkpoint.
+        folder: of the checkpoint, which `read_tensors` has checked.
         parameters: by "PLAYER.name".
     """
     state: dict[str, dict[str, Tensor]] = {}
-    with opened(folder / "state.safetensors") as file:
+    with opened(folder / "state.safetensors", check=False) as file:
         for key in file.keys():  # noqa: SIM118 (not a dict)
             if not key.startswith("optimizer/"):
                 continue

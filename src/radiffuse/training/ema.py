@@ -16,17 +16,17 @@ Snapshots of such averages span a space of profiles in which any other profile i
 least squares; the integrals that this needs are known in closed form.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import UserError
-from .tensorfile import write_tensors
+from .tensorfile import metadata_of, opened, write_tensors
 
 FOLDER = "snapshots"
 _FORMAT = "radiffuse-snapshot-1"
@@ -35,8 +35,11 @@ _FORMAT = "radiffuse-snapshot-1"
 def gamma_of(sigma_rel: float) -> float:
     """The exponent gamma of the profile of relative width `sigma_rel` (0 < sigma_rel < 0.2887).
 
-    The largest root of gamma^3 + 7 gamma^2 + (16 - s) gamma + 12 - s with s = sigma_rel^-2.
+    The largest root of gamma^3 + 7 gamma^2 + (16 - s) gamma + 12 - s with s = sigma_rel^-2; infinite
+    for a width of 0, the last weights alone.
     """
+    if sigma_rel == 0:
+        return math.inf
     s = sigma_rel**-2
     return float(np.roots([1.0, 7.0, 16.0 - s, 12.0 - s]).real.max())
 
@@ -56,7 +59,7 @@ class PowerAverage:
 
     Args:
         tensors: the live tensors, by name; they are read at every update.
-        widths: relative widths sigma_rel.
+        widths: relative widths sigma_rel; 0 keeps the last weights.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], widths: Sequence[float]) -> None:
@@ -122,10 +125,11 @@ def snapshot_path(run: Path, step: int) -> Path:
 
 
 def write_snapshot(run: Path, step: int, averages: Mapping[float, Mapping[str, Tensor]]) -> None:
-    """Store the averages of `step` for `posthoc`."""
+    """Store the averages of `step` for `posthoc`; the last weights (width 0) are none."""
     tensors = {
         f"{width!r}/{name}": tensor
         for width, average in averages.items()
+        if width > 0
         for name, tensor in average.items()
     }
     write_tensors(snapshot_path(run, step), tensors, {"format": _FORMAT, "step": str(step)})
@@ -171,11 +175,10 @@ def posthoc(run: Path | str, sigma_rel: float, step: int | None = None) -> dict[
 
 def _widths(path: Path) -> list[float]:
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            names = list(file.keys())
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a whole snapshot ({error}); remove it") from None
+        with opened(path) as file:
+            metadata, names = metadata_of(file), list(file.keys())
+    except UserError as error:
+        raise UserError(f"{error}; remove it") from None
     if metadata.get("format") != _FORMAT:
         raise UserError(f"{path}: not a snapshot of this version of radiffuse; remove it")
     return sorted({float(name.split("/", 1)[0]) for name in names})
@@ -183,7 +186,7 @@ def _widths(path: Path) -> list[float]:
 
 def _add(result: dict[str, Tensor], path: Path, width: float, weight: float) -> None:
     """Add `weight` times the average of `width` in `path` to `result`, in float64."""
-    with safe_open(path, framework="pt") as file:
+    with opened(path, check=False) as file:
         for key in file.keys():  # noqa: SIM118 (not a dict)
             stored, name = key.split("/", 1)
             if float(stored) == width:

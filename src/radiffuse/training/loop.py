@@ -8,10 +8,11 @@ run can be cut anywhere.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
 import safetensors
 import torch
 from torch import Tensor, nn
@@ -57,6 +58,7 @@ def train(
     *,
     resume: bool = False,
     about: Mapping[str, Any] | None = None,
+    record: Callable[[Sequence[str]], None] | None = None,
 ) -> None:
     """Train the players of `objective` on `cases` into the run folder `out`.
 
@@ -70,6 +72,8 @@ def train(
         out: run folder.
         resume: go on from the newest checkpoint in `out`; from the beginning if there is none.
         about: plain facts of the run; about["method"] is written to the model file.
+        record: told the SHA-256 of the models that may lie in `out` whenever one is written
+            (`checkpoint.save_model`).
 
     Raises:
         UserError: `out` holds another run, a damaged checkpoint or one of other options; the loss
@@ -82,7 +86,7 @@ def train(
     if len(cases) == 0:
         raise UserError("there are no cases to train on")
     processes.start()
-    trainer = Trainer(objective, cases, options, out, dict(about or {}))
+    trainer = Trainer(objective, cases, options, out, dict(about or {}), record)
     try:
         folder = checkpoint.newest(out)
         if folder is not None:
@@ -107,9 +111,10 @@ class Trainer:
         options: TrainOptions,
         out: Path,
         about: dict[str, Any],
+        record: Callable[[Sequence[str]], None] | None,
     ) -> None:
         self.objective, self.cases, self.options, self.out = objective, cases, options, out
-        self.about = about
+        self.about, self.record = about, record
         self.settings = self._settings()  # now: files of the data may be gone at a checkpoint
         self.accelerator = accelerator_for(options)
         self.modules = dict(objective.players)
@@ -290,10 +295,14 @@ class Trainer:
 
     def save_model(self) -> None:
         """Write model.safetensors."""
-        path, method = self.out / checkpoint.MODEL, str(self.about.get("method", ""))
         self._together(
             lambda: checkpoint.save_model(
-                self.objective, path, method=method, step=self.step, tensors=self.averaged()
+                self.objective,
+                self.out / checkpoint.MODEL,
+                method=str(self.about.get("method", "")),
+                step=self.step,
+                tensors=self.averaged(),
+                record=self.record,
             )
         )
 
@@ -330,7 +339,7 @@ class Trainer:
             UserError: it is damaged, or of other options, data or networks.
         """
         facts = checkpoint.read_facts(folder)
-        checkpoint.refuse_others(folder, self.settings, facts["settings"])
+        checkpoint.refuse_others(folder, self.settings, facts.settings)
         tensors = self._weights_and_averages()
         names = {name: name.split("/")[-1] for name in tensors}
         checkpoint.read_tensors(folder, tensors, names)
@@ -340,9 +349,9 @@ class Trainer:
                 {key: state[f"{name}.{key}"] for key in player.named if f"{name}.{key}" in state}
             )
         if self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(facts["scaler"])
-        self.meter.load(facts["meter"])
-        self.step, self.seconds = facts["step"], facts["seconds"]
+            self.accelerator.scaler.load_state_dict(facts.scaler)
+        self.meter.load(msgspec.to_builtins(facts.meter))
+        self.step, self.seconds = facts.step, facts.seconds
 
     # --- trouble ---------------------------------------------------------------------------------
 

@@ -10,6 +10,8 @@ from ..errors import UsageError
 Precision = Literal["fp32", "bf16", "fp16"]
 
 DEFAULT_STEPS = 10_000
+MOST, MOST_STEPS = 1_000_000, 1_000_000_000
+"""Larger numbers of images in a step, and of steps, are slips of the hand."""
 
 # What may differ between a run and its continuation: the budget, and what is only reported.
 FREE = ("steps", "minutes", "checkpoint_minutes", "log_every", "tensorboard")
@@ -65,7 +67,7 @@ class TrainOptions:
     """Arithmetic inside the networks; weights, losses and averages stay fp32. fp16 needs a GPU."""
     ema: tuple[float, ...] = (0.05, 0.10)
     """Relative widths (sigma_rel) of the power-function averages of the weights that are kept; the
-    first is the one model.safetensors holds."""
+    first is the one model.safetensors holds. 0 is the last weights, no average."""
     snapshot_every: int = 0
     """Steps between stored snapshots of the averages, from which any other width can be made after
     training; 0 stores none."""
@@ -87,11 +89,14 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         for name in ("batch", "accumulate", "log_every"):
-            _require(getattr(self, name) >= 1, name, "at least 1")
+            _require(1 <= getattr(self, name) <= MOST, name, f"between 1 and {MOST}")
         for name in ("warmup", "decay", "clip", "weight_decay", "snapshot_every"):
             _require(getattr(self, name) >= 0, name, "0 or more")
-        _require(self.steps is None or self.steps >= 1, "steps", "at least 1")
-        _require(self.minutes is None or self.minutes > 0, "minutes", "more than 0")
+        most = MOST_STEPS
+        _require(self.steps is None or 1 <= self.steps <= most, "steps", f"between 1 and {most}")
+        _require(
+            self.minutes is None or 0 < self.minutes < math.inf, "minutes", "more than 0, and finite"
+        )
         _require(self.checkpoint_minutes > 0, "checkpoint-minutes", "more than 0")
         _require(0 < self.learning_rate < math.inf, "learning-rate", "more than 0")
         _require(0 <= self.cooldown <= 1, "cooldown", "between 0 and 1")
@@ -101,7 +106,7 @@ class TrainOptions:
         _require(0 <= self.zoom < 1, "zoom", "between 0 and 1")
         _require(0 <= self.shift < 1, "shift", "between 0 and 1")
         _require(len(self.ema) >= 1, "ema", "at least one width")
-        _require(all(0 < width < 0.28 for width in self.ema), "ema", "between 0 and 0.28")
+        _require(all(0 <= width < 0.28 for width in self.ema), "ema", "between 0 and 0.28")
         _require(len(set(self.ema)) == len(self.ema), "ema", "all different")
         _require(self.precision in ("fp32", "bf16", "fp16"), "precision", "fp32, bf16 or fp16")
 

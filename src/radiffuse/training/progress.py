@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -14,6 +15,9 @@ from .options import TrainOptions
 
 LOG = "log.jsonl"
 _PLAIN_SECONDS = 30.0
+_MEASURED = 5
+"""Steps from which the time of a training is foretold."""
+_LONG_SECONDS = 300.0
 
 
 class Log:
@@ -112,7 +116,7 @@ class Bar:
             self._said = now
             done = max(share - self._first, 1e-9)
             left = (now - self._start) * max(1 - share, 0.0) / done
-            say(f"{100 * min(share, 1.0):.0f} %  {text}  {left / 60:.0f} min left")
+            say(f"{100 * min(share, 1.0):.0f} %  {text}  {spelled(left)} left")
 
     def close(self) -> None:
         """Leave the terminal in order."""
@@ -154,12 +158,30 @@ class Reporter:
         self._bar = Bar(options.share(step, seconds))
         self._text = ""
         self._since = (step, time.monotonic())
+        self._begun: tuple[int, float] | None = None
 
     def step(self, step: int, seconds: float) -> None:
         """Report after a step; a line in the log every `log_every` steps."""
+        self._foretell(step, seconds)
         if step % self._options.log_every == 0:
             self._line(step, seconds)
         self._bar.update(self._options.share(step, seconds), self._text)
+
+    def _foretell(self, step: int, seconds: float) -> None:
+        """Say once how long a budget in steps will take, measured from the first of them."""
+        steps, limit = self._options.budget()
+        if math.isinf(steps) or (self._begun and step != self._begun[0] + _MEASURED):
+            return
+        if self._begun is None:  # after the first step, which also sets things up
+            self._begun = (step, seconds)
+            return
+        each = (seconds - self._begun[1]) / _MEASURED
+        left = min((steps - step) * each, limit - seconds)
+        if left >= _LONG_SECONDS:
+            say(
+                f"{spelled(left)} on this machine: {steps:,.0f} steps of {each:.3g} s; Ctrl-C stops, all "
+                "saved, and --resume goes on"
+            )
 
     def last(self, step: int, seconds: float) -> None:
         """Report what has come since the last line, at the end."""
@@ -192,6 +214,14 @@ class Reporter:
         """Close the log and the bar."""
         self._bar.close()
         self._log.close()
+
+
+def spelled(seconds: float) -> str:
+    """A duration in its largest fitting unit: 40 minutes, 7 hours, 12 days."""
+    for unit, size in (("day", 86_400), ("hour", 3_600)):
+        if seconds >= 2 * size:
+            return f"about {seconds / size:.0f} {unit}s"
+    return f"about {max(seconds / 60, 1):.0f} min"
 
 
 def peak_memory_mb() -> float | None:

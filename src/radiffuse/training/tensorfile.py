@@ -1,13 +1,16 @@
 """Tensors of networks by name, and safetensors files of them.
 
 Names are plain whatever the network is wrapped in; tensors that are split over processes (FSDP)
-are written whole and read back into their parts.
+are written whole and read back into their parts. A file holds the SHA-256 of its contents, so that
+one that was damaged later is refused.
 """
 
 import contextlib
+import hashlib
+import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from ..data.files import replacing
 from ..errors import UserError
 from . import processes
 
+_SHA256 = "radiffuse-sha256"
 _WRAPPERS = ("_orig_mod.", "_checkpoint_wrapped_module.")
 
 
@@ -38,15 +42,61 @@ def _clean(name: str) -> str:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """An open safetensors file; one line where it is missing or damaged."""
+def opened(path: Path, check: bool = True) -> Iterator[Any]:
+    """An open safetensors file.
+
+    Args:
+        path: of the file.
+        check: read it all to see that it is as it was written; files of other programs and of older
+            versions do not tell.
+
+    Raises:
+        UserError: it is missing, cut short or damaged.
+    """
     try:
         with safe_open(path, framework="pt") as file:
+            if check and (sha256 := _told(file)):
+                _require_whole(path, file, sha256)
             yield file
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: truncated or not a safetensors file ({error})") from None
+
+
+def _require_whole(path: Path, file: Any, sha256: str) -> None:
+    if sha256_of(file.keys(), file.get_tensor, metadata_of(file)) != sha256:
+        raise UserError(f"{path}: damaged: its contents are not those that were written (SHA-256)")
+
+
+def metadata_of(file: Any) -> dict[str, str]:
+    """What the writer of an open file said beside the tensors."""
+    return {key: text for key, text in (file.metadata() or {}).items() if key != _SHA256}
+
+
+def told_sha256(path: Path) -> str | None:
+    """The SHA-256 that a file says it has; None where it does not tell."""
+    with opened(path, check=False) as file:
+        return _told(file)
+
+
+def _told(file: Any) -> str | None:
+    return (file.metadata() or {}).get(_SHA256)
+
+
+def sha256_of(
+    names: Iterable[str], tensor_of: Callable[[str], Tensor], metadata: Mapping[str, str]
+) -> str:
+    """SHA-256 of names, types, shapes and bytes of tensors, and of the text beside them.
+
+    Not of a file's bytes: safetensors writes its metadata in no fixed order.
+    """
+    digest = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
+    for name in sorted(names):
+        tensor = tensor_of(name).detach().cpu().contiguous()
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def require_same_shapes(
@@ -82,7 +132,10 @@ def require_same_shapes(
 
 
 def write_tensors(
-    path: Path | str, tensors: Mapping[str, Tensor], metadata: dict[str, str]
+    path: Path | str,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str],
+    announce: Callable[[str], None] | None = None,
 ) -> None:
     """Write `tensors` on the main process. All take part, as they may hold parts of them."""
     whole = {}
@@ -91,17 +144,31 @@ def write_tensors(
         if processes.is_main():
             whole[name] = _plain(value)
     if processes.is_main():
-        save(path, whole, metadata)
+        save(path, whole, metadata, announce)
 
 
-def save(path: Path | str, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+def save(
+    path: Path | str,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str],
+    announce: Callable[[str], None] | None = None,
+) -> None:
     """Write `tensors` on this process alone, in one move.
+
+    Args:
+        path: the file.
+        tensors: by name.
+        metadata: text to stand beside them.
+        announce: called with the file's SHA-256 before it is moved to its place.
 
     Raises:
         UserError: the disk is full or the folder cannot be written.
     """
+    sha256 = sha256_of(tensors, tensors.__getitem__, metadata)
     with replacing(path) as temporary, _full_disk():
-        save_file(dict(tensors), temporary, metadata)
+        save_file(dict(tensors), temporary, {**metadata, _SHA256: sha256})
+        if announce is not None:
+            announce(sha256)
 
 
 @contextlib.contextmanager

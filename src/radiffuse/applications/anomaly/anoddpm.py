@@ -17,6 +17,7 @@ from ...diffusion.simplex import Simplex
 from ...errors import UserError
 from ...papers import Paper, by_id
 from ...training.objective import Denoising, device_of
+from ..presets import averaged
 from ..ranges import Rule, at_least, more_than, up_to
 from ..recipe import Batch
 from .base import SMALL_FIELDS, TINY_FIELDS, Anomaly, healthy_only
@@ -95,11 +96,9 @@ class AnoDDPM(Anomaly):
 
     @classmethod
     def training(cls, preset: str) -> dict[str, Any]:
+        paper = {"batch": 1, "steps": 300_000, "clip": 1.0, "ema": averaged(0.9999, 300_000)}
         options = super().training(preset)
-        # 3000 epochs of 100 iterations, one image each
-        return (
-            {**options, "batch": 1, "steps": 300_000, "clip": 1.0} if preset == "paper" else options
-        )
+        return {**options, **paper} if preset == "paper" else options
 
     def fitted(self, facts: "Facts") -> Self:
         """As `Anomaly`.

@@ -33,6 +33,12 @@ __all__ = [
     "wanted",
 ]
 
+WOLLEB: dict[str, Any] = {
+    **{"steps": 50_000, "batch": 10, "learning_rate": 1e-4, "warmup": 0, "clip": 0.0},
+    **{"betas": (0.9, 0.999), "ema": (0.0,)},
+}
+"""The loop of Wolleb et al. 2022 (`diffusion-anomaly`): a constant rate, no clipping, the last weights."""
+
 SCHEDULES = {"linear": Discrete.linear, "cosine": Discrete.cosine}
 
 
@@ -60,8 +66,8 @@ class Anomaly(Backbone, ABC):
     """The label of healthy images (where masks are given, an empty mask is healthy)."""
     multiples: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
     """Width of each level over `width`; each level halves the resolution."""
-    attention: tuple[int, ...] = (4,)
-    """Levels that attend, 0 = finest."""
+    attention: tuple[int, ...] = (4, 6)
+    """Levels that attend, 0 = finest, the middle with the coarsest; one more than the coarsest = the middle."""
     betas: Literal["linear", "cosine"] = "linear"
     """The list of betas."""
     timesteps: int = 1000
@@ -93,8 +99,7 @@ class Anomaly(Backbone, ABC):
     @classmethod
     def training(cls, preset: str) -> dict[str, Any]:
         """Options of the training loop that go with a preset, where they are not its defaults."""
-        paper = {"batch": 10, "learning_rate": 1e-4, "betas": (0.9, 0.999)}
-        return paper if preset == "paper" else dict(TRAINING.get(preset, {}))
+        return dict(WOLLEB if preset == "paper" else TRAINING.get(preset, {}))
 
     def schedule(self) -> Discrete:
         """The noise schedule."""

@@ -73,7 +73,7 @@ class DiffSCM(Anomaly):
 
     @classmethod
     def training(cls, preset: str) -> dict[str, Any]:
-        paper = {"batch": 64, "weight_decay": 0.01, "steps": 50_000}
+        paper = {"batch": 64, "weight_decay": 0.01}
         options = super().training(preset)
         return {**options, **paper} if preset == "paper" else options
 

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from torch import Tensor
 
 from ...diffusion.guidance import LogProbability, log_class
-from ...nn import Classifier
 from ...papers import Paper, by_id
 from ...training.objective import Together
-from ..ranges import Rule, at_least, up_to
+from ..ranges import Rule, at_least
 from ..recipe import Batch
 from .base import SMALL_FIELDS, TINY_FIELDS, Anomaly, classes_in, wanted
-from .led import check_read, class_loss, counterpart, side_by_side
+from .led import SMALL_READERS, TINY_READERS, Led, class_loss, counterpart, side_by_side
 
 if TYPE_CHECKING:
     from ...data.dataset import Facts
@@ -22,11 +21,12 @@ __all__ = ["DiffusionAnomaly"]
 
 
 @dataclass(frozen=True)
-class DiffusionAnomaly(Anomaly):
+class DiffusionAnomaly(Led):
     """DDIM encoding to half the chain, decoding led by a classifier to the healthy class.
 
     The same as `swiss-army` with guide=class and no other reader (a test holds the two equal); each
-    has its paper's defaults.
+    has its paper's defaults. The paper's half of the chain is that of images on [0, 1]; on [-1, 1] the
+    same noise lies at 0.618 (`led` derives both this and that the factor stays).
     The diffusion is unconditional, so that encoding assumes nothing of the image; both walks have
     the same times (the paper's code is one step apart and adds noise of 0.01). Steps are
     deterministic, so that no variance is learned.
@@ -36,35 +36,28 @@ class DiffusionAnomaly(Anomaly):
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = (*Anomaly.AFTER_TRAINING, "guidance")
 
     RULES: ClassVar[dict[str, Rule]] = {
-        "classes": at_least(0),
         "guidance": at_least(0),
         "classifier_width": at_least(1),
-        "read": up_to(1),
     }
 
-    classes: int = 0
-    """Classes of the classifier; 0 = from the data (two where only masks are given)."""
     guidance: float = 100.0
-    """Factor of the classifier's gradient."""
+    """Factor of the gradient of the classifier's log-probability."""
     classifier_width: int = 32
     """Channels of the classifier's first level."""
-    read: float = 1.0
-    """Share of the chain that the classifier is trained on; `depth` lies within."""
+    depth: float = 0.618
+    steps: int = 618
 
     def fitted(self, facts: "Facts") -> Self:
-        check_read(self.depth, self.read)
         filled = super().fitted(facts)
         return dataclasses.replace(filled, classes=self.classes or classes_in(facts))
 
     def objective(self) -> Together:
         network = self.network_around(self.unet())
-        axes, width = len(self.size), self.classifier_width
-        classifier = Classifier(axes, self.channels, self.classes, width, patch=self.patch)
+        classifier = self.encoder(self.classes, self.classifier_width)
         readers = {"classifier": (classifier, class_loss(self.healthy))}
-        return side_by_side(self, network, readers, self.read)
+        return side_by_side(self, network, readers)
 
     def counterpart(self, objective: Any, batch: Batch) -> Tensor:
-        check_read(self.depth, self.read)
         image = batch["image"]
 
         def healthy() -> LogProbability:
@@ -74,8 +67,8 @@ class DiffusionAnomaly(Anomaly):
 
     @classmethod
     def small(cls) -> Self:
-        return cls(**SMALL_FIELDS, guidance=10.0, depth=0.25, steps=25, read=0.4)
+        return cls(**SMALL_FIELDS, **SMALL_READERS, guidance=10.0, depth=0.25, steps=25)
 
     @classmethod
     def tiny(cls) -> Self:
-        return cls(**TINY_FIELDS, classifier_width=16, steps=5)
+        return cls(**TINY_FIELDS, **TINY_READERS, classifier_width=16, depth=0.5, steps=5)

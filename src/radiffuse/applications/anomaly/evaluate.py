@@ -1,6 +1,5 @@
 """Evaluation of anomaly detection: whole images, voxels, and what is left alone, beside baselines."""
 
-import dataclasses
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,18 +17,19 @@ from ...metrics.estimate import Metric, average_per_patient, proportion, refused
 from ...metrics.overlap import dice
 from ...report.pictures import write_grid
 from ...training import processes
-from ..evaluation.asked import Asked
+from ..evaluation.asked import Asked, spread
 from ..evaluation.drawing import predicted
 from ..evaluation.progress import progress_bar
-from ..supervised import trained
-from .anoddpm import AnoDDPM
-from .base import Anomaly
-from .baselines import Found, all_baselines
+from ..supervised import trained_beside
+from .baselines import Found, answers_of, fitted_baselines
+from .rivals import Sound, plain_ddpm, rivals_of, sound_cases
 from .task import contradicted, is_healthy
 
 IMAGE_RATE, VOXEL_RATE = 0.05, 0.005
 """False-positive rates at which thresholds are fitted to healthy held-out cases."""
 SHOWN = 8
+REFERENCE = 512
+"""Healthy images at most whose mean is where integrated gradients begin."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,11 @@ def evaluate_anomaly(
     train: Cases,
     held_out: Cases,
     asked: Asked,
-    *,
-    steps: int | None = None,
 ) -> dict[str, Any]:
-    """Counterparts, maps and scores of the held-out cases, beside baselines without diffusion.
+    """Counterparts, maps and scores of the held-out cases, beside baselines.
+
+    Fitted ones (`fitted_baselines`), and others trained as long as the run, in RUN/baseline-NAME (`rivals_of`):
+    all of health alone but for one that is told what leads the method.
 
     Half of the held-out patients with healthy cases fit thresholds and p-values by these ("calibration");
     none of their cases is in a metric. "left_out" names those that are not healthy ("beside_fitting"), and
@@ -83,7 +84,7 @@ def evaluate_anomaly(
 
     Args:
         recipe, objective: a trained method.
-        train, held_out: its data; baselines are fitted to the healthy training cases.
+        train, held_out: its data.
         asked: what `evaluate` was asked for.
 
     Raises:
@@ -94,7 +95,10 @@ def evaluate_anomaly(
         check_labels(held_out, recipe.classes)
     cases, blank = _without_blank(asked.chosen(held_out))
     truth = _truth(cases, recipe.healthy, asked.seed)
-    plain = _plain_ddpm(recipe, train, asked) if asked.cache else None
+    sound = sound_cases(train, recipe.healthy)
+    trained: dict[str, Any] = {}
+    if asked.cache:
+        trained = trained_beside(rivals_of(recipe, train, sound, asked), asked.run)
     if not processes.is_main():
         return {}
     found = predictions_of(recipe, objective, cases, asked, "detecting")
@@ -103,10 +107,8 @@ def evaluate_anomaly(
         maps = found["anomaly"]
         level = fitted_threshold(maps[truth.fitting], recipe.rate)
         found["mask"] = (maps > level).long()
-    simple = _baselines(train, recipe.healthy, truth, asked, steps)
-    if plain is not None:
-        theirs = predictions_of(*plain, cases, asked, "plain DDPM")
-        simple["plain_ddpm"] = Found(theirs["score"], theirs["anomaly"])
+    simple = _fitted(sound, truth, asked)
+    simple |= _trained(recipe, trained, sound, cases, truth, asked)
     baselines = {name: _measure(each, truth, None) for name, each in simple.items()}
     best = strongest(baselines)
     if asked.folder_for_pictures is not None:
@@ -224,24 +226,6 @@ def _said(cases: Cases, healthy: int, truth: Truth) -> dict[str, Any]:
     }
 
 
-def _plain_ddpm(recipe: Any, train: Cases, asked: Asked) -> tuple[AnoDDPM, Any] | None:
-    """AnoDDPM with Gaussian noise on the same network, trained as long on healthy cases."""
-    if isinstance(recipe, AnoDDPM):
-        plain = dataclasses.replace(recipe, noise="gaussian")
-    else:
-        own = {"depth", "threshold", "level"}
-        same = {field.name for field in dataclasses.fields(Anomaly)} - own
-        shared = {name: getattr(recipe, name) for name in same}
-        plain = AnoDDPM(noise="gaussian", trained=0.4, **shared)
-    healthy = train.kept(plain.suitable)
-    if plain == recipe or len(healthy) < 2:
-        return None
-    options = asked.budget("batch", "learning_rate", "warmup", "cooldown", "ema")
-    torch.manual_seed(derive(options.seed, "baseline"))
-    objective = trained(plain.objective(), healthy, options, asked.run / "baseline-plain-ddpm")
-    return plain, objective
-
-
 def predictions_of(
     recipe: Any, objective: Any, cases: Cases, asked: Asked, title: str
 ) -> dict[str, Tensor]:
@@ -249,31 +233,37 @@ def predictions_of(
     return predicted(recipe, objective, cases, asked, ("image",), title)
 
 
-def _baselines(
-    train: Cases, healthy: int, truth: Truth, asked: Asked, steps: int | None
-) -> dict[str, Found]:
-    """What there is without diffusion, fitted to healthy cases, or to what lies outside lesions."""
-    everything = train.batch(range(len(train)))
-    sound = is_healthy(everything, healthy)
-    images, lesions = everything["image"][sound], None
-    if len(images) < 8 and "mask" in everything:
-        images, lesions = everything["image"], everything["mask"] > 0
-    if len(images) < 8:
-        raise UserError(
-            f"{train.source}: {len(images)} healthy training cases (label {healthy}, or an empty "
-            "mask); the baselines need 8"
-        )
+def _fitted(sound: Sound, truth: Truth, asked: Asked) -> dict[str, Found]:
+    """What there is without training, fitted to healthy cases, or to what lies outside lesions."""
+    everything = sound.cases.batch(range(len(sound.cases)))
+    images = everything["image"]
     with progress_bar("baselines", 1) as done:
-        return all_baselines(
+        return fitted_baselines(
             images,
             truth.images,
             fingerprint=hashlib.sha256(images.numpy().tobytes()).hexdigest(),
             seed=asked.seed,
             cache=None if asked.cache is None else asked.cache / "healthy",
-            steps=steps,
             progress=done,
-            lesions=lesions,
+            lesions=everything["mask"] > 0 if sound.outside else None,
         )
+
+
+def _trained(
+    recipe: Any, trained: dict[str, Any], sound: Sound, cases: Cases, truth: Truth, asked: Asked
+) -> dict[str, Found]:
+    """What the trained baselines say of the cases."""
+    if not trained:
+        return {}
+    few = spread(len(sound.cases), REFERENCE)
+    reference = sound.cases.batch(few)["image"].mean(0, keepdim=True)
+    others = {name: each for name, each in trained.items() if name != "plain_ddpm"}
+    found = answers_of(others, truth.images, reference, asked.batch)
+    if "plain_ddpm" in trained:
+        objective = trained["plain_ddpm"]
+        theirs = predictions_of(plain_ddpm(recipe), objective, cases, asked, "plain DDPM")
+        found["plain_ddpm"] = Found(theirs["score"], theirs["anomaly"])
+    return found
 
 
 def _measure(found: Found, truth: Truth, masks: Tensor | None) -> dict[str, Metric]:

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from ...diffusion.guidance import LogProbability, log_class, log_mask, log_value
 from ...errors import UserError
-from ...nn import Classifier, UNet
+from ...nn import UNet
 from ...papers import Paper, by_id
 from ...training.objective import Together
-from ..ranges import Rule, at_least, up_to
+from ..ranges import Rule, at_least
 from ..recipe import Batch
 from .base import SMALL_FIELDS, TINY_FIELDS, Anomaly, classes_in, wanted
-from .led import Loss, check_read, class_loss, counterpart, side_by_side
+from .led import SMALL_READERS, TINY_READERS, Led, Loss, class_loss, counterpart, side_by_side
 
 if TYPE_CHECKING:
     from ...data.dataset import Facts
@@ -36,8 +36,13 @@ def lesion_size(batch: Batch) -> Tensor:
     return (mask > 0).float().flatten(1).mean(1) ** (1 / (mask.ndim - 2))
 
 
+GUIDANCE = {"class": 10.0, "regression": 1000.0, "segmentation": 1.0}
+"""Factors at which the three guides change an image about as much: the logarithm of a probability of a class, a
+negative square of a value between 0 and 1, and a sum of logarithms over the voxels of a lesion."""
+
+
 @dataclass(frozen=True)
-class SwissArmy(Anomaly):
+class SwissArmy(Led):
     """One unconditional diffusion; a classifier, a regression and a segmentation of noisy images.
 
     Which of these lead is decided at prediction (`guide`): to the healthy class, to a lesion of no
@@ -49,32 +54,26 @@ class SwissArmy(Anomaly):
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = (*Anomaly.AFTER_TRAINING, "guide", "guidance")
 
     RULES: ClassVar[dict[str, Rule]] = {
-        "classes": at_least(0),
         "mask_classes": at_least(0),
-        "guidance": at_least(0),
+        "guidance": Rule("-1 or at least 0", lambda value: value == -1 or value >= 0),
         "head_width": at_least(1),
-        "read": up_to(1),
     }
 
-    classes: int = 0
-    """Classes of the classifier; 0 = from the data."""
     mask_classes: int = 0
     """Labels of the segmentation; 0 = from the data, which have none if it stays 0."""
     values: bool = False
     """Train a regression of "value", or of the size of the lesion; from the data."""
     guide: Literal["class", "regression", "segmentation"] = "class"
     """What leads the decoding."""
-    guidance: float = 100.0
-    """Factor of the gradient of the log-probability; each guide has its own scale."""
+    guidance: float = -1.0
+    """Factor of the gradient of the guide's log-probability; -1 = the guide's own: class 10, regression 1000,
+    segmentation 1."""
     head_width: int = 32
     """Channels of the first level of the networks that read."""
-    read: float = 1.0
-    """Share of the chain that they are trained on; `depth` lies within."""
     depth: float = 0.4
     steps: int = 400
 
     def fitted(self, facts: "Facts") -> Self:
-        check_read(self.depth, self.read)
         filled = super().fitted(facts)
         masks = facts.mask_classes.get("mask", 0)
         filled = dataclasses.replace(
@@ -103,37 +102,38 @@ class SwissArmy(Anomaly):
         network = self.network_around(self.unet())
         readers: dict[str, tuple[torch.nn.Module, Loss]] = {}
         if self.classes:
-            readers["classifier"] = (self._encoder(self.classes), class_loss(self.healthy))
+            classifier = self.encoder(self.classes, self.head_width)
+            readers["classifier"] = (classifier, class_loss(self.healthy))
         if self.values:
-            readers["regression"] = (self._encoder(1), _value_loss)
+            readers["regression"] = (self.encoder(1, self.head_width), _value_loss)
         if self.mask_classes:
             readers["segmentation"] = (self._segmenter(), _mask_loss)
-        return side_by_side(self, network, readers, self.read)
-
-    def _encoder(self, out: int) -> Classifier:
-        axes = len(self.size)
-        return Classifier(axes, self.channels, out, self.head_width, patch=self.patch)
+        return side_by_side(self, network, readers)
 
     def _segmenter(self) -> UNet:
-        levels = min(3, len(self.multiples))
+        # no deeper than the denoiser, whose stride the images divide by
+        levels = len(self.multiples)
         return UNet(
             len(self.size),
             self.channels,
             self.head_width,
-            (1, 2, 4)[:levels],
-            1,
-            (),
+            self.reader_multiples[:levels],
+            max(1, self.reader_blocks),
+            tuple(level for level in self.reader_attention if level < levels),
             self.patch,
             out=self.mask_classes,
         )
 
-    def counterpart(self, objective: Any, batch: Batch) -> Tensor:
-        check_read(self.depth, self.read)
+    @property
+    def factor(self) -> float:
+        """`guidance`, or what the guide in use has of its own."""
+        return GUIDANCE[self.guide] if self.guidance < 0 else self.guidance
 
+    def counterpart(self, objective: Any, batch: Batch) -> Tensor:
         def target() -> LogProbability:
             return self.log_probability(objective, batch)
 
-        return counterpart(self, objective, batch["image"], target, self.guidance)
+        return counterpart(self, objective, batch["image"], target, self.factor)
 
     def log_probability(self, objective: Any, batch: Batch) -> LogProbability:
         """Of the target under the network that `guide` names.
@@ -157,11 +157,11 @@ class SwissArmy(Anomaly):
 
     @classmethod
     def small(cls) -> Self:
-        return cls(**SMALL_FIELDS, guidance=10.0, depth=0.25, steps=25, read=0.4)
+        return cls(**SMALL_FIELDS, **SMALL_READERS, depth=0.25, steps=25)
 
     @classmethod
     def tiny(cls) -> Self:
-        return cls(**TINY_FIELDS, head_width=16, steps=5)
+        return cls(**TINY_FIELDS, **TINY_READERS, head_width=16, steps=5)
 
 
 def _value_loss(read: Tensor, batch: Batch) -> Tensor:

@@ -33,7 +33,7 @@ from ...errors import UserError
 from ...nn.labels import LabelNetwork
 from ...papers import Paper, by_id
 from ..parts import check_timesteps
-from ..ranges import Checked, Rule, at_least, between, one_of, one_or_more, up_to
+from ..ranges import Checked, Rule, at_least, between, more_than, one_of, one_or_more, up_to
 from ..recipe import Batch, check_fitted, image_key
 from ..sizes import check_shape
 from ..task import Task
@@ -67,6 +67,7 @@ class DiffMIC(Checked):
     paper: ClassVar[Paper] = by_id("diffmic")
     task: ClassVar[Task] = CLASSIFICATION
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = ("steps", "start", "draws")
+    BEFORE: ClassVar[dict[str, Any]] = {"prior_rate": 1.0}
 
     RULES: ClassVar[dict[str, Rule]] = {
         "channels": at_least(0),
@@ -83,6 +84,7 @@ class DiffMIC(Checked):
         "features": at_least(1),
         "dual": at_least(0),
         "alone": at_least(0),
+        "prior_rate": more_than(0),
         "turn": between(0, 180),
         "steps": at_least(1),
         "start": up_to(1),
@@ -123,8 +125,10 @@ class DiffMIC(Checked):
     2022) learns the label where the noise is strong, and errors are not blown up by 1 / alpha."""
     dual: float = 0.5
     """Weight of the two discrepancies (MMD)."""
-    alone: int = 1500
+    alone: int = 1200
     """First steps, in which the classifier learns alone (the authors: 15 epochs)."""
+    prior_rate: float = 0.2
+    """The classifier's learning rate over that of the denoiser."""
     turn: float = 30.0
     """Largest random rotation in training, degrees."""
     flip: bool = True
@@ -191,6 +195,7 @@ class DiffMIC(Checked):
             self.alone,
             self.turn,
             self.flip,
+            self.prior_rate,
         )
 
     def denoiser(self, objective: DualGuided, image: Tensor, mean: Tensor) -> Denoiser:

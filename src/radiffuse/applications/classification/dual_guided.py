@@ -56,6 +56,7 @@ class DualGuided:
         dual: weight of the two discrepancies.
         alone: steps of the prior alone.
         turn: largest angle of augmentation in degrees; `flip`: mirror as well.
+        prior_rate: factor of the learning rate for the prior.
     """
 
     def __init__(
@@ -68,7 +69,9 @@ class DualGuided:
         alone: int = 0,
         turn: float = 0.0,
         flip: bool = False,
+        prior_rate: float = 1.0,
     ) -> None:
+        self.rates = {"prior": prior_rate}
         self.players: dict[str, nn.Module] = {"network": network.backbone, "prior": prior}
         self.network, self.times, self.classes = network, times, classes
         self.dual, self.alone, self.turn, self.flip = dual, alone, turn, flip

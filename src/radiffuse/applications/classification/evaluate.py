@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...data.dataset import Cases, check_labels
-from ...diffusion.noise import derive
 from ...errors import UserError
 from ...metrics.classification import classification, rejection_curve
 from ...metrics.estimate import Metric
@@ -19,7 +18,7 @@ from ...training import processes
 from ...training.objective import device_of
 from ..evaluation.asked import Asked, spread
 from ..evaluation.drawing import in_batches, predicted
-from ..supervised import trained
+from ..supervised import Rival, trained_beside
 from .baselines import PlainClassifier, ResNetClassifier
 
 SHOWN = 6
@@ -132,20 +131,14 @@ def _ask(
 
 def _resnet(recipe: Any, train: Cases, asked: Asked) -> PlainClassifier:
     """A plain network of the sizes of the method's classifier, trained as long as the run."""
-    options = asked.budget("batch", "weight_decay")
-    torch.manual_seed(derive(options.seed, "baseline"))
-    body = ResNet(
-        len(recipe.size),
-        recipe.channels,
-        recipe.width,
-        recipe.prior_blocks,
-        recipe.bottleneck,
-        recipe.stem,
-    )
-    network = ResNetClassifier(body, recipe.classes)
-    plain = PlainClassifier(network, recipe.turn, recipe.flip)
-    trained(plain, train, options, asked.run / "baseline-resnet")
-    return plain
+    shape = (recipe.width, recipe.prior_blocks, recipe.bottleneck, recipe.stem)
+
+    def make() -> PlainClassifier:
+        body = ResNet(len(recipe.size), recipe.channels, *shape)
+        return PlainClassifier(ResNetClassifier(body, recipe.classes), recipe.turn, recipe.flip)
+
+    rival = Rival(make, train, asked.budget("batch", "weight_decay"))
+    return trained_beside({"resnet": rival}, asked.run)["resnet"]
 
 
 def _referred(curve: list[Metric]) -> dict[str, Metric]:

@@ -8,7 +8,18 @@ if TYPE_CHECKING:
 __all__ = ["SMALL", "TINY", "TRAINING"]
 
 TRAINING: dict[str, dict[str, Any]] = {
-    "paper": {"batch": 32, "learning_rate": 1e-3, "warmup": 5000, "betas": (0.9, 0.999)},
+    # of the fundus images: 1000 epochs of 80 batches, 40 of them of warm-up, after 15 of the classifier alone
+    "paper": {
+        "steps": 81_200,
+        "batch": 32,
+        "learning_rate": 1e-3,
+        "warmup": 3200,
+        "cooldown": 1.0,
+        "betas": (0.9, 0.999),
+        "clip": 1.0,
+        "ema": (0.0,),
+        "mirror": (0,),
+    },
     "small": {
         "batch": 32,
         "learning_rate": 1e-3,
@@ -34,6 +45,7 @@ SMALL: dict[str, Any] = {
     "features": 256,
     "predicts": "edm",
     "alone": 300,
+    "prior_rate": 1.0,
     "turn": 15.0,
     "steps": 50,
     "draws": 20,
@@ -53,6 +65,7 @@ TINY: dict[str, Any] = {
     "predicts": "edm",
     "timesteps": 100,
     "alone": 0,
+    "prior_rate": 1.0,
     "turn": 10.0,
     "steps": 10,
     "draws": 4,

@@ -19,7 +19,6 @@ from ...metrics.noise_level import estimate_noise
 from ...training.objective import Prepared
 from ..backbone import Backbone
 from ..parts import PredictsName, WeightName, network_of, weight_named
-from ..presets import TRAINING
 from ..ranges import Rule, at_least, below, more_than
 from ..recipe import Batch
 from ..sizes import one_size
@@ -43,6 +42,8 @@ class Windowed(Backbone, ABC):
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = ("level", "strength", "overlap")
     ANY_SIZE: ClassVar[bool] = True
     """Images to predict may be of any size."""
+    RENAMED: ClassVar[dict[str, str]] = {"slices": "slicewise"}
+    """Fields by the names that runs of before give them."""
     RULES: ClassVar[dict[str, Rule]] = {
         "condition_channels": at_least(0),
         "window": at_least(1),
@@ -58,7 +59,7 @@ class Windowed(Backbone, ABC):
     """Sides of a window, 1 along the axis of slices; empty = from the data and `window`."""
     window: int = 128
     """Side of the windows trained on; smaller images are taken whole."""
-    slices: bool = True
+    slicewise: bool = True
     """Volumes slice by slice (last axis); false: by windows of three axes."""
     overlap: float = 0.25
     """Share of a window that overlaps its neighbour in prediction."""
@@ -110,11 +111,18 @@ class Windowed(Backbone, ABC):
         """The level of them that `predict` simulates."""
 
     @classmethod
+    @abstractmethod
     def training(cls, preset: str) -> dict[str, Any]:
         """Options of the training loop that go with a preset, where they are not its defaults."""
-        if preset == "paper":
-            return {"batch": 2, "learning_rate": 1e-4, "warmup": 0, "betas": (0.5, 0.999)}
-        return {**TRAINING[preset], **({"batch": 8} if preset == "small" else {"batch": 4})}
+
+    @property
+    def views(self) -> int:
+        """Images that the network is shown of a key."""
+        return 1
+
+    def shown(self, batch: Batch, key: str) -> Tensor:
+        """What the network is shown of a key, `(B, views C, *S)`."""
+        return batch[key].float()
 
     # --- fitting ---------------------------------------------------------------------------------
 
@@ -146,10 +154,10 @@ class Windowed(Backbone, ABC):
             size[-1] = 1
         channels = facts.channels[made[0]]
         more = sum(channels if key == "noisy" else facts.channels[key] for key in self.inputs())
-        return self.filled(facts, channels, size, condition_channels=more)
+        return self.filled(facts, channels, size, condition_channels=self.views * more)
 
     def _sliced(self, axes: int) -> bool:
-        return self.slices and axes > 2
+        return self.slicewise and axes > 2
 
     def slices_of(self, x: Tensor) -> bool:
         """Whether `(B, C, *S)` are volumes that are denoised slice by slice."""
@@ -218,7 +226,7 @@ class Windowed(Backbone, ABC):
         for key in self.inputs():
             if key not in found:
                 raise UserError(f"this model was trained with the key {key}; --map {key}=COLUMN")
-        told = {key: continued(found[key], self.size) for key in self.inputs()}
+        told = {key: continued(self.shown(found, key), self.size) for key in self.inputs()}
         level = self.noise_level(y)
         with torch.no_grad():
             x = self.restored(self.denoiser(objective, told), continued(y, self.size), level, noise)

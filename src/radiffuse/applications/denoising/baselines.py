@@ -11,13 +11,13 @@ from ...inverse.classical import non_local_means
 from ...metrics.noise_level import estimate_noise
 from ...operators import Identity
 from ...training.objective import device_of
-from ..tuning import tune
+from ..tuning import Tuned, tune
 
-__all__ = ["BlindSpot", "means", "tuned_means"]
+__all__ = ["STRENGTHS", "BlindSpot", "means", "tuned_means"]
 
 Batch = dict[str, Tensor]
-WEIGHTS = (0.5, 0.7, 1.0, 1.4, 2.0)
-"""Filter strengths h / s that are tried."""
+STRENGTHS = (0.5, 0.7, 1.0, 1.4, 2.0)
+"""Factors on the estimated noise that are tried first, of non-local means and of the method alike."""
 
 
 class BlindSpot:
@@ -97,7 +97,7 @@ def means(y: Tensor, weight: float, sliced: bool = False) -> Tensor:
     return torch.cat(found)
 
 
-def tuned_means(pairs: Sequence[tuple[Tensor, Tensor]], sliced: bool = False) -> float:
+def tuned_means(pairs: Sequence[tuple[Tensor, Tensor]], sliced: bool = False) -> Tuned:
     """The filter strength of least error on `pairs` of noisy and clean images."""
     measured = [(Measurement(y, Identity(), 0.0), clean) for y, clean in pairs]
-    return tune(lambda m, like, w: means(m.y, w, sliced), measured, WEIGHTS, more=3).weight
+    return tune(lambda m, like, w: means(m.y, w, sliced), measured, STRENGTHS)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,14 @@ from ...training import processes
 from ...training.objective import device_of
 from ..evaluation.asked import Asked, spread
 from ..evaluation.drawing import Drawn, drawn, predictions
-from ..supervised import direct_unet, trained
-from .baselines import BlindSpot, means, tuned_means
+from ..supervised import Rival, direct_unet, trained_beside
+from ..tuning import Tuned, search
+from .baselines import STRENGTHS, BlindSpot, means, tuned_means
 
 SPAN, BLACK = 2.0, -1.0
 """Width of the grey range and its lowest value: images span [-1, 1]."""
 FACTORS = (0.5, 1.0, 1.5)
 """Levels of measured noise: clean + factor (noisy - clean)."""
-STRENGTHS = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
-"""Factors on the estimated noise that are tried on training cases."""
 _TUNING = 3
 _SHOWN = 4
 _SIDE = 192
@@ -59,7 +59,8 @@ def evaluate_denoising(
     are noisy images; else the recipe simulates its levels. "method", "baseline" (non-local means,
     strength tuned on training pairs) and "baselines" (with a blind-spot network, trained as long as the
     run, and the noisy image itself) are at the main level, "levels" holds them all. "tuned" is the
-    method with its `strength` chosen on the same training pairs as that of non-local means.
+    method with its `strength` chosen on the same training pairs as that of non-local means, by as many
+    trials ("tuning_trials").
 
     Args:
         recipe, objective: a trained method of the task.
@@ -116,17 +117,20 @@ def _tuned_on(
     """All that is compared, strengths chosen on the same training pairs, and what was chosen."""
     pairs = _tuning_pairs(recipe, train, seed)
     examples = [(y, part["clean"]) for y, part in pairs]
-    weight = tuned_means(examples, recipe.slices_of(parts["clean"]))
-    tuned, strengths = _tuned(recipe, objective, pairs, seed)
+    filtered = tuned_means(examples, recipe.slices_of(parts["clean"]))
+    found = _tuned(recipe, objective, pairs, seed)
+    matters = len(set(found.errors.values())) > 1
+    tuned = replace(recipe, strength=found.weight) if matters else recipe
     settings = {
         "steps": getattr(recipe, "steps", None),
         "strength": recipe.strength,
         "tuned_strength": tuned.strength,
-        "strengths_on_training_pairs": strengths,
-        "non_local_means_weight": weight,
+        "strengths_on_training_pairs": {f"{k:g}": error for k, error in found.errors.items()},
+        "non_local_means_weight": filtered.weight,
+        "tuning_trials": {"tuned": found.trials, "non-local means": filtered.trials},
         "range": [-1.0, 1.0],
     }
-    return Denoisers(recipe, tuned, objective, weight, network), settings
+    return Denoisers(recipe, tuned, objective, filtered.weight, network), settings
 
 
 @dataclass(frozen=True)
@@ -238,36 +242,36 @@ def _middle(x: Tensor) -> Tensor:
 
 def _tuned(
     recipe: Any, objective: Any, pairs: list[tuple[Tensor, dict[str, Tensor]]], seed: int
-) -> tuple[Any, dict[str, float]]:
-    """The recipe with the strength of least error on training pairs, and the error of each."""
+) -> Tuned:
+    """The strength of least error on training pairs."""
     device = device_of(objective)
-    errors = {}
-    for strength in STRENGTHS:
-        one = replace(recipe, strength=strength)
-        total = 0.0
+
+    def error(strength: float) -> float:
+        one, total = replace(recipe, strength=strength), 0.0
         for y, part in pairs:
             told = {key: x.to(device) for key, x in {**part, "noisy": y}.items() if key != "clean"}
             made = one.predict(objective, {**told, "seed": torch.tensor([seed])})["denoised"]
             total += float(nmse(made.cpu(), part["clean"]))
-        errors[f"{strength:g}"] = total / len(pairs)
-    if len(set(errors.values())) == 1:
-        return recipe, errors
-    best = min(errors, key=lambda name: errors[name])
-    return replace(recipe, strength=float(best)), errors
+        return total / len(pairs)
+
+    return search(error, STRENGTHS)
 
 
 # --- baselines and pictures ----------------------------------------------------------------------
 
 
 def _blind_spot(recipe: Any, train: Cases, asked: Asked) -> BlindSpot:
-    """The blind-spot network of this run's windows, trained as long as the run in `folder`."""
-    options = asked.budget()
+    """The blind-spot network of this run's windows, trained as long as the run."""
     seen = [side for side in recipe.size if side > 1]
     channels = recipe.channels
-    torch.manual_seed(derive(options.seed, "baseline"))
-    network = direct_unet(len(seen), channels, channels, seen, squash=False)
-    spot = BlindSpot(network, lambda batch: recipe.noisy_of(batch, None), recipe.size, recipe.crops)
-    return trained(spot, train, options, asked.run / "baseline-blind-spot")
+
+    def make() -> BlindSpot:
+        network = direct_unet(len(seen), channels, channels, seen, squash=False)
+        noisy = partial(recipe.noisy_of, noise=None)
+        return BlindSpot(network, noisy, recipe.size, recipe.crops)
+
+    rival = Rival(make, train, asked.budget("batch"))
+    return trained_beside({"blind_spot": rival}, asked.run)["blind_spot"]
 
 
 def write_panels(path: Path, noisy: Tensor, made: Mapping[str, Drawn], clean: Tensor) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -14,12 +14,12 @@ from ...diffusion.schedule import Discrete, expand
 from ...diffusion.windows import random_windows
 from ...errors import UserError
 from ...papers import Paper, by_id
-from ..presets import PRECONDITIONED, TINY
 from ..ranges import Rule, at_least, more_than, one_or_more, require, up_to
 from ..recipe import Batch
 from .base import Windowed
 from .degrade import noised
 from .fusion import self_fused
+from .presets import OCT_SMALL, OCT_TRAINING, TINY
 
 if TYPE_CHECKING:
     from ...data.dataset import Facts
@@ -58,6 +58,7 @@ class OCT(Windowed):
     window: int = 512
     width: int = 32
     multiples: tuple[int, ...] = (1, 2, 2, 2)
+    attention: tuple[int, ...] = (-1,)
     dropout: float = 0.1
     timesteps: int = 100
     beta_end: float = 0.006
@@ -79,6 +80,10 @@ class OCT(Windowed):
         super().__post_init__()
         said = f"must be at most --timesteps, {self.timesteps}, not {self.step}"
         require(self.step <= self.timesteps, "step", said)
+
+    @classmethod
+    def training(cls, preset: str) -> dict[str, Any]:
+        return dict(OCT_TRAINING[preset])
 
     @property
     def simulated(self) -> tuple[float, ...]:
@@ -108,7 +113,7 @@ class OCT(Windowed):
         recipe = super().fitted(facts)
         axes = len(facts.size.get("noisy", ()))
         beside = _BESIDE in facts.channels or (
-            axes > 2 and self.slices and facts.size["noisy"][-1] > max(self.NEIGHBOURS) * 2
+            axes > 2 and self.slicewise and facts.size["noisy"][-1] > max(self.NEIGHBOURS) * 2
         )
         learns = self.learns or ("fused" if beside else "clean")
         if (learns == "fused" and not beside) or (learns == "clean" and "clean" not in facts.size):
@@ -159,17 +164,8 @@ class OCT(Windowed):
 
     @classmethod
     def small(cls) -> Self:
-        return cls(
-            window=96,
-            crops=4,
-            multiples=(1, 2, 4, 4),
-            blocks=1,
-            patch=2,
-            dropout=0.0,
-            **PRECONDITIONED,
-        )
+        return cls(**OCT_SMALL)
 
     @classmethod
     def tiny(cls) -> Self:
-        values = {**TINY, **PRECONDITIONED}
-        return cls(**values, window=16, crops=2, radius=2)
+        return cls(**TINY, radius=2)

@@ -1,7 +1,7 @@
 """PET denoising (Gong et al. 2022): a chain guided by MR, pulled to the measured PET."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -16,11 +16,12 @@ from ...diffusion.windows import random_windows
 from ...errors import UserError
 from ...papers import Paper, by_id
 from ..parts import check_timesteps
-from ..presets import PRECONDITIONED, TINY
 from ..ranges import Rule, at_least, more_than, one_or_more
 from ..recipe import Batch
 from .base import Windowed
 from .degrade import low_counts
+from .presets import PET_SMALL, PET_TRAINING, TINY
+from .stacked import beside
 
 if TYPE_CHECKING:
     from ...data.dataset import Facts
@@ -77,8 +78,9 @@ class PET(Windowed):
 
     `told` names the paper's variants: "mr-pull" (its best) and "pull" serve any number of counts with
     one network, by sigma_d alone; "pet" and "pet-mr" tell the network the noisy image and are trained
-    at `counts`; "mr" sees no PET at all. Betas, T and the network are not given in the paper: ours are
-    those of DDPM. Where the data have no noisy images, `degrade.low_counts` makes them.
+    at `counts`; "mr" sees no PET at all. Each slice is told with its neighbours. Betas, T, the network and
+    its training are not given in the paper: ours are those of DDPM. Where the data have no noisy images,
+    `degrade.low_counts` makes them.
     """
 
     paper: ClassVar[Paper] = by_id("pet-ddpm")
@@ -87,7 +89,9 @@ class PET(Windowed):
         *("sigma_d", "variance", "renoise", "samples", "steps", "psf", "counts"),
     )
 
+    BEFORE: ClassVar[dict[str, Any]] = {"neighbours": 0}
     RULES: ClassVar[dict[str, Rule]] = {
+        "neighbours": at_least(0),
         "counts": one_or_more(more_than(0)),
         "level": more_than(0),
         "psf": at_least(0),
@@ -98,6 +102,9 @@ class PET(Windowed):
 
     told: InputsName = "mr-pull"
     """What the network is told, and whether the measured PET pulls the chain."""
+    neighbours: int = 1
+    """Slices on either side of which the network is told the same: of volumes, and of MR slices that a
+    column `slice` numbers; 0 where there are none."""
     counts: tuple[float, ...] = (5.0, 20.0, 80.0)
     """Expected counts in the brightest voxel, of simulated images: drawn from in training, all of
     them evaluated."""
@@ -130,8 +137,27 @@ class PET(Windowed):
     def simulated_level(self) -> float:
         return self.level
 
+    @classmethod
+    def training(cls, preset: str) -> dict[str, Any]:
+        return dict(PET_TRAINING[preset])
+
     def inputs(self) -> tuple[str, ...]:
         return INPUTS[self.told]
+
+    @property
+    def NEIGHBOURS(self) -> tuple[int, ...]:
+        """Offsets of the neighbours that a slice is told with."""
+        return tuple(k for k in range(-self.neighbours, self.neighbours + 1) if k)
+
+    @property
+    def views(self) -> int:
+        return 1 + len(self.NEIGHBOURS)
+
+    def shown(self, batch: Batch, key: str) -> Tensor:
+        """An image, and behind its channels those of its neighbours."""
+        if f"{key}_neighbours" in batch and self.neighbours:
+            return torch.cat([batch[key], batch[f"{key}_neighbours"]], dim=1).float()
+        return beside(batch[key].float(), self.NEIGHBOURS)
 
     def schedule(self) -> Discrete:
         return Discrete.linear(self.timesteps)
@@ -151,7 +177,10 @@ class PET(Windowed):
             raise UserError(
                 f"--told {self.told} needs MR images: --map mr=COLUMN, or take --told pull or pet"
             )
-        return super().fitted(facts)
+        volumes = self._sliced(len(facts.size["clean"]))
+        numbered = self.inputs() == ("mr",) and "mr_neighbours" in facts.channels
+        stacked = self if volumes or numbered else replace(self, neighbours=0)
+        return super(PET, stacked).fitted(facts)
 
     def examples(self, batch: Batch) -> Batch:
         """Random windows of clean images, with what the network is told of each."""
@@ -160,8 +189,8 @@ class PET(Windowed):
             clean = batch["clean"]
             which = torch.randint(len(self.counts), (len(clean),))
             found["noisy"] = self.corrupted(clean, torch.tensor(self.counts)[which], None)
-        keys = ("clean", *self.inputs())
-        parts = random_windows([found[key].float() for key in keys], self.size, self.crops)
+        images = [found["clean"].float(), *(self.shown(found, key) for key in self.inputs())]
+        parts = random_windows(images, self.size, self.crops)
         image, *told = (self.flat(part) for part in parts)
         return {"image": image, **({"source": torch.cat(told, dim=1)} if told else {})}
 
@@ -175,19 +204,8 @@ class PET(Windowed):
 
     @classmethod
     def small(cls) -> Self:
-        return cls(
-            window=64,
-            crops=4,
-            width=32,
-            multiples=(1, 2, 4, 4),
-            blocks=1,
-            **PRECONDITIONED,
-            renoise=True,
-            steps=100,
-            samples=4,
-        )
+        return cls(**PET_SMALL)
 
     @classmethod
     def tiny(cls) -> Self:
-        values = {**TINY, **PRECONDITIONED}
-        return cls(**values, window=16, crops=2, steps=4, samples=2)
+        return cls(**TINY, neighbours=0, steps=4, samples=2)

@@ -27,6 +27,7 @@ class Asked:
         weights: a feature network of the user's in place of our own.
         trained: how the method itself was trained, as long as which its baselines train.
         options: how long trained baselines train in place of that.
+        validation: cases that are neither trained on nor, as a rule, measured; None where the data name none.
     """
 
     count: int | None = None
@@ -39,6 +40,7 @@ class Asked:
     weights: Path | None = None
     trained: TrainOptions | None = None
     options: TrainOptions | None = None
+    validation: Cases | None = None
 
     def chosen(self, held_out: Cases) -> Cases:
         """The cases to measure."""

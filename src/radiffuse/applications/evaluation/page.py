@@ -21,7 +21,7 @@ def comparison(record: Record, name: str, shown: Sequence[str]) -> list[str]:
 
     Args:
         record: of `radiffuse evaluate`, with "trained" (minutes and images of each network),
-            "trained_by" (the command) and perhaps "note".
+            "trained_by" (the command), "name" (METHOD, or METHOD (PRESET)) and perhaps "note".
         name: heading.
         shown: metrics of the task that are shown.
     """
@@ -36,7 +36,7 @@ def comparison(record: Record, name: str, shown: Sequence[str]) -> list[str]:
         f"of {held_out['patients']} patients ({', '.join(held_out['split'])}). "
         f"`{record['command']}`. Trained: {minutes}.{note}"
     )
-    tables = {"method": record["method"], **record["baselines"]}
+    tables = {record["name"]: record["method"], **record["baselines"]}
     tables |= {"truth": record["reference"]} if record.get("reference") else {}
     metrics = columns(record, shown)
     rows = [[who, *(short(its.get(key)) for key in metrics)] for who, its in tables.items()]

@@ -2,15 +2,26 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
+from ...diffusion.denoiser import Denoiser
+from ...diffusion.guidance import Clipped
 from ...diffusion.losses import Times, Weight, discrete_times
 from ...diffusion.network import Network
+from ...diffusion.noise import Noise
+from ...diffusion.sample import Sampler
 from ...diffusion.schedule import Discrete, Schedule
 from ...papers import Paper, by_id
 from ...training.objective import Denoising, Hybrid
-from ..parts import PredictsName, WeightName, check_timesteps, network_of, weight_named
-from ..presets import PRECONDITIONED, SMALL, TINY
+from ..parts import (
+    PredictsName,
+    SamplerName,
+    WeightName,
+    check_timesteps,
+    network_of,
+    weight_named,
+)
+from ..presets import PRECONDITIONED, SMALL, TINY, averaged
 from ..ranges import Rule, at_least
 from .base import Generative
 
@@ -32,9 +43,14 @@ class DDPM(Generative):
     """Denoising diffusion probabilistic model; the defaults are Ho et al. 2020 on CIFAR-10."""
 
     paper: ClassVar[Paper] = by_id("ddpm")
-
+    AFTER_TRAINING: ClassVar[tuple[str, ...]] = (*Generative.AFTER_TRAINING, "clipped")
+    BEFORE: ClassVar[dict[str, Any]] = {"clipped": False}
     RULES: ClassVar[dict[str, Rule]] = {"timesteps": at_least(2)}
 
+    attention: tuple[int, ...] = (-1,)
+    sampler: SamplerName = "ddpm-large"
+    clipped: bool = True
+    """Keep the estimate to [-1, 1] at every sampling step."""
     betas: Literal["linear", "scaled-linear", "cosine", "sigmoid"] = "linear"
     """The list of betas."""
     timesteps: int = 1000
@@ -46,8 +62,8 @@ class DDPM(Generative):
     loss: WeightName = "simple"
     """The loss weight."""
     learned_variance: bool = False
-    """Learn the variance between its bounds with the hybrid loss (Nichol & Dhariwal 2021); the sampler
-    `ddpm` then becomes `ddpm-learned`, and `--set sampler=ddpm` turns it back."""
+    """Learn the variance between its bounds with the hybrid loss (Nichol & Dhariwal 2021); the samplers
+    `ddpm` and `ddpm-large` then become `ddpm-learned`, and `--set sampler=ddpm` turns it back."""
     preconditioned: bool = False
     """Scale the input to unit variance and tell the network log(sigma / alpha) / 4."""
 
@@ -57,7 +73,7 @@ class DDPM(Generative):
 
     def fitted(self, facts: "Facts") -> Self:
         filled = super().fitted(facts)
-        if filled.learned_variance and filled.sampler == "ddpm":
+        if filled.learned_variance and filled.sampler in ("ddpm", "ddpm-large"):
             filled = dataclasses.replace(filled, sampler="ddpm-learned")
         return filled.walkable()
 
@@ -88,10 +104,21 @@ class DDPM(Generative):
         kind = Hybrid if self.learned_variance else Denoising
         return kind(network, self.times(network.schedule), self.weight(), self.label_drop)
 
+    def make_sampler(self, denoiser: Denoiser, noise: Noise) -> Sampler:
+        """The sampler the fields name."""
+        return super().make_sampler(Clipped(denoiser) if self.clipped else denoiser, noise)
+
+    @classmethod
+    def training(cls, preset: str) -> dict[str, Any]:
+        paper = {"steps": 800_000, "ema": averaged(0.9999, 800_000), "mirror": (1,)}
+        options = super().training(preset)
+        return {**options, **paper} if preset == "paper" else options
+
     @classmethod
     def small(cls) -> Self:
         return cls(
             **SMALL,
+            clipped=False,
             betas="cosine",
             **PRECONDITIONED,
             filtered=True,
@@ -106,6 +133,7 @@ class DDPM(Generative):
     def tiny(cls) -> Self:
         return cls(
             **TINY,
+            clipped=False,
             betas="cosine",
             **PRECONDITIONED,
             filtered=True,

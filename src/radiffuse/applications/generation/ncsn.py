@@ -18,7 +18,7 @@ from ...diffusion.sample import Langevin, Sampler, annealed, grids
 from ...diffusion.schedule import VE, Schedule
 from ...papers import Paper, by_id
 from ..parts import SamplerName
-from ..presets import SMALL, TINY
+from ..presets import SMALL, TINY, averaged
 from ..ranges import Rule, at_least, more_than, none_or, require
 from .base import Generative
 
@@ -62,9 +62,9 @@ class NCSN(Generative):
     The ladder is derived from the data where it is not given: the highest level is the largest
     distance between two images (technique 1), the ratio technique 2, the step technique 4.
 
-    Images are in [-1, 1], twice the paper's [0, 1], so NCSN (v1) is `--sigma-max 2 --sigma-min 0.02
-    --levels 10 --count 100 --langevin 8e-5 --no-denoise`. The network is this library's U-Net in
-    place of RefineNet, and a chain starts from the highest level's noise.
+    Images are in [-1, 1], twice the paper's [0, 1], and so are levels: its lowest, 0.01, is 0.02 here, and
+    NCSN (v1) is `--sigma-max 2 --sigma-min 0.02 --levels 10 --count 100 --langevin 8e-5 --no-denoise`. The
+    network is this library's U-Net in place of RefineNet, and a chain starts from the highest level's noise.
 
     Annealed Langevin needs all levels and some steps at each (1,360 network calls at 64 x 64). With
     consistent noise (Jolicoeur-Martineau et al. 2021) a chain visits each level once: a step goes from
@@ -88,7 +88,9 @@ class NCSN(Generative):
         "steps": at_least(0),
     }
 
-    sigma_min: float = 0.01
+    attention: tuple[int, ...] = ()
+    dropout: float = 0.0
+    sigma_min: float = 0.02
     """The lowest noise level."""
     sigma_max: float = 0.0
     """The highest noise level; 0 = the largest distance between two training images."""
@@ -116,8 +118,12 @@ class NCSN(Generative):
 
     @classmethod
     def training(cls, preset: str) -> dict[str, Any]:
-        paper = {"batch": 128, "learning_rate": 1e-4, "warmup": 0, "betas": (0.9, 0.999)}
-        return paper if preset == "paper" else super().training(preset)
+        if preset != "paper":
+            return super().training(preset)
+        steps = 300_000
+        own = {"learning_rate": 1e-4, "warmup": 0, "clip": 0.0, "mirror": (1,)}
+        own |= {"steps": steps, "ema": averaged(0.999, steps)}
+        return {**super().training(preset), **own}
 
     def fitted(self, facts: "Facts") -> Self:
         filled = super().fitted(facts)
@@ -172,8 +178,8 @@ class NCSN(Generative):
 
     @classmethod
     def small(cls) -> Self:
-        return cls(**SMALL, filtered=True, sampler="dpm-solver-sde", steps=60)
+        return cls(**SMALL, sigma_min=0.01, filtered=True, sampler="dpm-solver-sde", steps=60)
 
     @classmethod
     def tiny(cls) -> Self:
-        return cls(**TINY, filtered=True, sampler="dpm-solver-sde", steps=8)
+        return cls(**TINY, sigma_min=0.01, filtered=True, sampler="dpm-solver-sde", steps=8)

@@ -24,7 +24,7 @@ def section(record: Record, name: str, shown: Sequence[str]) -> list[str]:
     keys = [*shown, *(key for key in record["method"] if key not in shown)]
     who = ("method", "baseline", "reference")
     rows = [[key, *(number(record.get(each, {}).get(key)) for each in who)] for key in keys]
-    head = ["", "method", "Gaussian baseline", "real training images"]
+    head = ["", record["name"], "Gaussian baseline", "real training images"]
     found = [[LABELS.get(key, key), *cells] for key, *cells in rows if any(cells)]
     return [f"### {name}", "", *_about(record), "", *table(head, found)]
 

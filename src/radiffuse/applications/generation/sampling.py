@@ -17,6 +17,7 @@ from torch import Tensor
 from ... import __version__
 from ...data.dataset import Cases
 from ...diffusion.noise import derive
+from ...errors import UserError
 from ...training import processes
 from ...training.tensorfile import opened, save
 from ..evaluation.asked import Asked
@@ -86,11 +87,12 @@ def _read(folder: Path, wanted: range) -> dict[int, Tensor]:
     """Images of `folder` by number."""
     images: dict[int, Tensor] = {}
     for path in sorted(folder.glob("[0-9]*.safetensors")):
-        with opened(path) as file:
-            numbers = file.get_tensor("number").tolist()
-            if any(k in wanted for k in numbers):
-                drawn = zip(numbers, file.get_tensor("image"), strict=True)
-                images.update({k: image for k, image in drawn if k in wanted})
+        try:
+            with opened(path) as file:
+                numbers, drawn = file.get_tensor("number").tolist(), file.get_tensor("image")
+        except UserError as error:
+            raise UserError(f"{error}; remove it, and it is made again") from None
+        images |= {k: one for k, one in zip(numbers, drawn, strict=True) if k in wanted}
     return images
 
 

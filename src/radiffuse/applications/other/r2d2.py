@@ -1,7 +1,8 @@
 """R2D2+ (Chung et al. 2022): denoising by the reverse SDE from the noisy image itself."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -16,9 +17,10 @@ from ...inverse import Constrained, Measurement, Project, data_consistency
 from ...metrics.noise_level import estimate_noise
 from ...operators import Fourier
 from ...papers import Paper, by_id
-from ..presets import LOG_NORMAL, SMALL, TINY
 from ..ranges import SHARE, Rule, at_least, more_than
 from ..reconstruction.base import Reconstruction
+from ..reconstruction.presets import SMALL_PRIOR, TINY_PRIOR, trained
+from ..reconstruction.scanner import Measured
 
 __all__ = ["R2D2", "estimate_noise", "low_frequencies"]
 
@@ -57,7 +59,9 @@ class R2D2(Reconstruction):
         "general solver."
     )
 
-    measurement: Literal["mri", "ct", "super-resolution", "noise"] = "noise"
+    TRAINED: ClassVar[Mapping[str, Any]] = trained(1_200_000, batch=2, decay=0.9999)
+
+    measurement: Measured = "noise"
     noise: float = 0.1
     steps: int = 2000
     extent: float = 1.0
@@ -128,12 +132,12 @@ class R2D2(Reconstruction):
 
     @classmethod
     def small(cls) -> Self:
-        values = {**SMALL, **LOG_NORMAL, "filtered": True, "stop": 0.0, "steps": 200}
+        values = {**SMALL_PRIOR, "filtered": True, "stop": 0.0, "steps": 200}
         return cls(**values, lowest=0.005, highest=10.0, renoise=0.3)
 
     @classmethod
     def tiny(cls) -> Self:
-        return cls(**{**TINY, **LOG_NORMAL, "filtered": True, "steps": 10}, highest=10.0)
+        return cls(**{**TINY_PRIOR, "filtered": True, "steps": 10}, highest=10.0)
 
 
 def low_frequencies(y: Tensor, radius: float, keep: float) -> Project:

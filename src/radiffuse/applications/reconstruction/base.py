@@ -1,14 +1,14 @@
 """What the reconstructions share: a prior learned from images, and measurements of new ones."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from ...acquisition import Acquired, Acquisition, MaskName
+from ...acquisition import Acquired
 from ...diffusion.denoiser import Denoiser
 from ...diffusion.noise import Noise
 from ...diffusion.schedule import VE, Schedule
@@ -20,8 +20,8 @@ from ..ranges import Rule, at_least, below, between, more_than, require
 from ..recipe import Batch
 from ..task import Task
 from .maps import maps_of
-from .measuring import measure, scanner_of
 from .posterior import walk
+from .scanner import Scanner
 from .solvers import SolverName
 from .task import RECONSTRUCTION
 
@@ -32,98 +32,55 @@ __all__ = ["Reconstruction"]
 
 
 @dataclass(frozen=True)
-class Reconstruction(Continuous):
+class Reconstruction(Continuous, Scanner):
     """Posterior sampling with an unconditional prior of images in [-1, 1].
 
     The chain works on images in [0, 1], the papers' unit: noise levels below are in that unit. What
-    is measured, how, and how it is solved may be changed after training (`--set`).
+    is measured, how, and how it is solved may be changed after training (`--set`). The network's
+    defaults are as large as Chung and Ye's, who use one for score-MRI, MCG and R2D2+.
     """
 
     paper: ClassVar[Paper]
     task: ClassVar[Task] = RECONSTRUCTION
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = (
         *Continuous.AFTER_TRAINING,
-        *("measurement", "mask", "acceleration", "calibration", "coils", "noise", "phase"),
-        *("refinements", "model_error", "simulated"),
-        *("values", "views", "beam", "photons", "absorption", "factor", "noise_law", "solver"),
-        *("lowest", "highest", "warm", "samples", "slice_axis", "through_plane", "widen"),
+        *(field.name for field in fields(Scanner)),
+        *("solver", "lowest", "highest", "warm", "samples", "slice_axis", "through_plane", "widen"),
     )
     ALONE: ClassVar[bool] = False
     """Whether cases go through the chain one by one, for each has its own number of steps."""
+    OF_VOLUMES: ClassVar[bool] = True
+    """Whether a network of pictures serves volumes: here as the prior of their slices (`slice_axis`)."""
     BEGINS: ClassVar[str] = ""
     """Where the paper's chain begins whatever `warm` says; empty = at its highest level, or at `warm`."""
     PAPER_SOLVES: ClassVar[tuple[str, ...]] = ("mri",)
     """Measurements that the paper's own algorithm solves; general solvers take any."""
+    TRAINED: ClassVar[Mapping[str, Any]] = {}
+    """How the paper trained its prior, where not as the score SDE did (`TRAINING`)."""
     RULES: ClassVar[dict[str, Rule]] = {
-        "acceleration": at_least(1),
-        "calibration": at_least(0),
-        "coils": at_least(1),
-        "noise": at_least(0),
-        "phase": at_least(0),
-        "refinements": at_least(0),
-        "views": at_least(2),
-        "photons": more_than(0),
-        "absorption": more_than(0),
-        "factor": at_least(1),
         "lowest": more_than(0),
         "highest": more_than(0),
         "warm": below(1),
         "samples": at_least(1),
         "slice_axis": between(0, 2),
         "through_plane": at_least(0),
-        "model_error": at_least(-1),
         "widen": more_than(0),
     }
     EXPECTS: ClassVar[str] = (
         "To train: grey images, in any range, of patients who stand on one side of the split. To predict: "
         "k-space of an .h5 file (fastMRI or ISMRMRD), complex (slices, coils, *space), its centre in the "
         "middle and fully sampled (5 lines for coil maps), 0 where nothing was measured; or images, of "
-        "which a measurement (mri, ct, super-resolution, noise) is simulated; or, with simulated=false, "
+        "which a measurement (mri, ct, super-resolution, noise, inpainting) is simulated; or, with simulated=false, "
         "the noisy or small images themselves (noise: their deviation over the range). Volumes go slice by slice "
         "through a prior of slices (slice_axis). Of k-space `magnitude` is written in its units in place of `image`."
     )
     """What `radiffuse show` says that the data have to be."""
 
-    measurement: Literal["mri", "ct", "super-resolution", "noise"] = "mri"
-    """What is simulated where the data hold images instead of measurements."""
-    simulated: bool = True
-    """Whether images are measured by simulation; false: they are the noisy or small images themselves."""
-    mask: MaskName = "gaussian-columns"
-    """MRI: the sampling pattern."""
-    acceleration: float = 4.0
-    """MRI: points of k-space over points sampled."""
-    calibration: int = 0
-    """MRI: width of the fully sampled centre; 0 = 8 columns, or 16 x 16 points."""
-    coils: int = 8
-    """MRI: simulated receive coils."""
-    noise: float = 0.01
-    """Noise of the measurement where images reach 1 (of MRI: of each part of k-space)."""
-    phase: float = 1.0
-    """MRI: standard deviation of the simulated smooth phase in radians."""
-    refinements: int = 4
-    """MRI: turns in which image and coil maps are estimated from each other, beginning with maps of the
-    calibration region; 0 = those as they are."""
-    model_error: float = -1.0
-    """MRI: what coil maps and phase estimated from few lines get wrong, as noise; adds to its
-    variance where a method weighs the measurement against the prior. Negative = estimated for every
-    scan from what a plain reconstruction leaves of it (`misfit`)."""
-    values: Literal["auto", "real", "parts", "channels"] = "auto"
-    """MRI: the unknown is real (its phase estimated with the coil maps and held by them), or complex, the
-    prior applied to real and imaginary part separately ("parts"), or (a prior trained on complex
-    images, which knows phases itself) to both as its channels. auto: real of simulations, whose phase
-    is smooth; parts of measured k-space, whose phase need not be."""
-    views: int = 20
-    """CT: number of views."""
-    beam: Literal["parallel", "fan"] = "parallel"
-    """CT: geometry."""
-    photons: float = 1e5
-    """CT: photons a detector element and view."""
-    absorption: float = 4.0
-    """CT: largest line integral in nepers."""
-    factor: int = 2
-    """Super-resolution: side of a block of the measured image."""
-    noise_law: Literal["gaussian", "rician"] = "gaussian"
-    """Noise: its law."""
+    blocks: int = 4
+    attention: tuple[int, ...] = (4,)
+    dropout: float = 0.0
+    sigma_max: float = 756.0
+    """Highest noise level of training, of images in [-1, 1]: twice `highest`; 0 = as in `sde`."""
     solver: SolverName = "paper"
     """The posterior sampler: the paper's own, or a general one."""
     lowest: float = 0.01
@@ -158,6 +115,11 @@ class Reconstruction(Continuous):
             )
         return filled
 
+    @classmethod
+    def training(cls, preset: str) -> dict[str, Any]:
+        options = super().training(preset)
+        return {**options, **cls.TRAINED} if preset == "paper" else options
+
     @abstractmethod
     def chain(self, denoiser: Denoiser, acquired: Acquired, noise: Noise) -> Tensor:
         """The paper's algorithm: one posterior sample a case, (B, 1, *S) in [0, 1], real or complex.
@@ -183,18 +145,6 @@ class Reconstruction(Continuous):
         """
         start = self.warm or float(times[0])
         return warm_start(schedule, first, times, start, noise)
-
-    def acquisition(self, measured: bool = False) -> Acquisition:
-        """The scanner that the fields describe; `measured`: it is not simulated."""
-        return scanner_of(self, measured)
-
-    def acquire(self, batch: Batch) -> Acquired:
-        """The measurement of a batch: its k-space, or a simulation from its images in [-1, 1].
-
-        Raises:
-            UserError: a measurement that cannot be, or k-space for a method of something else.
-        """
-        return measure(self, self.acquisition("kspace" in batch), batch)
 
     def reconstruct(self, objective: Any, acquired: Acquired, seeds: Sequence[int]) -> Tensor:
         """One posterior sample a case, in [0, 1], real or complex.

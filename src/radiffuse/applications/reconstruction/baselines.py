@@ -1,6 +1,7 @@
 """Classical methods beside a reconstruction, their weights chosen on training cases."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -9,6 +10,7 @@ from ...data.dataset import Cases
 from ...errors import UserError
 from ...inverse import Measurement
 from ...inverse.classical import (
+    biharmonic,
     cg_sense,
     cubic_upsampling,
     filtered_back_projection,
@@ -18,9 +20,18 @@ from ...inverse.compressed import l1_wavelet, total_variation
 from ...operators.tomography import hann
 from ..evaluation.asked import spread
 from ..evaluation.progress import progress_bar
-from ..tuning import tune
+from ..tuning import Tuned, tune
 
-__all__ = ["PLAIN", "TUNING", "WEIGHTED", "Baseline", "Weighted", "classical"]
+__all__ = [
+    "PLAIN",
+    "TUNING",
+    "WEIGHTED",
+    "Baseline",
+    "Chosen",
+    "Weighted",
+    "classical",
+    "tuning_of",
+]
 
 TUNING = 4
 
@@ -52,6 +63,7 @@ WEIGHTED: dict[str, dict[str, tuple[Weighted, tuple[float, ...]]]] = {
     "ct": {"total_variation": (_total_variation, (1.0, 4.0))},
     "super-resolution": {},
     "noise": {"total_variation": (_total_variation, (0.03, 0.1))},
+    "inpainting": {"total_variation": (_total_variation, (1e-3, 1e-2))},
 }
 """Baselines with a weight, and the grid from which it is chosen on training cases."""
 
@@ -64,6 +76,7 @@ PLAIN: dict[str, dict[str, Baseline]] = {
     },
     "super-resolution": {"cubic": cubic_upsampling},
     "noise": {"non_local_means": non_local_means},
+    "inpainting": {"biharmonic": biharmonic},
 }
 
 
@@ -85,8 +98,7 @@ def classical(recipe: Any, train: Cases, work: int = 300) -> dict[str, Baseline]
     with progress_bar("tuning baselines", len(weighted)) as done:
         for number, (name, (method, grid)) in enumerate(weighted.items(), start=1):
             tried = _with_work(method, work)
-            weight = tune(tried, [(acquired.measurement, truth)], grid).weight
-            found[name] = _with_weight(tried, weight)
+            found[name] = Chosen(tried, tune(tried, [(acquired.measurement, truth)], grid))
             done(number)
     return found
 
@@ -100,8 +112,22 @@ def _unbiased(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return lambda m, *rest: m.unbiased(method(m, *rest))
 
 
-def _with_weight(method: Callable[[Measurement, Tensor, float], Tensor], weight: float) -> Baseline:
-    return lambda measurement, like: method(measurement, like, weight)
+@dataclass(frozen=True)
+class Chosen:
+    """A method with the weight that was chosen."""
+
+    method: Callable[[Measurement, Tensor, float], Tensor]
+    tuned: Tuned
+
+    def __call__(self, measurement: Measurement, like: Tensor) -> Tensor:
+        return self.method(measurement, like, self.tuned.weight)
+
+
+def tuning_of(rivals: Mapping[str, Baseline]) -> dict[str, dict[str, float]]:
+    """The trials of what was tuned, and the weight chosen; the method itself is not."""
+    chosen = {name: each.tuned for name, each in rivals.items() if isinstance(each, Chosen)}
+    tuned = {name: {"trials": it.trials, "weight": it.weight} for name, it in chosen.items()}
+    return {"method": {"trials": 0}, **tuned}
 
 
 def _images(cases: Cases, rows: Sequence[int]) -> Tensor:

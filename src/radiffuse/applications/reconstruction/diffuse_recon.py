@@ -1,6 +1,6 @@
 """DiffuseRecon (Peng et al. 2022): coarse samples of slice pairs, their mean, a short refinement."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
@@ -23,6 +23,7 @@ from ..ranges import Rule, at_least
 from ..recipe import Batch
 from .complex_prior import ComplexPrior
 from .posterior import check_solver, prior_denoiser
+from .presets import trained
 from .stacks import Stack, in_units, replaced, side_by_side
 
 if TYPE_CHECKING:
@@ -63,13 +64,16 @@ class DiffuseRecon(ComplexPrior):
     }
 
     BEGINS: ClassVar[str] = "noise alone"
+    TRAINED: ClassVar[Mapping[str, Any]] = trained(
+        150_000, batch=1, decay=0.9999, learning_rate=1e-4, warmup=0, clip=0.0
+    )
     process: Literal["vp", "sub-vp", "ve", "sigma-power", "edm", "flow"] = "vp"
     predicts: PredictsName = "noise"
     timesteps: int = 4000
     """Number of betas, T."""
     multiples: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
     blocks: int = 3
-    attention: tuple[int, ...] = (3, 4)
+    attention: tuple[int, ...] = (6,)
     dropout: float = 0.3
     mask: MaskName = "gaussian-columns"
     acceleration: float = 8.0

@@ -20,7 +20,7 @@ from ...report.pictures import write_grid
 from ...training import processes
 from ..evaluation.asked import Asked, spread
 from ..evaluation.progress import progress_bar
-from .baselines import Baseline, _images, classical
+from .baselines import Baseline, _images, classical, tuning_of
 from .scans import undersampled
 from .spreads import Spreads, magnitude
 
@@ -98,6 +98,7 @@ def evaluate_reconstruction(
         "seed": asked.seed,
         "steps": recipe.steps,
         "baseline": best,
+        "tuning": tuning_of(rivals),
         "panels": ["truth", "first", *rivals, "mean", "one draw", "4 x deviation", "4 x error"],
         "conformal_factors": found.spreads.factors,
         "widen": found.spreads.factor(patients),

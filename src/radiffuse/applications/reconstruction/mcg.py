@@ -1,21 +1,25 @@
 """MCG (Chung et al. 2022): the manifold-constrained gradient beside data consistency, and CCDF."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from ...acquisition import Acquired
 from ...diffusion.denoiser import Denoiser
+from ...diffusion.guidance import Clipped
 from ...diffusion.noise import Noise
 from ...diffusion.sample import DDPM, Sampler, grids, signal_to_noise
 from ...diffusion.sample.base import State
-from ...inverse import residual_gradient
+from ...diffusion.schedule import Discrete, Schedule, Stretched
+from ...inverse import DPS, Constrained, data_consistency, residual_gradient
 from ...papers import Paper, by_id
-from ..presets import LOG_NORMAL, SMALL, TINY
 from ..ranges import Rule, at_least, more_than
 from .base import Reconstruction
+from .presets import SMALL_PRIOR, TINY_PRIOR, trained
+from .scanner import Measured
 
 __all__ = ["MCG", "Manifold"]
 
@@ -24,6 +28,8 @@ __all__ = ["MCG", "Manifold"]
 class MCG(Reconstruction):
     """Predictor-corrector with the gradient of the estimate's residual through the network.
 
+    Holes of images (`measurement=inpainting`) are filled as in the paper's other half: ancestral steps of Ho's
+    1000 betas, the gradient where pixels were lost, and what was kept put back under the noise of its level.
     Its companion CCDF, which begins from the plain reconstruction, is `--set warm=0.2`. The N levels begin at
     `highest`, or where that is lower at the highest one that the network was trained at.
     """
@@ -34,19 +40,29 @@ class MCG(Reconstruction):
         *("gradient", "ratio"),
     )
 
-    RULES: ClassVar[dict[str, Rule]] = {"gradient": at_least(0), "ratio": more_than(0)}
-    PAPER_SOLVES: ClassVar[tuple[str, ...]] = ("ct", "mri", "super-resolution")
+    RULES: ClassVar[dict[str, Rule]] = {"gradient": at_least(-1), "ratio": more_than(0)}
+    PAPER_SOLVES: ClassVar[tuple[str, ...]] = ("ct", "mri", "super-resolution", "inpainting")
+    TRAINED: ClassVar[Mapping[str, Any]] = trained(710_000, batch=1, decay=0.999)
 
-    measurement: Literal["mri", "ct", "super-resolution", "noise"] = "ct"
+    measurement: Measured = "ct"
     views: int = 30
     steps: int = 2000
     stop: float = 1e-5
-    gradient: float = 0.1
-    """Step alpha of the gradient of the norm (not its square)."""
+    gradient: float = -1.0
+    """Step alpha of the gradient of the norm (not its square); negative = the paper's: 1 for inpainting,
+    where it is of images in [-1, 1], else 0.1."""
     ratio: float = 0.16
     """Signal-to-noise ratio r of the corrector."""
 
+    def chain_schedule(self) -> Schedule:
+        if self.measurement != "inpainting" or self.solver != "paper":
+            return super().chain_schedule()
+        # images in [0, 1] are half as large as the paper's, so half its noise is the same chain
+        return Stretched(Discrete.linear(), 0.5)
+
     def chain(self, denoiser: Denoiser, acquired: Acquired, noise: Noise) -> Tensor:
+        if self.measurement == "inpainting":
+            return self.inpainted(denoiser, acquired, noise)
         times = grids.uniform(self.steps, self.trained_to(denoiser), self.stop)
         x, times = self.begin(denoiser.schedule, times, acquired.first, noise)
         normaliser = None
@@ -54,19 +70,32 @@ class MCG(Reconstruction):
             normaliser = acquired.measurement.A.gram(torch.ones_like(acquired.first)).clamp(
                 min=1e-6
             )
+        weight = 0.1 if self.gradient < 0 else self.gradient
         sampler = Manifold(
-            denoiser, acquired, noise, self.gradient, self.ratio, len(times) - 1, normaliser
+            denoiser, acquired, noise, weight, self.ratio, len(times) - 1, normaliser
         )
         return sampler(x, times)
 
+    def inpainted(self, denoiser: Denoiser, acquired: Acquired, noise: Noise) -> Tensor:
+        """The chain whose known pixels are those of the measurement at every level."""
+        betas, m = Discrete.linear(), acquired.measurement
+        start = max(1, int(self.trained_to(denoiser) * betas.steps))
+        times = grids.strided(betas, min(self.steps, start), start)
+        weight = 1.0 if self.gradient < 0 else self.gradient
+        step = DPS(Clipped(denoiser, low=0.0), m, noise, scale=weight / 2)
+        known = data_consistency(m, noised=True, inverse=m.A.adjoint)
+        return Constrained(step, known)(
+            *self.begin(denoiser.schedule, times, acquired.first, noise)
+        )
+
     @classmethod
     def small(cls) -> Self:
-        values = {**SMALL, **LOG_NORMAL, "filtered": True, "stop": 0.0, "steps": 100}
+        values = {**SMALL_PRIOR, "filtered": True, "stop": 0.0, "steps": 100}
         return cls(**values, lowest=0.005, highest=10.0)
 
     @classmethod
     def tiny(cls) -> Self:
-        return cls(**{**TINY, **LOG_NORMAL, "filtered": True, "steps": 4}, highest=10.0, views=8)
+        return cls(**{**TINY_PRIOR, "filtered": True, "steps": 4}, highest=10.0, views=8)
 
 
 class Manifold(Sampler):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...acquisition import CT, MRI, Acquired, Acquisition, LowResolution, Noisy
+from ...acquisition import CT, MRI, Acquired, Acquisition, Holes, LowResolution, Noisy
 from ...diffusion.noise import derive
 from ...diffusion.schedule import expand
 from ...errors import UserError
@@ -29,7 +29,10 @@ def scanner_of(recipe: Any, measured: bool) -> Acquisition:
             deviation=recipe.data_std / 2 if grey else 0.0,
         )
     if recipe.measurement == "ct":
-        return CT(recipe.views, recipe.beam, recipe.photons, recipe.absorption)
+        geometry = (recipe.views, recipe.beam, recipe.photons, recipe.absorption)
+        return CT(*geometry, recipe.implants, recipe.metal)
+    if recipe.measurement == "inpainting":
+        return Holes(recipe.hole, recipe.lost, recipe.noise)
     if recipe.measurement == "super-resolution":
         return LowResolution(recipe.factor, recipe.noise)
     return Noisy(recipe.noise, recipe.noise_law)

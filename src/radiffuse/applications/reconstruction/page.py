@@ -40,7 +40,8 @@ def section(record: Record, name: str, shown: Sequence[str]) -> list[str]:
         "All methods share this one grey prior of single slices, so that they differ in their solver "
         "alone: `bayes-mri` and `diffuse-recon` have it in place of the complex prior (and the slice "
         "pairs) that they train themselves, and with it a real unknown; `score-mri` is its SENSE form, "
-        "its coils joined at every step; chains are of the calls listed, not of the papers' thousands. "
+        "its coils joined at every step; chains are of the calls listed, not of the papers' thousands: all "
+        "are the methods' `small` presets. "
         "Settings:",
         "",
         *_settings(record["entries"]),
@@ -109,7 +110,7 @@ def entries(
             best = max(tables, key=lambda who: tables[who]["psnr"]["mean"])
             for method in (method for method in methods if method in its):
                 about = {
-                    "name": f"{name}, {measurement}, beside {best}",
+                    "name": f"{method} (small), {name}, {measurement}, beside {best}",
                     "command": record["command"],
                 }
                 rows = {"method": its[method]["metrics"][method], "baseline": tables[best]}

@@ -1,26 +1,33 @@
 """Score-based inverse problems (Song et al. 2022): the measurement diffused beside the image."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from ...acquisition import Acquired
+from ...acquisition import Acquired, MaskName
 from ...diffusion.denoiser import Denoiser
 from ...diffusion.noise import Noise
 from ...diffusion.sample import DDPM, Langevin, Sampler, grids, signal_to_noise
 from ...diffusion.sample.base import State
 from ...inverse import Measurement, Project, data_consistency
 from ...papers import Paper, by_id
-from ..presets import LOG_NORMAL, SMALL, TINY
 from ..ranges import SHARE, Rule, at_least
 from .base import Reconstruction
+from .presets import SMALL_PRIOR, TINY_PRIOR, trained
 
 __all__ = ["Projected", "ScoreInverse"]
 
-CONSTANTS = {"ct": (0.841, 0.246)}
-"""lambda and r of the paper where they are not those of MRI, 1 and 0.517."""
+CONSTANTS = {
+    "ct": (0.841, 0.246),
+    "ct with metal": (0.355, 0.0),
+    "ct of few views with metal": (0.865, 0.261),
+}
+"""lambda and r of the paper where they are not those of MRI, 1 and 0.517; r = 0 is no corrector."""
+FEWER: dict[str, Any] = {"mask": "gaussian-columns", "acceleration": 4.0, "views": 20}
+"""The scans of the small presets."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,8 @@ class ScoreInverse(Reconstruction):
     $y_t = \alpha y + \sigma A z$ (eq. 8-9), solved as $x + \lambda A^+(y_t - A x)$. The paper writes it for
     $A = P(\Lambda)T$ with invertible T; for an orthonormal T (MRI of one coil) the two are equal, for
     coils and for CT A^+ replaces the paper's gridding. The paper's data have no noise; where there is some,
-    A^+ is damped, so that coils do not blow it up (`Projected`). The N levels begin at `highest`, or where
+    A^+ is damped, so that coils do not blow it up (`Projected`). Metal in CT (`implants`, `metal`) takes its trace
+    out of the known part of the sinogram. The N levels begin at `highest`, or where
     that is lower at the highest one that the network was trained at.
     """
 
@@ -43,35 +51,52 @@ class ScoreInverse(Reconstruction):
 
     RULES: ClassVar[dict[str, Rule]] = {"strength": SHARE, "ratio": at_least(0)}
     PAPER_SOLVES: ClassVar[tuple[str, ...]] = ("mri", "ct", "super-resolution")
+    TRAINED: ClassVar[Mapping[str, Any]] = trained(2_400_000, batch=64, decay=0.999)
 
+    width: int = 32
+    multiples: tuple[int, ...] = (1, 1, 2, 2, 2)
+    blocks: int = 2
+    attention: tuple[int, ...] = (3, 5)
+    sigma_max: float = 256.0
+    mask: MaskName = "equispaced-columns"
+    acceleration: float = 8.0
     coils: int = 1
+    views: int = 23
     steps: int = 1000
     stop: float = 1e-5
     highest: float = 128.0
     strength: float = 0.0
-    """lambda; 0 = the paper's by measurement: 0.841 for CT, else 1 (appendix C)."""
+    """lambda; 0 = the paper's by measurement (`CONSTANTS`): 1 for MRI, 0.841 for CT (appendix C)."""
     ratio: float = 0.0
-    """Signal-to-noise ratio r of the corrector; 0 = the paper's: 0.246 for CT, else 0.517."""
+    """Signal-to-noise ratio r of the corrector; 0 = the paper's: 0.517 for MRI, 0.246 for CT."""
 
     def chain(self, denoiser: Denoiser, acquired: Acquired, noise: Noise) -> Tensor:
-        strength, ratio = CONSTANTS.get(self.measurement, (1.0, 0.517))
+        strength, ratio = CONSTANTS.get(self.kind_of(acquired.first), (1.0, 0.517))
+        ratio = self.ratio or ratio
         sampler = Projected(
             DDPM(denoiser, noise, w=1.0),
-            Langevin(denoiser, noise, signal_to_noise(self.ratio or ratio)),
+            Langevin(denoiser, noise, signal_to_noise(ratio), count=1 if ratio else 0),
             acquired.measurement,
             self.strength or strength,
         )
         times = grids.uniform(self.steps, self.trained_to(denoiser), self.stop)
         return sampler(*self.begin(denoiser.schedule, times, acquired.first, noise))
 
+    def kind_of(self, image: Tensor) -> str:
+        """What is measured, as the paper tells it apart: few views are less than the sides of an image."""
+        if self.measurement != "ct" or not (self.implants or self.metal):
+            return self.measurement
+        few = self.views < max(image.shape[-2:])
+        return "ct of few views with metal" if few else "ct with metal"
+
     @classmethod
     def small(cls) -> Self:
-        values = {**SMALL, **LOG_NORMAL, "stop": 0.0, "steps": 100}
+        values = {**SMALL_PRIOR, **FEWER, "stop": 0.0, "steps": 100}
         return cls(**values, coils=8, lowest=0.005, highest=10.0, strength=1.0, ratio=0.16)
 
     @classmethod
     def tiny(cls) -> Self:
-        return cls(**{**TINY, **LOG_NORMAL, "steps": 4}, highest=10.0)
+        return cls(**{**TINY_PRIOR, **FEWER, "steps": 4}, highest=10.0)
 
 
 class Projected(Sampler):

@@ -1,7 +1,8 @@
 """Score-MRI (Chung & Ye 2022): one magnitude prior, complex multi-coil MRI by hard data consistency."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -16,9 +17,9 @@ from ...inverse import Constrained, Measurement, data_consistency
 from ...operators import Coils, Fourier, LinearOperator, Mask
 from ...operators.coils import root_sum_of_squares
 from ...papers import Paper, by_id
-from ..presets import LOG_NORMAL, SMALL, TINY
 from ..ranges import Rule, at_least, more_than
 from .base import Reconstruction
+from .presets import SMALL_PRIOR, TINY_PRIOR, trained
 
 __all__ = ["ScoreMRI", "Sense"]
 
@@ -41,7 +42,9 @@ class ScoreMRI(Reconstruction):
     )
 
     RULES: ClassVar[dict[str, Rule]] = {"every": at_least(1), "ratio": more_than(0)}
+    TRAINED: ClassVar[Mapping[str, Any]] = trained(2_400_000, batch=1, decay=0.999)
 
+    coils: int = 15
     values: Literal["auto", "real", "parts"] = "parts"
     steps: int = 2000
     stop: float = 1e-5
@@ -89,12 +92,13 @@ class ScoreMRI(Reconstruction):
 
     @classmethod
     def small(cls) -> Self:
-        values = {**SMALL, **LOG_NORMAL, "filtered": True, "stop": 0.0, "steps": 100}
+        values = {**SMALL_PRIOR, "filtered": True, "stop": 0.0, "steps": 100, "coils": 8}
         return cls(**values, combine="sense", values="auto", lowest=0.005, highest=10.0)
 
     @classmethod
     def tiny(cls) -> Self:
-        return cls(**{**TINY, **LOG_NORMAL, "filtered": True, "steps": 4}, highest=10.0, every=2)
+        values = {**TINY_PRIOR, "filtered": True, "steps": 4, "coils": 8}
+        return cls(**values, highest=10.0, every=2)
 
 
 class Sense(Sampler):

@@ -1,25 +1,20 @@
-"""Registration without diffusion: B-splines and Demons (SimpleITK), and the plain network.
+"""Registration without learning: B-splines and Demons (SimpleITK).
 
-The classical methods work in mm: the grid's spacing is told to SimpleITK. All give displacement fields
-in voxels, as the recipes do.
+They work in mm: the grid's spacing is told to SimpleITK. They give displacement fields in voxels, as the
+recipes do. What SimpleITK cannot register is a failure of that pair, never a field.
 """
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ...nn.augment import UNVARIED, Varied
-from ...nn.field import FieldUNet
-from ...nn.warp import exponential
-from ...training.loop import TrainOptions, train
-from .losses import misfit
+__all__ = ["CLASSICAL", "Classical", "attempt", "b_spline", "demons"]
 
-__all__ = ["CLASSICAL", "Direct", "b_spline", "demons", "trained_direct"]
-
+NO_METRIC = 1e300
+"""SimpleITK gives the largest of all numbers, and the identity, where it has nothing to compare."""
 Classical = Callable[[Tensor, Tensor, Sequence[float]], Tensor]
 
 
@@ -35,14 +30,14 @@ def b_spline(
 
     Returns:
         u (n, *S) in voxels.
+
+    Raises:
+        RuntimeError: SimpleITK's, where it finds no registration.
     """
     still, moved = _itk(fixed, spacing_mm), _itk(moving, spacing_mm)
     mesh = [max(1, min(cells, side // 4)) for side in fixed.shape]
     with _threads(fixed.ndim):
-        try:
-            return _voxels(_b_spline(still, moved, mesh, levels), spacing_mm)
-        except RuntimeError:  # the images do not overlap: left where they are
-            return torch.zeros(fixed.ndim, *fixed.shape)
+        return _voxels(_b_spline(still, moved, mesh, levels), spacing_mm)
 
 
 def _b_spline(still: Any, moved: Any, mesh: Sequence[int], levels: int) -> Any:
@@ -58,6 +53,8 @@ def _b_spline(still: Any, moved: Any, mesh: Sequence[int], levels: int) -> Any:
     method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOff()
     method.SetInitialTransform(transform, inPlace=True)
     found = method.Execute(still, moved)
+    if not method.GetMetricValue() < NO_METRIC:
+        raise RuntimeError("no voxel of the two images could be compared")
     return sitk.TransformToDisplacementField(
         found, sitk.sitkVectorFloat64, still.GetSize(), still.GetOrigin(), still.GetSpacing(),
         still.GetDirection(),
@@ -99,17 +96,35 @@ CLASSICAL: dict[str, Classical] = {"b_spline": b_spline, "demons": demons}
 """The classical methods by name; the first is the main baseline."""
 
 
+def attempt(
+    register: Classical, moving: Tensor, fixed: Tensor, spacing_mm: Sequence[float]
+) -> Tensor | str:
+    """The field (n, *S) of a classical method, or why there is none, in one line."""
+    try:
+        field = register(moving, fixed, spacing_mm)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return lines[-1] if lines else type(error).__name__
+    return field if bool(torch.isfinite(field).all()) else "the field is not finite"
+
+
 @contextlib.contextmanager
 def _threads(axes: int) -> Iterator[None]:
-    """One thread for pictures, where more cost more than they give: ten times the time on a busy machine."""
+    """One thread for pictures, where more cost more than they give: ten times the time on a busy machine.
+
+    SimpleITK's warnings, many for every pair, are not shown: a pair that it cannot register is a failure.
+    """
     import SimpleITK as sitk
 
-    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1 if axes == 2 else before)
+    process = sitk.ProcessObject
+    before = process.GetGlobalDefaultNumberOfThreads(), process.GetGlobalWarningDisplay()
+    process.SetGlobalDefaultNumberOfThreads(1 if axes == 2 else before[0])
+    process.SetGlobalWarningDisplay(False)
     try:
         yield
     finally:
-        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+        process.SetGlobalDefaultNumberOfThreads(before[0])
+        process.SetGlobalWarningDisplay(before[1])
 
 
 def _itk(image: Tensor, spacing_mm: Sequence[float]) -> Any:
@@ -147,51 +162,3 @@ def _voxels(field: Any, spacing_mm: Sequence[float]) -> Tensor:
     # (K, J, I, n) -> (n, I, J, K)
     mm = vectors.permute(axes, *reversed(range(axes)))
     return mm / torch.tensor(spacing_mm, dtype=torch.float32).reshape(-1, *[1] * axes)
-
-
-class Direct:
-    """The same deformation network told both images, without a diffusion (VoxelMorph).
-
-    Args:
-        network: (B, 2, *S) -> field; the player "field".
-        smooth, padding, diffeomorphic, varied: as in the method it is compared with.
-    """
-
-    def __init__(
-        self,
-        network: FieldUNet,
-        smooth: float = 1.0,
-        padding: str = "border",
-        diffeomorphic: bool = False,
-        varied: Varied = UNVARIED,
-    ) -> None:
-        self.players: dict[str, nn.Module] = {"field": network}
-        self.varied = varied
-        self.smooth, self.padding, self.diffeomorphic = smooth, padding, diffeomorphic
-
-    def losses(self, batch: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-        moving, fixed = self.varied(batch["moving"], batch["fixed"])
-        field = self.displacement(moving, fixed)
-        yield "field", misfit(moving, fixed, field, self.smooth, padding=self.padding).mean()
-
-    def displacement(self, moving: Tensor, fixed: Tensor) -> Tensor:
-        """u (B, n, *S) in voxels."""
-        out = self.players["field"](torch.cat([moving, fixed], dim=1)).float()
-        return exponential(out) if self.diffeomorphic else out
-
-
-def trained_direct(recipe: Any, cases: Any, options: TrainOptions, folder: Path) -> Direct:
-    """Train (or go on with, or find in `folder`) the plain network of a registration recipe's fields."""
-    torch.manual_seed(options.seed)
-    objective = Direct(
-        FieldUNet(
-            len(recipe.size), 2, recipe.encoder, recipe.decoder, recipe.convolutions, recipe.coarse
-        ),
-        recipe.smooth,
-        recipe.padding,
-        recipe.diffeomorphic,
-        recipe.varied(),
-    )
-    train(objective, cases, options, folder, resume=True, about={"method": "direct"})
-    objective.players["field"].eval()
-    return objective

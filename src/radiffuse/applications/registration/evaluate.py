@@ -1,7 +1,7 @@
 """Evaluation of registration: structures that overlap, likeness, folding and time per pair."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,19 @@ from torch import Tensor
 
 from ...data.dataset import Cases
 from ...metrics.deformation import end_point_error
-from ...metrics.estimate import Metric, average, average_per_patient, refused
+from ...metrics.estimate import Metric, average, average_per_patient, proportion, refused
 from ...metrics.fidelity import nmse, psnr
 from ...metrics.overlap import dice_of_patients, labels_in
 from ...nn.warp import folded, warp
 from ...report.pictures import write_grid
+from ...training import processes
 from ...training.objective import device_of
 from ..evaluation.asked import Asked, spread
 from ..evaluation.drawing import in_batches
 from ..evaluation.progress import progress_bar
-from .baselines import CLASSICAL, Direct
+from ..supervised import Rival, trained_beside
+from .baselines import CLASSICAL, Classical, attempt
+from .voxelmorph import VoxelMorph, voxelmorph_of
 
 SHOWN = 6
 TIMED = 10
@@ -32,25 +35,31 @@ def evaluate_registration(
     train: Cases,
     held_out: Cases,
     asked: Asked,
-    *,
-    direct: Direct | None = None,
 ) -> dict[str, Any]:
-    """Held-out pairs registered by the method, by SimpleITK, and not at all.
+    """Held-out pairs registered by the method, by VoxelMorph, by SimpleITK, and not at all.
+
+    "voxelmorph" is the method's deformation network told both images, without a diffusion, trained as long
+    as the run in RUN/baseline-voxelmorph.
 
     Dice (with `moving_mask` and `fixed_mask`) counts all slices of a patient together, for each label
     and averaged over the labels there are; every other metric is averaged over a patient's pairs. Where
     the data hold `frames`, the ones between the ends are compared with the path of the method, and with
     the field of the others scaled by t; where they hold the true `field`, fields are compared with it.
-    "baseline" is the classical method of the highest Dice (without masks: of the highest correlation);
-    "unregistered" among "baselines" is what there was before.
+    "baseline" is that of the highest Dice (without masks: of the highest correlation); "unregistered" among
+    "baselines" is what there was before.
+
+    A pair that a classical method cannot register is in none of its metrics; "failures" names these pairs
+    and why, "failed" is their share.
 
     Args:
         recipe, objective: a trained method.
         train, held_out: its data.
         asked: what `evaluate` was asked for.
-        direct: the same deformation network without a diffusion, trained, if it shall be compared.
     """
     pairs = asked.chosen(held_out)
+    voxelmorph = _voxelmorph(recipe, train, asked) if asked.cache else None
+    if not processes.is_main():
+        return {}
     data = pairs.batch(range(len(pairs)))
     moving, fixed, patients = data["moving"], data["fixed"], pairs.patients
     device = device_of(objective)
@@ -59,18 +68,23 @@ def evaluate_registration(
         return recipe.register(objective, m.to(device), f.to(device)).cpu()
 
     fields, seconds = _by_network(network, moving, fixed, asked.batch)
-    score = _Score(recipe, data, patients)
+    score = Score(recipe, data, patients)
     frames = _path(recipe, objective, data, device, asked.batch) if "frames" in data else None
     method = score(fields, seconds, frames)
     baselines = {"unregistered": score(torch.zeros_like(fields), None)}
+    failures = {}
     for name, register in CLASSICAL.items():
-        baselines[name] = score(*_one_by_one(name, register, pairs, moving, fixed))
-    best = max(CLASSICAL, key=lambda name: _rank(baselines[name]))
-    if direct is not None:
-        with torch.no_grad():
-            baselines["network_alone"] = score(
-                *_by_network(direct.displacement, moving, fixed, asked.batch)
-            )
+        theirs, its, failures[name] = _one_by_one(name, register, pairs, moving, fixed)
+        baselines[name] = _without(score, theirs, its, [*failures[name]], pairs)
+    if voxelmorph is not None:
+        on = device_of(voxelmorph)
+
+        def plain(m: Tensor, f: Tensor) -> Tensor:
+            return voxelmorph.displacement(m.to(on), f.to(on)).cpu()
+
+        baselines["voxelmorph"] = score(*_by_network(plain, moving, fixed, asked.batch))
+    registering = {name: each for name, each in baselines.items() if name != "unregistered"}
+    best = max(registering, key=lambda name: _rank(registering[name]))
     if asked.folder_for_pictures is not None:
         _draw(asked.folder_for_pictures, recipe, objective, data, fields, device)
     return asked.record(
@@ -86,16 +100,42 @@ def evaluate_registration(
         method=method,
         baseline=baselines[best],
         baselines=baselines,
+        failures=failures,
     )
 
 
-class _Score:
+def _voxelmorph(recipe: Any, train: Cases, asked: Asked) -> VoxelMorph:
+    options = asked.budget("batch", "learning_rate", "warmup", "cooldown", "clip", "betas")
+    rival = Rival(lambda: voxelmorph_of(recipe), train, options)
+    return trained_beside({"voxelmorph": rival}, asked.run)["voxelmorph"]
+
+
+def _without(
+    score: "Score", fields: Tensor, seconds: list[float], failed: Sequence[str], pairs: Cases
+) -> dict[str, Metric]:
+    """Metrics of the pairs that were registered, and the share of those that were not."""
+    lost = torch.tensor([name in set(failed) for name in pairs.ids])
+    if bool(lost.all()):
+        metrics = {"correlation": refused("no pair was registered", 0)}
+    else:
+        metrics = score.only(~lost)(fields[~lost], seconds)
+    return {**metrics, "failed": proportion(lost)}
+
+
+class Score:
     """Metrics of displacement fields on some pairs."""
 
     def __init__(self, recipe: Any, data: dict[str, Tensor], patients: tuple[str, ...]) -> None:
         self.recipe, self.data, self.patients = recipe, data, patients
         masks = [data[key] for key in ("moving_mask", "fixed_mask") if key in data]
         self.labels = labels_in(*masks) if len(masks) == 2 else []
+
+    def only(self, kept: Tensor) -> "Score":
+        """Of some of the pairs, `(n,)` bool; the labels stay."""
+        names = [name for name, good in zip(self.patients, kept.tolist(), strict=True) if good]
+        some = Score(self.recipe, {k: value[kept] for k, value in self.data.items()}, tuple(names))
+        some.labels = self.labels
+        return some
 
     def __call__(
         self, fields: Tensor, seconds: list[float] | None, frames: Tensor | None = None
@@ -201,17 +241,23 @@ def _by_network(
 
 
 def _one_by_one(
-    name: str, register: Any, pairs: Cases, moving: Tensor, fixed: Tensor
-) -> tuple[Tensor, list[float]]:
-    fields, seconds = [], []
+    name: str, register: Classical, pairs: Cases, moving: Tensor, fixed: Tensor
+) -> tuple[Tensor, list[float], dict[str, str]]:
+    """Fields of all pairs, NaN where there is none; the seconds of those that have one; why others have none."""
+    fields, seconds, failures = [], [], {}
     with progress_bar(name.replace("_", " "), len(moving)) as done:
         for row in range(len(moving)):
             spacing = pairs.image(row, "fixed").spacing_mm or (1.0,) * (moving.ndim - 2)
             began = time.perf_counter()
-            fields.append(register(moving[row, 0], fixed[row, 0], spacing))
-            seconds.append(time.perf_counter() - began)
+            found = attempt(register, moving[row, 0], fixed[row, 0], spacing)
+            if isinstance(found, str):
+                failures[pairs.ids[row]] = found
+                found = torch.full((moving.ndim - 2, *moving.shape[2:]), torch.nan)
+            else:
+                seconds.append(time.perf_counter() - began)
+            fields.append(found)
             done(row + 1)
-    return torch.stack(fields), seconds
+    return torch.stack(fields), seconds, failures
 
 
 def _path(

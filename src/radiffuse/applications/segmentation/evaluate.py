@@ -1,4 +1,4 @@
-"""Evaluation of segmentation ensembles: per patient, beside a U-Net and other uses of the draws."""
+"""Evaluation of segmentation ensembles: per patient, beside U-Nets and other uses of the draws."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ...data.dataset import Cases
 from ...diffusion.label_maps import likeliest
-from ...diffusion.noise import derive
 from ...errors import UserError
 from ...metrics.classification import BINS
 from ...metrics.segmentation import doubt_of
@@ -18,8 +17,8 @@ from ...training import processes
 from ...training.objective import device_of
 from ..evaluation.asked import Asked, spread
 from ..evaluation.drawing import in_batches, predictions
-from ..supervised import InWindows, direct_unet, trained
-from .baselines import Segmenter
+from ..supervised import trained_beside
+from .baselines import Ensemble, answer_of, rivals_of, set_aside
 from .fusion import frequencies, staple, vote
 from .overlaps import Answer, measure
 
@@ -27,7 +26,7 @@ _ROWS = 6
 
 
 @dataclass(frozen=True)
-class Ensemble:
+class Draws:
     """Draws of every case.
 
     Attributes:
@@ -51,9 +50,11 @@ def evaluate_segmentation(
     """Overlap, border distances, calibration and the worth of the uncertainty map, by patient.
 
     "method" is what the chains of `recipe.samples` draws expect on average, and the likeliest label of
-    it. "baseline" is a U-Net trained as long as the run by Dice and cross-entropy, in
-    RUN/baseline-unet. "baselines" holds it and four other uses of the same draws: `mean_of_draws`,
-    `vote`, `staple` and `single_draw`, the first alone.
+    it. "baselines" holds `unet`, trained as long as the run by Dice and cross-entropy, in RUN/baseline-unet;
+    `unet_ensemble`, whose members are together trained as long and whose temperature is fitted to cases
+    that are not measured ("unet_ensemble" of the settings); and four other uses of the same draws:
+    `mean_of_draws`, `vote`, `staple` and `single_draw`, the first alone. "baseline" is that of the two networks
+    with the higher Dice.
 
     Args:
         recipe, objective: a trained method of the task.
@@ -69,21 +70,30 @@ def evaluate_segmentation(
     held_out = asked.chosen(held_out)
     parts = held_out.batch(range(len(held_out)))
     check_masks(held_out, parts, recipe.channels)
-    unet = _unet(recipe, train, asked) if asked.cache else None
+    aside = set_aside(train, asked.validation, held_out.patients)
+    trained: dict[str, Any] = {}
+    if asked.cache:
+        trained = trained_beside(rivals_of(recipe, train, aside, asked), asked.run)
     if not processes.is_main():
         return {}
     samples = max(1, int(recipe.samples))
     drawn = draw(recipe, objective, held_out, asked, samples)
     answers = answers_of(drawn, recipe.channels)
-    if unet is not None:
-        images, device = {key: parts[key] for key in recipe.given}, device_of(objective)
-        answers["unet"] = _answer_of(in_batches(unet.predict, images, asked.batch, device))
+    ensemble = None
+    if trained:
+        unet = trained.pop("unet")
+        images = {key: parts[key] for key in recipe.given}
+        answers["unet"] = answer_of(in_batches(unet.predict, images, asked.batch, device_of(unet)))
+        ensemble = Ensemble([*trained.values()], recipe.given, asked.batch, aside)
+        answers["unet_ensemble"] = ensemble.answer(parts)
     spacings, unit = spacings_of(held_out)
     found = {
         name: measure(each, parts["mask"], held_out.patients, recipe.channels, spacings)
         for name, each in answers.items()
     }
     method = found.pop("method")
+    networks = [name for name in ("unet_ensemble", "unet") if name in found]
+    best = max(networks, key=lambda name: found[name]["dice"].get("mean", -1.0), default="")
     if asked.folder_for_pictures is not None:
         write_panels(asked.folder_for_pictures / "segmentation.png", parts, drawn, recipe.channels)
     return asked.record(
@@ -98,9 +108,11 @@ def evaluate_segmentation(
             "unit": unit,
             "surface_tolerance": "one voxel, along its longest side",
             "bins": BINS,
+            "baseline": best,
+            "unet_ensemble": None if ensemble is None else ensemble.said,
         },
         method=method,
-        baseline=found.get("unet", {}),
+        baseline=found.get(best, {}),
         baselines=found,
     )
 
@@ -123,7 +135,7 @@ def check_masks(cases: Cases, parts: dict[str, Tensor], most: int) -> None:
             )
 
 
-def draw(recipe: Any, objective: Any, cases: Cases, asked: Asked, samples: int) -> Ensemble:
+def draw(recipe: Any, objective: Any, cases: Cases, asked: Asked, samples: int) -> Draws:
     """Draws of every case from its images alone."""
     told, title = tuple(recipe.given), "segmenting"
     parts = []
@@ -135,10 +147,10 @@ def draw(recipe: Any, objective: Any, cases: Cases, asked: Asked, samples: int) 
         variance = soft.var(0, correction=0).sum(1, keepdim=True)
         parts.append((maps, expected, soft.mean(0), variance, soft[0]))
     every_map, *rest = zip(*parts, strict=True)
-    return Ensemble(torch.cat(every_map, 1), *(torch.cat(each) for each in rest))
+    return Draws(torch.cat(every_map, 1), *(torch.cat(each) for each in rest))
 
 
-def answers_of(drawn: Ensemble, labels: int) -> dict[str, Answer]:
+def answers_of(drawn: Draws, labels: int) -> dict[str, Answer]:
     """The uses of the same draws: "method" (what they expect), their mean, vote, STAPLE, one alone."""
     maps = drawn.maps
     first = likeliest(drawn.single)
@@ -162,25 +174,7 @@ def spacings_of(cases: Cases) -> tuple[list[tuple[float, ...]], str]:
     return [(1.0,) * len(image.size) for image in images], "voxels"
 
 
-def _unet(recipe: Any, train: Cases, asked: Asked) -> Segmenter | InWindows:
-    options = asked.budget()
-    torch.manual_seed(derive(options.seed, "baseline"))
-    size, labels = recipe.size, recipe.channels
-    network = direct_unet(len(size), recipe.condition_channels, labels + 1, size, squash=False)
-    unet: Any = Segmenter(network, recipe.given, labels)
-    if recipe.windows is not None:
-        unet = InWindows(unet, recipe.windows, "mask")
-    trained(unet, train, options, asked.run / "baseline-unet")
-    return unet
-
-
-def _answer_of(foreground: Tensor) -> Answer:
-    """What one network's probabilities say."""
-    mask = likeliest(foreground)
-    return Answer(mask, foreground, doubt_of(foreground), mask[None])
-
-
-def write_panels(path: Path, parts: dict[str, Tensor], drawn: Ensemble, labels: int) -> None:
+def write_panels(path: Path, parts: dict[str, Tensor], drawn: Draws, labels: int) -> None:
     """Rows of image | true mask | two draws | mean's mask | deviation, black 0 to white 0.5."""
     rows = spread(len(drawn.mean), _ROWS)
     axes = parts["image"].dim() - 2

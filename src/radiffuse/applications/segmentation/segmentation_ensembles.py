@@ -75,7 +75,7 @@ class SegmentationEnsembles(Conditional):
 
     width: int = 128
     multiples: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
-    attention: tuple[int, ...] = (4,)
+    attention: tuple[int, ...] = (4, 6)
     sampler: SamplerName = "ddpm-learned"
     samples: int = 5
     """Draws a case in evaluation: the ensemble."""
@@ -121,7 +121,8 @@ class SegmentationEnsembles(Conditional):
     def training(cls, preset: str) -> dict[str, Any]:
         """Options of the training loop that go with a preset, where they are not its defaults."""
         if preset == "paper":
-            return {"batch": 10, "learning_rate": 1e-4, "warmup": 0, "betas": (0.9, 0.999)}
+            loop = {"steps": 60_000, "batch": 10, "learning_rate": 1e-4, "warmup": 0, "clip": 0.0}
+            return {**loop, "betas": (0.9, 0.999), "ema": (0.0,)}
         return {**TRAINING[preset], **({"batch": 8, "warmup": 50} if preset == "small" else {})}
 
     def schedule(self) -> Discrete:

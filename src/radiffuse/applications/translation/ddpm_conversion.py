@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from torch import Tensor
 
@@ -14,7 +14,7 @@ from ...diffusion.network import Network
 from ...diffusion.noise import Noise
 from ...diffusion.residual import Residual
 from ...diffusion.sample import EulerMaruyama, Langevin, Sampler, signal_to_noise
-from ...diffusion.schedule import Discrete, Schedule, SigmaPower
+from ...diffusion.schedule import Discrete, Schedule, SigmaPower, Stretched
 from ...nn.generator import Guess
 from ...papers import Paper, by_id
 from ...training.objective import Prepared
@@ -30,11 +30,11 @@ from ..parts import (
     network_of,
     weight_named,
 )
-from ..presets import PRECONDITIONED, TINY, TRAINING
 from ..ranges import Rule, at_least, less_than, more_than
 from ..recipe import Batch
 from ..task import Task
 from .conversion import CorrectFirst, GuessedImage
+from .presets import CONVERSION, SMALL, TINY
 from .task import TRANSLATION
 
 if TYPE_CHECKING:
@@ -50,19 +50,21 @@ SOLVERS: tuple[SamplerName, ...] = ("euler-maruyama", "predictor-corrector", "od
 class Conversion(Conditional, Law):
     r"""A network told the source image; the defaults are the paper's DDPM.
 
-    `formulation` "sde" is $dx = 25^t dw$, whose score Euler-Maruyama, the predictor-corrector (the default)
-    and the probability-flow ODE sample alike. All stop at t = 0.001 and take the mean of what is left
-    (the authors' ODE leaves noise of deviation 0.03 in its result).
+    `formulation` "sde" is $dx = 25^t dw$ of images in [0, 1], whose score Euler-Maruyama, the
+    predictor-corrector (the default) and the probability-flow ODE sample alike. All stop at t = 0.001 and take
+    the mean of what is left (the authors' ODE leaves noise of deviation 0.03 in its result).
     """
 
     paper: ClassVar[Paper] = by_id("ddpm-conversion")
     task: ClassVar[Task] = TRANSLATION
     made: ClassVar[str] = "target"
     GIVEN: ClassVar[tuple[str, ...]] = ("source",)
+    BEFORE: ClassVar[dict[str, Any]] = {"stretch": 1.0}
 
     RULES: ClassVar[dict[str, Rule]] = {
         "timesteps": at_least(2),
         "base": more_than(1),
+        "stretch": more_than(0),
         "corrections": at_least(0),
         "guess": at_least(0),
         "spectrum": at_least(0),
@@ -75,6 +77,8 @@ class Conversion(Conditional, Law):
     """Number of betas of the chain."""
     base: float = 25.0
     """sigma of the SDE."""
+    stretch: float = 2.0
+    """Noise over that of the formula: the paper's images are in [0, 1], these in [-1, 1]."""
     corrections: int = 10
     """Langevin steps before each step of the predictor-corrector."""
     predicts: PredictsName = "noise"
@@ -102,15 +106,13 @@ class Conversion(Conditional, Law):
     @classmethod
     def training(cls, preset: str) -> dict[str, Any]:
         """Options of the training loop that go with a preset, where they are not its defaults."""
-        if preset == "paper":
-            return {"batch": 4, "learning_rate": 1e-4, "warmup": 0, "betas": (0.9, 0.999)}
-        return {**TRAINING[preset], **({"batch": 8} if preset == "small" else {})}
+        return dict(CONVERSION[preset])
 
     def schedule(self) -> Schedule:
         """The noise schedule."""
-        if self.formulation == "ddpm":
-            return Discrete.linear(self.timesteps)
-        return SigmaPower(self.base)
+        ddpm = self.formulation == "ddpm"
+        formula = Discrete.linear(self.timesteps) if ddpm else SigmaPower(self.base)
+        return formula if self.stretch == 1 else Stretched(formula, self.stretch)
 
     def fitted(self, facts: "Facts") -> Self:
         filled = super().fitted(facts)
@@ -129,7 +131,7 @@ class Conversion(Conditional, Law):
 
     def times(self, schedule: Schedule) -> Times:
         if self.formulation == "ddpm":
-            return self.by_law(schedule, discrete_times(cast(Discrete, schedule)))
+            return self.by_law(schedule, discrete_times(Discrete.linear(self.timesteps)))
         return self.by_law(schedule, uniform_times(1e-5))
 
     def weight(self) -> Weight:
@@ -166,37 +168,8 @@ class Conversion(Conditional, Law):
 
     @classmethod
     def small(cls) -> Self:
-        return cls(
-            width=32,
-            multiples=(1, 2, 4, 4),
-            blocks=1,
-            attention=(3,),
-            patch=2,
-            formulation="sde",
-            # at 25 the chain begins where the mean brightness still shows (7 deviations at 128 x 128)
-            base=250.0,
-            guess=16,
-            law="log-normal",
-            law_mean=-1.3,
-            law_std=1.5,
-            sampler="dpm-solver",
-            grid="karras",
-            steps=15,
-            stop=0.03,
-            corrections=1,
-            samples=8,
-        )
+        return cls(**SMALL)
 
     @classmethod
     def tiny(cls) -> Self:
-        return cls(
-            **TINY,
-            formulation="sde",
-            **PRECONDITIONED,
-            sampler="heun",
-            grid="karras",
-            steps=4,
-            stop=0.01,
-            corrections=1,
-            samples=2,
-        )
+        return cls(**TINY)

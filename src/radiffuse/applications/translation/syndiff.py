@@ -58,7 +58,7 @@ class SynDiff(UNetFields):
     width: int = 64
     """Channels of the diffusive generators' first level."""
     multiples: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
-    attention: tuple[int, ...] = (4,)
+    attention: tuple[int, ...] = (-1,)
     latent: int = 100
     """Length of the latent z."""
     mapped: int = 256

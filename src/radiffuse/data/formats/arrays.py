@@ -138,15 +138,26 @@ def _declared(stream: IO[bytes]) -> int:
 def _medmnist(arrays: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
     """MedMNIST: {train,val,test}_{images,labels}, joined."""
     parts = [part for part in ("train", "val", "test") if f"{part}_images" in arrays]
-    joined = {"image": np.concatenate([arrays[f"{part}_images"] for part in parts])}
+    joined = {"image": _end_to_end(arrays, [f"{part}_images" for part in parts], path)}
     if all(f"{part}_labels" in arrays for part in parts):
-        labels = np.concatenate([arrays[f"{part}_labels"] for part in parts])
+        labels = _end_to_end(arrays, [f"{part}_labels" for part in parts], path)
         several = labels.ndim == 2 and labels.shape[1] > 1
         joined["labels" if several else "label"] = labels if several else labels.reshape(-1)
     words = [np.full(len(arrays[f"{part}_images"]), part) for part in parts]
     if joined["image"].ndim == 4 and joined["image"].shape[-1] == 3:
         joined["image_axes"] = np.array("NHWC")
     return joined | {"split": np.concatenate(words)}
+
+
+def _end_to_end(arrays: Mapping[str, np.ndarray], names: list[str], path: Path) -> np.ndarray:
+    for name in names:
+        array = arrays[name]
+        if array.dtype.kind not in "biuf" or not array.ndim:
+            raise UserError(f"{path}: {name} holds {array.dtype} of shape {array.shape}, not numbers")
+    if len({arrays[name].shape[1:] for name in names}) > 1:
+        told = ", ".join(f"{name} {arrays[name].shape}" for name in names)
+        raise UserError(f"{path}: arrays of one kind differ in shape: {told}")
+    return np.concatenate([arrays[name] for name in names])
 
 
 def _table(
@@ -166,6 +177,8 @@ def _table(
         axes = said.get(f"{name}_axes", said.get("axes", ""))
         axes = axes if len(axes) == array.ndim else ""
         columns[name] = _column(array, name, axes, path, ids, notices)
+    if not columns:
+        raise UserError(f"{path}: holds no array of numbers, only {', '.join(arrays)}")
     return Table(
         source=str(path),
         ids=ids,

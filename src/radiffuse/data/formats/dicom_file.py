@@ -1,19 +1,17 @@
 """Opening one DICOM file: is it one, is there an image in it, can its pixels be there."""
 
 import math
-import threading
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+import zlib
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
-from .dicom_values import text, whole
+from .dicom_values import quiet, text, whole
+from .packed import LARGE, MOST_RATIO, RAW, check_expansion, unpacked_bytes
 from .stored import DICOM, check_bytes, ending
 
-__all__ = ["MOST_FRAMES", "PIXELS", "check", "compressed", "is_dicom", "parsed", "quiet"]
+__all__ = ["MOST_FRAMES", "PIXELS", "check", "compressed", "is_dicom", "parsed"]
 
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 """Where the pixels of a file may be."""
@@ -30,11 +28,9 @@ TAGS = (
 KEPT_BYTES = 1 << 16
 """Peeking leaves longer values in the file."""
 MOST_FRAMES = 1 << 24
-MOST_PACKED_BYTES, MOST_RATIO = 1 << 28, 1000
-"""Pixels that take more bytes than this may not be compressed by more than this."""
 
 _SIZES = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated")
-_DIRECTORY = "1.2.840.10008.1.3.10"
+_DIRECTORY, _DEFLATED = "1.2.840.10008.1.3.10", b"1.2.840.10008.1.2.1.99"
 _NO_IMAGES = {
     "1.2.840.10008.5.1.4.1.1.66.4": "a segmentation object, which marks places in other images",
     "1.2.840.10008.5.1.4.1.1.66.7": "a segmentation object, which marks places in other images",
@@ -45,15 +41,6 @@ _COLOURS = (
     *("YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT"),
 )
 _STARTS = (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")
-_LOCK = threading.Lock()
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without pydicom's remarks on files that say things in their own way; one thread at a time."""
-    with _LOCK, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def is_dicom(file: Path) -> bool:
@@ -94,6 +81,7 @@ def _parsed(file: Path, peeking: bool) -> Any:
     """The data set of a file; None where it is none."""
     from pydicom.errors import InvalidDicomError
 
+    _check_deflated(file)
     source = file if peeking else BytesIO(_bytes(file))
     try:
         with quiet():
@@ -101,11 +89,42 @@ def _parsed(file: Path, peeking: bool) -> Any:
                 return _read(source, peeking, force=False)
             except InvalidDicomError:
                 header = _read(source, peeking, force=True)
+    except MemoryError:
+        raise
     except Exception:  # the parser may raise anything on bytes that mean something else
         if _begins(file, 128, (b"DICM",)) or ending(file) in DICOM:
             raise UserError(f"{file}: is damaged or cut short") from None
         return None
     return _named(header) if "SOPClassUID" in header or "Rows" in header else None
+
+
+def _check_deflated(file: Path) -> None:
+    """Count what a deflated data set expands to; the parser would do so at once.
+
+    Raises:
+        UserError: to far more than an image does, or it cannot be unpacked.
+    """
+    try:
+        with file.open("rb") as stream:
+            begin = stream.read(KEPT_BYTES)
+            if begin[128:132] != b"DICM" or _DEFLATED not in begin[:1024]:
+                return
+            size = file.stat().st_size
+            stream.seek(_meta_end(begin))
+            count = unpacked_bytes(stream, max(LARGE, MOST_RATIO * size), RAW)
+    except (OSError, EOFError, zlib.error):
+        raise UserError(f"{file}: is damaged or cut short") from None
+    check_expansion(count, size, file)
+
+
+def _meta_end(begin: bytes) -> int:
+    """Where the meta information ends: elements of group 2, explicit, little endian."""
+    at = 132
+    while begin[at : at + 2] == b"\2\0":
+        long = begin[at + 4 : at + 6] in (b"OB", b"UN", b"OW", b"UT", b"SQ")
+        length = begin[at + 8 : at + 12] if long else begin[at + 6 : at + 8]
+        at += (12 if long else 8) + int.from_bytes(length, "little")
+    return at
 
 
 def _bytes(file: Path) -> bytes:
@@ -148,7 +167,8 @@ def _named(header: Any) -> Any:
 def compressed(header: Any) -> bool:
     """Whether pixels are stored in a codec."""
     try:
-        return bool(header.file_meta.TransferSyntaxUID.is_compressed)
+        with quiet():
+            return bool(header.file_meta.TransferSyntaxUID.is_compressed)
     except (AttributeError, ValueError):
         return False
 
@@ -171,8 +191,7 @@ def check(file: Path, header: Any) -> None:
     needed = -(-frames * math.prod(size[name] for name in _SIZES) // 8)
     told = f"{file}: declares {frames} x {size['Rows']} x {size['Columns']} pixels and holds {held} bytes"
     if compressed(header):
-        if needed > MOST_PACKED_BYTES and needed > MOST_RATIO * held:
-            raise UserError(f"{told}, which cannot be")
+        check_expansion(needed, held, file)
     else:
         halved = text(header, "PhotometricInterpretation").endswith("422")
         if held < (needed * 2 // 3 if halved else needed):

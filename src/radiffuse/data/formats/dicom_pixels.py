@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from ...errors import UserError
-from .dicom_file import MOST_FRAMES, compressed, quiet
+from .dicom_file import MOST_FRAMES, compressed
 from .dicom_frames import Frame
-from .dicom_values import floats, item, text, whole
+from .dicom_values import floats, item, quiet, text, whole
 
 __all__ = ["decoded", "real_values"]
 

@@ -1,16 +1,31 @@
 """What the header of a DICOM file says, whatever may be absent, empty or of the wrong type in it."""
 
 import math
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["floats", "item", "items", "number", "said", "text", "whole"]
+__all__ = ["floats", "item", "items", "number", "quiet", "said", "text", "whole"]
+
+_LOCK = threading.RLock()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without pydicom's remarks on files that say things in their own way; one thread at a time."""
+    with _LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def said(header: Any, name: str) -> Any:
     """The value of an attribute; None where it is absent, empty, or cannot be read as its type."""
     try:
-        value = header.get(name)
-        return None if value is None or str(value).strip() in ("", "[]") else value
+        with quiet():
+            value = header.get(name)
+            return None if value is None or str(value).strip() in ("", "[]") else value
     except Exception:  # a damaged element may raise anything while it is converted
         return None
 
@@ -48,7 +63,8 @@ def whole(header: Any, name: str, low: int, high: int) -> int | None:
 def items(header: Any, name: str) -> list[Any]:
     """The items of a sequence; none where the attribute is no sequence."""
     try:
-        return [part for part in header.get(name) or () if hasattr(part, "get")]
+        with quiet():
+            return [part for part in header.get(name) or () if hasattr(part, "get")]
     except Exception:  # as in `said`
         return []
 

@@ -15,6 +15,7 @@ from ...errors import UserError
 from ..columns import ArrayColumn
 from ..table import Table
 from .encoding import COUNTERS, STACKS, Encoding, encoding_of
+from .prewhiten import whitening
 from .readouts import Stretch, placed, stretch
 from .stored import DAMAGED_HDF5, check_bytes, check_regular, hdf5_member
 
@@ -38,7 +39,8 @@ def is_ismrmrd(path: Path) -> bool:
             group = hdf5_member(file, "dataset", path)
             members = set(group) if isinstance(group, h5py.Group) else set()
             for name in {"xml", "data"} & members:
-                check_bytes(hdf5_member(group, name, path).nbytes, path)
+                member = hdf5_member(group, name, path)
+                check_bytes(getattr(member, "nbytes", 0), path)  # of a group: 0
             return "xml" in members
     except DAMAGED_HDF5:
         return False
@@ -48,8 +50,8 @@ def open_ismrmrd(path: Path) -> Table:
     """ISMRMRD .h5: one case per slice, or per volume where partitions are encoded.
 
     `kspace` is complex `(coils, readout, lines[, partitions])`, its centre in the middle, without the
-    oversampling of the readout, the mean of the averages, and 0 where nothing was measured. Noise,
-    calibration and correction scans are left out. The affine of the image on that grid is RAS+. Slices
+    oversampling of the readout, the mean of the averages, and 0 where nothing was measured. Noise scans
+    whiten the coils; calibration and correction scans are left out. The affine of the image on that grid is RAS+. Slices
     are numbered along their normal; the patient is the file.
 
     Raises:
@@ -73,10 +75,15 @@ def open_ismrmrd(path: Path) -> Table:
         place = stretch(heads, _flagged(heads, ismrmrd.ACQ_IS_REVERSE), encoding.matrix[0])
         _check(heads, rows, place, encoding, path)
         case_of, firsts, numbers = _cases(heads, rows)
-        kspace = _sorted(scan, heads, case_of, place, encoding, path)
+        kspace, noise = _sorted(scan, heads, case_of, place, encoding, path)
     affines = [_affine(head, encoding) for head in heads[firsts]]
     lost = [affine is None for affine in affines]
     notices = [f"{path}: does not say where it lies; there is no geometry"] if any(lost) else []
+    if noise is not None and (mixture := whitening(noise)) is not None:
+        kspace = torch.einsum("ij,bj...->bi...", mixture.to(kspace.dtype), kspace)
+        notices.append(
+            f"{path}: coils are mixed to white noise, by {noise.shape[1]} samples of noise in it"
+        )
     column = ArrayColumn(
         kspace,
         "raw",
@@ -127,6 +134,14 @@ def _of_images(heads: np.ndarray) -> np.ndarray:
     # scanners set both flags on lines that serve both
     both = _flagged(heads, ismrmrd.ACQ_IS_PARALLEL_CALIBRATION_AND_IMAGING)
     return ~never & (both | ~calibration)
+
+
+def _of_noise(heads: np.ndarray, coils: int) -> np.ndarray:
+    """Which readouts are noise alone, of the coils of the image (N,)."""
+    import ismrmrd
+
+    alone = _flagged(heads, ismrmrd.ACQ_IS_NOISE_MEASUREMENT)
+    return np.asarray(alone & (heads["active_channels"] == coils))
 
 
 def _check(
@@ -219,29 +234,35 @@ def _sorted(
     place: Stretch,
     encoding: Encoding,
     path: Path,
-) -> Tensor:
-    """K-space (cases, coils, *S): every readout in its place, averages as their mean."""
+) -> tuple[Tensor, Tensor | None]:
+    """K-space (cases, coils, *S): every readout in its place, averages as their mean; samples of noise."""
     coils = int(heads["active_channels"][case_of >= 0][0])
     shape = (int(case_of.max()) + 1, coils, *encoding.size)
     check_bytes(math.prod(shape) * torch.complex64.itemsize, path)
     kspace = torch.zeros(shape, dtype=torch.complex64)
     count = torch.zeros(len(kspace), *encoding.size, dtype=torch.int32)
     lines, partitions = _steps(heads, encoding)
+    of_noise = _of_noise(heads, coils)
+    noise = []
     for begin in range(0, len(heads), READ_AT_ONCE):
         for row, data in enumerate(_readouts(scan, begin, path), start=begin):
             case, line, partition = case_of[row], lines[row], partitions[row]
-            if case < 0:
+            if case < 0 and not of_noise[row]:
                 continue
             if not np.isfinite(data).all():
                 raise UserError(
                     f"{path}: {_named(heads, row)} holds NaN or infinite values; leave that readout out"
                 )
             whole = torch.from_numpy(np.array(data, np.complex64))
+            if of_noise[row]:
+                noise.append(whole)
+                continue
             samples, measured = placed(whole, place, row, encoding.matrix[0], encoding.kept)
             kspace[case, :, :, line, partition] += samples
             count[case, :, line, partition] += measured
     kspace /= count.clamp(min=1)[:, None]
-    return kspace if encoding.volume else kspace[..., 0]
+    whole = kspace if encoding.volume else kspace[..., 0]
+    return whole, torch.cat(noise, 1) if noise else None
 
 
 def _readouts(scan: Any, begin: int, path: Path) -> list[np.ndarray]:

@@ -3,7 +3,6 @@
 import errno
 import math
 import os
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,22 +13,8 @@ import SimpleITK as sitk
 from ...errors import UserError
 from ..files import replacing
 from ..image import Image
+from .itk_header import Voxels, check_held, look
 from .stored import as_affine, as_tensor, check_bytes, check_regular, ending, magnitude, silent
-
-HEADER_BYTES = 1 << 16
-"""A header of text ends long before."""
-FIELD = re.compile(r"^[ \t]*(\w+)[ \t]*=[ \t]*(.*?)\s*$", re.MULTILINE)
-VOXELS = re.compile(
-    r"^(?:ElementDataFile[ \t]*=|data ?file:)[ \t]*(.*?)\s*$", re.MULTILINE | re.IGNORECASE
-)
-"""Where a header of MetaImage or NRRD says that the voxels lie."""
-NUMBERS = {
-    "DimSize": 1, "ElementSpacing": 1, "ElementSize": 1, "Offset": 1, "Position": 1, "Origin": 1,
-    "TransformMatrix": 2, "Rotation": 2, "Orientation": 2,
-}  # fmt: skip
-"""Fields of MetaImage: one number for each axis, or a matrix."""
-POSITIVE = ("DimSize", "ElementSpacing", "ElementSize")
-
 
 def read_itk(path: Path, *, notice: Callable[[str], None] = silent) -> Image:
     """MetaImage and NRRD through SimpleITK. Index axes are ITK's (i along a row); LPS -> RAS.
@@ -40,9 +25,9 @@ def read_itk(path: Path, *, notice: Callable[[str], None] = silent) -> Image:
     affine, and its axes become (rows, columns) as in a picture.
     """
     check_regular(path)
-    _check_header(path)
+    voxels = look(path)
     try:
-        _check_size(path)
+        _check_size(path, voxels)
         image = sitk.ReadImage(str(path))
     except RuntimeError:
         raise UserError(
@@ -69,57 +54,19 @@ def read_itk(path: Path, *, notice: Callable[[str], None] = silent) -> Image:
     return Image(as_tensor(array), as_affine(affine, path), None, limit, ending(path))
 
 
-def _check_header(path: Path) -> None:
-    """The numbers of a MetaImage header, and where the voxels lie.
-
-    ITK reads a list of numbers up to the first that is none, and takes 0 for the rest.
-
-    Raises:
-        UserError: a number that is not finite, too few or too many, a side that is not positive; voxels
-            in what is no regular file.
-    """
-    with path.open("rb") as stream:
-        text = stream.read(HEADER_BYTES).decode("latin-1")
-    fields = dict(FIELD.findall(text.partition("ElementDataFile")[0]))
-    axes = fields.get("NDims", "")
-    for name, power in NUMBERS.items():
-        if name not in fields or not axes.isdigit():
-            continue
-        values = _numbers(fields[name])
-        positive = name in POSITIVE
-        good = len(values) == int(axes) ** power and np.isfinite(values).all()
-        if not good or (positive and min(values) <= 0):
-            raise UserError(
-                f"{path}: its {name} is {fields[name][:60]!r}; {int(axes) ** power} finite "
-                f"{'positive ' if positive else ''}numbers are expected"
-            )
-    for name in VOXELS.findall(text):
-        inside = name.startswith(("LOCAL", "LIST")) or "%" in name
-        if not inside and not (path.parent / name).is_file():
-            raise UserError(
-                f"{path}: its voxels lie in {name!r}, which is no regular file (missing, a device or a pipe)"
-            )
-
-
-def _numbers(text: str) -> list[float]:
-    """Numbers between blanks; NaN for what is none."""
-    values = []
-    for word in text.split():
-        try:
-            values.append(float(word))
-        except ValueError:
-            values.append(math.nan)
-    return values
-
-
-def _check_size(path: Path) -> None:
-    """The size that a header declares, before voxels are read."""
+def _check_size(path: Path, voxels: Voxels | None) -> None:
+    """The size that a header declares, and whether voxels fill it, before they are read."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
-    components = reader.GetNumberOfComponents()
     one = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID())
-    check_bytes(math.prod(reader.GetSize()) * components * one.GetSizeOfPixelComponent(), path)
+    # the two parts of a complex number are one component of twice the size
+    complex_ = "complex" in one.GetPixelIDTypeAsString()
+    components = 1 if complex_ else reader.GetNumberOfComponents()
+    declared = math.prod(reader.GetSize()) * components * one.GetSizeOfPixelComponent()
+    check_bytes(declared, path)
+    if voxels is not None:
+        check_held(voxels, declared, path)
 
 
 def write_itk(image: Image, path: Path) -> None:

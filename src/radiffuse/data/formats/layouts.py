@@ -66,7 +66,7 @@ def open_json(path: Path) -> Table:
         return open_nnunet(path.parent, content)
     raise UserError(
         f"{path}: lists no case under 'training', 'validation' or 'test' (Decathlon, MONAI), and "
-        "no folder imagesTr is beside it (nnU-Net)"
+        "no folder imagesTr or imagesTs is beside it (nnU-Net)"
     )
 
 

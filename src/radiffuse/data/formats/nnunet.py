@@ -1,6 +1,7 @@
 """nnU-Net raw data: imagesTr/CASE_0000.nii.gz, one file a channel, and labelsTr/CASE.nii.gz."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ Files = dict[str, dict[int, Path]]
 
 
 def is_nnunet(folder: Path) -> bool:
-    """Whether `folder` has the folder of training images of an nnU-Net (or Decathlon) data set."""
-    return (folder / "imagesTr").is_dir()
+    """Whether `folder` has the folders of images of an nnU-Net (or Decathlon) data set, or one of them."""
+    return any((folder / f"images{part}").is_dir() for part in _PARTS)
 
 
 def open_nnunet(folder: Path, content: Mapping[str, Any]) -> Table:
@@ -44,7 +45,7 @@ def open_nnunet(folder: Path, content: Mapping[str, Any]) -> Table:
     found = [(part, _images(folder / f"images{part}", masks[part])) for part in _PARTS]
     cases = [(part, case, files) for part, images in found for case, files in images.items()]
     if not cases:
-        raise UserError(f"{folder}: imagesTr holds no image")
+        raise UserError(f"{folder}: imagesTr and imagesTs hold no image")
     numbers = sorted({number for _, _, files in cases for number in files})
     for part, case, files in cases:
         if sorted(files) != numbers:
@@ -65,8 +66,8 @@ def open_nnunet(folder: Path, content: Mapping[str, Any]) -> Table:
         labels = [masks[part][case] for part, case, _ in cases]
         columns["mask"] = file_column(labels, "mask", notices)
     ids = tuple(case for _, case, _ in cases)
-    if len(set(ids)) < len(ids):
-        twice = next(case for case in ids if ids.count(case) > 1)
+    (twice, times), *_ = Counter(ids).most_common(1)
+    if times > 1:
         raise UserError(f"{folder}: case {twice} stands in imagesTr and in imagesTs")
     splits = tuple(_PARTS[part] for part, _, _ in cases)
     given = splits if "test" in splits else None

@@ -12,6 +12,7 @@ import PIL.ImageOps
 import tifffile
 
 from ...errors import UserError
+from .stored import check_bytes
 
 _MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "I", "F")
 """Grey, palettes and RGB, as Pillow names them, beside its "I;16" in several orders of bytes."""
@@ -91,6 +92,9 @@ def values(reading: Reading, file: PIL.ImageFile.ImageFile) -> tuple[np.ndarray,
     if file.mode not in _MODES and not file.mode.startswith("I;16"):
         raise reading.refused(f"{file.mode} colours are not read; write grey or RGB")
     samples = _declared(reading, file)
+    if file.format == "PNG":
+        bits = file.width * file.height * samples.bits * samples.count
+        check_bytes(bits // 8, reading.path, reading.path.stat().st_size, packed=True)
     orientation = file.getexif().get(PIL.ExifTags.Base.Orientation, 1)
     file.load()
     if file.mode in ("P", "PA"):

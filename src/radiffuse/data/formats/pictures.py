@@ -21,6 +21,7 @@ from ..files import replacing
 from ..image import Image
 from .picture_values import Reading, values
 from .stored import as_tensor, ending, silent
+from .tiff_strips import check_strips
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 """What is opened, whatever the ending of the file says; other readers of Pillow start programs."""
@@ -49,8 +50,7 @@ def read_picture(
     """
     try:
         with _opened(path) as file:
-            if file.width * file.height > MOST_PIXELS:
-                raise _too_large(path, f"{file.width} x {file.height} pixels")
+            _check_size(path, file)
             _one_page(path, file, notice)
             array, top = values(Reading(path, labels, notice), file)
     except UserError:
@@ -80,6 +80,18 @@ def _opened(path: Path) -> Iterator[PIL.ImageFile.ImageFile]:
             raise UserError(f"{path}: cannot be read as a picture ({_what_it_is(path)})") from None
         with file:
             yield file
+
+
+def _check_size(path: Path, file: PIL.ImageFile.ImageFile) -> None:
+    """What a header declares, before pixels are decoded.
+
+    Raises:
+        UserError: more pixels than are read, or strips that do not hold them.
+    """
+    if file.width * file.height > MOST_PIXELS:
+        raise _too_large(path, f"{file.width} x {file.height} pixels")
+    if file.format == "TIFF":
+        check_strips(path)
 
 
 def _too_large(path: Path, size: str) -> UserError:

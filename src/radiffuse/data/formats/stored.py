@@ -1,5 +1,6 @@
 """What every reader shares: names of formats, arrays as tensors, the silent listener."""
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor
 
 from ...errors import UserError
+from ..files import check_regular as check_regular
+from .packed import MOST_PACKED, check_expansion
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 NIBABEL = (".nii.gz", ".nii", ".mgz", ".mgh", ".img")
@@ -33,8 +36,6 @@ MOST_BYTES = (
     os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 1 << 36
 )
 """Images are read whole: none can be larger than the memory of the machine."""
-MOST_PACKED = 1032
-"""Bytes that one byte of a gzip or zip file can hold."""
 
 
 def check_bytes(declared: int, path: Path, stored: int | None = None, packed: bool = False) -> None:
@@ -47,7 +48,7 @@ def check_bytes(declared: int, path: Path, stored: int | None = None, packed: bo
         packed: these are compressed by deflate.
 
     Raises:
-        UserError: more than the memory, or than the file can hold.
+        UserError: more than the memory, or than the file can hold, or should.
     """
     if declared > MOST_BYTES:
         raise UserError(
@@ -59,16 +60,8 @@ def check_bytes(declared: int, path: Path, stored: int | None = None, packed: bo
             f"{path}: declares {declared} bytes of voxels, and holds {stored}{' packed' if packed else ''}: "
             "is damaged or cut short"
         )
-
-
-def check_regular(path: Path) -> None:
-    """Refuse what is no file on a disk: a device, a pipe, whose end may never come.
-
-    Raises:
-        UserError: it is none.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: is no regular file (missing, a device or a pipe)")
+    if stored is not None and packed:
+        check_expansion(declared, stored, path)
 
 
 def magnitude(array: np.ndarray, path: Path, notice: Callable[[str], None]) -> np.ndarray:
@@ -119,9 +112,7 @@ def hdf5_array(file: Any, name: str, path: Path) -> np.ndarray:
     found = hdf5_member(file, name, path)
     if not isinstance(found, h5py.Dataset):
         raise UserError(f"{path}: {name} is a group of HDF5, not an array")
-    check_bytes(found.nbytes, path)
-    if found.nbytes and not found.id.get_storage_size() and found.shape:
-        raise UserError(f"{path}: {name} {found.shape} was declared and never written")
+    _check_array(found, name, path)
     array = np.asarray(found)
     if array.dtype.names is not None:
         parts = tuple(part.lower() for part in array.dtype.names)
@@ -134,6 +125,29 @@ def hdf5_array(file: Any, name: str, path: Path) -> np.ndarray:
         if found.attrs["MATLAB_class"] == b"char":
             return np.asarray("".join(map(chr, array.flatten())))
     return array
+
+
+def _check_array(found: Any, name: str, path: Path) -> None:
+    """What an array of HDF5 declares, before any of it is read.
+
+    Raises:
+        UserError: no number in it, more than the memory or than its packed bytes hold, or parts never written.
+    """
+    if found.shape is None or found.size == 0:
+        raise UserError(f"{path}: {name} is empty (shape {found.shape})")
+    stored = found.id.get_storage_size()
+    check_bytes(found.nbytes, path)
+    check_expansion(found.nbytes, stored, path)
+    if not stored:
+        raise UserError(f"{path}: {name} {found.shape} was declared and never written")
+    if found.chunks is None:
+        return
+    chunks = math.prod(-(-n // c) for n, c in zip(found.shape, found.chunks, strict=True))
+    if (written := found.id.get_num_chunks()) < chunks:
+        raise UserError(
+            f"{path}: {name} {found.shape}: {written} of its {chunks} parts were written, the rest would be "
+            "read as zeros; the file is incomplete"
+        )
 
 
 def hdf5_member(group: Any, name: str, path: Path) -> Any:
@@ -164,5 +178,7 @@ def as_tensor(array: np.ndarray) -> Tensor:
     """NumPy to torch without losing a value: byte order, uint16 -> int32, uint32 -> int64."""
     wider = {"b1": np.uint8, "u2": np.int32, "u4": np.int64, "u8": np.int64, "f16": np.float64}
     code = array.dtype.kind + str(array.dtype.itemsize)
+    if code == "u8" and array.size and array.max() > np.iinfo(np.int64).max:
+        code, wider = "", {"": np.float64}  # the largest of 64 bit are rounded, not negative
     array = array.astype(wider.get(code, array.dtype.newbyteorder("=")), copy=False)
     return torch.from_numpy(np.array(array, order="C"))

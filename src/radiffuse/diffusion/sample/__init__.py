@@ -6,7 +6,7 @@ from .langevin import Langevin, annealed, signal_to_noise
 from .leap import First, GaussianFlow
 from .multistep import DPMSolver, DPMSolverSDE, UniPC
 from .ode import FlowODE, flow
-from .onestep import DDIM, DDPM, EulerMaruyama, Heun
+from .onestep import DDIM, DDPM, EulerMaruyama, Heun, ReverseDiffusion
 
 __all__ = [
     "DDIM",
@@ -19,6 +19,7 @@ __all__ = [
     "GaussianFlow",
     "Heun",
     "Langevin",
+    "ReverseDiffusion",
     "Sampler",
     "Then",
     "UniPC",

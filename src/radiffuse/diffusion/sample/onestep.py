@@ -1,4 +1,4 @@
-"""Samplers that need no history: DDIM, DDPM, Euler-Maruyama, Heun with churn."""
+"""Samplers that need no history: DDIM, DDPM, Euler-Maruyama, reverse diffusion, Heun with churn."""
 
 import math
 from itertools import pairwise
@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Denoiser, score_of
-from ..kernels import ancestral, reverse
+from ..kernels import ancestral, posterior, reverse
 from ..noise import Noise, gaussian
 from .base import Sampler, State, checked
 
-__all__ = ["DDIM", "DDPM", "EulerMaruyama", "Heun"]
+__all__ = ["DDIM", "DDPM", "EulerMaruyama", "Heun", "ReverseDiffusion"]
 
 
 class DDIM(Sampler):
@@ -79,6 +79,25 @@ class EulerMaruyama(Sampler):
         h = (s - t).to(device, dtype)
         slope = f * x_t - g**2 * score_of(self.denoiser, x_t, t)
         return x_t + h * slope + g * torch.sqrt(-h) * self.noise(x_t), state
+
+
+class ReverseDiffusion(Sampler):
+    r"""The chain's own steps reversed (Song et al. 2021, appendix E), weak order 1.
+
+    Where the chain goes from s to t by $x_t = a x_s + \sqrt\beta z$, $a = \alpha_t/\alpha_s$,
+    $\beta = \sigma_t^2 - a^2\sigma_s^2$: $x_s = (2-a) x_t + \beta\nabla\log p_t + \sqrt\beta z$. A step to
+    a level without noise ends at the denoiser's answer.
+    """
+
+    def step(self, x_t: Tensor, t: Tensor, s: Tensor, state: State) -> tuple[Tensor, State]:
+        x_0 = self.denoiser(x_t, t)
+        (alpha_t, sigma_t), (alpha_s, sigma_s) = self.schedule(t, x_t), self.schedule(s, x_t)
+        if bool(sigma_s == 0):
+            return alpha_s * x_0, state
+        beta = posterior(self.schedule, x_t, x_0, t, s)[2]
+        score = (alpha_t * x_0 - x_t) / sigma_t**2
+        mean = (2 - alpha_t / alpha_s) * x_t + beta * score
+        return mean + torch.sqrt(beta) * self.noise(x_t), state
 
 
 class Heun(Sampler):

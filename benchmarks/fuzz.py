@@ -1,0 +1,90 @@
+"""Malformed inputs over all forms of data and all commands: what each command does about them.
+
+Every input runs in a process of its own, forked from one that has imported everything, under limits of
+time and memory. `radiffuse bench fuzz` or `python benchmarks/fuzz.py --count 2000`; exits 1 where a
+command broke its word.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+import torch
+
+import malformed
+from malformed import Verdict
+
+PATIENCE = 30.0
+"""Seconds after which a process that does not listen is killed."""
+
+
+def forked(seed: int, good: Path, folder: Path) -> Verdict:
+    """The verdict on the input of a seed, from a process of its own."""
+    place, answer = folder / f"seed-{seed}", folder / f"seed-{seed}.json"
+    child = os.fork()
+    if not child:
+        _child(seed, good, place, answer)
+    began = time.monotonic()
+    while time.monotonic() - began < PATIENCE:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            break
+        time.sleep(0.005)
+    else:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return Verdict("too long", about=f"seed {seed}")
+    if not answer.is_file():
+        return Verdict("raised", f"the process ended with {status}", f"seed {seed}")
+    return Verdict(**json.loads(answer.read_text()))
+
+
+def _child(seed: int, good: Path, place: Path, answer: Path) -> None:
+    """What C libraries print counts as output too."""
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        said = answer.with_suffix(".txt")
+        to = os.open(said, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+        os.dup2(to, 1)
+        os.dup2(to, 2)
+        verdict = malformed.tried(seed, good, place)
+        text = said.read_text(errors="replace").strip()
+        if verdict.good and text:
+            verdict = Verdict("stray output", text[:300], verdict.about, verdict.words)
+        answer.write_text(json.dumps(vars(verdict)))
+    finally:
+        os._exit(0)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="JSON file of all verdicts")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    verdicts = []
+    with tempfile.TemporaryDirectory() as name:
+        good = malformed.prepare(Path(name) / "good")
+        for seed in range(asked.first, asked.first + asked.count):
+            verdict = forked(seed, good, Path(name) / "tries")
+            verdicts.append({"seed": seed, **vars(verdict)})
+            if not verdict.good:
+                print(f"{seed}: {verdict.kind}: {verdict.about}\n    {verdict.said[:400]}", flush=True)
+    for kind, count in Counter(verdict["kind"] for verdict in verdicts).most_common():
+        print(f"{count:6} {kind}")
+    if asked.out:
+        asked.out.write_text(json.dumps(verdicts, indent=1))
+    return int(any(verdict["kind"] in malformed.BAD for verdict in verdicts))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,253 @@
+"""The JSON files of runs and predictions, one type each: what is read of them is checked first.
+
+A field that nothing reads is let through, whatever it holds: later versions of a format may add some.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from ..errors import UserError
+
+__all__ = [
+    "FORMAT",
+    "Entry",
+    "Manifest",
+    "Metrics",
+    "Point",
+    "Predictions",
+    "read_record",
+    "refuse_format",
+    "values_of",
+]
+
+FORMAT = 1
+"""Format of `config.toml`, `manifest.json`, `metrics.json` and `predictions.json`. A change that older code
+would misread gets the next number."""
+
+Number = int | float
+Interval = tuple[Number | None, Number | None]
+FileName = Annotated[str, Meta(pattern=r"^(?!\.{1,2}$)[^/\\\x00]+$")]
+"""A file in the folder itself: a record never leads out of it."""
+
+
+class Facts(Struct):
+    """Of `Manifest.data`: what the recipe was fitted to."""
+
+    channels: dict[str, int] = {}
+    size: dict[str, list[int]] = {}
+    class_names: list[str] = []
+
+
+class Stored(Struct):
+    """Of `Manifest.data`: how the first image is stored."""
+
+    range: tuple[Number, Number] | None = None
+    dtype: str = "uint8"
+    affine: list[list[Number]] | None = None
+
+
+class Data(Struct):
+    """Of `Manifest`: the data of the training."""
+
+    path: str = ""
+    fingerprint: str = ""
+    cases: int | None = None
+    facts: Facts = msgspec.field(default_factory=Facts)
+    stored: Stored = msgspec.field(default_factory=Stored)
+
+
+class Manifest(Struct):
+    """`manifest.json` of a run.
+
+    Attributes:
+        model_sha256: of model.safetensors; two while one replaces the other.
+    """
+
+    method: str = ""
+    preset: str = ""
+    version: str = ""
+    commit: str | None = None
+    command: str = ""
+    data: Data = msgspec.field(default_factory=Data)
+    environment: dict[str, Any] = {}
+    model_sha256: str | list[str] | None = None
+
+
+class Metric(Struct):
+    """One number with its interval, or why there is none."""
+
+    mean: Number | None = None
+    ci95: Interval | None = None
+    n: int | None = None
+    refused: str | None = None
+
+
+class Features(Struct):
+    """Of `Metrics`: the features of a distance of sets."""
+
+    name: str = ""
+    hash: str = ""
+
+
+class Ranks(Struct):
+    """Of `Metrics`: where the truth stands among draws."""
+
+    shares: list[Number] = []
+
+
+class Referred(Struct):
+    """A point of a curve over the share of cases that a reader sees."""
+
+    referred: Number | None = None
+    mean: Number | None = None
+    ci95: Interval | None = None
+
+
+class Rejection(Struct):
+    """Of `Metrics`: accuracy against cases referred."""
+
+    by: str = ""
+    curve: list[Referred] = []
+
+
+class Calibration(Struct):
+    """Of `Metrics`: what healthy cases look like."""
+
+    voxels: list[tuple[Number, Number]] | None = None
+    healthy_scores: list[Number] = []
+    refused: str | None = None
+
+
+class Part(Struct):
+    """Of `MeasuredData`: one split."""
+
+    split: list[str] = []
+    n: int | None = None
+    patients: int | None = None
+    fingerprint: str = ""
+
+
+class MeasuredData(Struct):
+    """Of `Metrics`: the data of the numbers."""
+
+    source: str = ""
+    train: Part = msgspec.field(default_factory=Part)
+    held_out: Part = msgspec.field(default_factory=Part)
+
+
+class Settings(Struct):
+    """Of `Metrics`: what was asked for."""
+
+    panels: list[str] = []
+    copy_threshold: Number | None = None
+    deciding: dict[str, Any] = {}
+
+
+class Metrics(Struct):
+    """`metrics.json` of an evaluation."""
+
+    id: str = ""
+    name: str = ""
+    method: dict[str, Metric] = {}
+    baseline: dict[str, Metric] = {}
+    reference: dict[str, Metric] = {}
+    baselines: dict[str, dict[str, Metric]] = {}
+    features: Features = msgspec.field(default_factory=Features)
+    settings: Settings = msgspec.field(default_factory=Settings)
+    data: MeasuredData = msgspec.field(default_factory=MeasuredData)
+    rank_histogram: Ranks = msgspec.field(default_factory=Ranks)
+    rejection: dict[str, Rejection] = {}
+    calibration: Calibration = msgspec.field(default_factory=Calibration)
+    command: str = ""
+    environment: dict[str, Any] = {}
+    model_sha256: str = ""
+
+
+class Entry(Struct):
+    """What was written of a case: of `Predictions`, and of the parts that become them."""
+
+    case: str
+    files: dict[str, FileName]
+
+
+class Predictions(Struct):
+    """`predictions.json` of `sample` and `predict`."""
+
+    settings: dict[str, Any]
+    predictions: list[Entry]
+    run: str = ""
+    command: str = ""
+    version: str = ""
+    environment: dict[str, Any] = {}
+
+
+class Point(Struct):
+    """Of `quality.json`, a list: the quality of one number of steps."""
+
+    name: str = ""
+    evaluations: Number | None = None
+    fid: Metric = msgspec.field(default_factory=Metric)
+
+
+def read_record(path: Path | str, kind: Any) -> Any:
+    """Read a JSON record whose fields are those of `kind`, as plain values.
+
+    Args:
+        path: the file.
+        kind: `Manifest`, `Metrics`, `Predictions`, `list[Point]` ...
+
+    Raises:
+        UserError: it is missing, no JSON or of another format, or a field is of another type (named).
+    """
+    path = Path(path)
+    try:
+        value = msgspec.json.decode(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"{path}: not valid JSON ({error})") from None
+    if isinstance(value, dict) and "format" in value:
+        refuse_format(path, value["format"])
+    return values_of(value, kind, path)
+
+
+def values_of(value: Any, kind: Any, path: Path) -> Any:
+    """`value` if its fields are those of `kind`.
+
+    Raises:
+        UserError: names the file, the field, what was expected there and what was found.
+    """
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        said, _, where = str(error).partition(" - at `$")
+        said = re.sub(r"`str` matching regex .*", "the name of a file in this folder", said)
+        said = said[0].lower() + said[1:].replace("`", "")
+        field = where.rstrip("`").lstrip(".")
+        raise UserError(
+            f"{path}: {field + ': ' if field else ''}{said}; not written by radiffuse, or changed since"
+        ) from None
+    return value
+
+
+def refuse_format(path: Path | str, written: Any, advice: str = "use that version") -> None:
+    """Refuse a record of another format.
+
+    Raises:
+        UserError: says which it is, and whether that is older or newer.
+    """
+    if type(written) is not int:
+        raise UserError(
+            f"{path}: format: expected int, got {written!r}; not written by radiffuse, or changed since"
+        )
+    if written != FORMAT:
+        other = "a newer" if written > FORMAT else "an older"
+        raise UserError(
+            f"{path}: written by {other} radiffuse (format {written}, not {FORMAT}); {advice}"
+        )
