@@ -166,7 +166,8 @@ def orders(rows, floor):
 
 def measured(arguments):
     """The record."""
-    train = open_cases(arguments.data).split("train")
+    cases = open_cases(arguments.data)
+    train = cases.split("train")
     learned, first, second = sets_of(train, arguments.seed)
     images, labels = read_images(train)
     began, cpu = time.perf_counter(), time.process_time()
@@ -204,26 +205,33 @@ def measured(arguments):
     laws = (
         {"Gaussian": None} if known is None else {"Gaussian": None, "Gaussian of each class": known}
     )
-    gaussians = [
-        row(name, None, fit_generation(images[learned], its).sample(seeds))
-        for name, its in laws.items()
+    fitted = {
+        name: fit_generation(images[learned], its).sample(seeds) for name, its in laws.items()
+    }
+    gaussians = [row(name, None, made) for name, made in fitted.items()]
+    unseen, _ = read_images(cases.held_out())
+    held_out = [
+        {"fault": name, **compared(unseen, made, eyes["features"], arguments.seed)}
+        for name, made in {"real": others, **fitted}.items()
     ]
     models = []
     for folder in arguments.runs:
-        about, made = drawn(folder, len(others), arguments.seed, arguments.sampler_steps)
+        many = arguments.samples or len(others)
+        about, made = drawn(folder, many, arguments.seed, arguments.sampler_steps)
         models.append({**row("samples of a model", about["training_steps"], made), **about})
     models.sort(key=lambda model: -model["training_steps"])
     return {
         "command": shlex.join(["python", "benchmarks/features.py", *sys.argv[1:]]),
         "data": {
             "source": Path(arguments.data).name, "split": "train", "fingerprint": train.fingerprint,
-            "n": {"learned": len(learned), "real": len(first), "compared": len(second)},
+            "n": {"learned": len(learned), "real": len(first), "compared": len(second), "held_out": len(unseen)},
         },
         "seed": arguments.seed,
         "features": {"hash": weights_hash(network), "seconds": seconds},
         "floor": floor,
         "faults": rows,
         "gaussians": gaussians,
+        "against_held_out": held_out,
         "models": models,
         "in_order": orders([*rows, *models], floor),
     }  # fmt: skip
@@ -235,6 +243,7 @@ def main():
     parser.add_argument(
         "--runs", type=Path, nargs="*", default=[], help="folders of generative runs"
     )
+    parser.add_argument("--samples", type=int, help="of each run; left out: as many as real images")
     parser.add_argument("--sampler-steps", type=int, help="left out: each run's own")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, help="of training the features; left out: as evaluate")

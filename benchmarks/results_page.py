@@ -16,7 +16,7 @@ from radiffuse import papers
 from radiffuse.applications.anomaly.page import lesions
 from radiffuse.applications.denoising.page import reference
 from radiffuse.applications.evaluation.page import columns
-from radiffuse.applications.generation.page import steps
+from radiffuse.applications.generation.page import features, steps
 from radiffuse.applications.reconstruction import page as reconstruction
 from radiffuse.applications.task import tasks
 from radiffuse.data.files import write_json, write_text
@@ -31,12 +31,15 @@ command that made each number stands beside it. Intervals are 95 %.
 Errors of samplers on data whose answer is known: [samplers.md](samplers.md).
 
 SSIM and MS-SSIM here are older than their definition of today (on [0, 1], over windows inside the image, see
-the changelog), as are intervals of average precision; both are comparable within this page alone.
+the changelog), as are intervals of average precision; both are comparable within this page alone. So are FID, KID,
+precision, recall, density, coverage and nearest images in features, but for "What the features see": they stand on
+the feature network of then, and no samples of those runs were kept to be measured anew.
 """
 BESIDE = {
     "generation": [
         ("Quality against network calls", "steps", steps),
         ("What a denoiser starts from", "starting-point", tables.starting_point),
+        ("What the features see", "features", features),
     ],
     "reconstruction": [("", "scans", reconstruction.scans)],
     "denoising": [("", "reference", reference)],

@@ -88,11 +88,9 @@ def prepare(folder: Path) -> Path:
     for name, form in files.FORMS.items():
         (folder / "data" / name).mkdir(parents=True)
         form.write(folder / "data" / name, np.random.default_rng(len(name)))
-    options = ("--preset", "tiny", "--train.steps", "1", "--train.batch", "2")
-    scan = ("--acceleration", "2", "--calibration", "2")
     for run, method in RUNS.items():
         data = folder / "data" / "npz" / "a.npz"
-        extra = (*options, *(scan if run == "kspace" else ()))
+        extra = (*MADE, *(SCAN if run == "kspace" else ()))
         _done("train", method, "--data", data, "--out", folder / run, *extra)
     _done("sample", folder / "samples", "--count", 2, "--steps", 1, "--out", folder / "drawn")
     source = ("--data", folder / "data" / "png", "--out", folder / "predicted")
@@ -151,50 +149,77 @@ def applied(form: files.Form, command: str, data: str, good: Path, folder: Path)
     return ("predict", "run", "--data", data, "--out", "out", *steps)
 
 
+MADE = ("--preset", "tiny", "--train.steps", "1", "--train.batch", "2")
+SCAN = ("--acceleration", "2", "--calibration", "2")
+INSIDE = ("config.toml", "manifest.json", "model.safetensors")
+
+
+@dataclass(frozen=True)
+class Use:
+    """A command that takes a finished run.
+
+    Attributes:
+        words: of the command, in a folder with `data`, `run`, `predicted` and `drawn`.
+        victims: patterns of the files that it may read.
+        out: where it writes.
+    """
+
+    words: tuple[str, ...]
+    victims: tuple[str, ...] = tuple(f"run/{name}" for name in INSIDE)
+    out: str = "out"
+
+
+def uses(run: str) -> dict[str, Use]:
+    """What can be done with one of `RUNS`."""
+    trained = "data/npz/a.npz"
+    extra = SCAN if run == "kspace" else ()
+    checkpoint = ("run/config.toml", "run/manifest.json", "run/checkpoint/*/*")
+    found = {
+        "report": Use(("report", "run", "--out", "out/page.html"), ("run/*.toml", "run/*.json", "run/*.jsonl")),
+        "resume": Use(
+            ("train", RUNS[run], "--data", trained, "--out", "run", *MADE, *extra, "--resume"), checkpoint, "run"
+        ),
+        "config": Use(
+            ("train", "--config", "run/config.toml", "--data", trained, "--out", "out"), ("run/config.toml",)
+        ),
+        "evaluate": Use(("evaluate", "run", "--data", trained, "--out", "out/metrics.json")),
+    }
+    if run == "samples":
+        again = ("sample", "run", "--count", "2", "--steps", "1", "--out")
+        found["prior"] = Use(("train", "score-mri", "--prior", "run", "--out", "out", "--preset", "tiny", *SCAN))
+    else:
+        data = "data/fastmri/k.h5" if run == "kspace" else "data/png"
+        again = ("predict", "run", "--data", data, *(("--steps", "1") if extra else ()), "--out")
+    found["use"] = Use((*again, "out"))
+    made = {"samples": "drawn", "pictures": "predicted"}.get(run, "")
+    if made:
+        found["again"] = Use((*again, made), (f"{made}/predictions.json",), made)
+        found["report of predictions"] = Use(("report", made, "--out", "out/page.html"), (f"{made}/*",))
+    return found
+
+
+def laid_out(run: str, good: Path, folder: Path) -> None:
+    """A run, data, samples and predictions in a folder."""
+    copied(good / run, folder / "run")
+    for form in ("npz", "png", "fastmri"):
+        copied(good / "data" / form, folder / "data" / form)
+    for name in ("drawn", "predicted"):
+        copied(good / name, folder / name)
+
+
 def _run(rng: np.random.Generator, good: Path, folder: Path) -> Input:
     run = pick(rng, RUNS)
-    copied(good / run, folder / "run")
-    (folder / "data").mkdir()
-    copied(good / "data" / "npz", folder / "data" / "npz")
-    copied(good / "predicted", folder / "predicted")
-    command = pick(rng, ("use", "use", "report", "report", "resume", "config", "evaluate", "again", "prior"))
-    found = [path for path in (folder / "run").rglob("*") if path.is_file()]
-    inside = ("checkpoint", *((".toml", "manifest.json") if command == "resume" else ()))
-    if command == "resume":
-        found = [path for path in found if "checkpoint" in path.parts or path.name in inside]
-    elif command == "config":
-        found = [folder / "run" / "config.toml"]
-    elif command == "again":
-        found = [folder / "predicted" / "predictions.json"]
-    elif command == "report" and rng.random() < 0.4:
-        found = [path for path in (folder / "predicted").iterdir() if path.is_file()]
-    elif command == "report":
-        found = [path for path in found if path.suffix in (".toml", ".json", ".jsonl")]
-    else:
-        found = [path for path in found if "checkpoint" not in path.parts and path.suffix in (".toml", ".json", ".safetensors")]
-    victim = pick(rng, sorted(found))
+    laid_out(run, good, folder)
+    command = pick(rng, uses(run))
+    use = uses(run)[command]
+    found = [path for pattern in use.victims for path in sorted(folder.glob(pattern)) if path.is_file()]
+    victim = pick(rng, found)
+    about = f"run of {RUNS[run]}: {damage(victim, rng)} ({command})"
     where = victim.relative_to(folder).parts[0]
-    about = damage(victim, rng)
-    data = "data/npz/a.npz"
-    made = ("--preset", "tiny", "--train.steps", "1", "--train.batch", "2")
-    use = ("predict", "run", "--data", data, "--out", "out")
-    if run == "samples":
-        use = ("sample", "run", "--count", "2", "--steps", "1", "--out", "out")
-    words: dict[str, tuple[str, ...]] = {
-        "use": use,
-        "report": ("report", where, "--out", "out/page.html"),
-        "resume": ("train", RUNS[run], "--data", data, "--out", "run", *made, "--resume"),
-        "config": ("train", "--config", "run/config.toml", "--data", data, "--out", "out"),
-        "evaluate": ("evaluate", "run", "--data", data, "--out", "out/metrics.json"),
-        "again": ("predict", "run", "--data", data, "--out", "predicted"),
-        "prior": ("train", "score-mri", "--prior", "run", "--out", "out", "--preset", "tiny"),
-    }
-    about = f"run of {RUNS[run]}: {about} ({command})"
-    # weights that were changed must not be used, and no command but a report reads other files only
-    must_fail = victim.suffix == ".safetensors" and "checkpoint" not in victim.parts and "bits flipped" in about
-    names = (victim.name, victim.parent.name, where, "run", "predicted")
-    out = {"resume": "run", "again": "predicted"}.get(command, "out")
-    return Input(about, words[command], folder, names, out, must_fail and command in ("use", "prior"))
+    # weights that were changed are not used
+    changed = victim.name == "model.safetensors" and "bits flipped" in about
+    must_fail = changed and command in ("use", "prior", "evaluate")
+    return Input(about, use.words, folder, (victim.name, victim.parent.name, where, "run"), use.out, must_fail)
 
 
 HUGE = ("1000000000", "1000000000000", "99999999999999999999", "nan", "inf", "-1", "0", "x", "", "1e9", "1e400")

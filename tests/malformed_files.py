@@ -444,6 +444,9 @@ def _by_pydicom(path: Path) -> np.ndarray:
     odd = ("PixelPaddingValue", "ModalityLUTSequence", "SharedFunctionalGroupsSequence", "DoseGridScaling")
     if header.PhotometricInterpretation != "MONOCHROME2" or any(name in header for name in odd):
         raise CannotTell
+    frames = header.get("NumberOfFrames", 1)
+    if not isinstance(frames, int) or frames < 1:
+        raise CannotTell  # it says nothing, and one frame is there
     slope = float(header.get("RescaleSlope", 1) or 1)
     return header.pixel_array * slope + float(header.get("RescaleIntercept", 0) or 0)
 

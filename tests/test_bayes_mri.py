@@ -72,6 +72,22 @@ def test_mean_and_variance_of_the_chain_are_those_of_the_recursion(recipe):
     assert torch.allclose(ratio, torch.ones_like(ratio), atol=4.5 * (2 / 4000) ** 0.5)
 
 
+def test_a_step_is_the_score_the_drift_to_the_data_and_the_ancestral_noise():
+    """x + kappa d s - lambda tau (A^H A x - A^H y) + tau z, all of them at x."""
+    measurement, _, _ = inpainting(3)
+    prior, (t, s) = GaussianDenoiser(VE(0.01, 1.0), 0.3, 0.5), torch.tensor([0.9, 0.8]).double()
+    chain = PosteriorChain(prior, measurement, gaussian, weight=7.0, kappa=0.4)
+    x, z = torch.randn(2, 3, 1, 8, 1, dtype=torch.float64)
+    high, low = prior.schedule.sigma(t), prior.schedule.sigma(s)
+    d = high**2 - low**2
+    tau = (low**2 * d / high**2).sqrt()
+    score = (prior(x, t) - x) / high**2
+    drift = measurement.A.adjoint(measurement.A(x)) - measurement.A.adjoint(measurement.y)
+    expected = x + 0.4 * d * score - 7 * tau * drift + tau * z
+    assert torch.allclose(chain.once(x, t, s, z), expected, atol=1e-9)
+    assert torch.allclose(chain.once(x, t, s, None), expected - tau * z, atol=1e-9)
+
+
 def test_uncertainty_is_small_where_measured_and_the_prior_s_elsewhere_if_k_is_one():
     """More steps a level keep the ancestral noise: what is unmeasured tends to half the variance."""
     once = dataclasses.replace(

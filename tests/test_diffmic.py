@@ -26,7 +26,7 @@ from radiffuse.diffusion.schedule import Discrete
 from radiffuse.errors import UserError
 from radiffuse.metrics import classification as metrics
 from radiffuse.nn.augment import turned
-from radiffuse.nn.dual import DualPrior, crops, salient_windows
+from radiffuse.nn.dual import DualPrior, Look, crops, salient_windows
 from radiffuse.nn.labels import LabelNetwork
 from radiffuse.testing import check_recipe
 
@@ -161,6 +161,23 @@ def test_row_n_of_the_label_network_is_of_image_n_modulo_b():
     assert not torch.allclose(net(x[3:], clock[2:3], mean[3:], image=image[1:]), one, atol=1e-4)
 
 
+def test_the_image_multiplies_the_first_layer_alone():
+    """The first layer's output times the features of the image, and no other layer's."""
+    torch.manual_seed(0)
+    net = LabelNetwork(2, 1, 3, 100, 16, 8, (1, 1), 2)
+    inputs = []
+    for layer in [*net.layers[1:], net.leave]:
+        layer.register_forward_pre_hook(lambda module, given: inputs.append(given[0]))
+    x, mean, clock = torch.randn(2, 3), torch.rand(2, 3), torch.full((2,), 7.0)
+    ones, features = torch.ones(2, 16), torch.rand(2, 16) + 0.5
+    net(x, clock, mean, features=ones)
+    net(x, clock, mean, features=features)
+    plain, told = inputs[:3], inputs[3:]
+    assert torch.allclose(told[0], features * plain[0])
+    after = nn.functional.softplus(net.norms[1](net.layers[1](told[0], clock.long())))
+    assert torch.allclose(told[1], after)
+
+
 class Knows(Denoiser):
     """E[m_0] = y_0 - mu whatever it is asked."""
 
@@ -183,6 +200,20 @@ def test_the_chain_with_the_exact_denoiser_returns_the_label(start):
     time, first = knows.starts[0]
     assert time == start and float(first.var()) == pytest.approx(1, rel=0.1)
     assert float(first.mean()) == pytest.approx(0, abs=0.1)
+
+
+def test_the_chain_of_the_recipe_draws_the_posteriors_variance():
+    """The second of two steps is asked at a state of variance beta~, not beta."""
+    recipe = DiffMIC(channels=1, size=(64, 64), classes=3, steps=2)
+    mean = MU.float().repeat(4000, 1)
+    knows = Knows(recipe.schedule(), (Y0 - MU).float()[None])
+    recipe.draw(knows, mean, Seeded(range(4000)))
+    (high, first), (low, second) = knows.starts
+    centre, variance, beta = posterior(
+        recipe.schedule(), first, knows.m_0.expand_as(first), *map(torch.tensor, (high, low))
+    )
+    found = float((second - centre).var())
+    assert found == pytest.approx(float(variance), rel=0.05) and float(beta) > 1.05 * found
 
 
 def test_the_oracle_s_steps_have_the_law_of_the_three_terms():
@@ -214,7 +245,7 @@ class Hears(nn.Module):
     """Outputs 0, and notes what it is told."""
 
     def forward(self, x, clock, mean, image):
-        self.heard = {"x": x, "clock": clock, "mean": mean}
+        self.heard = {"x": x, "clock": clock, "mean": mean, "image": image}
         return torch.zeros_like(x)
 
 
@@ -295,6 +326,74 @@ def test_the_prior_learns_alone_first_and_is_never_moved_by_the_noise_loss():
     assert int(objective.players["prior"].seen) == 3
 
 
+class Looks(nn.Module):
+    """A classifier that says the same of every image, and keeps what it saw."""
+
+    def __init__(self, fusion, whole, local):
+        super().__init__()
+        self.said = [torch.tensor(each).requires_grad_() for each in (fusion, whole, local)]
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+        self.images = []
+
+    def forward(self, image):
+        self.images.append(image)
+        logits = [each.expand(len(image), -1) for each in self.said]
+        return Look(*logits, None, None, None)
+
+
+def looking(**changed):
+    recipe, objective = made(alone=0, predicts="noise", **changed)
+    objective.players["prior"] = looks = Looks([2.0, 0.0, 1.0], [0.0, 1.0, 0.0], [3.0, 0.0, 3.0])
+    objective.players["network"] = hears = Hears()
+    return recipe, objective, looks, hears
+
+
+def test_the_guides_of_training_are_the_probabilities_of_fusion_image_and_patches():
+    _, objective, looks, hears = looking()
+    list(objective.losses(batch_of()))
+    for mean, said in zip(hears.heard["mean"].chunk(3), looks.said, strict=True):
+        assert torch.allclose(mean, said.detach().softmax(0).expand_as(mean))
+
+
+def test_the_classifier_learns_from_the_cross_entropy_of_its_fusion():
+    _, objective, looks, _ = looking()
+    batch = batch_of()
+    losses = dict(objective.losses(batch))
+    losses["prior"].backward()
+    fusion, whole, local = looks.said
+    truth = torch.eye(3)[batch["label"]].mean(0)
+    assert torch.allclose(fusion.grad, fusion.detach().softmax(0) - truth, atol=1e-6)
+    assert whole.grad is None and local.grad is None
+
+
+def test_both_networks_see_the_same_turned_view():
+    _, objective, looks, hears = looking(turn=30.0, flip=True)
+    batch = batch_of()
+    torch.manual_seed(3)
+    list(objective.losses(batch))
+    (seen,) = looks.images
+    torch.manual_seed(3)
+    assert torch.equal(seen, turned(batch["image"], 30.0, True))
+    assert torch.equal(seen, hears.heard["image"]) and not torch.equal(seen, batch["image"])
+
+
+def test_the_answer_is_led_by_the_fusion():
+    """The mean about which the chain begins is that of both branches, not of one."""
+    recipe, objective, looks, _ = looking()
+    told = []
+
+    def knows(self, objective, image, mean):
+        told.append(mean)
+        return Knows(self.schedule(), 0 * mean)
+
+    replaced = type("Exact", (DiffMIC,), {"denoiser": knows})(**vars(recipe))
+    found = replaced.predict(objective, {**batch_of(), "seed": torch.arange(6)})
+    want = looks.said[0].detach().softmax(0)
+    assert torch.allclose(told[0], want.expand_as(told[0]))
+    assert torch.allclose(found["probability"], want.expand(6, -1), atol=1e-5)
+    assert torch.allclose(found["prior_probability"], want.expand(6, -1))
+
+
 def test_the_paper_s_phases_weights_and_rates_reach_the_objective():
     """The classifier first, the discrepancies at one half, the classifier at a fifth of the rate."""
     recipe = DiffMIC(
@@ -367,6 +466,31 @@ def test_crops_are_the_pixels_at_their_corners(size):
         for k in range(2):
             box = [slice(c, c + 4) for c in corners[row, k].tolist()]
             assert torch.equal(cut[row, k], image[(row, slice(None), *box)])
+
+
+def test_each_class_counts_alike_where_patches_are_chosen():
+    """A map of large values and one of small: each is scaled to [0, 1], the place high in both wins."""
+    saliency = torch.zeros(1, 2, 4, 4)
+    saliency[0, 0, 0, 0], saliency[0, 0, 3, 3] = 100.0, 60.0
+    saliency[0, 1, 3, 3] = 0.1
+    assert salient_windows(saliency, (32, 32), 8, 1)[0].tolist() == [[24, 24]]
+
+
+def test_attention_to_patches_is_gated():
+    """a_k ~ exp(w (tanh(V h_k) sigmoid(U h_k))), and the local logits read the mean it weighs."""
+    torch.manual_seed(0)
+    sizes = {"width": 8, "blocks": (1, 1), "bottleneck": False, "stem": 2, "crop": 8, "patches": 3}
+    prior = DualPrior(2, 1, 2, **sizes)
+    for layer in (prior.value, prior.gate, prior.weigh):
+        nn.init.normal_(layer.weight)
+    image = torch.randn(2, 1, 32, 32)
+    look = prior(image)
+    h = prior.local.pooled(crops(image, look.corners, 8).flatten(0, 1)).unflatten(0, (2, 3))
+    score = prior.weigh(torch.tanh(prior.value(h)) * torch.sigmoid(prior.gate(h)))[..., 0]
+    weight = score.softmax(1)
+    assert torch.allclose(look.attention, weight, atol=1e-6)
+    assert float((weight.amax() - weight.amin()).detach()) > 0.05
+    assert torch.allclose(look.local, prior.leave((weight[..., None] * h).sum(1)), atol=1e-5)
 
 
 def test_corners_never_leave_the_image():

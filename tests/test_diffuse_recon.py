@@ -232,7 +232,15 @@ def test_pairs_of_neighbours_are_averaged_where_they_overlap(monkeypatch):
     for sample in coarse:
         assert torch.allclose(sample[:, 0], image[1], atol=1e-5)
         assert torch.allclose(sample[:, 1], image[2], atol=1e-5)
-    lonely = recipe.coarse(the_prior(recipe), rows[1], Seeded([1]))
+    rows = [acquired_by(some(), image[k : k + 1]) for k in range(4)]
+    stack = Stack(**vars(rows[1]), around=(rows[0], rows[2], rows[3]))
+    coarse = recipe.coarse(the_prior(recipe), stack, Seeded([1]))
+    for place in range(2):
+        draws = [sample[:, place].flatten() for sample in coarse]
+        assert len({tuple(draw.tolist()) for draw in draws}) == 4, "two chains of each pair"
+    lonely = recipe.coarse(
+        the_prior(recipe), acquired_by(torch.ones(1, 1, 8, 8), image[1:2]), Seeded([1])
+    )
     assert torch.allclose(lonely[0, :, 1], image[1], atol=1e-5), "without neighbours: s twice"
 
 

@@ -38,6 +38,16 @@ def test_what_is_damaged_was_good(good, tmp_path, form):
     assert verdict.kind == ("refused" if form in ("gif", "matlab5") else "read"), verdict.said
 
 
+@pytest.mark.parametrize("run", malformed.RUNS)
+def test_runs_that_are_damaged_were_good(good, tmp_path, run):
+    for command, use in malformed.uses(run).items():
+        here = tmp_path / command / "here"
+        here.mkdir(parents=True)
+        malformed.laid_out(run, good, here)
+        verdict = malformed.judged(malformed.Input(command, use.words, here, ("run",), use.out))
+        assert verdict.kind == "read", (command, verdict.said)
+
+
 def test_the_judge_sees_what_is_wrong(good, tmp_path, monkeypatch):
     """A value that others read differently, an internal error, a file elsewhere: each is found."""
     words = ("train", "ddpm", "--data", "data", "--out", "out", "--preset", "tiny")

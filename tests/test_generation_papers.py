@@ -132,7 +132,9 @@ def test_the_ladder_and_step_of_the_paper_in_units_of_twice_the_width():
     assert float(sigma[0] / sigma[1]) == pytest.approx(1.03756, abs=1e-5)
     sampler = recipe.make_sampler(Erring(recipe.schedule()), Seeded((1,)))
     one = torch.ones(1, 1)
-    lowest, highest = (sampler.size(recipe.schedule(), torch.tensor(t).double(), one, one) for t in (0, 1))
+    lowest, highest = (
+        sampler.size(recipe.schedule(), torch.tensor(t).double(), one, one) for t in (0, 1)
+    )
     assert float(lowest) == pytest.approx(4 * 6.2e-6, rel=0.15)
     assert float(highest / lowest) == pytest.approx(5000**2, rel=1e-4)
 

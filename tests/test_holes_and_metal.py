@@ -224,7 +224,7 @@ def test_a_step_is_the_ancestral_one_the_gradient_in_the_hole_and_the_noised_kno
     monkeypatch.setattr(Constrained, "step", watched)
     acquired, kept = seen_half(torch.rand(2, 1, 1, 8))
     recipe = dataclasses.replace(INPAINTING, steps=6)
-    prior = Smooth(recipe.chain_schedule(), 8, factor=1.3)
+    prior = Smooth(recipe.chain_schedule(), 8, factor=2.5)
     recipe.chain(prior, acquired, Seeded([1, 2]))
     noise = Seeded([1, 2])
     noise(acquired.first)

@@ -20,6 +20,7 @@ from radiffuse.applications.registration.voxelmorph import voxelmorph_of
 from radiffuse.data.dataset import from_iterable, open_cases
 from radiffuse.data.formats.nifti import write_nifti
 from radiffuse.data.image import Image
+from radiffuse.diffusion.noise import Seeded
 from radiffuse.diffusion.schedule import Discrete
 from radiffuse.errors import UserError
 from radiffuse.metrics.deformation import end_point_error
@@ -158,6 +159,102 @@ def test_the_registration_loss_reaches_the_diffusion_network(kind):
     assert (gradients[0] - gradients[1]).abs().max() > 1e-6, "the misfit does not reach the network"
 
 
+def pair(seed=0, count=2, side=16):
+    """Moving and fixed pictures of no meaning, in [-1, 1]."""
+    draw = torch.Generator().manual_seed(seed)
+    return tuple(2 * torch.rand(count, 1, side, side, generator=draw) - 1 for _ in range(2))
+
+
+def alive(recipe):
+    """The objective of a recipe, the layers that begin at 0 given weights."""
+    torch.manual_seed(0)
+    objective = recipe.objective()
+    for parameter in objective.players["score"].parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.2)
+    return objective
+
+
+@pytest.mark.parametrize("kind", [DiffuseMorph, DDM])
+def test_the_diffusion_network_is_told_both_images(kind):
+    objective, t = alive(fitted(kind, 16)), torch.tensor(0.5)
+    (moving, fixed), (others, _) = pair(), pair(1)
+    with torch.no_grad():
+        said = objective.latent(moving, fixed, fixed, t)
+        for told in ((others, fixed, fixed), (moving, others, fixed), (moving, fixed, others)):
+            assert (objective.latent(*told, t) - said).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", [DiffuseMorph, DDM])
+def test_registration_is_one_pass_over_the_clean_fixed_image_at_the_first_step(kind):
+    recipe = fitted(kind, 16)
+    objective, seen = alive(recipe), []
+    moving, fixed = pair()
+    score = objective.players["score"]
+    score.register_forward_pre_hook(
+        lambda _, args, told: seen.append((*args, told)), with_kwargs=True
+    )
+    recipe.predict(objective, {"moving": moving, "fixed": fixed, "seed": torch.arange(2)})
+    ((x_t, clock, told),) = seen
+    assert torch.equal(x_t, fixed) and torch.equal(told["image"], torch.cat([moving, fixed], 1))
+    assert torch.allclose(clock, torch.full((2,), 1 / recipe.timesteps))
+
+
+def test_the_fixed_image_is_noised_at_random_times_of_the_whole_chain():
+    objective, seen = alive(fitted(DDM, 16)), []
+    latent = objective.latent
+    objective.latent = lambda *given: seen.append(given) or latent(*given)
+    moving, fixed = pair(count=32)
+    torch.manual_seed(0)
+    for _ in objective.losses({"moving": moving, "fixed": fixed}):
+        pass
+    t = seen[0][3]
+    assert t.min() < 0.1 and t.max() > 0.9 and len(t.unique()) > 20
+
+
+def test_the_chain_of_the_paper_has_2000_small_betas():
+    paper, tiny = DDM(), fitted(DDM, 16)
+    ends = {name: getattr(paper, name) for name in ("timesteps", "beta_start", "beta_end")}
+    betas = dataclasses.replace(tiny, **ends).objective().schedule.betas
+    assert torch.allclose(betas, torch.linspace(1e-6, 1e-2, 2000).double())
+
+
+def test_the_path_has_as_many_frames_as_the_data():
+    recipe, (moving, fixed) = fitted(DDM, 16), pair()
+    batch = {"moving": moving, "fixed": fixed, "frames": torch.zeros(2, 6, 16, 16)}
+    objective = alive(recipe)
+    assert recipe.predict(objective, batch)["path"].shape[1] == 6
+    del batch["frames"]
+    assert recipe.predict(objective, batch)["path"].shape[1] == recipe.frames == 3
+
+
+def authors_synthesis(objective, moving, fixed, steps, noise):
+    """The moving image noised to step `steps`, then ancestral steps told both, the estimate clipped."""
+    betas = objective.schedule.betas
+    kept = torch.cumprod(1 - betas, 0)
+    x = kept[steps - 1].sqrt() * moving + (1 - kept[steps - 1]).sqrt() * noise(moving)
+    for i in range(steps - 1, -1, -1):
+        before = kept[i - 1] if i else torch.ones(())
+        out = objective.latent(moving, fixed, x.float(), torch.tensor((i + 1) / len(betas)))
+        x_0 = ((x - (1 - kept[i]).sqrt() * out) / kept[i].sqrt()).clamp(-1, 1)
+        mean = before.sqrt() * betas[i] * x_0 + (1 - betas[i]).sqrt() * (1 - before) * x
+        spread = (betas[i] * (1 - before) / (1 - kept[i])).sqrt()
+        x = mean / (1 - kept[i]) + spread * noise(x)
+    return x
+
+
+def test_synthesis_is_the_authors_chain_from_a_tenth_of_the_way():
+    recipe = fitted(DiffuseMorph, 16, synthesis=True, timesteps=50, beta_end=0.3)
+    objective, (moving, fixed) = alive(recipe), pair()
+    batch = {"moving": moving, "fixed": fixed, "seed": torch.tensor([4, 5])}
+    made = recipe.predict(objective, batch)["synthetic"]
+    with torch.no_grad():
+        wanted = authors_synthesis(objective, moving, fixed, 5, Seeded([4, 5]))
+        bold = objective.latent(moving, fixed, moving, torch.tensor(0.1)).abs().max()
+    assert bold > 1, "the network errs enough to leave [-1, 1]"
+    assert torch.allclose(made, wanted.float().clamp(-1, 1), atol=1e-4)
+
+
 def test_the_paper_has_its_numbers():
     schedule = Discrete(torch.linspace(1e-6, 1e-2, 2000).double())
     assert float(schedule.alpha(torch.tensor(1.0).double())) == pytest.approx(0.0066, abs=1e-4)
@@ -176,6 +273,11 @@ def test_the_paper_has_its_numbers():
         "border",
     )
     assert (deep.width, deep.similarity, deep.encoder[-1], deep.padding) == (8, 20.0, 32, "zeros")
+    assert (flat.convolutions, deep.convolutions) == (2, 1)
+    rates = [recipe.objective().rates for recipe in (flat, deep)]
+    assert rates == [{"score": 0.025, "field": 0.025}, {"score": 1.0, "field": 1.0}], (
+        "5e-6 and 2e-4"
+    )
     alone = DiffuseMorph(similarity=0.0).fitted(pictures.facts())
     assert alone.similarity == 0, "no registration loss, as was asked"
     assert flat.timesteps == 2000 and not flat.anchored and flat.clean == 0

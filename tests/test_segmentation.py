@@ -292,6 +292,30 @@ def test_the_papers_chain_draws_with_the_variance_its_network_learned(w):
     assert float((x_low - mean).var()) == pytest.approx(float(want), rel=0.05)
 
 
+def test_the_bound_moves_the_variance_alone(data):
+    """The gradient of the noise's channels is that of the squared error, whatever the variance says."""
+    cases = opened(data)
+    recipe = dataclasses.replace(
+        SegmentationEnsembles(), width=8, multiples=(1, 2), attention=(), timesteps=25
+    ).fitted(cases.facts())
+    objective, batch = recipe.objective(), cases.batch(range(4))
+    objective.times = lambda count: torch.tensor([0.2, 0.4, 0.6, 0.8])
+    output = torch.zeros(4, 4, SIDE, SIDE, requires_grad=True)
+
+    class Says(torch.nn.Module):
+        def forward(self, x, clock, image):
+            return output
+
+    objective.players["network"] = Says()
+    torch.manual_seed(0)
+    ((_, loss),) = objective.losses(batch)
+    loss.backward()
+    torch.manual_seed(0)
+    z = torch.randn(4, 2, SIDE, SIDE)
+    assert torch.allclose(output.grad[:, :2], -2 * z / z.numel(), atol=1e-7)
+    assert float(output.grad[:, 2:].abs().min()) > 0
+
+
 def test_an_overstated_mask_is_clipped_before_it_is_used():
     recipe = fitted(SegmentationEnsembles(timesteps=100, steps=2))
     network = Sure(recipe.network(), 0.0)
@@ -632,6 +656,26 @@ def test_the_baseline_learns():
     p = unet.predict(batch)
     assert float((likeliest(p) == batch["mask"]).double().mean()) > 0.95
     assert bool((distribution(p).sum(1) - 1).abs().max() < 1e-5)
+
+
+def test_an_ensemble_is_the_mean_of_its_draws_and_their_variance_its_doubt(data):
+    """Three draws of a voxel, 1, 1 and 0.1: the mean 0.7 is above one half, the variance 0.18."""
+    held_out = opened(data).held_out()
+    said = iter((1.0, 0.1, 1.0))
+
+    class Says:
+        given = ("image",)
+
+        def predict(self, objective, batch):
+            p = torch.full((len(batch["image"]), 1, SIDE, SIDE), next(said))
+            return {"mask": (p > 0.5).long(), "probability": p, "expected": p}
+
+    objective = SimpleNamespace(players={"network": torch.nn.Linear(1, 1)})
+    drawn = draw(Says(), objective, held_out, Asked(batch=6), 3)
+    found = answers_of(drawn, 1)["mean_of_draws"]
+    assert torch.allclose(drawn.mean, torch.tensor(0.7)) and bool((found.mask == 1).all())
+    assert torch.allclose(found.doubt, torch.tensor(0.18))
+    assert torch.equal(found.foreground, drawn.mean)
 
 
 def test_every_use_of_the_draws_is_measured(data):

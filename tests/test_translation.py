@@ -447,7 +447,9 @@ def test_the_network_is_told_the_clean_source_at_every_noise_level(data):
     objective, batch = recipe.objective(), cases.batch(range(4))
     seen = []
     network = objective.players["network"]
-    network.register_forward_pre_hook(lambda _, args, told: seen.append(told["image"]), with_kwargs=True)
+    network.register_forward_pre_hook(
+        lambda _, args, told: seen.append(told["image"]), with_kwargs=True
+    )
     for _ in objective.losses(batch):
         pass
     recipe.predict(objective, {**batch, "seed": torch.arange(4)})

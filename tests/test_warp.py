@@ -135,6 +135,17 @@ def test_local_correlation_is_the_sum_over_windows(axes):
     assert float(local_correlation(a, b, window)) == pytest.approx(np.mean(values), abs=2e-5)
 
 
+def test_the_misfit_is_smoothness_less_the_correlation_of_images_between_0_and_1():
+    """Faint images, so that the constant of the correlation, meant for [0, 1], counts."""
+    draw = torch.Generator().manual_seed(0)
+    moving, fixed = (0.01 * torch.randn(2, 1, 12, 12, generator=draw) for _ in range(2))
+    field = torch.randn(2, 2, 12, 12, generator=draw)
+    found = misfit(moving, fixed, field, smooth=0.5)
+    alike = local_correlation(warp((moving + 1) / 2, field), (fixed + 1) / 2)
+    assert torch.allclose(found, 0.5 * smoothness(field) - alike, atol=1e-6)
+    assert not torch.allclose(alike, local_correlation(warp(moving, field), fixed), atol=1e-3)
+
+
 def test_local_correlation_does_not_see_contrast_but_sees_a_shift():
     image = blobs((40, 40))
     assert float(local_correlation(image, 0.6 * image + 0.2)[0]) > 0.9 * float(

@@ -44,7 +44,7 @@ def printable(text: str) -> str:
 
 
 _ASKED = re.compile(r"(?:allocate|tried to allocate) ([\d.]+) ?([kmgtp]?)i?b")
-_NO_ROOM = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc", "bad allocation")
+_NO_ROOM = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

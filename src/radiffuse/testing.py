@@ -306,6 +306,8 @@ def check_operator(operator: Any, x: Tensor, y: Tensor) -> None:
 def check_recipe(kind: Any, facts: Any, batch: dict[str, Tensor], steps: int = 20) -> None:
     """A recipe's tiny preset trains (its loss falls on one batch), predicts, and repeats itself.
 
+    A case alone is, but for rounding, what it is in a batch.
+
     Args:
         kind: the recipe class.
         facts: what `fitted` needs of the data.
@@ -340,6 +342,10 @@ def check_recipe(kind: Any, facts: Any, batch: dict[str, Tensor], steps: int = 2
     for key, value in first.items():
         assert bool(torch.isfinite(value).all()), f"{key} is not finite"
         assert torch.equal(value, second[key]), f"{key} differs between two equal calls"
+    alone = recipe.predict(objective, {key: value[1:2] for key, value in asked.items()})
+    for key, value in first.items():
+        off = (alone[key] - value[1:2]).abs() > 5e-3 * value.abs().max().clamp_min(1)
+        assert float(off.double().mean()) < 1e-2, f"{key} of a case depends on its batch"
 
 
 def _loss(objective: Any, batch: dict[str, Tensor]) -> float:

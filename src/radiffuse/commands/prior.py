@@ -10,7 +10,7 @@ from ..data.files import check_folder, replacing
 from ..errors import UserError
 from ..runs import config
 from ..runs.config import Config
-from ..runs.run import CONFIG, Run, open_run, record_model
+from ..runs.run import CONFIG, MANIFEST, Run, open_run, record_model
 from ..training import checkpoint, processes
 from ..training.checkpoint import MODEL
 from .train_flags import Order
@@ -30,6 +30,7 @@ def adopt(asked: Order, folder: Path, command: str) -> None:
     check_folder(asked.out)
     if checkpoint.started(asked.out):
         checkpoint.refuse_started(asked.out)
+    refuse_foreign(asked.out)
     if not processes.is_main():
         return
     source = dataclasses.replace(prior.config.data, **_named(asked))
@@ -47,11 +48,26 @@ def adopt(asked: Order, folder: Path, command: str) -> None:
     asked.out.mkdir(parents=True, exist_ok=True)
     about = {"run": str(folder), "method": prior.config.method, "sha256": prior.model_sha256}
     manifest = {**prior.manifest, "method": asked.method, "command": command, "prior": about}
-    record_model(asked.out, manifest, [prior.model_sha256])
     config.write_config(asked.out / CONFIG, made_with)
+    record_model(asked.out, manifest, [prior.model_sha256])
     with replacing(asked.out / MODEL) as target:  # last: a folder without it can be filled again
         shutil.copyfile(folder / MODEL, target)
     print(f"{asked.out}: {asked.method} with the prior of {folder}")
+
+
+def refuse_foreign(out: Path) -> None:
+    """Refuse to begin a run where records lie that no training made.
+
+    Raises:
+        UserError: names one.
+    """
+    if (out / CONFIG).exists():
+        try:
+            config.read_config(out / CONFIG)
+        except UserError as error:
+            raise UserError(f"{error}; take another --out") from None
+    elif (out / MANIFEST).exists():
+        raise UserError(f"{out / MANIFEST}: is there already, and of no run; take another --out")
 
 
 def _fitted(asked: Order, prior: Run) -> Any:

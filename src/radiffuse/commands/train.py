@@ -26,7 +26,7 @@ from ..training.loop import train
 from ..training.memory import check_memory, check_weights
 from ..training.options import TrainOptions
 from .lock import writing
-from .prior import adopt
+from .prior import adopt, refuse_foreign
 from .source import check_keys, open_source
 from .train_flags import Order, order
 
@@ -147,7 +147,7 @@ def _check_folder(asked: Order, made_with: Config) -> None:
     out = asked.out
     check_folder(out)
     if not checkpoint.started(out):
-        return
+        return refuse_foreign(out)
     if not asked.resume:
         checkpoint.refuse_started(out)
     earlier = read_run_config(out)

@@ -263,7 +263,9 @@ def _ranges(
         if given is not None:
             low, high = float(given[0]), float(given[1])
             if not -math.inf < low < high < math.inf:
-                raise UserError(f"--range {low:g} {high:g}: LOW must be less than HIGH, both finite")
+                raise UserError(
+                    f"--range {low:g} {high:g}: LOW must be less than HIGH, both finite"
+                )
             ranges[key] = (low, high)
             if told := outside(seen[key].values, ranges[key], key, table.source):
                 table.notices.append(told)

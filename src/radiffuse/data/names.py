@@ -10,7 +10,9 @@ __all__ = ["safe_names"]
 
 LONGEST = 100
 """Bytes of a name; what a command adds (draw, key, ending) fits a file system's 255 beside it."""
-PLAIN = re.compile(r"(?!(?i:con|prn|aux|nul|com\d|lpt\d)(?:\.|$))[a-zA-Z0-9](?:[\w-]|\.(?=\w))*", re.ASCII)
+PLAIN = re.compile(
+    r"(?!(?i:con|prn|aux|nul|com\d|lpt\d)(?:\.|$))[a-zA-Z0-9](?:[\w-]|\.(?=\w))*", re.ASCII
+)
 """Names that every system takes; all others are looked at by a library, which takes its time."""
 
 

@@ -38,7 +38,8 @@ def assign(patients: Sequence[str], images: Sequence[frozenset[str]], seed: int)
 
 
 def _uniform(text: str) -> float:
-    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big") / 2**64
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def _groups(patients: Sequence[str], images: Sequence[frozenset[str]]) -> list[str]:

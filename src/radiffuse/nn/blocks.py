@@ -4,7 +4,7 @@ A convolution is chosen by `axes` (1, 2 or 3); everything else is written for (B
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ __all__ = [
     "depth_to_space",
     "downsample",
     "groups",
+    "resized",
     "space_to_depth",
     "upsample",
     "zeroed",
@@ -91,6 +92,20 @@ def downsample(x: Tensor, factor: int = 2) -> Tensor:
 def upsample(x: Tensor, factor: int = 2) -> Tensor:
     """Repeat every voxel `factor` times along every spatial axis."""
     return F.interpolate(x, scale_factor=float(factor), mode="nearest")
+
+
+_LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+def resized(x: Tensor, size: Sequence[int], corners: bool = False) -> Tensor:
+    """(B, C, *S) on another grid of the same extent, linear between voxels along each axis.
+
+    Args:
+        size: sides of the new grid.
+        corners: the outermost voxels of both grids lie on each other, in place of the outermost edges.
+    """
+    mode = _LINEAR[x.ndim - 2]
+    return F.interpolate(x, size=list(size), mode=mode, align_corners=corners)
 
 
 def space_to_depth(x: Tensor, block: int) -> Tensor:

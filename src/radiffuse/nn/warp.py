@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["compose", "enlarged", "exponential", "folded", "jacobian", "places", "warp"]
+from .blocks import resized
 
-_LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
+__all__ = ["compose", "enlarged", "exponential", "folded", "jacobian", "places", "warp"]
 
 
 def places(size: torch.Size | tuple[int, ...], like: Tensor) -> Tensor:
@@ -48,8 +48,7 @@ def enlarged(field: Tensor, factor: int) -> Tensor:
     """A field given on every `factor`-th voxel, on all of them: linear between, still in voxels."""
     if factor == 1:
         return field
-    mode = _LINEAR[field.ndim - 2]
-    return F.interpolate(field.float(), scale_factor=float(factor), mode=mode)
+    return resized(field.float(), [factor * side for side in field.shape[2:]])
 
 
 def exponential(velocity: Tensor, squarings: int = 7) -> Tensor:

@@ -18,7 +18,7 @@ import tomli_w
 
 from ..applications.fields import T, build, checked, plain
 from ..applications.ranges import between, refuse
-from ..data.files import write_text
+from ..data.files import check_regular, write_text
 from ..data.planes import Cut
 from ..data.records import FORMAT, refuse_format
 from ..errors import UsageError, UserError, did_you_mean
@@ -138,13 +138,15 @@ def read_config(path: Path | str) -> Config:
         UserError: the file is missing, is not TOML, is of another version, or lacks a table.
     """
     path = Path(path)
+    if path.exists() and not path.is_dir():
+        check_regular(path)
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise UserError(f"{path}: is a folder; give the config.toml in it") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid TOML ({error})") from None
     _check_tables(path, tables)
     run = tables["run"]

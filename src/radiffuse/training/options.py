@@ -98,7 +98,7 @@ class TrainOptions:
             self.minutes is None or 0 < self.minutes < math.inf, "minutes", "more than 0, and finite"
         )
         _require(self.checkpoint_minutes > 0, "checkpoint-minutes", "more than 0")
-        _require(0 < self.learning_rate < math.inf, "learning-rate", "more than 0")
+        _require(0 < self.learning_rate <= 100, "learning-rate", "more than 0, and 100 at most")
         _require(0 <= self.cooldown <= 1, "cooldown", "between 0 and 1")
         _require(all(0 <= beta < 1 for beta in self.betas), "betas", "between 0 and 1")
         _require(all(0 <= axis <= 2 for axis in self.mirror), "mirror", "of 0, 1 and 2")

@@ -12,11 +12,11 @@ Of both, the part that speaks for disease.
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor, nn
 
 from ...nn import Classifier
+from ...nn.blocks import resized
 from ..recipe import Batch
 from .led import Loss
 
@@ -117,8 +117,7 @@ def grad_cam(
         h = features(image)
     weights = _gradient(score, h).flatten(2).mean(2).reshape(*h.shape[:2], *[1] * (h.ndim - 2))
     cam = (weights * h).sum(1, keepdim=True).clamp_min(0)
-    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[image.ndim - 2]
-    return F.interpolate(cam, size=image.shape[2:], mode=mode, align_corners=False)
+    return resized(cam, image.shape[2:])
 
 
 def _gradient(score: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:

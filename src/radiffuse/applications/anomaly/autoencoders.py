@@ -11,11 +11,10 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor, nn
 
-from ...nn.blocks import conv, upsample
+from ...nn.blocks import conv, resized, upsample
 from ..recipe import Batch
 from ..supervised import direct_unet
 
@@ -151,8 +150,7 @@ def coarse_noise(like: Tensor, std: float = STD, grid: int = GRID) -> Tensor:
     cell = max(max(size) / grid, CELL)
     points = [max(2, round(side / cell)) for side in size]
     drawn = std * torch.randn(*like.shape[:2], *points, device=like.device)
-    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(size)]
-    noise = F.interpolate(drawn, size=size, mode=mode, align_corners=True)
+    noise = resized(drawn, size, corners=True)
     shifts = [int(torch.randint(side, ())) for side in size]
     return noise.roll(shifts, tuple(range(2, like.ndim)))
 

@@ -26,6 +26,7 @@ OCT_TRAINING: dict[str, dict[str, Any]] = {
     },
     **_OTHERS,
 }
+"""Training of `oct-ddpm`."""
 
 PET_TRAINING: dict[str, dict[str, Any]] = {
     "paper": {
@@ -38,6 +39,7 @@ PET_TRAINING: dict[str, dict[str, Any]] = {
     },
     **_OTHERS,
 }
+"""Training of `pet-ddpm`."""
 
 OCT_SMALL: dict[str, Any] = {
     "window": 96,
@@ -49,6 +51,7 @@ OCT_SMALL: dict[str, Any] = {
     "dropout": 0.0,
     **PRECONDITIONED,
 }
+"""The small preset of `oct-ddpm`."""
 
 PET_SMALL: dict[str, Any] = {
     "window": 64,
@@ -62,6 +65,7 @@ PET_SMALL: dict[str, Any] = {
     "steps": 100,
     "samples": 4,
 }
+"""The small preset of `pet-ddpm`."""
 
 TINY: dict[str, Any] = {**TINY_NETWORK, **PRECONDITIONED, "window": 16, "crops": 2}
 """What the tiny presets of both share."""

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from ...report.markdown import number, table
+from ...report.markdown import number, short, table
 from ..evaluation.page import Record
 
-__all__ = ["section", "steps"]
+__all__ = ["features", "section", "steps"]
 
 LABELS = {
     "fid": "FID, lower is better",
@@ -61,3 +61,44 @@ def steps(record: Record, name: str) -> list[str]:
     picture = f"![FID against network calls](steps-{name}.svg)"
     begin = [f"### {name}", "", about, "", picture, ""]
     return [*begin, *table(["sampler", *calls], rows)]
+
+
+def features(record: Record, name: str) -> list[str]:
+    """What the features of FID see: faults by degrees, Gaussians and half-trained models beside the floor."""
+    data, floor = record["data"], record["floor"]["fid"]["mean"]
+    n = data["n"]
+    about = (
+        f"{data['source']}, split {data['split']} (`{data['fingerprint'][:12]}`): {n['real']} real images against "
+        f"{n['compared']} of other patients, none seen by the network, which learned from {n['learned']} more; "
+        f"seed {record['seed']}, {record['features']['seconds']['cpu']:.0f} s of one busy core, features "
+        f"`{record['features']['hash']}`; `{record['command']}`. In pixels: FID on 32 principal components."
+    )
+    rows = [
+        [
+            *(its["fault"], "" if its["strength"] is None else f"{its['strength']:g}"),
+            *(short(its[key]) for key in ("fid", "kid", "precision")),
+            f"{its['fid']['mean'] / floor:.3g}",
+            f"{its['pixels']['fid']['mean'] / record['floor']['pixels']['fid']['mean']:.3g}",
+        ]
+        for its in (record["floor"], *record["faults"], *record["gaussians"], *record["models"])
+    ]
+    metrics = ["FID", "KID", "precision", "FID over the floor", "the same in pixels"]
+    return [
+        *(f"### {name}", "", about, "", *table(["", "degree", *metrics], rows)),
+        *("Rising, or falling for precision, with every degree:", ""),
+        *table(
+            ["", "FID", "KID", "precision"],
+            [
+                [fault, *("yes" if found[key] else "no" for key in ("fid", "kid", "precision"))]
+                for fault, found in record["in_order"].items()
+            ],
+        ),
+        *(f"Against the {n['held_out']} images of the held-out split:", ""),
+        *table(
+            ["", "FID", "KID", "precision"],
+            [
+                [its["fault"], *(short(its[key]) for key in ("fid", "kid", "precision"))]
+                for its in record["against_held_out"]
+            ],
+        ),
+    ]

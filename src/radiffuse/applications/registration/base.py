@@ -62,7 +62,7 @@ class Deformable(UNetFields):
     """Channels of the diffusion network's first level."""
     multiples: tuple[int, ...] = (1, 2, 4, 4)
     blocks: int = 1
-    attention: tuple[int, ...] = (3,)
+    attention: tuple[int, ...] = (4,)
     encoder: tuple[int, ...] = (16, 32, 32, 32, 32)
     """Channels of the deformation network on the way down."""
     decoder: tuple[int, ...] = (32, 32, 32, 8, 8)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 
@@ -15,6 +15,7 @@ from ...papers import Paper, by_id
 from ..ranges import Rule, at_least, up_to
 from ..recipe import Batch
 from .base import Deformable
+from .presets import SMALL, TINY
 from .registering import Registering
 
 if TYPE_CHECKING:
@@ -32,9 +33,9 @@ class DiffuseMorph(Deformable):
 
     paper: ClassVar[Paper] = by_id("diffusemorph")
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = ("frames", "synthesis", "depth")
-
+    BEFORE: ClassVar[dict[str, Any]] = {"rate": 1.0}
     RULES: ClassVar[dict[str, Rule]] = {
-        **dict.fromkeys(("width", "convolutions"), at_least(0)),
+        **dict.fromkeys(("width", "convolutions", "rate"), at_least(0)),
         "similarity": Rule("-1 or at least 0", lambda value: value == -1 or value >= 0),
         **dict.fromkeys(("encoder", "decoder"), at_least(1)),
         "depth": up_to(1),
@@ -53,6 +54,9 @@ class DiffuseMorph(Deformable):
     padding: str = ""
     """What lies beyond the moving image, zeros or border; empty = border for pictures, zeros for
     volumes."""
+    rate: float = 0.0
+    """Learning rate of both networks over --train.learning-rate; 0 = 0.025 for pictures (5e-6 over 2e-4),
+    1 for volumes."""
     synthesis: bool = False
     """Predict a synthetic image as well: the moving image diffused to `depth` and denoised back, told
     both images."""
@@ -72,8 +76,15 @@ class DiffuseMorph(Deformable):
             convolutions=self.convolutions or (1 if volumes else 2),
             similarity=weight if self.similarity < 0 else self.similarity,
             padding=self.padding or ("zeros" if volumes else "border"),
+            rate=self.rate or (1.0 if volumes else 0.025),
         )
         return super(DiffuseMorph, filled).fitted(facts)
+
+    def objective(self) -> Registering:
+        """As `Deformable`, both networks at `rate`."""
+        found = super().objective()
+        found.rates = dict.fromkeys(found.players, self.rate or 1.0)
+        return found
 
     def predict(self, objective: Registering, batch: Batch) -> Batch:
         """See `Deformable.predict`; with `synthesis` also "synthetic" (B, 1, *S), by "seed" (B,)."""
@@ -92,3 +103,11 @@ class DiffuseMorph(Deformable):
         x_t = diffuse(objective.schedule, moving, times[0], noise(moving))
         given = Given(objective.network(), image=torch.cat([moving, fixed], dim=1))
         return DDPM(Clipped(given), noise)(x_t, times).clamp(-1, 1)
+
+    @classmethod
+    def small(cls) -> Self:
+        return cls(**SMALL, rate=1.0)
+
+    @classmethod
+    def tiny(cls) -> Self:
+        return cls(**TINY, rate=1.0)

@@ -8,7 +8,15 @@ if TYPE_CHECKING:
 __all__ = ["SMALL", "TINY", "TRAINING"]
 
 TRAINING: dict[str, dict[str, Any]] = {
-    "paper": {"batch": 1, "learning_rate": 2e-4, "betas": (0.5, 0.999), "warmup": 0, "clip": 0.0},
+    "paper": {
+        "steps": 72_000,
+        "batch": 1,
+        "learning_rate": 2e-4,
+        "betas": (0.5, 0.999),
+        "warmup": 0,
+        "clip": 0.0,
+        "ema": (0.0,),
+    },
     "small": {
         "batch": 16,
         "learning_rate": 1e-3,

@@ -59,6 +59,7 @@ class Registering:
         anchored: bool = False,
     ) -> None:
         self.players: dict[str, nn.Module] = {"score": score, "field": field}
+        self.rates: dict[str, float] = {}
         self.schedule, self.similarity, self.smooth = schedule, similarity, smooth
         self.padding, self.diffeomorphic, self.varied = padding, diffeomorphic, varied
         self.clean, self.anchored = clean, anchored

@@ -153,7 +153,9 @@ def _end_to_end(arrays: Mapping[str, np.ndarray], names: list[str], path: Path) 
     for name in names:
         array = arrays[name]
         if array.dtype.kind not in "biuf" or not array.ndim:
-            raise UserError(f"{path}: {name} holds {array.dtype} of shape {array.shape}, not numbers")
+            raise UserError(
+                f"{path}: {name} holds {array.dtype} of shape {array.shape}, not numbers"
+            )
     if len({arrays[name].shape[1:] for name in names}) > 1:
         told = ", ".join(f"{name} {arrays[name].shape}" for name in names)
         raise UserError(f"{path}: arrays of one kind differ in shape: {told}")

@@ -13,8 +13,10 @@ import SimpleITK as sitk
 from ...errors import UserError
 from ..files import replacing
 from ..image import Image
-from .itk_header import Voxels, check_held, look
+from . import metaimage, nrrd
 from .stored import as_affine, as_tensor, check_bytes, check_regular, ending, magnitude, silent
+from .text_header import Voxels, check_held
+
 
 def read_itk(path: Path, *, notice: Callable[[str], None] = silent) -> Image:
     """MetaImage and NRRD through SimpleITK. Index axes are ITK's (i along a row); LPS -> RAS.
@@ -25,7 +27,7 @@ def read_itk(path: Path, *, notice: Callable[[str], None] = silent) -> Image:
     affine, and its axes become (rows, columns) as in a picture.
     """
     check_regular(path)
-    voxels = look(path)
+    voxels = (nrrd if ending(path) == ".nrrd" else metaimage).look(path)
     try:
         _check_size(path, voxels)
         image = sitk.ReadImage(str(path))

@@ -47,7 +47,8 @@ def _bytes_of_strips(page: tifffile.TiffPage) -> list[int]:
     planes = page.samplesperpixel if page.planarconfig == 2 else 1
     samples = page.samplesperpixel // planes
     if page.is_tiled:
-        across, down = -(-page.imagewidth // page.tilewidth), -(-page.imagelength // page.tilelength)
+        across = -(-page.imagewidth // page.tilewidth)
+        down = -(-page.imagelength // page.tilelength)
         row = -(-page.tilewidth * samples * page.bitspersample // 8)
         return [row * page.tilelength] * (across * down * planes)
     row = -(-page.imagewidth * samples * page.bitspersample // 8)

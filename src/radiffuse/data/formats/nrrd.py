@@ -1,0 +1,99 @@
+"""Headers of NRRD, looked at before ITK reads them."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from ...errors import UserError
+from .text_header import HEADER_BYTES, LONGEST_LINE, MOST_AXES, Voxels, numbers, one_of, regular, require, whole
+
+__all__ = ["look"]
+
+_LINE = re.compile(r"([^:=#][^:=]*): ?(.*?)\s*")
+_KEY_AND_VALUE = re.compile(r"[^:]+:=.*")
+_AXES = ("sizes", "spacings", "axis mins", "axis maxs", "thicknesses")
+_FIELDS = (
+    *_AXES,
+    "type", "dimension", "space", "space dimension", "space directions", "space origin", "kinds", "encoding",
+    "endian", "content", "block size", "old min", "old max", "data file", "line skip", "byte skip", "number",
+    "sample units", "space units", "measurement frame", "centers", "centerings", "labels", "units", "min", "max",
+    "datafile", "lineskip", "byteskip", "axismins", "axismaxs", "oldmin", "oldmax", "blocksize", "sampleunits",
+)  # fmt: skip
+_SKIPS = ("byte skip", "line skip", "byteskip", "lineskip")
+_WORDS = {
+    "endian": ("little", "big"),
+    "encoding": ("raw", "txt", "text", "ascii", "hex", "gz", "gzip", "bz2", "bzip2"),
+}  # fmt: skip
+
+
+def look(path: Path) -> Voxels | None:
+    """Where voxels lie, once all of a header makes sense; None where these are text or in several files.
+
+    Raises:
+        UserError: a line that is none of NRRD or too long, a field that is missing or doubled, or whose
+            numbers are not as many as they must be, not finite or out of range; voxels in what is no file.
+    """
+    with path.open("rb") as stream:
+        begin = stream.read(HEADER_BYTES)
+    blank = re.search(rb"\r?\n\r?\n", begin)
+    end = blank.start() if blank else len(begin)
+    magic, *lines = begin[:end].decode("latin-1").splitlines() or [""]
+    if not re.fullmatch(r"NRRD000[1-6]", magic):
+        raise UserError(f"{path}: cannot be read as .nrrd: does not begin as one")
+    fields: dict[str, str] = {}
+    for line in lines:
+        if line.startswith("#") or _KEY_AND_VALUE.fullmatch(line):
+            continue
+        found = _LINE.fullmatch(line)
+        if found is None or len(line) > LONGEST_LINE or found[1].lower() not in _FIELDS:
+            raise UserError(
+                f"{path}: cannot be read as .nrrd: has a line {line[:60]!r} in its header"
+            )
+        if found[1].lower() in fields:
+            raise UserError(f"{path}: says {found[1]} twice")
+        fields[found[1].lower()] = found[2]
+    _check_nrrd(path, fields)
+    target = fields.get("data file", fields.get("datafile"))
+    packed = fields["encoding"].lower() in ("gz", "gzip")
+    if target is not None and (target.upper().startswith("LIST") or "%" in target):
+        return None
+    file = path if target is None else regular(path, target)
+    skips = [whole(path, fields, name, 0, -1, 1 << 40) for name in _SKIPS if name in fields]
+    if any(skips) or not (packed or fields["encoding"].lower() == "raw"):
+        return None
+    return Voxels(file, blank.end() if target is None and blank else 0, packed)
+
+
+def _check_nrrd(path: Path, fields: Mapping[str, str]) -> None:
+    for name in ("type", "dimension", "sizes", "encoding"):
+        if name not in fields:
+            raise UserError(f"{path}: cannot be read as .nrrd: says no {name}")
+    for name, known in _WORDS.items():
+        one_of(path, fields, name, known)
+    axes = whole(path, fields, "dimension", 0, 1, MOST_AXES)
+    require(path, fields, "sizes", axes, 0)
+    for name in _AXES[1:]:
+        if name in fields and len(numbers(fields[name])) != axes:
+            raise UserError(
+                f"{path}: its {name} is {fields[name][:60]!r}; {axes} numbers are expected"
+            )
+    if "space origin" in fields:
+        count = len(numbers(fields["space origin"]))
+        require(path, fields, "space origin", count if count in (2, 3, 4) else axes)
+    if "space directions" in fields:
+        _check_space(path, fields, axes)
+
+
+def _check_space(path: Path, fields: Mapping[str, str], axes: int) -> None:
+    """A vector for each axis, "none" for those that are not of space, and one for the origin."""
+    vectors = re.findall(r"\([^()]*\)|none", fields["space directions"])
+    placed = [vector for vector in vectors if vector != "none"]
+    space = len(numbers(placed[0])) if placed else 0
+    if len(vectors) != axes or space not in (2, 3, 4):
+        raise UserError(
+            f"{path}: its space directions are {fields['space directions'][:60]!r}; {axes} vectors are expected"
+        )
+    for vector in placed:
+        require(path, {"space directions": vector}, "space directions", space)
+    if "space origin" in fields:
+        require(path, fields, "space origin", space)
