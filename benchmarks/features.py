@@ -12,7 +12,6 @@ import argparse
 import json
 import shlex
 import sys
-import time
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -170,7 +169,6 @@ def measured(arguments):
     train = cases.split("train")
     learned, first, second = sets_of(train, arguments.seed)
     images, labels = read_images(train)
-    began, cpu = time.perf_counter(), time.process_time()
     fingerprint = train.take(learned).fingerprint
     known = None if labels is None else labels[learned]
     network = trained_features(
@@ -181,7 +179,6 @@ def measured(arguments):
         cache=arguments.cache,
         steps=arguments.steps,
     )
-    seconds = {"wall": time.perf_counter() - began, "cpu": time.process_time() - cpu}
     eyes = {"features": lambda x: extract(network, x), "pixels": principal(images[learned])}
     real, others = images[first], images[second]
 
@@ -227,7 +224,7 @@ def measured(arguments):
             "n": {"learned": len(learned), "real": len(first), "compared": len(second), "held_out": len(unseen)},
         },
         "seed": arguments.seed,
-        "features": {"hash": weights_hash(network), "seconds": seconds},
+        "features": {"hash": weights_hash(network)},
         "floor": floor,
         "faults": rows,
         "gaussians": gaussians,

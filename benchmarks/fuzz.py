@@ -22,7 +22,7 @@ import torch
 import malformed
 from malformed import Verdict
 
-PATIENCE = 30.0
+PATIENCE = malformed.PATIENCE + 30
 """Seconds after which a process that does not listen is killed."""
 
 

@@ -29,7 +29,8 @@ from radiffuse.commands import train as train_command
 from radiffuse.data.dataset import Cases
 from radiffuse.data.formats.by_ending import read_image
 
-SECONDS = 10.0
+SECONDS, PATIENCE = 10.0, 60.0
+"""Of computing, and of waiting, that a command may take."""
 MEMORY = 2 << 30
 """Bytes that a command may take beyond what the process has."""
 RUNS = {"pictures": "anoddpm", "kspace": "score-mri", "samples": "ddpm"}
@@ -261,26 +262,29 @@ def _flags(rng: np.random.Generator, good: Path, folder: Path) -> Input:
 
 
 class TooLong(BaseException):
-    """The command ran longer than `SECONDS`."""
+    """The command took longer than `SECONDS` or `PATIENCE`."""
 
 
 @contextlib.contextmanager
-def limited(seconds: float = SECONDS, memory: int = MEMORY) -> Iterator[None]:
+def limited(memory: int = MEMORY) -> Iterator[None]:
     """A limit of time and of memory on this process."""
 
     def stop(number: int, frame: object) -> None:
         raise TooLong
 
-    old = signal.signal(signal.SIGALRM, stop)
+    timers = {signal.SIGALRM: (signal.ITIMER_REAL, PATIENCE), signal.SIGPROF: (signal.ITIMER_PROF, SECONDS)}
+    old = {number: signal.signal(number, stop) for number in timers}
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + memory, hard))
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    for timer, seconds in timers.values():
+        signal.setitimer(timer, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, old)
+        for number, (timer, _) in timers.items():
+            signal.setitimer(timer, 0)
+            signal.signal(number, old[number])
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 

@@ -607,7 +607,7 @@ def _zip_bomb(path: Path, members: dict[str, bytes]) -> None:
                 archive.writestr(other, content)
         info = zipfile.ZipInfo(name)
         info.compress_type, info.file_size, info.compress_size = 8, BOMB + len(head), len(packed)
-        info.header_offset = archive.fp.tell()
+        info.header_offset, info.CRC = archive.fp.tell(), 0
         archive.fp.write(info.FileHeader() + packed)
         archive.filelist.append(info)
         archive.NameToInfo[name] = info

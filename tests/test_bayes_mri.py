@@ -143,8 +143,9 @@ def test_the_extension_lowers_the_residual_and_the_posterior_s_score():
     last, s = recipe.levels(prior.schedule)[-2:]
     for size in (acquired.measurement.residual, lambda x: chain.once(x, last, s, None) - x):
         assert bool((_norm(size(found)) < 0.5 * _norm(size(sample))).all())
-    again = dataclasses.replace(recipe, extend=200).chain(prior, acquired, Seeded(range(4)))
-    assert torch.equal(found, again)
+    for _ in range(200):
+        sample = chain.once(sample, last, s, None)
+    assert torch.allclose(found, sample, atol=1e-6), "without noise"
 
 
 def _norm(x):

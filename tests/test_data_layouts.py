@@ -147,6 +147,15 @@ def test_a_dataset_json_with_a_test_list_alone_is_not_trained_on(tmp_path):
     assert "'training' must be a list of cases" in refused(tmp_path)
 
 
+def test_an_nnunet_folder_of_test_images_alone_is_not_trained_on(tmp_path):
+    for k in range(3):
+        volume(tmp_path / f"imagesTs/case_{k}_0000.nii.gz", k)
+    cases = opened(tmp_path)
+    assert cases.ids == ("case_0", "case_1", "case_2") and cases.split_of == ("test",) * 3
+    with pytest.raises(UserError, match="no training cases, only test; these are not trained on"):
+        check_trainable(cases)
+
+
 # --------------------------------------------------------------------------------------------- BIDS
 def bids(folder, subjects=12, sessions=2, suffixes=("T1w",)):
     for s in range(subjects):

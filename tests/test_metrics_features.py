@@ -164,7 +164,7 @@ def test_a_gaussian_of_the_same_mean_and_covariance_is_far_from_the_floor_and_in
 
 
 @pytest.mark.parametrize(
-    ("fault", "degree", "floors"), [(noisy, 0.15, 7), (shuffled, 0.125, 10), (without, 1.0, 15)]
+    ("fault", "degree", "floors"), [(noisy, 0.15, 7), (shuffled, 0.125, 10), (without, 1.0, 20)]
 )
 def test_a_slight_fault_lies_many_floors_away(fault, degree, floors, network, real):
     images = blobs(500, seed=2)

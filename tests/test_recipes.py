@@ -44,6 +44,16 @@ def test_conformance_3d(method, volumes):
     check_recipe(papers.by_id(method).load(), volumes.facts(), volumes.batch(range(3)))
 
 
+def test_a_recipe_whose_cases_see_each_other_does_not_conform(slices):
+    class Social(DDPM):
+        def predict(self, objective, batch):
+            image = super().predict(objective, batch)["image"]
+            return {"image": image - image.mean()}
+
+    with pytest.raises(AssertionError, match="image of a case depends on its batch"):
+        check_recipe(Social, slices.facts(), slices.batch(range(8)))
+
+
 @pytest.mark.parametrize("method", GENERIC)
 def test_a_sample_does_not_depend_on_its_batch(method, slices):
     recipe = papers.by_id(method).load().tiny().fitted(slices.facts())

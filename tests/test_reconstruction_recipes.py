@@ -217,7 +217,9 @@ def test_projection_comes_before_corrector_and_predictor(monkeypatch):
     recipe = score_inverse_of(steps=3, strength=0.84)
     A = Matrix(decomposed())
     y = torch.zeros(1, 3).double()
-    recipe.chain(GaussianDenoiser(recipe.chain_schedule()), acquired_by(A, y, y), gaussian)
+    counted = Counted(GaussianDenoiser(recipe.chain_schedule()))
+    recipe.chain(counted, acquired_by(A, y, y), gaussian)
+    assert counted.calls == 2 * 3 + 1, "the end is denoised"
     noised = ("project", True, 0.84)
     assert told == [noised, "Langevin", noised, "DDPM"] * 3 + [("project", False, 1.0)]
 

@@ -150,6 +150,30 @@ def test_a_folder_of_predictions_has_a_report_too(tmp_path):
     assert sum(tag == "img" for tag, _ in Page(write_report(tmp_path)).tags) == 1
 
 
+def test_only_pictures_that_lie_in_the_folder_are_shown(tmp_path):
+    """A link leads elsewhere, a text is no picture; both are left out by name."""
+    secret = tmp_path / "secret.png"
+    write_grid(secret, [np.ones((1, 4, 4))], 1)
+    folder = tmp_path / "p"
+    write_grid(folder / "own.png", [np.zeros((1, 4, 4))], 1)
+    (folder / "link.png").symlink_to(secret)
+    (folder / "text.png").write_text("a password")
+    (folder / "sheet.png").symlink_to(secret)
+    (folder / "pictures").symlink_to(tmp_path)
+    names = ("own", "link", "text")
+    entries = [{"case": name, "files": {"image": f"{name}.png"}} for name in names]
+    record = {"settings": {}, "predictions": entries}
+    (folder / "predictions.json").write_text(json.dumps(record))
+    (folder / "config.toml").symlink_to(tmp_path / "page.toml")
+    (tmp_path / "page.toml").write_text("secret = 1")
+    page = Page(write_report(folder))
+    shown = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
+    own = base64.b64encode((folder / "own.png").read_bytes()).decode()
+    assert shown == [f"data:image/png;base64,{own}"]
+    assert "left out, for they are no pictures in this folder: link.png, text.png" in page.text
+    assert "secret = 1" not in page.text
+
+
 def test_folders_that_cannot_be_reported_on_give_one_line(tmp_path, run):
     with pytest.raises(UserError, match="there is no such folder"):
         write_report(tmp_path / "nowhere")

@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from radiffuse import cli
+from radiffuse import cli, papers
+from radiffuse.applications import fields
+from radiffuse.commands.train_flags import order
+from radiffuse.runs.config import Config, DataSource, write_config
+from radiffuse.runs.run import recipe_of
 
 BEFORE = Path(__file__).parent / "before"
 SCORES = {
@@ -42,3 +46,21 @@ def test_it_goes_on_as_it_did(run):
     weights = load_file(run / "model.safetensors").values()
     total = sum(float(tensor.double().abs().sum()) for tensor in weights)
     assert total == pytest.approx(SUM_AFTER_FOUR_STEPS, rel=1e-6)
+
+
+NEWER = [name for name in papers.implemented() if getattr(papers.by_id(name).load(), "BEFORE", {})]
+"""Methods with fields that configurations of before lack."""
+
+
+@pytest.mark.parametrize("method", NEWER)
+def test_a_field_that_a_configuration_is_older_than_is_as_it_was_then(method, tmp_path):
+    """Opened or replayed, whatever the preset holds now."""
+    kind = papers.by_id(method).load()
+    now = {name: value for name, value in fields.plain(kind()).items() if name not in kind.BEFORE}
+    old = Config(method, "paper", now, {}, DataSource("brains"))
+    write_config(tmp_path / "config.toml", old)
+    opened = recipe_of(old, "config.toml")
+    replayed = order(["--config", str(tmp_path / "config.toml"), "--out", "x"]).recipe
+    for name, value in kind.BEFORE.items():
+        assert getattr(opened, name) == getattr(replayed, name) == value, name
+        assert getattr(kind(), name) != value, f"{name} is not what it was"

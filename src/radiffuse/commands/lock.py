@@ -65,7 +65,6 @@ def _locked(folder: Path, command: str) -> Iterator[None]:
     with told(folder):
         check_folder(folder)
         made = [place for place in (folder, *folder.parents) if not place.exists()]
-        folder.mkdir(parents=True, exist_ok=True)
     try:
         _acquire(lock, folder)
         if lock.is_locked:
@@ -81,9 +80,16 @@ def _locked(folder: Path, command: str) -> Iterator[None]:
                 place.rmdir()
 
 
-def _acquire(lock: filelock.BaseFileLock, folder: Path) -> None:
+def _acquire(lock: filelock.BaseFileLock, folder: Path, attempts: int = 10) -> None:
     try:
+        with told(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
+    except FileNotFoundError as error:
+        if not attempts:
+            raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
+        # another command, which had made it and wrote nothing, has just removed it
+        _acquire(lock, folder, attempts - 1)
     except filelock.Timeout:
         raise UserError(
             f"{folder}: {_holder(folder / LOCK)} is writing there; wait for it or end it, or take "

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..applications.task import Task
 from ..data.cases import Cases
-from ..data.neighbours import SUFFIX, neighbour
+from ..data.neighbours import BESIDE, SUFFIX, neighbour
 from ..data.slices import content
 from ..diffusion.noise import derive
 
@@ -67,7 +67,7 @@ class Slicewise:
             if key in self.images:
                 slices = value[0].movedim(1 + self.axis, 0)
                 found[key] = slices[numbers]
-                if key in ("image", "noisy") and self.beside:
+                if key in BESIDE and self.beside:
                     sides = [
                         [neighbour(there, k, offset) for k in numbers] for offset in self.beside
                     ]

@@ -145,7 +145,8 @@ def _from_config(file: Path, method: str | None, preset: str | None) -> Start:
         raise UsageError(f"--preset {preset}: {file} already says {earlier.preset}; leave it out")
     kind = recipe_class(earlier.method)
     default = config.preset(kind, earlier.preset)
-    given = {name: value for name, value in earlier.recipe.items() if name not in earlier.fitted}
+    values = {**getattr(kind, "BEFORE", {}), **earlier.recipe}
+    given = {name: value for name, value in values.items() if name not in earlier.fitted}
     recipe = fields.build(kind, given, where=f"{file}: [recipe]", default=default)
     options = fields.build(TrainOptions, earlier.train, where=f"{file}: [train]")
     return Start(earlier.method, kind, earlier.preset, recipe, options, earlier.data)

@@ -38,7 +38,8 @@ def safe_names(names: Sequence[str]) -> tuple[str, ...]:
 def _safe(name: str) -> str:
     if len(name) <= LONGEST and PLAIN.fullmatch(name):
         return name
-    safe = sanitize_filename(name, replacement_text="_", platform="universal").lstrip(". ")
+    text = name.encode("utf-8", "replace").decode()
+    safe = sanitize_filename(text, replacement_text="_", platform="universal").lstrip(". ")
     safe = "".join(c if c.isprintable() else "_" for c in safe) or "case"
     if len(safe.encode()) <= LONGEST:
         return safe

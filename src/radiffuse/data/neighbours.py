@@ -10,10 +10,12 @@ from .cases import Cases
 from .columns import Column, Kind, content_hash
 from .image import Image
 
-__all__ = ["SUFFIX", "neighbour", "with_neighbours"]
+__all__ = ["BESIDE", "SUFFIX", "neighbour", "with_neighbours"]
 
 SUFFIX = "_neighbours"
 """Added to the key whose neighbours a column holds."""
+BESIDE = ("image", "noisy", "mr", "kspace")
+"""Keys whose neighbours methods look at."""
 
 
 def with_neighbours(cases: Cases, offsets: Sequence[int]) -> Cases:
@@ -48,7 +50,7 @@ def with_neighbours(cases: Cases, offsets: Sequence[int]) -> Cases:
     added = {
         key + SUFFIX: Neighbours(column, beside)
         for key, column in cases.columns.items()
-        if key in ("image", "noisy", "mr", "kspace") and _flat(cases, key, column)
+        if key in BESIDE and _flat(cases, key, column)
     }
     ranges = {key: cases.ranges[key.removesuffix(SUFFIX)] for key in added if "kspace" not in key}
     return replace(cases, columns={**cases.columns, **added}, ranges={**cases.ranges, **ranges})

@@ -34,7 +34,7 @@ from ...diffusion.network import Network
 from ...errors import UserError
 from ...nn import Classifier
 from ...training.objective import Denoising, Reader, Together, device_of
-from ..ranges import Rule, at_least, one_or_more, require, up_to
+from ..ranges import Rule, at_least, between, one_or_more, require, up_to
 from ..recipe import Batch
 from ..sizes import sides
 from .base import Anomaly
@@ -65,8 +65,8 @@ class Led(Anomaly, ABC):
     """Fields that earlier versions did not write, and what they were."""
     RULES: ClassVar[dict[str, Rule]] = {
         "classes": at_least(0),
-        "reader_multiples": one_or_more(at_least(1)),
-        "reader_blocks": at_least(0),
+        "reader_multiples": one_or_more(between(1, 1000)),
+        "reader_blocks": between(0, 1000),
         "reader_attention": at_least(0),
         "read": up_to(1),
     }

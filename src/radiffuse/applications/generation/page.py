@@ -69,9 +69,9 @@ def features(record: Record, name: str) -> list[str]:
     n = data["n"]
     about = (
         f"{data['source']}, split {data['split']} (`{data['fingerprint'][:12]}`): {n['real']} real images against "
-        f"{n['compared']} of other patients, none seen by the network, which learned from {n['learned']} more; "
-        f"seed {record['seed']}, {record['features']['seconds']['cpu']:.0f} s of one busy core, features "
-        f"`{record['features']['hash']}`; `{record['command']}`. In pixels: FID on 32 principal components."
+        f"{n['compared']} of other patients, where patients are known, none of which the network has seen; it learned "
+        f"from {n['learned']} more. Seed {record['seed']}, features `{record['features']['hash']}`; "
+        f"`{record['command']}`. In pixels: FID on 32 principal components."
     )
     rows = [
         [
