@@ -16,17 +16,22 @@ minutes more for each that survives them.
 """
 
 import argparse
-import functools
+import contextlib
+import multiprocessing
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import tomllib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is there
+
+import pytest
+import torch  # noqa: F401  once for all: every fork has it then
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "radiffuse"
@@ -69,14 +74,25 @@ def listed() -> list[Mutant]:
 
 
 def status(package: Path, tests: Sequence[str]) -> int:
-    """The exit status of pytest on `tests`, with the package from the folder `package`."""
-    words = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
-    environment = {**os.environ, "PYTHONPATH": str(package), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, check=False)
-    return done.returncode
+    """The exit status of pytest on `tests`, with the package from the folder `package`, in a fork."""
+    if (child := os.fork()) == 0:
+        _test(package, tests)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-@functools.cache
+def _test(package: Path, tests: Sequence[str]) -> NoReturn:
+    """Run pytest in this process, silently, and end it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    sys.path.insert(0, str(package))
+    os.environ["PYTHONPATH"] = str(package)  # for commands that tests run
+    ended = 3
+    with contextlib.suppress(BaseException):
+        ended = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests]))
+    os._exit(ended)
+
+
 def unmutated(tests: tuple[str, ...]) -> int:
     """The exit status of pytest on `tests` with the package as it is."""
     return status(PACKAGE.parent, tests)
@@ -88,8 +104,6 @@ def outcome(mutant: Mutant) -> str:
         package = Path(folder)
         skipped = shutil.ignore_patterns("__pycache__")
         shutil.copytree(PACKAGE, package / "radiffuse", ignore=skipped)
-        if unmutated(mutant.tests) != PASSED:
-            return "its tests do not pass as they are"
         (package / "radiffuse" / mutant.file).write_text(mutant.mutated(), encoding="utf-8")
         ended = status(package, mutant.tests)
         if ended == PASSED:
@@ -108,12 +122,18 @@ def main() -> int:
     mutants = [each for each in listed() if not asked.methods or each.method in asked.methods]
     for mutant in mutants:
         mutant.mutated()  # all that the lists get wrong, before anything is run
+    os.chdir(ROOT)
     left = 0
-    with ThreadPoolExecutor(asked.jobs) as pool:
-        for mutant, said in zip(mutants, pool.map(outcome, mutants), strict=True):
+    with multiprocessing.get_context("fork").Pool(asked.jobs) as pool:
+        sets = list(dict.fromkeys(mutant.tests for mutant in mutants))
+        for tests, ended in zip(sets, pool.imap(unmutated, sets), strict=True):
+            if ended != PASSED:
+                left += 1
+                print(f"do not pass as they are: {' '.join(tests)}", flush=True)
+        for mutant, said in zip(mutants, pool.imap(outcome, mutants), strict=True):
             left += said != "found"
             print(f"{said:<10} {mutant.method}: {mutant.ingredient}", flush=True)
-    print(f"{len(mutants) - left} of {len(mutants)} found")
+    print(f"{len(mutants)} tried, {left} to be looked at")
     return int(left > 0)
 
 

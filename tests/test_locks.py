@@ -116,6 +116,20 @@ def test_locks_that_vanish_at_the_end_still_keep_everybody_apart(tmp_path):
     assert not list(tmp_path.rglob(LOCK))
 
 
+def test_the_file_of_a_lock_goes_before_the_lock_does(tmp_path, monkeypatch):
+    """After it, the file may be another command's lock."""
+    there, release = [], filelock.FileLock.release
+
+    def released(lock, *arguments):
+        there.append((tmp_path / LOCK).exists())
+        release(lock, *arguments)
+
+    monkeypatch.setattr(filelock.FileLock, "release", released)
+    with writing(tmp_path, "radiffuse train"):
+        assert there == []
+    assert there[0] is False
+
+
 def test_a_folder_made_for_the_lock_goes_again_unless_it_was_filled(tmp_path):
     with pytest.raises(UserError, match="why"), writing(tmp_path / "a/b", "radiffuse train"):
         assert (tmp_path / "a/b" / LOCK).is_file()

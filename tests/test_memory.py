@@ -61,7 +61,7 @@ def test_batches_that_do_not_fit_are_refused_and_tight_ones_are_said(monkeypatch
         if kind == "refused":
             with pytest.raises(UserError, match="for 64 of 64 cases at a time.*--train.accumulate"):
                 check_memory(objective, Table(), TrainOptions(batch=64))
-            assert "32 of 64" in check_memory(objective, Table(), TrainOptions(batch=64, accumulate=2))
+            assert not check_memory(objective, Table(), TrainOptions(batch=64, accumulate=2))
         else:
             line = check_memory(objective, Table(), TrainOptions(batch=64))
             assert bool(line) == bool(kind) and "\n" not in line
@@ -188,8 +188,8 @@ MANY = 30_000
 
 def test_many_names_that_are_one_as_files_are_told_apart():
     """In a time that grows with their number, not with its square: that would be minutes."""
-    made = safe_names([f"case{'?' if n % 2 else '*'}" for n in range(MANY)])
-    assert len(set(made)) == MANY and made[:3] == ("case_", "case_-2", "case_-3")
+    made = safe_names(["CASE" if n % 2 else "case" for n in range(MANY)])
+    assert len(set(made)) == MANY and made[:3] == ("case", "CASE-2", "case-3")
 
 
 def test_plain_names_are_what_the_library_leaves_alone():

@@ -96,7 +96,7 @@ def _convert(value: Any, hint: Any) -> Any:
     if hint is Any:
         return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return float(value) if abs(value) < 1e300 else _WRONG
     if hint is Path and isinstance(value, str):
         return Path(value)
     if origin is Literal:

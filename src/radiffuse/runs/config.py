@@ -146,6 +146,8 @@ def read_config(path: Path | str) -> Config:
         raise UserError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise UserError(f"{path}: is a folder; give the config.toml in it") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid TOML ({error})") from None
     _check_tables(path, tables)
