@@ -78,7 +78,9 @@ def main() -> int:
             verdict = forked(seed, good, Path(name) / "tries")
             verdicts.append({"seed": seed, **vars(verdict)})
             if not verdict.good:
-                print(f"{seed}: {verdict.kind}: {verdict.about}\n    {verdict.said[:400]}", flush=True)
+                print(
+                    f"{seed}: {verdict.kind}: {verdict.about}\n    {verdict.said[:400]}", flush=True
+                )
     for kind, count in Counter(verdict["kind"] for verdict in verdicts).most_common():
         print(f"{count:6} {kind}")
     if asked.out:

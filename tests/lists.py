@@ -74,7 +74,12 @@ def constants() -> str:
 def _of_one(paper: papers.Paper) -> list[str]:
     found = departures(paper)
     equal = len(found.constants) - len(found.changed)
-    lines = ["", f"## {paper.id}", "", f"[{paper.title}]({paper.url}). {equal} constants as in the source."]
+    lines = [
+        "",
+        f"## {paper.id}",
+        "",
+        f"[{paper.title}]({paper.url}). {equal} constants as in the source.",
+    ]
     if found.changed:
         lines += ["", "| constant | source | ours | why |", "|---|---|---|---|"]
     for each in found.changed:

@@ -96,7 +96,11 @@ def prepare(folder: Path) -> Path:
     _done("sample", folder / "samples", "--count", 2, "--steps", 1, "--out", folder / "drawn")
     source = ("--data", folder / "data" / "png", "--out", folder / "predicted")
     _done("predict", folder / "pictures", *source)
-    record = {"method": {"psnr": {"mean": 30.0, "ci95": [29.0, 31.0], "n": 3}}, "id": "ddpm", "split": "test"}
+    record = {
+        "method": {"psnr": {"mean": 30.0, "ci95": [29.0, 31.0], "n": 3}},
+        "id": "ddpm",
+        "split": "test",
+    }
     for run in RUNS:
         (folder / run / "metrics.json").write_text(json.dumps(record))
     return folder
@@ -128,14 +132,18 @@ def _data(rng: np.random.Generator, good: Path, folder: Path) -> Input:
     copied(good / "data" / name, folder / "data")
     found = sorted(path for path in (folder / "data").glob(form.victims) if path.is_file())
     victim = pick(rng, found)
-    about = damage(victim, rng)
+    about, victims = damage(victim, rng), (victim.name, victim.stem)
+    if len(found) > 1 and rng.random() < 0.1:
+        other = pick(rng, [path for path in found if path != victim])
+        about += f" and {damage(other, rng)}"
+        victims += (other.name, other.stem)
     data = os.path.normpath(Path("data", form.data))
     one = rng.random() < 0.15 and form.data == "."
     data = f"data/{victim.name}" if one and victim.parent == folder / "data" else data
     commands = ("train", "train") if form.method else ()
     command = pick(rng, (*commands, *(("predict", "evaluate") if form.run else ())))
     words = applied(form, command, data, good, folder)
-    return Input(f"{name}: {about} ({command})", words, folder, (victim.name, victim.stem, data))
+    return Input(f"{name}: {about} ({command})", words, folder, (*victims, data))
 
 
 def applied(form: files.Form, command: str, data: str, good: Path, folder: Path) -> tuple[str, ...]:
@@ -176,18 +184,25 @@ def uses(run: str) -> dict[str, Use]:
     extra = SCAN if run == "kspace" else ()
     checkpoint = ("run/config.toml", "run/manifest.json", "run/checkpoint/*/*")
     found = {
-        "report": Use(("report", "run", "--out", "out/page.html"), ("run/*.toml", "run/*.json", "run/*.jsonl")),
+        "report": Use(
+            ("report", "run", "--out", "out/page.html"), ("run/*.toml", "run/*.json", "run/*.jsonl")
+        ),
         "resume": Use(
-            ("train", RUNS[run], "--data", trained, "--out", "run", *MADE, *extra, "--resume"), checkpoint, "run"
+            ("train", RUNS[run], "--data", trained, "--out", "run", *MADE, *extra, "--resume"),
+            checkpoint,
+            "run",
         ),
         "config": Use(
-            ("train", "--config", "run/config.toml", "--data", trained, "--out", "out"), ("run/config.toml",)
+            ("train", "--config", "run/config.toml", "--data", trained, "--out", "out"),
+            ("run/config.toml",),
         ),
         "evaluate": Use(("evaluate", "run", "--data", trained, "--out", "out/metrics.json")),
     }
     if run == "samples":
         again = ("sample", "run", "--count", "2", "--steps", "1", "--out")
-        found["prior"] = Use(("train", "score-mri", "--prior", "run", "--out", "out", "--preset", "tiny", *SCAN))
+        found["prior"] = Use(
+            ("train", "score-mri", "--prior", "run", "--out", "out", "--preset", "tiny", *SCAN)
+        )
     else:
         data = "data/fastmri/k.h5" if run == "kspace" else "data/png"
         again = ("predict", "run", "--data", data, *(("--steps", "1") if extra else ()), "--out")
@@ -195,7 +210,9 @@ def uses(run: str) -> dict[str, Use]:
     made = {"samples": "drawn", "pictures": "predicted"}.get(run, "")
     if made:
         found["again"] = Use((*again, made), (f"{made}/predictions.json",), made)
-        found["report of predictions"] = Use(("report", made, "--out", "out/page.html"), (f"{made}/*",))
+        found["report of predictions"] = Use(
+            ("report", made, "--out", "out/page.html"), (f"{made}/*",)
+        )
     return found
 
 
@@ -213,49 +230,216 @@ def _run(rng: np.random.Generator, good: Path, folder: Path) -> Input:
     laid_out(run, good, folder)
     command = pick(rng, uses(run))
     use = uses(run)[command]
-    found = [path for pattern in use.victims for path in sorted(folder.glob(pattern)) if path.is_file()]
+    found = [
+        path for pattern in use.victims for path in sorted(folder.glob(pattern)) if path.is_file()
+    ]
     victim = pick(rng, found)
     about = f"run of {RUNS[run]}: {damage(victim, rng)} ({command})"
     where = victim.relative_to(folder).parts[0]
     # weights that were changed are not used
     changed = victim.name == "model.safetensors" and "bits flipped" in about
     must_fail = changed and command in ("use", "prior", "evaluate")
-    return Input(about, use.words, folder, (victim.name, victim.parent.name, where, "run"), use.out, must_fail)
+    return Input(
+        about,
+        use.words,
+        folder,
+        (victim.name, victim.parent.name, where, "run"),
+        use.out,
+        must_fail,
+    )
 
 
-HUGE = ("1000000000", "1000000000000", "99999999999999999999", "nan", "inf", "-1", "0", "x", "", "1e9", "1e400")
+HUGE = (
+    "1000000000",
+    "1000000000000",
+    "99999999999999999999",
+    "nan",
+    "inf",
+    "-1",
+    "0",
+    "x",
+    "",
+    "1e9",
+    "1e400",
+)
 FLAGS: dict[str, tuple[str, ...]] = {
     "train": (
-        *("--train.batch", "--train.steps", "--train.accumulate", "--train.learning-rate", "--train.warmup"),
-        *("--train.ema", "--train.minutes", "--train.log-every", "--train.seed", "--width", "--multiples"),
-        *("--blocks", "--attention", "--patch", "--steps", "--timesteps", "--dropout", "--size", "--range"),
-        *("--train.clip", "--train.betas", "--data-leak", "--map", "--guidance", "--start", "--eta"),
+        *(
+            "--train.batch",
+            "--train.steps",
+            "--train.accumulate",
+            "--train.learning-rate",
+            "--train.warmup",
+        ),
+        *(
+            "--train.ema",
+            "--train.minutes",
+            "--train.log-every",
+            "--train.seed",
+            "--width",
+            "--multiples",
+        ),
+        *(
+            "--blocks",
+            "--attention",
+            "--patch",
+            "--steps",
+            "--timesteps",
+            "--dropout",
+            "--size",
+            "--range",
+        ),
+        *(
+            "--train.clip",
+            "--train.betas",
+            "--data-leak",
+            "--map",
+            "--guidance",
+            "--start",
+            "--eta",
+        ),
     ),
     "sample": ("--count", "--steps", "--batch", "--seed", "--labels", "--set"),
-    "predict": ("--steps", "--samples", "--batch", "--size", "--range", "--split", "--map", "--seed"),
+    "predict": (
+        "--steps",
+        "--samples",
+        "--batch",
+        "--size",
+        "--range",
+        "--split",
+        "--map",
+        "--seed",
+    ),
     "evaluate": ("--count", "--steps", "--samples", "--batch", "--size", "--split", "--seed"),
 }
+COUNTS = (
+    "--train.batch",
+    "--train.accumulate",
+    "--width",
+    "--multiples",
+    "--blocks",
+    "--patch",
+    "--size",
+)
+COUNTS += (
+    "--count",
+    "--batch",
+    "--samples",
+    "--train.ema",
+    "--train.betas",
+    "--dropout",
+    "--train.learning-rate",
+)
+"""Flags of which a number beyond reason is refused."""
+PLACES = (
+    *(
+        "brains:count=1000000000",
+        "brains:size=100000",
+        "brains:count=-1",
+        "brains:count=nan",
+        "brains:x=1",
+    ),
+    *(
+        "brains3d:size=5000",
+        "brains:",
+        "/dev/zero",
+        "",
+        "~",
+        "https://example.org/a.npz",
+        "a\nb.npz",
+        "a\0b.npz",
+    ),
+    *(
+        f"{'x' * 300}.npz",
+        "x" * 5000,
+        "nothing.npz",
+        "/etc/passwd",
+        "run",
+        "data/a.npz/inside",
+        "\x1b[31mred.npz",
+    ),
+    *("\udcff.npz", "-", "--", "data/../data/nothing", "%s", "{}"),
+)
+METHODS = (
+    "",
+    "x",
+    "ddpm ",
+    "DDPM",
+    "../ddpm",
+    "a\0b",
+    "x" * 5000,
+    "\x1b[31m",
+    "brain-ldm",
+    "-",
+    "1",
+    "nan",
+)
 
 
 def _flags(rng: np.random.Generator, good: Path, folder: Path) -> Input:
-    command = pick(rng, FLAGS)
-    flag = pick(rng, FLAGS[command])
-    count = {"--size": 2, "--range": 2, "--train.betas": 2, "--multiples": 2}.get(flag, 1)
-    values = [pick(rng, HUGE) for _ in range(count)]
     copied(good / "data" / "npz", folder / "data")
+    command = pick(rng, (*FLAGS, "data", "data", "out", "method"))
+    run = "samples" if command == "sample" else "pictures"
+    copied(good / run, folder / "run")
     start = {
         "train": ("train", "ddpm", "--data", "data/a.npz", "--out", "out", "--preset", "tiny"),
-        "sample": ("sample", "run", "--out", "out", *(() if flag == "--count" else ("--count", "1"))),
+        "sample": ("sample", "run", "--out", "out"),
         "predict": ("predict", "run", "--data", "data/a.npz", "--out", "out"),
         "evaluate": ("evaluate", "run", "--data", "data/a.npz", "--out", "out/metrics.json"),
     }
-    if command != "train":
-        copied(good / ("samples" if command == "sample" else "pictures"), folder / "run")
-    words = (*start[command], flag, *values)
-    fine = flag in ("--train.seed", "--seed", "--train.warmup", "--train.clip", "--train.minutes", "--train.steps")
-    fine |= flag in ("--train.log-every", "--attention", "--guidance", "--map", "--eta", "--timesteps", "--steps")
-    huge = any(len(value) > 9 and value.isdigit() for value in values)
-    return Input(f"{command} {flag} {' '.join(values)}", words, folder, (flag, flag[2:], *values, "npz"), must_fail=huge and not fine)
+    if command in FLAGS:
+        flag = pick(rng, FLAGS[command])
+        count = {"--size": 2, "--range": 2, "--train.betas": 2, "--multiples": 2}.get(flag, 1)
+        values = tuple(pick(rng, HUGE) for _ in range(count))
+        more = ("--count", "1") if command == "sample" and flag != "--count" else ()
+        words = (*start[command], *more, flag, *values)
+        huge = any(len(value) > 9 and value.isdigit() for value in values)
+        return Input(
+            f"{command} {flag} {' '.join(values)}",
+            words,
+            folder,
+            (flag, flag[2:]),
+            must_fail=huge and flag in COUNTS,
+        )
+    value = pick(rng, METHODS if command == "method" else PLACES)
+    name = pick(rng, start)
+    words = list(start[name]) + (["--count", "1"] if name == "sample" else [])
+    if command == "method":
+        words = pick(
+            rng,
+            (
+                ["show", value],
+                ["bench", value],
+                ["methods", "--organ", value],
+                ["report", value],
+                ["train", value, *words[2:]],
+                [value],
+            ),
+        )
+    elif command == "data" and "--data" in words:
+        words[words.index("--data") + 1] = value
+    else:
+        words = (
+            [name if name == "train" else name, value, *words[2:]] if command == "data" else words
+        )
+        words[words.index("--out") + 1] = (
+            value if command == "out" else words[words.index("--out") + 1]
+        )
+    named = (
+        "".join(c if c.isprintable() else "?" for c in value)[:20],
+        "METHOD",
+        "--out",
+        "--data",
+        "command",
+        "run",
+    )
+    return Input(
+        f"{' '.join(words)!a:.100}",
+        tuple(words),
+        folder,
+        named,
+        value if command == "out" and value else "out",
+    )
 
 
 # --- the judge --------------------------------------------------------------------------------------
@@ -272,7 +456,10 @@ def limited(memory: int = MEMORY) -> Iterator[None]:
     def stop(number: int, frame: object) -> None:
         raise TooLong
 
-    timers = {signal.SIGALRM: (signal.ITIMER_REAL, PATIENCE), signal.SIGPROF: (signal.ITIMER_PROF, SECONDS)}
+    timers = {
+        signal.SIGALRM: (signal.ITIMER_REAL, PATIENCE),
+        signal.SIGPROF: (signal.ITIMER_PROF, SECONDS),
+    }
     old = {number: signal.signal(number, stop) for number in timers}
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
@@ -315,7 +502,12 @@ def judged(asked: Input) -> Verdict:
     said, told, seen = io.StringIO(), io.StringIO(), Seen()
     os.chdir(asked.folder)
     try:
-        with limited(), _watched(seen), contextlib.redirect_stderr(said), contextlib.redirect_stdout(told):
+        with (
+            limited(),
+            _watched(seen),
+            contextlib.redirect_stderr(said),
+            contextlib.redirect_stdout(told),
+        ):
             code: int | None = cli.main(list(asked.words))
         verdict = _verdict(asked, code, said.getvalue(), seen)
     except TooLong:
@@ -345,7 +537,11 @@ def _listing(asked: Input) -> set[tuple[str, int, int]]:
 def _verdict(asked: Input, code: int | None, said: str, seen: Seen) -> Verdict:
     lines = said.splitlines()
     errors = [line for line in lines if line.startswith("radiffuse: error: ")]
-    others = [line for line in lines if line not in errors and not line.startswith(("note: ", "radiffuse: warning: "))]
+    others = [
+        line
+        for line in lines
+        if line not in errors and not line.startswith(("note: ", "radiffuse: warning: "))
+    ]
     if others:
         return Verdict("stray output", others[0])
     if code == 0:
@@ -357,7 +553,7 @@ def _verdict(asked: Input, code: int | None, said: str, seen: Seen) -> Verdict:
     if "internal error" in errors[0]:
         return Verdict("internal error", errors[0])
     if not any(name in errors[0] for name in asked.names if name):
-        if code == 2 and asked.words[0] != "x" and any(word in errors[0] for word in asked.words):
+        if code == 2 and any(word in errors[0] for word in asked.words if word):
             return Verdict("wrong usage", errors[0])
         return Verdict("names no file", errors[0])
     return Verdict("refused", errors[0])
@@ -428,7 +624,11 @@ def _same_image(path: Path, labels: bool) -> str:
         return f"{path.name} is read as {found.shape}, by others as {values.shape}"
     if not np.allclose(found.astype(np.float64), values.astype(np.float64), rtol=1e-5, atol=1e-5):
         return f"{path.name} is read with other values than by others"
-    if affine is not None and ours.affine is not None and not np.allclose(ours.affine.numpy(), affine, rtol=1e-4, atol=1e-3):
+    if (
+        affine is not None
+        and ours.affine is not None
+        and not np.allclose(ours.affine.numpy(), affine, rtol=1e-4, atol=1e-3)
+    ):
         return f"{path.name} lies elsewhere than by others"
     return ""
 
@@ -459,15 +659,29 @@ def _same_arrays(cases: Cases) -> str:
     except Exception as error:
         return f"{path.name} is read, and others cannot ({type(error).__name__}: {error})"
     for name in ("image", "mask", "kspace", "age", "label"):
-        if name not in theirs or name not in cases.columns or len(theirs[name]) != len(cases.all_ids):
+        if (
+            name not in theirs
+            or name not in cases.columns
+            or len(theirs[name]) != len(cases.all_ids)
+        ):
             continue
         array = np.asarray(theirs[name])
         if array.dtype.names:
             continue
         if name == "kspace" and "mask" in theirs:
-            array = array * (theirs["mask"].reshape(-1, 1, 1, theirs["mask"].shape[-1]) if theirs["mask"].ndim == 1 else 1)
+            array = array * (
+                theirs["mask"].reshape(-1, 1, 1, theirs["mask"].shape[-1])
+                if theirs["mask"].ndim == 1
+                else 1
+            )
         ours = cases.columns[name].stack(range(len(array))).numpy()
-        if ours.size != array.size or not np.allclose(np.sort(ours.ravel()), np.sort(array.ravel().astype(ours.dtype)), rtol=1e-4, atol=1e-6, equal_nan=True):
+        if ours.size != array.size or not np.allclose(
+            np.sort(ours.ravel()),
+            np.sort(array.ravel().astype(ours.dtype)),
+            rtol=1e-4,
+            atol=1e-6,
+            equal_nan=True,
+        ):
             return f"{name} of {path.name} is read with other values than by others"
     return ""
 
@@ -481,7 +695,9 @@ def digest(folder: Path) -> str:
     return found.hexdigest()
 
 
-def tried(seed: int, good: Path, folder: Path, judge: Callable[[Input], Verdict] = judged) -> Verdict:
+def tried(
+    seed: int, good: Path, folder: Path, judge: Callable[[Input], Verdict] = judged
+) -> Verdict:
     """Make the input of a seed, run it and remove it."""
     try:
         return judge(make(seed, good, folder / "here"))

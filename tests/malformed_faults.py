@@ -26,11 +26,66 @@ Random = np.random.Generator
 Fault = Callable[[Path, Random], str]
 """Damages one file, and says how."""
 
-WHOLE = (0, -1, 1, 2, 3, 255, 256, 32767, -32768, 65535, 2**31 - 1, -(2**31), 2**32 - 1, 2**40, 2**63 - 1)
-REAL = (0.0, -1.0, float("nan"), float("inf"), -float("inf"), 1e-45, 1e-30, 1e30, -1e30, 3e38, 1e300)
+WHOLE = (
+    0,
+    -1,
+    1,
+    2,
+    3,
+    255,
+    256,
+    32767,
+    -32768,
+    65535,
+    2**31 - 1,
+    -(2**31),
+    2**32 - 1,
+    2**40,
+    2**63 - 1,
+)
+REAL = (
+    0.0,
+    -1.0,
+    float("nan"),
+    float("inf"),
+    -float("inf"),
+    1e-45,
+    1e-30,
+    1e30,
+    -1e30,
+    3e38,
+    1e300,
+)
 TEXT = (
-    *("", " ", "x", "0", "-1", "nan", "inf", "-inf", "1e999", "1e308", "9" * 25, "0x10", "1_000", "1,5"),
-    *("None", "true", "../x", "/etc/passwd", "a\0b", "\x1b[31mred", "A" * 5000, "\u202egnp", "١٢", "{}", "[]"),
+    *(
+        "",
+        " ",
+        "x",
+        "0",
+        "-1",
+        "nan",
+        "inf",
+        "-inf",
+        "1e999",
+        "1e308",
+        "9" * 25,
+        "0x10",
+        "1_000",
+        "1,5",
+    ),
+    *(
+        "None",
+        "true",
+        "../x",
+        "/etc/passwd",
+        "a\0b",
+        "\x1b[31mred",
+        "A" * 5000,
+        "\u202egnp",
+        "١٢",
+        "{}",
+        "[]",
+    ),
 )
 BOMB = 3 << 30
 """Bytes that a small packed file expands to."""
@@ -47,7 +102,9 @@ def nasty(rng: Random) -> Any:
     nested: Any = []
     for _ in range(int(rng.integers(1, 4))):
         nested = pick(rng, ([nested], {"x": nested}))
-    return pick(rng, (pick(rng, WHOLE), pick(rng, REAL), pick(rng, TEXT), nested, None, True, 10**400))
+    return pick(
+        rng, (pick(rng, WHOLE), pick(rng, REAL), pick(rng, TEXT), nested, None, True, 10**400)
+    )
 
 
 # --- bytes ------------------------------------------------------------------------------------------
@@ -186,9 +243,24 @@ def renamed(path: Path, rng: Random) -> str:
         rng,
         (
             *(f"{'n' * 200}{dot}{ending}", f"a\nb{dot}{ending}", f"\x1b[31m{dot}{ending}"),
-            *(f"-rf{dot}{ending}", f"a b;c{dot}{ending}", f"{stem}{dot}{ending}.bak", f"{stem}.{ending}.png"),
-            *(f"{dot}{ending}", f"\udcff\udcfe{dot}{ending}", f"e\u0301\u202e{dot}{ending}", f"%s{{}}{dot}{ending}"),
-            *(path.name.upper(), f"{stem}_0000{dot}{ending}", f"con{dot}{ending}", f"{stem}={dot}{ending}"),
+            *(
+                f"-rf{dot}{ending}",
+                f"a b;c{dot}{ending}",
+                f"{stem}{dot}{ending}.bak",
+                f"{stem}.{ending}.png",
+            ),
+            *(
+                f"{dot}{ending}",
+                f"\udcff\udcfe{dot}{ending}",
+                f"e\u0301\u202e{dot}{ending}",
+                f"%s{{}}{dot}{ending}",
+            ),
+            *(
+                path.name.upper(),
+                f"{stem}_0000{dot}{ending}",
+                f"con{dot}{ending}",
+                f"{stem}={dot}{ending}",
+            ),
         ),
     )
     path.rename(path.with_name(name))
@@ -206,7 +278,9 @@ ANY: tuple[Fault, ...] = (
 
 def _headed(path: Path) -> tuple[bytes, np.dtype]:
     name = path.name.lower()
-    content = gzip.decompress(path.read_bytes()) if name.endswith((".gz", ".mgz")) else path.read_bytes()
+    content = (
+        gzip.decompress(path.read_bytes()) if name.endswith((".gz", ".mgz")) else path.read_bytes()
+    )
     kind = nibabel.MGHImage if name.endswith(".mgz") else nibabel.Nifti1Image
     return content, kind.header_class.template_dtype
 
@@ -231,7 +305,9 @@ def nifti_field(path: Path, rng: Random) -> str:
         with np.errstate(over="ignore"):
             values[place] = value
     else:
-        values[place] = np.array(value & ((1 << 8 * values.itemsize) - 1), "u8").astype(values.dtype)
+        values[place] = np.array(value & ((1 << 8 * values.itemsize) - 1), "u8").astype(
+            values.dtype
+        )
     head[name] = values.reshape(head[name].shape)
     _written(path, head.tobytes() + content[kind.itemsize :])
     return f"{path.name}: {name}[{place}] = {values[place]!r}"
@@ -255,7 +331,9 @@ def gz_bomb(path: Path, rng: Random) -> str:
     if "dim" in kind.names and rng.random() < 0.7:
         head["dim"] = [3, 1024, 1024, 1024, 1, 1, 1, 1]
     zeros = gzip.compress(bytes(1 << 24), 9)
-    path.write_bytes(gzip.compress(head.tobytes() + content[kind.itemsize :], 1) + zeros * (BOMB >> 24))
+    path.write_bytes(
+        gzip.compress(head.tobytes() + content[kind.itemsize :], 1) + zeros * (BOMB >> 24)
+    )
     return "packs 3 GiB of zeros"
 
 
@@ -285,7 +363,9 @@ def itk_field(path: Path, rng: Random) -> str:
     elif how == "many":
         words = ["1"] * 5000
     lines[at] = f"{key}{sign} {' '.join(words)}"
-    lines[at : at + 1] = {"twice": [lines[at], f"{key}{sign} {new}"], "gone": []}.get(how, [lines[at]])
+    lines[at : at + 1] = {"twice": [lines[at], f"{key}{sign} {new}"], "gone": []}.get(
+        how, [lines[at]]
+    )
     newline = "\n" if path.suffix != ".nrrd" else ""
     path.write_bytes(("\n".join(lines) + newline).encode("utf-8", "surrogatepass") + found + rest)
     return f"{key.strip()}: {how} {new!r:.40}"
@@ -304,16 +384,73 @@ def mhd_target(path: Path, rng: Random) -> str:
 # --- DICOM ------------------------------------------------------------------------------------------
 
 DICOM_TAGS = (
-    *("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel"),
-    *("PhotometricInterpretation", "NumberOfFrames", "PixelSpacing", "ImagePositionPatient", "Modality"),
-    *("ImageOrientationPatient", "RescaleSlope", "RescaleIntercept", "PatientID", "SeriesInstanceUID"),
-    *("StudyInstanceUID", "SliceThickness", "PixelPaddingValue", "PlanarConfiguration", "InstanceNumber"),
-    *("WindowCenter", "SeriesDescription", "SpecificCharacterSet", "ModalityLUTSequence", "SOPClassUID"),
-    *("RedPaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData", "GridFrameOffsetVector"),
-    *("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence", "LossyImageCompression"),
+    *(
+        "Rows",
+        "Columns",
+        "BitsAllocated",
+        "BitsStored",
+        "HighBit",
+        "PixelRepresentation",
+        "SamplesPerPixel",
+    ),
+    *(
+        "PhotometricInterpretation",
+        "NumberOfFrames",
+        "PixelSpacing",
+        "ImagePositionPatient",
+        "Modality",
+    ),
+    *(
+        "ImageOrientationPatient",
+        "RescaleSlope",
+        "RescaleIntercept",
+        "PatientID",
+        "SeriesInstanceUID",
+    ),
+    *(
+        "StudyInstanceUID",
+        "SliceThickness",
+        "PixelPaddingValue",
+        "PlanarConfiguration",
+        "InstanceNumber",
+    ),
+    *(
+        "WindowCenter",
+        "SeriesDescription",
+        "SpecificCharacterSet",
+        "ModalityLUTSequence",
+        "SOPClassUID",
+    ),
+    *(
+        "RedPaletteColorLookupTableDescriptor",
+        "RedPaletteColorLookupTableData",
+        "GridFrameOffsetVector",
+    ),
+    *(
+        "PerFrameFunctionalGroupsSequence",
+        "SharedFunctionalGroupsSequence",
+        "LossyImageCompression",
+    ),
     *("ICCProfile", "PixelData", "EchoTime", "ImageType", "NumberOfSlices"),
 )
-VRS = ("US", "SS", "UL", "DS", "IS", "LO", "FD", "OB", "OW", "UN", "SQ", "UI", "CS", "AT", "PN", "US")
+VRS = (
+    "US",
+    "SS",
+    "UL",
+    "DS",
+    "IS",
+    "LO",
+    "FD",
+    "OB",
+    "OW",
+    "UN",
+    "SQ",
+    "UI",
+    "CS",
+    "AT",
+    "PN",
+    "US",
+)
 
 
 def dicom_tag(path: Path, rng: Random) -> str:
@@ -339,12 +476,17 @@ def _encoded(vr: str, rng: Random) -> bytes:
         code = {"US": "<H", "SS": "<h", "UL": "<I", "FD": "<d", "AT": "<I"}[vr]
         count = int(pick(rng, (0, 1, 1, 1, 1, 3, 50)))
         size = 8 * struct.calcsize(code)
-        values = [pick(rng, REAL) if vr == "FD" else pick(rng, WHOLE) & ((1 << size - (vr == "SS")) - 1) for _ in range(count)]
+        values = [
+            pick(rng, REAL) if vr == "FD" else pick(rng, WHOLE) & ((1 << size - (vr == "SS")) - 1)
+            for _ in range(count)
+        ]
         return b"".join(struct.pack(code, value) for value in values)
     if vr in ("OB", "OW", "UN", "SQ"):
         item = b"\xfe\xff\x00\xe0" + struct.pack("<I", int(pick(rng, (0, 8, 2**32 - 1))))
         return pick(rng, (b"", b"\0\0", rng.bytes(16), item, item * 200))
-    words = [str(pick(rng, (*TEXT, *WHOLE, *REAL))) for _ in range(int(pick(rng, (1, 1, 1, 2, 3, 6))))]
+    words = [
+        str(pick(rng, (*TEXT, *WHOLE, *REAL))) for _ in range(int(pick(rng, (1, 1, 1, 2, 3, 6))))
+    ]
     text = "\\".join(words).encode("utf-8", "replace")
     return text + b" " * (len(text) % 2)
 
@@ -359,7 +501,9 @@ def dicom_syntax(path: Path, rng: Random) -> str:
     old = header.file_meta.TransferSyntaxUID.encode()
     content = path.read_bytes()
     new = uid.encode()[: len(old)]
-    path.write_bytes(content.replace(old + b"\0" * (len(old) % 2), new.ljust(len(old) + len(old) % 2, b"\0"), 1))
+    path.write_bytes(
+        content.replace(old + b"\0" * (len(old) % 2), new.ljust(len(old) + len(old) % 2, b"\0"), 1)
+    )
     return f"says syntax {uid}"
 
 
@@ -372,12 +516,16 @@ def dicom_deflated(path: Path, rng: Random) -> str:
     pydicom.filewriter.write_file_meta_info(stream, header.file_meta)
     start = 132 + 12 + pydicom.dcmread(io.BytesIO(content)).file_meta.FileMetaInformationGroupLength
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-    packed = packer.compress(content[start:] + b"\x09\x70\x10\x00OB\0\0" + struct.pack("<I", 1 << 30))
+    packed = packer.compress(
+        content[start:] + b"\x09\x70\x10\x00OB\0\0" + struct.pack("<I", 1 << 30)
+    )
     # a full flush makes blocks that can stand one after the other
     packed += packer.flush(zlib.Z_FULL_FLUSH)
     zeros = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
     zeros = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
-    path.write_bytes(content[:128] + b"DICM" + stream.getvalue() + packed + zeros * 1024 + packer.flush())
+    path.write_bytes(
+        content[:128] + b"DICM" + stream.getvalue() + packed + zeros * 1024 + packer.flush()
+    )
     return "deflates to 1 GiB"
 
 
@@ -433,7 +581,11 @@ def _png(chunks: list[tuple[bytes, bytes]]) -> bytes:
 
 
 def _exif(orientation: int) -> bytes:
-    return b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01" + struct.pack(">HH", orientation, 0) + bytes(4)
+    return (
+        b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01"
+        + struct.pack(">HH", orientation, 0)
+        + bytes(4)
+    )
 
 
 def png_bomb(path: Path, rng: Random) -> str:
@@ -546,7 +698,13 @@ def npy_header(path: Path, rng: Random) -> str:
     version = int(pick(rng, (1, 1, 1, 2, 3, 9)))
     code = "<H" if version == 1 else "<I"
     text = head.encode() + b"\n"
-    made = b"\x93NUMPY" + bytes([version, 0]) + struct.pack(code, len(text)) + text + bytes(6 * 16 * 16)
+    made = (
+        b"\x93NUMPY"
+        + bytes([version, 0])
+        + struct.pack(code, len(text))
+        + text
+        + bytes(6 * 16 * 16)
+    )
     if path.suffix == ".npy":
         path.write_bytes(made)
     else:
@@ -581,7 +739,10 @@ def npz_zip(path: Path, rng: Random) -> str:
     extra = {
         "path": {"../../../tmp/x.npy": good["image.npy"] if "image.npy" in good else b""},
         "no array": {"notes.txt": b"hello", "__MACOSX/._image.npy": b"\0\5\x16\7"},
-        "names": {"a\nb\x1b[31m.npy": next(iter(good.values())), f"{'n' * 300}.npy": next(iter(good.values()))},
+        "names": {
+            "a\nb\x1b[31m.npy": next(iter(good.values())),
+            f"{'n' * 300}.npy": next(iter(good.values())),
+        },
         "text": {"image_axes.npy": _npy(np.array(pick(rng, ("NHW", "XYZ", "NCHW", ""))))},
     }.get(how, {})
     content = bytearray(_zip({**good, **extra}))
@@ -723,7 +884,10 @@ def _h5_xml(group: Any, name: str, old: Any, path: Path, rng: Random) -> str:
     bomb = "<!DOCTYPE l [<!ENTITY a 'x'>" + "".join(
         f"<!ENTITY {chr(98 + i)} '{f'&{chr(97 + i)};' * 10}'>" for i in range(9)
     )
-    old_number, number = pick(rng, (">16<", ">1<", ">0<", ">15<", ">8<")), str(pick(rng, (*WHOLE, *REAL, *TEXT[:14])))
+    old_number, number = (
+        pick(rng, (">16<", ">1<", ">0<", ">15<", ">8<")),
+        str(pick(rng, (*WHOLE, *REAL, *TEXT[:14]))),
+    )
     made = pick(
         rng,
         (text.replace(old_number, f">{number}<", 1), text.replace(old_number, f">{number}<"), text[: len(text) // 2],
@@ -760,8 +924,40 @@ def csv_cell(path: Path, rng: Random) -> str:
     with path.open(newline="") as stream:
         rows = list(csv.reader(stream))
     row, column = int(rng.integers(len(rows))), int(rng.integers(len(rows[0])))
-    new = str(pick(rng, (*TEXT, *WHOLE[:6], "c0", "i0.png", "m1.png", "train", "0.5", "=1+1", ".", "..", "/dev/zero", "~")))
-    how = pick(rng, ("cell", "cell", "cell", "column", "drop column", "drop row", "same rows", "quote", "long", "code"))
+    new = str(
+        pick(
+            rng,
+            (
+                *TEXT,
+                *WHOLE[:6],
+                "c0",
+                "i0.png",
+                "m1.png",
+                "train",
+                "0.5",
+                "=1+1",
+                ".",
+                "..",
+                "/dev/zero",
+                "~",
+            ),
+        )
+    )
+    how = pick(
+        rng,
+        (
+            "cell",
+            "cell",
+            "cell",
+            "column",
+            "drop column",
+            "drop row",
+            "same rows",
+            "quote",
+            "long",
+            "code",
+        ),
+    )
     if how == "cell":
         rows[row][column] = new
     elif how == "column":
@@ -775,9 +971,15 @@ def csv_cell(path: Path, rng: Random) -> str:
         rows += rows[1:]
     elif how == "long":
         rows[row][column] = "x" * 200_000
-    text = "\n".join(",".join(f'"{cell}"' if "\n" in cell else cell for cell in one) for one in rows)
+    text = "\n".join(
+        ",".join(f'"{cell}"' if "\n" in cell else cell for cell in one) for one in rows
+    )
     text += '"' if how == "quote" else ""
-    coded = text.encode(pick(rng, ("utf-16", "latin-1", "utf-8-sig", "utf-32")), "replace") if how == "code" else None
+    coded = (
+        text.encode(pick(rng, ("utf-16", "latin-1", "utf-8-sig", "utf-32")), "replace")
+        if how == "code"
+        else None
+    )
     path.write_bytes(text.encode("utf-8", "surrogatepass") if coded is None else coded)
     return f"{how} {row}, {column} = {new!r:.40}"
 
@@ -789,7 +991,22 @@ def json_value(path: Path, rng: Random) -> str:
     except ValueError:
         return flip(path, rng)
     if rng.random() < 0.08:
-        path.write_text(pick(rng, ("[" * 100_000, '{"a":' * 100_000, "[]", "null", "3", '"x"', "NaN", "{}", "1" * 10_000)))
+        path.write_text(
+            pick(
+                rng,
+                (
+                    "[" * 100_000,
+                    '{"a":' * 100_000,
+                    "[]",
+                    "null",
+                    "3",
+                    '"x"',
+                    "NaN",
+                    "{}",
+                    "1" * 10_000,
+                ),
+            )
+        )
         return "JSON of another shape"
     content, told = _changed(content, rng, "")
     path.write_text(json.dumps(content))
@@ -798,13 +1015,23 @@ def json_value(path: Path, rng: Random) -> str:
 
 def _changed(content: Any, rng: Random, where: str) -> tuple[Any, str]:
     """The same content with one value changed, and which."""
-    keys = list(content) if isinstance(content, dict) else list(range(len(content))) if isinstance(content, list) else []
+    keys = (
+        list(content)
+        if isinstance(content, dict)
+        else list(range(len(content)))
+        if isinstance(content, list)
+        else []
+    )
     if not keys or rng.random() < 0.15:
         new = nasty(rng)
         return new, f"{where or 'all'} = {new!r:.40}"
     key = pick(rng, keys)
     if rng.random() < 0.1:
-        content = {k: v for k, v in content.items() if k != key} if isinstance(content, dict) else content[:-1]
+        content = (
+            {k: v for k, v in content.items() if k != key}
+            if isinstance(content, dict)
+            else content[:-1]
+        )
         return content, f"{where}.{key} gone"
     content = dict(content) if isinstance(content, dict) else list(content)
     content[key], told = _changed(content[key], rng, f"{where}.{key}")
@@ -817,7 +1044,10 @@ def toml_value(path: Path, rng: Random) -> str:
     except ValueError:
         return flip(path, rng)
     if rng.random() < 0.08:
-        path.write_text("a = " + pick(rng, ("[" * 100_000, "'x", '"\\ud800"', "1979-99-99", "9" * 5000, "{" * 50_000)))
+        path.write_text(
+            "a = "
+            + pick(rng, ("[" * 100_000, "'x", '"\\ud800"', "1979-99-99", "9" * 5000, "{" * 50_000))
+        )
         return "TOML of another shape"
     content, told = _changed(content, rng, "")
     try:
@@ -882,6 +1112,10 @@ BY_ENDING: dict[str, tuple[Fault, ...]] = {
 """Faults of the inside of files by ending; MATLAB's are those of HDF5."""
 
 
+BOMBS = (gz_bomb, npz_zip, dicom_deflated, png_bomb)
+"""Not followed by another fault, which would unpack them."""
+
+
 def damage(path: Path, rng: Random) -> str:
     """Damage a file in one way, now and then in two, and say how."""
     name = path.name.lower()
@@ -896,7 +1130,7 @@ def damage(path: Path, rng: Random) -> str:
         except Exception as error:
             # a second fault may not find what it would damage
             told.append(f"not {fault.__name__} ({type(error).__name__})")
-        if not path.is_file():
+        if not path.is_file() or fault in BOMBS:
             break
     return f"{path.name!a:.60}: {'; '.join(told)}"
 

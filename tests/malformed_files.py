@@ -17,7 +17,7 @@ import scipy.io
 import SimpleITK as sitk
 import tifffile
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, RLELossless
+from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGLSLossless, RLELossless
 
 SIDE = 16
 
@@ -179,6 +179,18 @@ def _film(folder: Path, rng: np.random.Generator) -> None:
     dicom(folder / "f0.dcm", deep(rng, 4, SIDE, SIDE), NumberOfFrames=4)
 
 
+def _enhanced(folder: Path, rng: np.random.Generator) -> None:
+    from test_data_dicom import NORMAL, write_enhanced
+
+    for number in range(5):
+        place = np.array([10.0, -20.0, 30.0])
+        path, about = folder / f"e{number}.dcm", {"PatientID": f"P{number}"}
+        write_enhanced(path, deep(rng, 8, 12, 4), place, 3 * NORMAL, range(4))
+        header = pydicom.dcmread(path)
+        header.PatientID, header.SeriesInstanceUID = about["PatientID"], f"1.2.{number}"
+        header.save_as(path)
+
+
 def _palette_dicom(folder: Path, rng: np.random.Generator) -> None:
     tables = {
         f"{colour}PaletteColorLookupTable{part}": value
@@ -190,12 +202,15 @@ def _palette_dicom(folder: Path, rng: np.random.Generator) -> None:
         dicom(folder / f"x{number}.dcm", grey(rng), **about)
 
 
-def _rle(folder: Path, rng: np.random.Generator) -> None:
-    _radiographs(folder, rng)
-    for path in folder.glob("*.dcm"):
-        header = pydicom.dcmread(path)
-        header.compress(RLELossless)
-        header.save_as(path)
+def _packed(syntax: UID) -> Callable[[Path, np.random.Generator], None]:
+    def write(folder: Path, rng: np.random.Generator) -> None:
+        _radiographs(folder, rng)
+        for path in folder.glob("*.dcm"):
+            header = pydicom.dcmread(path)
+            header.compress(syntax)
+            header.save_as(path)
+
+    return write
 
 
 # --- arrays and k-space -----------------------------------------------------------------------------
@@ -241,7 +256,9 @@ def fastmri(folder: Path, rng: np.random.Generator) -> None:
 
 
 def _xml(n: int) -> str:
-    space = f"<matrixSize><x>{n}</x><y>{n}</y><z>1</z></matrixSize><fieldOfView_mm><x>{n}</x><y>{n}</y>"
+    space = (
+        f"<matrixSize><x>{n}</x><y>{n}</y><z>1</z></matrixSize><fieldOfView_mm><x>{n}</x><y>{n}</y>"
+    )
     space += "<z>5</z></fieldOfView_mm>"
     return (
         '<?xml version="1.0"?><ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD"><encoding>'
@@ -282,7 +299,9 @@ def cases_csv(folder: Path, rng: np.random.Generator) -> None:
         PIL.Image.fromarray(grey(rng)).save(folder / f"i{number}.png")
         PIL.Image.fromarray(labels(rng)).save(folder / f"m{number}.png")
         names = [f"i{number}.png", f"m{number}.png"]
-        rows.append([f"c{number}", f"p{number}", split, *names, f"{number % 2}", f"{40 + number}.5", "F"])
+        rows.append(
+            [f"c{number}", f"p{number}", split, *names, f"{number % 2}", f"{40 + number}.5", "F"]
+        )
     with (folder / "cases.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows(rows)
 
@@ -319,6 +338,32 @@ def _bids(folder: Path, rng: np.random.Generator) -> None:
         (place / f"sub-{number:02d}_T1w.json").write_text('{"RepetitionTime": 2.0}')
 
 
+def _pairs_to_register(folder: Path, rng: np.random.Generator) -> None:
+    rows = [["case", "patient", "moving", "fixed", "moving_mask", "fixed_mask"]]
+    for number in range(5):
+        names = [f"{key}{number}.nii.gz" for key in ("m", "f", "mm", "fm")]
+        for place, name in enumerate(names):
+            size = (SIDE, SIDE, 1)
+            nifti(
+                folder / name,
+                labels(rng, *size) if place > 1 else deep(rng, *size).astype(np.int16),
+            )
+        rows.append([f"c{number}", f"p{number}", *names])
+    with (folder / "cases.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows(rows)
+
+
+def _proteins(folder: Path, rng: np.random.Generator) -> None:
+    for number in range(3):
+        lines = [
+            f"ATOM  {4 * row + atom:5d}  {name:<3} ALA A{row + 1:4d}    "
+            + "".join(f"{value:8.3f}" for value in rng.normal(size=3) * 10)
+            for row in range(4)
+            for atom, name in enumerate(("N", "CA", "C", "O"))
+        ]
+        (folder / f"c{number}.pdb").write_text("\n".join(lines) + "\nEND\n")
+
+
 FORMS: dict[str, Form] = {
     "png": Form(pictures(".png"), run="pictures"),
     "png16": Form(_deep_png),
@@ -342,7 +387,9 @@ FORMS: dict[str, Form] = {
     "dicom-series": Form(_series),
     "dicom-film": Form(_film),
     "dicom-palette": Form(_palette_dicom),
-    "dicom-rle": Form(_rle),
+    "dicom-enhanced": Form(_enhanced),
+    "dicom-rle": Form(_packed(RLELossless)),
+    "dicom-jpegls": Form(_packed(JPEGLSLossless)),
     "npz": Form(_npz, "a.npz", run="pictures"),
     "npz-masks": Form(_masks_npz, "a.npz", method="segmentation-ensembles"),
     "medmnist": Form(_medmnist, "a.npz", method="diffmic"),
@@ -353,8 +400,12 @@ FORMS: dict[str, Form] = {
     "matlab5": Form(_matlab5, "k.mat", method="", run="kspace"),
     "cases.csv": Form(cases_csv, method="segmentation-ensembles", run="pictures"),
     "decathlon": Form(_decathlon, method="segmentation-ensembles"),
-    "nnunet": Form(_nnunet, victims="**/*", method="segmentation-ensembles", map=("image=T1", "mask=mask")),
+    "nnunet": Form(
+        _nnunet, victims="**/*", method="segmentation-ensembles", map=("image=T1", "mask=mask")
+    ),
     "bids": Form(_bids, victims="**/*"),
+    "pairs": Form(_pairs_to_register, method="diffusemorph"),
+    "proteins": Form(_proteins),
 }
 
 
@@ -422,7 +473,13 @@ def _nrrd(path: Path) -> tuple[dict[str, str], bytes]:
     lines = [one.partition(":") for one in head.decode().splitlines() if ":" in one]
     fields = {key.strip(): value.strip() for key, _, value in lines}
     kinds = {"short": "i2", "int16": "i2", "ushort": "u2", "unsigned short": "u2", "float": "f4"}
-    kinds |= {"int": "i4", "unsigned char": "u1", "uchar": "u1", "signed char": "i1", "double": "f8"}
+    kinds |= {
+        "int": "i4",
+        "unsigned char": "u1",
+        "uchar": "u1",
+        "signed char": "i1",
+        "double": "f8",
+    }
     big = fields.get("endian") == "big"
     about = {"sizes": fields["sizes"], "type": (">" if big else "<") + kinds[fields["type"]]}
     about["packed"] = "gzip" if fields["encoding"] in ("gzip", "gz") else ""
@@ -441,7 +498,12 @@ def _by_hand(path: Path, about: dict[str, str], data: bytes) -> np.ndarray:
 
 def _by_pydicom(path: Path) -> np.ndarray:
     header = pydicom.dcmread(path)
-    odd = ("PixelPaddingValue", "ModalityLUTSequence", "SharedFunctionalGroupsSequence", "DoseGridScaling")
+    odd = (
+        "PixelPaddingValue",
+        "ModalityLUTSequence",
+        "SharedFunctionalGroupsSequence",
+        "DoseGridScaling",
+    )
     if header.PhotometricInterpretation != "MONOCHROME2" or any(name in header for name in odd):
         raise CannotTell
     frames = header.get("NumberOfFrames", 1)

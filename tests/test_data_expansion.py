@@ -83,7 +83,9 @@ def test_a_deflated_dicom_is_read(tmp_path):
         header.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
         header.save_as(tmp_path / f"{name}.dcm")
     stored = pydicom.dcmread(tmp_path / "a.dcm").pixel_array
-    assert np.array_equal(open_cases(tmp_path).image(0, "image").data[0].numpy(), 2 * stored.astype(int) - 10)
+    assert np.array_equal(
+        open_cases(tmp_path).image(0, "image").data[0].numpy(), 2 * stored.astype(int) - 10
+    )
 
 
 @pytest.mark.parametrize("name", ["a.mha", "a.nrrd"])
@@ -110,7 +112,9 @@ def test_packed_voxels_of_itk(tmp_path, name):
 def test_hdf5_filters(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         part = (1, 1, 1, 1 << 21)
-        made = file.create_dataset("kspace", (1, 32, *part[2:]), np.complex64, chunks=part, compression=9)
+        made = file.create_dataset(
+            "kspace", (1, 32, *part[2:]), np.complex64, chunks=part, compression=9
+        )
         packed = zlib.compress(bytes(8 << 21), 9)
         for coil in range(32):
             made.id.write_direct_chunk((0, coil, 0, 0), packed)

@@ -80,17 +80,17 @@ def test_every_ruled_field_refuses_what_is_no_number(method):
 
 
 REFUSED = [
-    ("ddpm", "--width 0", "--width must be at least 1, not 0"),
-    ("ddpm", "--width -4", "--width must be at least 1, not -4"),
-    ("ddpm", "--patch 0", "--patch must be at least 1, not 0"),
+    ("ddpm", "--width 0", "--width must be between 1 and 65535, not 0"),
+    ("ddpm", "--width -4", "--width must be between 1 and 65535, not -4"),
+    ("ddpm", "--patch 0", "--patch must be between 1 and 1000, not 0"),
     ("ddpm", "--multiples", "--multiples needs one value or more"),
-    ("ddpm", "--multiples 1 0", "--multiples must be at least 1, not 0"),
+    ("ddpm", "--multiples 1 0", "--multiples must be between 1 and 1000, not 0"),
     ("ddpm", "--dropout 2", "--dropout must be at least 0 and less than 1, not 2"),
-    ("ddpm", "--blocks 0", "--blocks must be at least 1, not 0"),
+    ("ddpm", "--blocks 0", "--blocks must be between 1 and 1000, not 0"),
     ("ddpm", "--attention 9", "--attention 9: the levels of --multiples run from 0 to 3"),
     ("ddpm", "--data-std -1", "--data-std must be at least 0, not -1"),
-    ("ddpm", "--size 0 0", "--size must be at least 1, not 0"),
-    ("ddpm", "--size -4 -4", "--size must be at least 1, not -4"),
+    ("ddpm", "--size 0 0", "--size must be between 1 and 65535, not 0"),
+    ("ddpm", "--size -4 -4", "--size must be between 1 and 65535, not -4"),
     ("ddpm", "--timesteps 0", "--timesteps must be at least 2, not 0"),
     ("ddpm", "--timesteps 10", "--timesteps must be more than 20 where betas are linear, not 10"),
     ("ddpm", "--steps 0", "--steps must be at least 1, not 0"),
@@ -134,7 +134,17 @@ REFUSED = [
     ("method", "flags", "said"), REFUSED, ids=lambda x: str(x).split(" must")[0]
 )
 def test_a_wrong_value_is_refused_before_the_data_are_read(refused, method, flags, said):
-    words = ["train", method, "--data", "no/such", "--out", "x", *flags.split()]
+    words = [
+        "train",
+        method,
+        "--data",
+        "no/such",
+        "--out",
+        "x",
+        "--preset",
+        "paper",
+        *flags.split(),
+    ]
     assert f"error: {said}" in refused(*words, code=2)
 
 
@@ -171,7 +181,8 @@ def test_a_chain_that_cannot_be_walked_is_refused_before_training(
         if method == "ddpm-conversion"
         else ["--map", "image=t1"]
     )
-    words = ["train", method, "--data", data, *maps, "--out", tmp_path / "run", *flags.split()]
+    words = ["train", method, "--data", data, *maps, "--preset", "paper", *flags.split()]
+    words += ["--out", tmp_path / "run"]
     assert said in refused(*words, code=2)
     assert not (tmp_path / "run").exists()
 
@@ -200,7 +211,7 @@ def test_a_wrong_value_is_refused_after_training_too(settings, said):
 
 def test_a_wrong_value_in_a_configuration_names_the_file():
     with pytest.raises(
-        UserError, match=r"config.toml: \[recipe\]: width must be at least 1, not 0"
+        UserError, match=r"config.toml: \[recipe\]: width must be between 1 and 65535, not 0"
     ):
         fields.build(DDPM, {"width": 0}, where="config.toml: [recipe]")
 

@@ -105,12 +105,8 @@ def _train(asked: Order, arguments: Sequence[str]) -> None:
 
 
 def departs(made_with: Config) -> str:
-    """In what a preset departs from its paper, in one line; "" for the paper's own."""
-    if made_with.preset == "paper":
-        return ""
-    if made_with.preset == "tiny":
-        return f"{made_with.name} is for trials: it learns little"
-    found = departures(papers.by_id(made_with.method))
+    """In what the preset `small` departs from its paper, in one line; "" for the others."""
+    found = departures(papers.by_id(made_with.method)) if made_with.preset == "small" else None
     return f"{made_with.name} departs from its paper: {found.small}" if found else ""
 
 

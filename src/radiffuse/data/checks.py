@@ -28,7 +28,9 @@ def check_trainable(cases: Cases) -> None:
     training = cases.split_of.count("train")
     if training == 0:
         here = ", ".join(split for split in SPLITS if split in cases.split_of)
-        raise UserError(f"{cases.source}: has no training cases, only {here}; these are not trained on")
+        raise UserError(
+            f"{cases.source}: has no training cases, only {here}; these are not trained on"
+        )
     if training < 2:
         keys = cases.image_keys
         volume = keys and len(cases.image(cases.split_of.index("train"), keys[0]).size) == 3

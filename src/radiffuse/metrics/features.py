@@ -156,7 +156,7 @@ def trained_features(
         seed: of initial weights, order and corruptions.
         cache: folder for `features-FINGERPRINT-SEED.safetensors`; None keeps nothing.
         steps: of 50 images; None: 700 up to 64x64, fewer for larger images as the root of their voxels, at
-            least 150. On one core about two minutes at 64x64, four at 128x128.
+            least 150. On one core about three minutes at 64x64, five at 128x128.
         progress: called with (step, steps).
 
     Raises:

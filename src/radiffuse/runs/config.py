@@ -187,6 +187,10 @@ def _check_tables(path: Path, tables: dict[str, Any]) -> None:
         if name not in run:
             raise UserError(f"{path}: [run] {name} is missing")
         checked(name, run[name], str, where=f"{path}: [run]")
+    if run["preset"] not in PRESETS:
+        raise UserError(
+            f"{path}: [run] preset is {run['preset'][:60]!r}, none of {', '.join(PRESETS)}"
+        )
 
 
 def preset(recipe: type[T], name: str) -> T:

@@ -89,16 +89,19 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         for name in ("batch", "accumulate", "log_every"):
-            _require(1 <= getattr(self, name) <= MOST, name, f"between 1 and {MOST}")
+            _require(getattr(self, name) >= 1, name, "at least 1")
+            _require(getattr(self, name) <= MOST, name, f"at most {MOST}")
         for name in ("warmup", "decay", "clip", "weight_decay", "snapshot_every"):
             _require(getattr(self, name) >= 0, name, "0 or more")
-        most = MOST_STEPS
-        _require(self.steps is None or 1 <= self.steps <= most, "steps", f"between 1 and {most}")
+        _require(self.steps is None or self.steps >= 1, "steps", "at least 1")
+        _require(self.steps is None or self.steps <= MOST_STEPS, "steps", f"at most {MOST_STEPS}")
         _require(
-            self.minutes is None or 0 < self.minutes < math.inf, "minutes", "more than 0, and finite"
+            self.minutes is None or 0 < self.minutes < math.inf,
+            "minutes",
+            "more than 0, and finite",
         )
         _require(self.checkpoint_minutes > 0, "checkpoint-minutes", "more than 0")
-        _require(0 < self.learning_rate <= 100, "learning-rate", "more than 0, and 100 at most")
+        _require(0 < self.learning_rate <= 1e6, "learning-rate", "more than 0, and 1e6 at most")
         _require(0 <= self.cooldown <= 1, "cooldown", "between 0 and 1")
         _require(all(0 <= beta < 1 for beta in self.betas), "betas", "between 0 and 1")
         _require(all(0 <= axis <= 2 for axis in self.mirror), "mirror", "of 0, 1 and 2")

@@ -75,7 +75,7 @@ def features(record: Record, name: str) -> list[str]:
     )
     rows = [
         [
-            *(its["fault"], "" if its["strength"] is None else f"{its['strength']:g}"),
+            *(_shown(its), "" if its["strength"] is None else f"{its['strength']:g}"),
             *(short(its[key]) for key in ("fid", "kid", "precision")),
             f"{its['fid']['mean'] / floor:.3g}",
             f"{its['pixels']['fid']['mean'] / record['floor']['pixels']['fid']['mean']:.3g}",
@@ -102,3 +102,10 @@ def features(record: Record, name: str) -> list[str]:
             ],
         ),
     ]
+
+
+def _shown(row: Record) -> str:
+    """What was compared; of a model, how many samples, its degree being steps of training."""
+    if "method" not in row:
+        return str(row["fault"])
+    return f"{row['method']} by steps of training, n = {row['fid']['n']}"

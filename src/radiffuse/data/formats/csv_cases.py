@@ -59,8 +59,8 @@ def _rows(path: Path) -> tuple[list[list[str]], str]:
     named = re.match(r'"?sep=(.)"?\r?\n', text)
     if named:
         text = text[named.end() :]
-    separator = named[1] if named else _separator(text)
     try:
+        separator = named[1] if named else _separator(text)
         lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
         return [row for row in lines if any(cell.strip() for cell in row)], separator
     except csv.Error as error:

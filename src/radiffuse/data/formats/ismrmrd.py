@@ -51,8 +51,8 @@ def open_ismrmrd(path: Path) -> Table:
 
     `kspace` is complex `(coils, readout, lines[, partitions])`, its centre in the middle, without the
     oversampling of the readout, the mean of the averages, and 0 where nothing was measured. Noise scans
-    whiten the coils; calibration and correction scans are left out. The affine of the image on that grid is RAS+. Slices
-    are numbered along their normal; the patient is the file.
+    whiten the coils; calibration and correction scans are left out. The affine of the image on that
+    grid is RAS+. Slices are numbered along their normal; the patient is the file.
 
     Raises:
         UserError: the package is missing, or the file is damaged, not Cartesian, of several encodings,

@@ -5,7 +5,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ...errors import UserError
-from .text_header import HEADER_BYTES, LONGEST_LINE, MOST_AXES, Voxels, numbers, one_of, regular, require, whole
+from .text_header import (
+    HEADER_BYTES,
+    LONGEST_LINE,
+    MOST_AXES,
+    Voxels,
+    numbers,
+    one_of,
+    regular,
+    require,
+    whole,
+)
 
 __all__ = ["look"]
 
