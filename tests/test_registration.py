@@ -95,6 +95,7 @@ def test_the_frames_are_warps_so_their_values_are_those_of_the_moving_image(shri
     textured = pair["moving"] * torch.where(torch.arange(SIDE) % 4 < 2, 1.0, 0.5)
     path = recipe.predict(objective, {**pair, "moving": textured})["path"]
     assert path.min() >= textured.min() - 1e-5 and path.max() <= textured.max() + 1e-5
+    assert torch.allclose(path[:, :1], textured, atol=1e-4), "it begins there, texture and all"
 
 
 def test_the_field_grows_with_the_latent_and_a_wrong_latent_does_not_register(shrinking):

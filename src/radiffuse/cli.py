@@ -69,6 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if is_out_of_memory(error):
             return _fail(out_of_memory(error), 1)
+        if isinstance(error, OSError) and error.filename is not None:
+            # the system's answer about a file, as a name that is too long, or a disk that fails
+            return _fail(f"{str(error.filename)[:200]}: {error.strerror}", 1)
         if os.environ.get("RADIFFUSE_DEBUG"):
             raise
         message = " ".join(str(error).split())

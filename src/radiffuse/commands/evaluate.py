@@ -51,7 +51,7 @@ class Flags:
         samples: draws per case (methods that average draws); the recipe's own number where left out.
         set: field=value words, settings of the recipe that only prediction reads.
         seed: sample k depends on this and on k alone.
-        batch: cases at once; changes nothing but speed and memory.
+        batch: cases at once, for speed and memory; a case differs by rounding alone, with 1 not at all.
         weights: an Inception-v3 (FID's, ImageNet's) or ResNet-50 (RadImageNet's) of yours, as safetensors.
     """
 

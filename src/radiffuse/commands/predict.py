@@ -55,7 +55,7 @@ class Flags:
         steps: network evaluations of the sampler; the recipe's own number where left out.
         set: field=value words, settings of the recipe that only prediction reads.
         seed: a case's draw depends on this, its name and the draw's number alone.
-        batch: cases, or slices of a volume, at once; changes nothing but speed and memory.
+        batch: cases, or slices, at once, for speed and memory; a case differs by rounding alone, with 1 not at all.
         precision: of the networks; bf16 is faster where the processor knows it, and rounds.
     """
 

@@ -1,8 +1,8 @@
 """`radiffuse sample RUN`: draw new images, each from its own seed.
 
-Sample k with --seed s starts from `derive(s, k)` alone: it comes out the same by itself, in a
-batch of any size and on any number of processes. A sample that lies in --out already is kept, so
-that the same command goes on after an interruption.
+Sample k with --seed s starts from `derive(s, k)` alone: it comes out the same on any number of processes
+and in any batch, to the bit with `--batch 1` and but for rounding in larger ones. A sample that an
+earlier command wrote into --out is kept, so that the same command goes on after an interruption.
 """
 
 from collections.abc import Container, Sequence
@@ -37,7 +37,7 @@ class Flags:
         steps: network evaluations of the sampler; the recipe's own number where left out.
         set: field=value words, settings of the recipe that only prediction reads.
         seed: sample k depends on this and on k alone.
-        batch: samples drawn at once; changes nothing but speed and memory.
+        batch: samples drawn at once, for speed and memory; one differs by rounding alone, with 1 not at all.
         precision: of the networks; bf16 is faster where the processor knows it, and rounds.
         labels: class of each sample, number or name, used in turn (class-conditional runs).
     """

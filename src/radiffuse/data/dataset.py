@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -91,6 +92,8 @@ def _table(path: str, seed: int) -> Table:
         return open_brains(path, seed)
     from .formats.layouts import open_table
 
+    if re.search(r"(?:^|/)(?:https?|ftp|s3|gs|file):/", path):
+        raise UserError(f"{path}: is an address, and nothing is downloaded; name a file or folder")
     with fitting(path):
         return open_table(Path(path))
 

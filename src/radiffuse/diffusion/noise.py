@@ -1,7 +1,8 @@
 """Noise sources: a function of the array to be noised, so that a sampler never owns randomness.
 
 `gaussian` draws from torch's global generator (training); `Seeded` gives every case of a batch its
-own stream, so that a case comes out the same alone, in any batch and on any number of processes.
+own stream, so that a case comes out the same alone, in any batch and on any number of processes, but for
+the rounding of kernels that libraries choose by the size of a batch.
 """
 
 import hashlib

@@ -92,7 +92,7 @@ class Run:
     def with_precision(self, precision: Precision) -> "Run":
         """The same run, its networks called in `precision`; samplers and operators stay as they are.
 
-        Changes the networks in place. In bf16 a case differs in its last bits by the batch it is in.
+        Changes the networks in place. In bf16 a case differs by the batch it is in, more than by the last bits of fp32.
 
         Args:
             precision: fp32, bf16 or fp16.

@@ -19,7 +19,7 @@ class Asked:
         count: images to generate, or held-out cases to measure (evenly spaced); None: the task's
             own number, or all.
         seed: a draw depends on this, its case and its number alone.
-        batch: cases at once; changes nothing but speed and memory.
+        batch: cases at once, for speed and memory; a case differs by rounding alone, with 1 not at all.
         folder_for_pictures: gets the pictures; None writes none.
         command: what the user typed, for the record.
         cache: folder that keeps feature networks and trained baselines.

@@ -7,11 +7,15 @@ import torch
 
 from ...errors import UsageError
 from ..columns import ArrayColumn, Column
+from ..formats.stored import check_bytes
 from ..table import Table, labels_from
 from .brains import LEVELS, BrainOptions, make_case
 from .pairs import open_pairs
 
 __all__ = ["open_brains", "parse"]
+
+MOST = 100_000
+"""Cases of the largest set."""
 
 
 def parse(name: str) -> tuple[bool, BrainOptions]:
@@ -33,8 +37,14 @@ def parse(name: str) -> tuple[bool, BrainOptions]:
         except ValueError:
             raise UsageError(f"{name}: {key} needs a number, found {value!r}") from None
     labels = ("lesion", "none") if volumes else ("level", "lesion", "none")
-    if not (options.count >= 1 and 8 <= options.size <= 256 and 0 <= options.lesions <= 1):
-        raise UsageError(f"{name}: count >= 1, size 8 to 256 and lesions 0 to 1 are possible")
+    if not (
+        1 <= options.count <= MOST and 8 <= options.size <= 256 and 0 <= options.lesions <= 1
+    ):
+        raise UsageError(
+            f"{name}: count 1 to {MOST}, size 8 to 256 and lesions 0 to 1 are possible"
+        )
+    images = 4 * options.count * options.size ** (3 if volumes else 2)
+    check_bytes(images, name)
     if options.label not in labels:
         raise UsageError(f"{name}: label is one of {', '.join(labels)}")
     if options.pairs not in ("none", "people", "motion"):

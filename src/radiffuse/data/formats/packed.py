@@ -17,7 +17,7 @@ RAW, ANY = -zlib.MAX_WBITS, 32 + zlib.MAX_WBITS
 _PIECE = 1 << 20
 
 
-def check_expansion(declared: int, stored: int, path: Path) -> None:
+def check_expansion(declared: int, stored: int, path: Path | str) -> None:
     """Refuse what unpacks to far more than any image of that many packed bytes.
 
     Args:
