@@ -341,7 +341,6 @@ PLACES = (
     ),
     *(
         "brains3d:size=5000",
-        "brains:",
         "/dev/zero",
         "",
         "~",
@@ -398,7 +397,7 @@ def _flags(rng: np.random.Generator, good: Path, folder: Path) -> Input:
             f"{command} {flag} {' '.join(values)}",
             words,
             folder,
-            (flag, flag[2:]),
+            (flag, flag[2:], "argument"),
             must_fail=huge and flag in COUNTS,
         )
     value = pick(rng, METHODS if command == "method" else PLACES)
@@ -419,20 +418,13 @@ def _flags(rng: np.random.Generator, good: Path, folder: Path) -> Input:
     elif command == "data" and "--data" in words:
         words[words.index("--data") + 1] = value
     else:
-        words = (
-            [name if name == "train" else name, value, *words[2:]] if command == "data" else words
-        )
+        words = [name, value, *words[2:]] if command == "data" else words
         words[words.index("--out") + 1] = (
             value if command == "out" else words[words.index("--out") + 1]
         )
-    named = (
-        "".join(c if c.isprintable() else "?" for c in value)[:20],
-        "METHOD",
-        "--out",
-        "--data",
-        "command",
-        "run",
-    )
+    shown = " ".join("".join(c if c.isprintable() or c.isspace() else "?" for c in value).split())
+    shown = os.path.normpath(shown).replace("data/nothing", "nothing") if shown else "''"
+    named = (shown[:20], "METHOD", "--out", "--data", "command", "run", "argument", "example.org")
     return Input(
         f"{' '.join(words)!a:.100}",
         tuple(words),
@@ -525,8 +517,9 @@ def judged(asked: Input) -> Verdict:
 def _listing(asked: Input) -> set[tuple[str, int, int]]:
     """Everything near a command but what it may write."""
     found = set()
+    out = Path(os.path.normpath(asked.folder / asked.out))
     for path in asked.folder.parent.rglob("*"):
-        if asked.folder / asked.out in (path, *path.parents):
+        if out in (path, *path.parents) or path in out.parents:
             continue
         about = path.lstat()
         regular = not path.is_dir() or path.is_symlink()

@@ -375,7 +375,10 @@ def mhd_target(path: Path, rng: Random) -> str:
     head = path.read_bytes().partition(b"ElementDataFile")[0]
     name = pick(
         rng,
-        ("/dev/zero", "/etc/passwd", "../../x.raw", "", "LIST", "LIST 2\na.raw\nb.raw", "%d.raw 1 9 1", path.name, "a\0b"),
+        (
+            *("/dev/zero", "/etc/passwd", "../../x.raw", "", "LIST", "LIST 2\na.raw\nb.raw"),
+            *("%d.raw 1 9 1", path.name, "a\0b"),
+        ),
     )  # fmt: skip
     path.write_bytes(head + f"ElementDataFile = {name}\n".encode())
     return f"voxels lie in {name!r}"
@@ -737,7 +740,7 @@ def npz_zip(path: Path, rng: Random) -> str:
                 archive.writestr(name, good[name])
         return "has every array twice"
     extra = {
-        "path": {"../../../tmp/x.npy": good["image.npy"] if "image.npy" in good else b""},
+        "path": {"../../../tmp/x.npy": good.get("image.npy", b"")},
         "no array": {"notes.txt": b"hello", "__MACOSX/._image.npy": b"\0\5\x16\7"},
         "names": {
             "a\nb\x1b[31m.npy": next(iter(good.values())),
@@ -914,7 +917,10 @@ def _h5_heads(group: Any, name: str, old: Any, path: Path, rng: Random) -> str:
     return f"readout {place}: {field} = {value}"
 
 
-HDF5 = (_h5_values, _h5_values, _h5_declared, _h5_link, _h5_link, _h5_gone, _h5_attribute, _h5_xml, _h5_xml, _h5_heads, _h5_heads)  # fmt: skip
+HDF5 = (
+    *(_h5_values, _h5_values, _h5_declared, _h5_link, _h5_link, _h5_gone, _h5_attribute),
+    *(_h5_xml, _h5_xml, _h5_heads, _h5_heads),
+)
 
 
 # --- texts ------------------------------------------------------------------------------------------

@@ -284,6 +284,7 @@ def _matlab5(folder: Path, rng: np.random.Generator) -> None:
 
 def _ismrmrd(folder: Path, rng: np.random.Generator) -> None:
     import ismrmrd
+
     from test_ismrmrd import header, lines, write
 
     assert ismrmrd

@@ -596,6 +596,37 @@ def test_voxels_in_a_file_beside_the_header_are_read(tmp_path):
     assert read_image(tmp_path / "a.mhd").data[0, 1, 2, 3] == 23
 
 
+@pytest.mark.parametrize("target", ["LIST\n{0}", "LIST 2\n{0}", "s%d.raw 0 3 1", "s%01d.raw 0 3 1"])
+def test_voxels_in_a_file_a_slice_are_read_where_all_are_there(tmp_path, target):
+    """Of a list without files ITK makes an image of whatever the memory holds."""
+    names = [f"s{k}.raw" for k in range(4)]
+    for k, name in enumerate(names):
+        (tmp_path / name).write_bytes(bytes(range(6 * k, 6 * k + 6)))
+    path = meta(tmp_path / "a.mhd", ElementDataFile=target.format("\n".join(names)))
+    path.write_bytes(path.read_bytes().removesuffix(bytes(range(24))))
+    assert read_image(path).data[0, 1, 2, 3] == 23
+    head = path.read_text().partition("ElementDataFile")[0]
+    three = "LIST\n" + "\n".join(names[:3])
+    for other in (
+        "LIST",
+        three,
+        "LIST 3\ns0.raw",
+        "LIST x",
+        "s%d.raw 0 3",
+        "s%d.raw 0 2 1",
+        "s%d.raw 0 3 0",
+        "%s 0 3 1",
+        "%9999999d%n 0 3 1",
+    ):
+        path.write_text(f"{head}ElementDataFile = {other}\n")
+        with pytest.raises(UserError, match=r"files \(.*are expected"):
+            read_image(path)
+    path.write_text(f"{head}ElementDataFile = LIST\n" + "\n".join(names))
+    (tmp_path / "s2.raw").write_bytes(b"abc")
+    with pytest.raises(UserError, match="declares 24 bytes of voxels and holds 12"):
+        read_image(path)
+
+
 @pytest.mark.parametrize(
     ("field", "why"),
     [

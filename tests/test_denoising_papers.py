@@ -16,6 +16,7 @@ from radiffuse.data.dataset import Facts
 from radiffuse.diffusion.denoiser import Denoiser
 from radiffuse.diffusion.noise import Seeded
 from radiffuse.diffusion.sample import prior
+from radiffuse.errors import UserError
 from radiffuse.testing import Counted, GaussianDenoiser
 
 SIDE = 24
@@ -118,6 +119,8 @@ def test_a_numbered_slice_is_told_with_its_neighbours_and_a_lone_one_is_not():
     mr, others = torch.zeros(2, 1, SIDE, SIDE), torch.ones(2, 2, SIDE, SIDE)
     batch = {"clean": mr, "mr": mr, "mr_neighbours": others}
     assert recipe.examples(batch)["source"][0, :, 0, 0].tolist() == [0, 1, 1]
+    with pytest.raises(UserError, match="slices of mr with their neighbours; number the slices"):
+        recipe.predict(recipe.objective(), {"noisy": mr, "mr": mr, "seed": torch.arange(2)})
     for told, keys in (("mr-pull", {"mr": 1}), ("pet-mr", {"mr": 1, "mr_neighbours": 2})):
         found = dataclasses.replace(alone, told=told).fitted(facts(clean=1, **keys))
         assert found.neighbours == 0 and found.NEIGHBOURS == ()

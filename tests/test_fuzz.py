@@ -57,12 +57,13 @@ def test_the_judge_sees_what_is_wrong(good, tmp_path, monkeypatch):
     def verdict():
         place = tmp_path / str(len(list(tmp_path.iterdir())))
         faults.copied(good / "data" / "npy", place / "data")
-        data = words[:3] + ("data/a.npy",) + words[4:]
+        data = (*words[:3], "data/a.npy", *words[4:])
         return malformed.judged(malformed.Input("", data, place, ("a.npy",))).kind
 
     assert verdict() == "read"
     with monkeypatch.context() as change:
-        change.setattr(files, "arrays_by_others", lambda path: {"image": files.grey(faults.np.random.default_rng(1), 6, 16, 16)})  # fmt: skip
+        other = files.grey(faults.np.random.default_rng(1), 6, 16, 16)
+        change.setattr(files, "arrays_by_others", lambda path: {"image": other})
         assert verdict() == "wrong value"
     with monkeypatch.context() as change:
         change.setattr(malformed.train_command, "check_trainable", lambda cases: 1 / 0)

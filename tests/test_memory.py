@@ -59,7 +59,9 @@ def test_batches_that_do_not_fit_are_refused_and_tight_ones_are_said(monkeypatch
     for free, kind in ((0.9, "refused"), (1.1, "said"), (1.5, "")):
         monkeypatch.setattr(memory, "free_bytes", lambda free=free: free * (weights + images))
         if kind == "refused":
-            with pytest.raises(UserError, match="for 64 of 64 cases at a time.*--train.accumulate"):
+            with pytest.raises(
+                UserError, match=r"for 64 of 64 cases at a time.*--train\.accumulate"
+            ):
                 check_memory(objective, Table(), TrainOptions(batch=64))
             assert not check_memory(objective, Table(), TrainOptions(batch=64, accumulate=2))
         else:
@@ -154,7 +156,10 @@ OUT = [
     (MemoryError(), "the memory does not suffice; lower"),
     (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 4294967296 bytes."),
      "the memory does not suffice (4 GiB were asked for at once); lower"),
-    (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has"), "the memory of the GPU does not suffice (20 GiB"),
+    (
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has"),
+        "the memory of the GPU does not suffice (20 GiB",
+    ),
     (np._core._exceptions._ArrayMemoryError((1 << 30,), np.dtype("f8")), "the memory does not suffice (8 GiB"),
 ]  # fmt: skip
 

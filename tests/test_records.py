@@ -217,6 +217,25 @@ def test_a_state_of_before_has_its_types_checked(tmp_path, change, said):
         checkpoint.read_facts(folder)
 
 
+def test_lines_of_a_log_that_are_none_are_passed_over(copy):
+    """A training goes on, and a report is made: the log is told to people alone."""
+    log = copy / "log.jsonl"
+    good = log.read_bytes()
+    log.write_bytes(b'\xff\n{"step": "1"}\n[1]\nnull\n' + b"[" * 100_000 + b"\n" + good)
+    done("report", copy)
+    words = ["--data", BRAINS, "--map", "image=t2", *TINY, "--train.steps", 3, "--out", copy]
+    done("train", "ddpm", *words, "--resume")
+    lines = [json.loads(line)["step"] for line in log.read_text().splitlines()]
+    assert lines == [2, 3]
+
+
+@pytest.mark.parametrize("text", [b"\xff", b"x = " + b"[" * 100_000, b"[run", b"run = 1"])
+def test_a_configuration_that_is_none_is_one_line(copy, refused, tmp_path, text):
+    (copy / "config.toml").write_bytes(text)
+    line = refused("sample", copy, "--count", 1, "--out", tmp_path / "s")
+    assert f"{copy / 'config.toml'}: not " in line
+
+
 # ------------------------------------------------------------------------------------------- models
 def test_the_manifest_names_the_model(samples, tmp_path):
     named = json.loads((samples / "manifest.json").read_text())["model_sha256"]

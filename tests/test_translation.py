@@ -110,6 +110,8 @@ def test_the_chains_of_the_paper_are_of_images_between_0_and_1():
     chain, linear = Conversion().schedule(), Discrete.linear(1000)
     assert torch.allclose(chain.sigma(t) / 2, linear.sigma(t), atol=1e-12)
     assert torch.equal(chain.alpha(t), linear.alpha(t))
+    respaced = 1000 * Conversion(grid="strided", steps=37).make_grid(chain)
+    assert torch.allclose(respaced, respaced.round()) and len(respaced) == 38
 
 
 def test_an_untrained_score_costs_one_a_pixel(data):

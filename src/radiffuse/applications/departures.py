@@ -16,9 +16,10 @@
 differs. This module imports no torch.
 """
 
-import importlib.resources
+import importlib.util
 import tomllib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ..papers import Paper
@@ -77,8 +78,10 @@ class Departures:
 
 def departures(paper: Paper) -> Departures | None:
     """The table of a method that has a recipe; None where there is none beside it."""
-    module = paper.recipe.partition(":")[0]
-    file = importlib.resources.files(module.rpartition(".")[0]) / f"{paper.id}.toml"
+    found = importlib.util.find_spec(paper.recipe.partition(":")[0])
+    if found is None or found.origin is None:
+        return None
+    file = Path(found.origin).with_name(f"{paper.id}.toml")
     if not file.is_file():
         return None
     held = tomllib.loads(file.read_text(encoding="utf-8"))

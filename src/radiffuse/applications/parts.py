@@ -25,7 +25,7 @@ from ..diffusion.sample import (
     grids,
     signal_to_noise,
 )
-from ..diffusion.schedule import Discrete, Schedule
+from ..diffusion.schedule import Discrete, Schedule, Stretched
 from ..errors import UsageError
 from .ranges import Rule, at_least, below, require, up_to
 
@@ -75,9 +75,10 @@ GridName = Literal["uniform", "strided", "quadratic", "karras", "log-snr"]
 
 
 def _strided(schedule: Schedule, steps: int, start: float, stop: float) -> Tensor:
-    if not isinstance(schedule, Discrete) or stop > 0:
+    chain = schedule.inner if isinstance(schedule, Stretched) else schedule
+    if not isinstance(chain, Discrete) or stop > 0:
         raise ValueError("respacing needs a chain of discrete betas that ends at --stop 0")
-    return grids.strided(schedule, steps, round(start * schedule.steps))
+    return grids.strided(chain, steps, round(start * chain.steps))
 
 
 GRIDS: dict[str, Callable[[Schedule, int, float, float], Tensor]] = {

@@ -31,8 +31,9 @@ def parse(kind: type[T], arguments: Sequence[str], prog: str) -> T:
     import tyro
 
     for before, word in itertools.pairwise(["", *arguments]):
-        flag = word if word.startswith("--") and word.endswith("=") else before
-        if not word or "\0" in word or flag is word:
+        unset = word.startswith("--") and word.endswith("=")
+        if not word or "\0" in word or unset:
+            flag = word if unset else before
             what = flag if flag.startswith("--") else "an argument"
             raise UsageError(f"{what} is empty or no text; is a variable of the shell not set?")
     if not {"-h", "--help"} & set(arguments):

@@ -155,16 +155,20 @@ def _predict(
     missing = [row for row in share if ids[row] not in done]
     # measured k-space is reconstructed scan by scan: a scan that cannot be is named
     size = 1 if cut or "kspace" in cases.keys else flags.batch
-    for first in range(0, len(missing), size):
-        rows = missing[first : first + size]
+    parts = [missing[first : first + size] for first in range(0, len(missing), size)]
+    while parts:
+        rows = parts.pop(0)
         bad: dict[int, str] = {}
         with folder.staged(f"{rows[0]:06d}") as stage:
             there = replace(flags, out=stage)
             try:
                 entries = list(_batch(opened, judged, cases, cut, rows, there, bad))
             except UserError as error:
-                if len(rows) > 1:
-                    raise
+                if (
+                    len(rows) > 1
+                ):  # one by one: what can be is predicted, and the case that cannot is named
+                    parts[:0] = [[row] for row in rows]
+                    continue
                 raise UserError(f"case {ids[rows[0]]}: {error}") from None
             lost = {ids[row] for row in bad}
             entries = [entry for entry in entries if entry["case"] not in lost]

@@ -75,11 +75,12 @@ class Log:
 def _lines_until(path: Path, step: int) -> list[str]:
     """The lines of the log up to `step`; a last line cut by a crash is dropped."""
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines(True) if path.exists() else []:
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    for line in text.splitlines(True):
         try:
             if line.endswith("\n") and json.loads(line)["step"] <= step:
                 kept.append(line)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
     return kept
 

@@ -154,10 +154,20 @@ class PET(Windowed):
         return 1 + len(self.NEIGHBOURS)
 
     def shown(self, batch: Batch, key: str) -> Tensor:
-        """An image, and behind its channels those of its neighbours."""
-        if f"{key}_neighbours" in batch and self.neighbours:
-            return torch.cat([batch[key], batch[f"{key}_neighbours"]], dim=1).float()
-        return beside(batch[key].float(), self.NEIGHBOURS)
+        """An image, and behind its channels those of its neighbours.
+
+        Raises:
+            UserError: a picture whose neighbours are not known.
+        """
+        image = batch[key].float()
+        if not self.neighbours or self.slices_of(image):
+            return beside(image, self.NEIGHBOURS)
+        if f"{key}_neighbours" not in batch:
+            raise UserError(
+                f"this model was trained on slices of {key} with their neighbours; number the slices in a "
+                "column slice, or give volumes"
+            )
+        return torch.cat([image, batch[f"{key}_neighbours"].float()], dim=1)
 
     def schedule(self) -> Discrete:
         return Discrete.linear(self.timesteps)

@@ -37,9 +37,7 @@ def parse(name: str) -> tuple[bool, BrainOptions]:
         except ValueError:
             raise UsageError(f"{name}: {key} needs a number, found {value!r}") from None
     labels = ("lesion", "none") if volumes else ("level", "lesion", "none")
-    if not (
-        1 <= options.count <= MOST and 8 <= options.size <= 256 and 0 <= options.lesions <= 1
-    ):
+    if not (1 <= options.count <= MOST and 8 <= options.size <= 256 and 0 <= options.lesions <= 1):
         raise UsageError(
             f"{name}: count 1 to {MOST}, size 8 to 256 and lesions 0 to 1 are possible"
         )

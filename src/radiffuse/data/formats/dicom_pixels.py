@@ -15,6 +15,13 @@ from .dicom_values import floats, item, quiet, text, whole
 __all__ = ["decoded", "real_values"]
 
 _JPEG = ("1.2.840.10008.1.2.4.",)
+_STARTS = {
+    "1.2.840.10008.1.2.4.50": (0xC0,),
+    "1.2.840.10008.1.2.4.51": (0xC0, 0xC1),
+    "1.2.840.10008.1.2.4.57": (0xC3,),
+    "1.2.840.10008.1.2.4.70": (0xC3,),
+}
+"""Which kinds of JPEG a syntax allows; of another SimpleITK's decoder prints on stderr."""
 _NEEDED = (
     *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration"),
     *("NumberOfFrames", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
@@ -86,14 +93,28 @@ def _complete(header: Any) -> bool:
     from pydicom.encaps import generate_frames
 
     frames = whole(header, "NumberOfFrames", 1, MOST_FRAMES) or 1
+    starts = _STARTS.get(str(header.file_meta.TransferSyntaxUID), ())
     try:
-        ends = [
-            b"\xff\xd9" in frame.rstrip(b"\0")[-3:]
+        good = [
+            b"\xff\xd9" in frame.rstrip(b"\0")[-3:] and (not starts or _starts(frame, starts))
             for frame in generate_frames(header.PixelData, number_of_frames=frames)
         ]
     except Exception:  # as in `decoded`
         return False
-    return len(ends) == frames and all(ends)
+    return len(good) == frames and all(good)
+
+
+def _starts(frame: bytes, markers: tuple[int, ...]) -> bool:
+    """Whether a JPEG stream is of one of some kinds, by the first marker that names one (SOF)."""
+    at = 2
+    while frame[at : at + 1] == b"\xff" and at + 4 <= len(frame):
+        marker = frame[at + 1]
+        if marker in markers:
+            return True
+        if 0xC0 <= marker <= 0xCF and marker != 0xC4:
+            return False
+        at += 2 + int.from_bytes(frame[at + 2 : at + 4], "big")
+    return False
 
 
 def real_values(

@@ -53,7 +53,7 @@ def _header(scan: Any, path: Path) -> Any:
             # a value that is not of its type stays a text: it matters only if it is one of ours
             warnings.simplefilter("ignore", ConverterWarning)
             return scan.header
-    except (ParserError, ValueError, TypeError) as error:
+    except (ParserError, ValueError, TypeError, LookupError, AttributeError, OSError) as error:
         raise UserError(_unreadable(path, error)) from None
 
 

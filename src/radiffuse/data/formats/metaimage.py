@@ -12,6 +12,7 @@ from .text_header import (
     LONGEST_LINE,
     MOST_AXES,
     Voxels,
+    numbers,
     one_of,
     regular,
     require,
@@ -21,6 +22,7 @@ from .text_header import (
 __all__ = ["look"]
 
 _FIELD = re.compile(r"[ \t]*(\w[\w|. ]*?)[ \t]*[=:][ \t]*(.*?)\s*")
+_PATTERN = re.compile(r"[^%]*%0?\d?d[^%]*")
 _POWERS = {
     "DimSize": 1, "ElementSpacing": 1, "ElementSize": 1, "Offset": 1, "Position": 1, "Origin": 1,
     "TransformMatrix": 2, "Rotation": 2, "Orientation": 2,
@@ -75,9 +77,7 @@ def look(path: Path) -> Voxels | None:
     _check_meta(path, fields)
     name = fields["ElementDataFile"]
     if name.upper().startswith("LIST") or "%" in name:
-        for one in listed.splitlines() if name.upper().startswith("LIST") else ():
-            regular(path, one.strip())
-        return None
+        return _in_several(path, fields, listed)
     packed = fields.get("CompressedData", "")[:1] in ("T", "t", "1")
     skipped = whole(path, fields, "HeaderSize", 0, -1, 1 << 40)
     if fields.get("BinaryData", "True")[:1] not in ("T", "t", "1"):
@@ -86,6 +86,31 @@ def look(path: Path) -> Voxels | None:
     start = len(f"{text}{mark}{target}{newline}".encode("latin-1")) if local else 0
     file = path if local else regular(path, name)
     return Voxels(file, -1 if skipped < 0 else start + skipped, packed)
+
+
+def _in_several(path: Path, fields: Mapping[str, str], listed: str) -> Voxels:
+    """Voxels in a file a slice: listed below "LIST", or named by a pattern, its first and last number and a step.
+
+    ITK hands a pattern to C's printf, and divides by the step.
+    """
+    word, *rest = fields["ElementDataFile"].split()
+    axes, each, names = whole(path, fields, "NDims", 0, 1, MOST_AXES), 0, []
+    if not all(number.isdecimal() and len(number) < 6 for number in rest):
+        pass
+    elif word.upper() == "LIST":
+        names = [line.strip() for line in listed.splitlines() if line.strip()]
+        each = int(rest[0]) if rest else axes - 1
+    elif _PATTERN.fullmatch(word) and len(rest) == 3 and int(rest[2]):
+        first, last, step = (int(number) for number in rest)
+        names, each = [word % number for number in range(first, last + 1, step)], axes - 1
+    count = math.prod(int(n) for n in numbers(fields["DimSize"])[each:])
+    if len(names) != count or not 0 < each < axes:
+        raise UserError(
+            f"{path}: its voxels lie in {len(names)} files ({fields['ElementDataFile'][:60]!r}), and {count} are "
+            "expected"
+        )
+    sizes = {regular(path, name).stat().st_size for name in names}
+    return Voxels(regular(path, names[0]), 0, held=min(sizes) * count)
 
 
 def _check_meta(path: Path, fields: Mapping[str, str]) -> None:

@@ -96,10 +96,14 @@ def values(reading: Reading, file: PIL.ImageFile.ImageFile) -> tuple[np.ndarray,
         bits = file.width * file.height * samples.bits * samples.count
         check_bytes(bits // 8, reading.path, reading.path.stat().st_size, packed=True)
     orientation = file.getexif().get(PIL.ExifTags.Base.Orientation, 1)
-    file.load()
+    deep_tiff = samples.bits > 8 and file.format == "TIFF"
+    if (
+        not deep_tiff
+    ):  # of which Pillow decodes but a few, by way of a library that prints on stderr
+        file.load()
     if file.mode in ("P", "PA"):
         return _of_palette(reading, file), 255
-    if samples.bits > 8 and file.format == "TIFF":
+    if deep_tiff:
         array = _deep_tiff(reading, file, orientation)
     elif samples.bits > 8 and samples.count > 1:
         array = _upright(_deep_png(reading, file, samples), orientation)

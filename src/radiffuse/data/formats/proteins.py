@@ -46,7 +46,7 @@ def _backbone(file: Path) -> np.ndarray:
             place = [float(line[30 + 8 * axis : 38 + 8 * axis]) for axis in (0, 1, 2)]
             residue = residues.setdefault(line[22:27], np.full((len(ATOMS), 3), np.nan, np.float32))
             residue[ATOMS.index(line[12:16].strip())] = place
-    except (OSError, ValueError):
+    except (OSError, ValueError, IndexError):
         raise UserError(f"{file}: is damaged or no PDB file") from None
     if not residues:
         raise UserError(f"{file}: holds no backbone atoms (N, CA, C, O)")

@@ -38,7 +38,9 @@ MOST_BYTES = (
 """Images are read whole: none can be larger than the memory of the machine."""
 
 
-def check_bytes(declared: int, path: Path | str, stored: int | None = None, packed: bool = False) -> None:
+def check_bytes(
+    declared: int, path: Path | str, stored: int | None = None, packed: bool = False
+) -> None:
     """Look at the size of an array as its header declares it, before any of it is read.
 
     Args:

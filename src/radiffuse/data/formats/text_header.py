@@ -34,11 +34,13 @@ class Voxels:
         file: that holds them.
         begin: its first byte of them; negative: they are its last bytes.
         packed: whether these are deflated.
+        held: bytes in this and further files; None: those of the file.
     """
 
     file: Path
     begin: int
     packed: bool = False
+    held: int | None = None
 
 
 def check_held(voxels: Voxels, declared: int, path: Path) -> None:
@@ -47,7 +49,9 @@ def check_held(voxels: Voxels, declared: int, path: Path) -> None:
     Raises:
         UserError: they are not as many as a header declares, or damaged.
     """
-    held = voxels.file.stat().st_size - max(voxels.begin, 0)
+    held = voxels.held
+    if held is None:
+        held = voxels.file.stat().st_size - max(voxels.begin, 0)
     if voxels.packed:
         check_expansion(declared, held, path)
         try:
