@@ -20,9 +20,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import torch
 
 import malformed
-from malformed import Verdict
+import malformed_judge as judge
+from malformed_judge import Verdict
 
-PATIENCE = malformed.PATIENCE + 30
+PATIENCE = judge.PATIENCE + 30
 """Seconds after which a process that does not listen is killed."""
 
 
@@ -55,7 +56,7 @@ def _child(seed: int, good: Path, place: Path, answer: Path) -> None:
         to = os.open(said, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
         os.dup2(to, 1)
         os.dup2(to, 2)
-        verdict = malformed.tried(seed, good, place)
+        verdict = judge.tried(seed, good, place)
         text = said.read_text(errors="replace").strip()
         if verdict.good and text:
             verdict = Verdict("stray output", text[:300], verdict.about, verdict.words)
@@ -85,7 +86,7 @@ def main() -> int:
         print(f"{count:6} {kind}")
     if asked.out:
         asked.out.write_text(json.dumps(verdicts, indent=1))
-    return int(any(verdict["kind"] in malformed.BAD for verdict in verdicts))
+    return int(any(verdict["kind"] in judge.BAD for verdict in verdicts))
 
 
 if __name__ == "__main__":

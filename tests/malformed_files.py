@@ -546,4 +546,12 @@ def arrays_by_others(path: Path) -> dict[str, np.ndarray]:
         with np.load(path) as loaded:
             return {name.removesuffix(".npy"): loaded[name.removesuffix(".npy")] for name in names}
     with h5py.File(path) as file:
-        return {name: one[()] for name, one in file.items() if isinstance(one, h5py.Dataset)}
+        found = {name: one[()] for name, one in file.items() if isinstance(one, h5py.Dataset)}
+    pairs = ("real", "imag")
+    return {
+        name: one["real"] + 1j * one["imag"]
+        if getattr(one, "dtype", None) and one.dtype.names == pairs
+        else one
+        for name, one in found.items()
+        if hasattr(one, "dtype")
+    }

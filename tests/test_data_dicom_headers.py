@@ -9,7 +9,7 @@ import pytest
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from pydicom.uid import RLELossless
+from pydicom.uid import JPEGBaseline8Bit, JPEGLSLossless, RLELossless
 
 from radiffuse.data.dataset import open_cases
 from radiffuse.data.formats.by_ending import read_image
@@ -331,3 +331,16 @@ def test_folders_named_like_splits_are_the_splits_of_series(tmp_path):
     for n, part in enumerate(("train", "train", "test")):
         study(tmp_path / part, n, 0)
     assert open_cases(tmp_path, range=(0, 1000)).split_of == ("test", "train", "train")
+
+
+def test_a_stream_of_another_kind_than_its_syntax_says_is_left_to_no_decoder(tmp_path, capfd):
+    """JPEG-LS called JPEG: the decoder of last resort would print of it on stderr."""
+    slices(tmp_path, people=2, count=1)
+    header = pydicom.dcmread(tmp_path / "00.dcm")
+    header.compress(JPEGLSLossless)
+    header.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    header.save_as(tmp_path / "00.dcm")
+    capfd.readouterr()
+    with pytest.raises(UserError, match=r"00\.dcm: its pixels cannot be decoded"):
+        read_image(tmp_path / "00.dcm")
+    assert capfd.readouterr() == ("", "")

@@ -8,6 +8,7 @@ import pytest
 import malformed
 import malformed_faults as faults
 import malformed_files as files
+import malformed_judge as judge
 
 COUNT = 300
 NOT_READ = ("gif", "matlab5", "proteins")
@@ -21,7 +22,7 @@ def good(tmp_path_factory):
 
 
 def test_malformed_inputs_are_refused_in_one_line_or_read_right(good, tmp_path):
-    verdicts = [malformed.tried(seed, good, tmp_path / str(seed)) for seed in range(COUNT)]
+    verdicts = [judge.tried(seed, good, tmp_path / str(seed)) for seed in range(COUNT)]
     bad = [f"{v.kind}: {v.about}\n  {v.said[:300]}" for v in verdicts if not v.good]
     assert not bad, "\n".join(bad)
     kinds = Counter(verdict.kind for verdict in verdicts)
@@ -36,7 +37,7 @@ def test_what_is_damaged_was_good(good, tmp_path, form):
     faults.copied(good / "data" / form, here / "data")
     data = os.path.join("data", made.data)
     words = malformed.applied(made, "train" if made.method else "predict", data, good, here)
-    verdict = malformed.judged(malformed.Input(form, words, here, ("data",)))
+    verdict = judge.judged(malformed.Input(form, words, here, ("data",)))
     assert verdict.kind == ("refused" if form in NOT_READ else "read"), verdict.said
 
 
@@ -46,7 +47,7 @@ def test_runs_that_are_damaged_were_good(good, tmp_path, run):
         here = tmp_path / command / "here"
         here.mkdir(parents=True)
         malformed.laid_out(run, good, here)
-        verdict = malformed.judged(malformed.Input(command, use.words, here, ("run",), use.out))
+        verdict = judge.judged(malformed.Input(command, use.words, here, ("run",), use.out))
         assert verdict.kind == "read", (command, verdict.said)
 
 
@@ -58,7 +59,7 @@ def test_the_judge_sees_what_is_wrong(good, tmp_path, monkeypatch):
         place = tmp_path / str(len(list(tmp_path.iterdir())))
         faults.copied(good / "data" / "npy", place / "data")
         data = (*words[:3], "data/a.npy", *words[4:])
-        return malformed.judged(malformed.Input("", data, place, ("a.npy",))).kind
+        return judge.judged(malformed.Input("", data, place, ("a.npy",))).kind
 
     assert verdict() == "read"
     with monkeypatch.context() as change:
@@ -66,10 +67,10 @@ def test_the_judge_sees_what_is_wrong(good, tmp_path, monkeypatch):
         change.setattr(files, "arrays_by_others", lambda path: {"image": other})
         assert verdict() == "wrong value"
     with monkeypatch.context() as change:
-        change.setattr(malformed.train_command, "check_trainable", lambda cases: 1 / 0)
+        change.setattr(judge.train_command, "check_trainable", lambda cases: 1 / 0)
         assert verdict() == "internal error"
     with monkeypatch.context() as change:
         change.setattr(
-            malformed.train_command, "check_trainable", lambda cases: open("escaped", "w").close()
+            judge.train_command, "check_trainable", lambda cases: open("escaped", "w").close()
         )
         assert verdict() == "wrote outside"
