@@ -15,7 +15,7 @@ from radiffuse.data.dataset import open_cases
 from radiffuse.data.formats.by_ending import read_image
 from radiffuse.data.formats.dicom_values import floats, number, said, text, whole
 from radiffuse.errors import UserError
-from test_data_dicom import write_slice
+from test_data_dicom import NORMAL, VOLUME, write_enhanced, write_slice
 
 TAGS = {
     "NumberOfFrames": 1, "RescaleSlope": "1", "RescaleIntercept": "0", "SliceThickness": "3", "StudyID": "s",
@@ -344,3 +344,17 @@ def test_a_stream_of_another_kind_than_its_syntax_says_is_left_to_no_decoder(tmp
     with pytest.raises(UserError, match=r"00\.dcm: its pixels cannot be decoded"):
         read_image(tmp_path / "00.dcm")
     assert capfd.readouterr() == ("", "")
+
+
+def test_an_enhanced_object_that_places_some_of_its_frames_is_refused(tmp_path):
+    """A stack of those that are placed would hide the others."""
+    write_enhanced(tmp_path / "a.dcm", VOLUME, np.array([10.0, -20.0, 30.0]), 3 * NORMAL, range(5))
+    header = pydicom.dcmread(tmp_path / "a.dcm")
+    for lost in (0, 3):
+        place = header.PerFrameFunctionalGroupsSequence[lost].PlanePositionSequence[0]
+        del place.ImagePositionPatient
+        header.save_as(tmp_path / "a.dcm")
+        with pytest.raises(
+            UserError, match=r"of its 5 frames .the first is 1. do not say where they lie"
+        ):
+            read_image(tmp_path / "a.dcm")

@@ -32,6 +32,7 @@ class _Kept:
     images: OrderedDict[int, Image] = field(default_factory=OrderedDict)
     reading: dict[int, threading.Lock] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    used: int = 0
 
     def __call__(self, row: int, read: Callable[[int], Image]) -> Image:
         with self.lock:
@@ -44,8 +45,9 @@ class _Kept:
             image = read(row)
             with self.lock:
                 self.images[row] = image
-                while len(self.images) > 1 and sum(map(_bytes, self.images.values())) > self.most:
-                    self.images.popitem(last=False)
+                self.used += _bytes(image)
+                while len(self.images) > 1 and self.used > self.most:
+                    self.used -= _bytes(self.images.popitem(last=False)[1])
             return image
 
 

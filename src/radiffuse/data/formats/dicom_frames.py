@@ -98,7 +98,8 @@ def frames_of(file: Path, header: Any) -> list[Frame]:
     (doses), or from the header (a file of one frame).
 
     Raises:
-        UserError: groups or offsets for another number of frames, a slope that is no number.
+        UserError: groups or offsets for another number of frames, or places of some frames only; a
+            slope that is no number.
     """
     count = count_frames(header)
     each = items(header, "PerFrameFunctionalGroupsSequence")
@@ -110,6 +111,11 @@ def frames_of(file: Path, header: Any) -> list[Frame]:
     for index in range(count):
         groups = tuple(g for g in (each[index] if each else None, shared, header) if g is not None)
         found.append(_frame(file, header, index, groups, offsets))
+    lost = [frame.index + 1 for frame in found if not placed(frame)]
+    if 0 < len(lost) < count:
+        raise UserError(
+            f"{file}: {len(lost)} of its {count} frames (the first is {lost[0]}) do not say where they lie"
+        )
     return found
 
 

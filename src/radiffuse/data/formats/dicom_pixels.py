@@ -20,8 +20,13 @@ _STARTS = {
     "1.2.840.10008.1.2.4.51": (0xC0, 0xC1),
     "1.2.840.10008.1.2.4.57": (0xC3,),
     "1.2.840.10008.1.2.4.70": (0xC3,),
+    "1.2.840.10008.1.2.4.80": (0xF7,),
+    "1.2.840.10008.1.2.4.81": (0xF7,),
+    "1.2.840.10008.1.2.4.90": (),
+    "1.2.840.10008.1.2.4.91": (),
 }
-"""Which kinds of JPEG a syntax allows; of another SimpleITK's decoder prints on stderr."""
+"""Frames (SOF) of JPEG that a syntax allows, none: JPEG 2000; of another kind SimpleITK's decoder prints
+on stderr."""
 _NEEDED = (
     *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration"),
     *("NumberOfFrames", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
@@ -93,10 +98,10 @@ def _complete(header: Any) -> bool:
     from pydicom.encaps import generate_frames
 
     frames = whole(header, "NumberOfFrames", 1, MOST_FRAMES) or 1
-    starts = _STARTS.get(str(header.file_meta.TransferSyntaxUID), ())
+    starts = _STARTS.get(str(header.file_meta.TransferSyntaxUID))
     try:
         good = [
-            b"\xff\xd9" in frame.rstrip(b"\0")[-3:] and (not starts or _starts(frame, starts))
+            b"\xff\xd9" in frame.rstrip(b"\0")[-3:] and (starts is None or _starts(frame, starts))
             for frame in generate_frames(header.PixelData, number_of_frames=frames)
         ]
     except Exception:  # as in `decoded`
@@ -105,14 +110,19 @@ def _complete(header: Any) -> bool:
 
 
 def _starts(frame: bytes, markers: tuple[int, ...]) -> bool:
-    """Whether a JPEG stream is of one of some kinds, by the first marker that names one (SOF)."""
+    """Whether a stream is of one of some kinds of JPEG, by the first marker that names one (SOF).
+
+    JPEG 2000 (no marker given) starts with SOC and SIZ, or with the boxes of a JP2 file.
+    """
+    if not markers:
+        return frame.startswith((b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  "))
     at = 2
     while frame[at : at + 1] == b"\xff" and at + 4 <= len(frame):
         marker = frame[at + 1]
         if marker in markers:
             return True
         if 0xC0 <= marker <= 0xCF and marker != 0xC4:
-            return False
+            return False  # of another kind
         at += 2 + int.from_bytes(frame[at + 2 : at + 4], "big")
     return False
 

@@ -158,7 +158,7 @@ def _arranged(array: np.ndarray, axes: str, order: str) -> np.ndarray:
 def _target(target: np.ndarray, axes: str, slices: int) -> Tensor | None:
     """Images (N, 1, *S) that a file holds beside k-space; None where they are of other slices."""
     axes = axes.replace("C", "")
-    if target.ndim != len(axes):
+    if target.ndim != len(axes) or target.dtype.kind not in "biuf":
         return None
     images = _arranged(target, axes, _order(axes))
     return torch.from_numpy(images.astype(np.float32)) if len(images) == slices else None

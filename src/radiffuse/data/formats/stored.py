@@ -122,6 +122,8 @@ def hdf5_array(file: Any, name: str, path: Path) -> np.ndarray:
             raise UserError(f"{path}: {name} has the members {', '.join(parts)}, not real and imag")
         real, imag = (array[part] for part in array.dtype.names)
         array = real + 1j * imag
+    if array.dtype.kind not in "biufcOSU":
+        raise UserError(f"{path}: {name} holds {array.dtype}, neither numbers nor text")
     if by_matlab(found):
         array = array.T
         if found.attrs["MATLAB_class"] == b"char":
