@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 import malformed_files as files
-from malformed_faults import copied, damage, pick
+from malformed_faults import copied, damage
+from malformed_values import pick
 from radiffuse import cli
 
 RUNS = {"pictures": "anoddpm", "kspace": "score-mri", "samples": "ddpm"}

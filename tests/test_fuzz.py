@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 
+import numpy as np
 import pytest
 
 import malformed
@@ -63,7 +64,7 @@ def test_the_judge_sees_what_is_wrong(good, tmp_path, monkeypatch):
 
     assert verdict() == "read"
     with monkeypatch.context() as change:
-        other = files.grey(faults.np.random.default_rng(1), 6, 16, 16)
+        other = files.grey(np.random.default_rng(1), 6, 16, 16)
         change.setattr(files, "arrays_by_others", lambda path: {"image": other})
         assert verdict() == "wrong value"
     with monkeypatch.context() as change:
