@@ -14,17 +14,22 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import torch
+from recorded import RESULTS
 
 import malformed
 import malformed_judge as judge
 from malformed_judge import Verdict
+from radiffuse.data.files import write_json
 
 PATIENCE = judge.PATIENCE + 30
 """Seconds after which a process that does not listen is killed."""
+RECORDED = 1000
+"""Inputs at least, from the first on, of a run that is kept in benchmarks/results."""
 
 
 def forked(seed: int, good: Path, folder: Path) -> Verdict:
@@ -65,6 +70,18 @@ def _child(seed: int, good: Path, place: Path, answer: Path) -> None:
         os._exit(0)
 
 
+def record(verdicts: list[dict[str, Any]]) -> dict[str, Any]:
+    """How many inputs of each form ended how."""
+    forms: dict[str, Counter[str]] = {}
+    for verdict in verdicts:
+        forms.setdefault(verdict["about"].partition(":")[0], Counter())[verdict["kind"]] += 1
+    return {
+        "command": f"python benchmarks/fuzz.py --count {len(verdicts)}",
+        "count": len(verdicts),
+        "forms": {name: dict(forms[name]) for name in sorted(forms)},
+    }
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=2000)
@@ -85,7 +102,9 @@ def main() -> int:
     for kind, count in Counter(verdict["kind"] for verdict in verdicts).most_common():
         print(f"{count:6} {kind}")
     if asked.out:
-        asked.out.write_text(json.dumps(verdicts, indent=1))
+        write_json(asked.out, verdicts)
+    if asked.first == 0 and asked.count >= RECORDED:
+        write_json(RESULTS / "fuzz.json", record(verdicts))
     return int(any(verdict["kind"] in judge.BAD for verdict in verdicts))
 
 

@@ -46,7 +46,7 @@ BESIDE = {
     "anomaly": [("", "lesions", lesions)],
 }
 """What else is shown of an application: (heading, what its files begin with, renderer)."""
-PEERS = ("peers_step", "peers_fid", "peers_default", "operators", "simplex", "startup")
+PEERS = ("peers_step", "peers_fid", "peers_default", "operators", "simplex", "startup", "fuzz")
 
 
 def beginning(found, word):
@@ -130,7 +130,7 @@ def page(found):
         lines += section(task.title, beginning(found, name), shown_by(task))
         for title, word, render in BESIDE.get(name, ()):
             lines += section(title, beginning(found, word), render)
-    lines += ["## Against peers, and start-up", ""]
+    lines += ["## Against peers, start-up, malformed inputs", ""]
     lines += [line for key in PEERS if key in found for line in getattr(tables, key)(found[key])]
     return "\n".join(lines).rstrip() + "\n"
 

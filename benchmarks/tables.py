@@ -118,3 +118,18 @@ def starting_point(record, name):
         for its in record["rows"]
     ]
     return section(name, about, ["start", "steps", *levels], rows)
+
+
+def fuzz(record):
+    about = (
+        f"`{record['command']}`: seeded malformed inputs through train, evaluate and predict. Refused: one line "
+        "that names what is wrong; read: values as other libraries read them; broken: anything else."
+    )
+    kept = ("refused", "wrong usage", "read")
+    rows = []
+    for name, its in record["forms"].items():
+        refused = its.get("refused", 0) + its.get("wrong usage", 0)
+        broken = sum(count for kind, count in its.items() if kind not in kept)
+        rows.append([name, refused, its.get("read", 0), broken])
+    rows.append(["all", *(sum(row[k] for row in rows) for k in (1, 2, 3))])
+    return section("Malformed inputs", about, ["", "refused", "read", "broken"], rows)
