@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from radiffuse import cli
-from radiffuse.data import columns, splits
+from radiffuse.data import columns, host, splits
 from radiffuse.data.names import PLAIN, safe_names, sanitize_filename
 from radiffuse.data.table import listener
 from radiffuse.errors import UserError
@@ -91,7 +91,7 @@ def test_an_objective_that_cannot_be_measured_is_left_to_the_training():
 
 
 def test_what_is_free_is_what_the_container_has(monkeypatch, tmp_path):
-    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    monkeypatch.setattr(host, "CGROUP", tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     whole = free_bytes()
     assert whole > 1 << 20

@@ -20,6 +20,11 @@ from .transforms import to_unit
 
 Range = tuple[float, float]
 
+AT_ONCE = 1 << 24
+"""Voxels that are measured at once, where a case has fewer."""
+SAMPLE = 1 << 25
+"""Voxels of the sample from which diameter and spectrum are measured; mean and deviation have twice as many."""
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -235,8 +240,13 @@ class Cases:
     def kept(self, choose: Callable[[dict[str, Tensor]], Tensor]) -> "Cases":
         """The cases whose batches `choose` says True of, `(B,)` bool; read in parts."""
         rows: list[int] = []
-        for first in range(0, len(self), 64):
-            part = range(first, min(first + 64, len(self)))
+        keys = self.image_keys or self.mask_keys
+        voxels = max(
+            (self.columns[key].image(self.rows[0]).data.numel() for key in keys), default=1
+        )
+        at_once = min(64, max(1, AT_ONCE // voxels))
+        for first in range(0, len(self), at_once):
+            part = range(first, min(first + at_once, len(self)))
             flags = choose(self.batch(part)).tolist()
             rows += [row for row, good in zip(part, flags, strict=True) if good]
         return self if len(rows) == len(self) else self.take(rows)
@@ -306,9 +316,10 @@ def _measure(cases: Cases, key: str) -> tuple[float, float, float]:
     total = square = 0.0
     count = 0
     voxels = column.image(cases.rows[0]).data.numel()
-    few = [cases.rows[i] for i in spread(len(cases), max(2, (1 << 26) // voxels))]
-    for start in range(0, len(few), 64):
-        x = to_unit(column.stack(few[start : start + 64]), limits)
+    few = [cases.rows[i] for i in spread(len(cases), max(2, 2 * SAMPLE // voxels))]
+    at_once = min(64, max(1, AT_ONCE // voxels))
+    for start in range(0, len(few), at_once):
+        x = to_unit(column.stack(few[start : start + at_once]), limits)
         total += float(x.sum(dtype=torch.float64))
         square += float(x.square().sum(dtype=torch.float64))
         count += x.numel()
@@ -322,7 +333,7 @@ def _some(cases: Cases, key: str) -> Tensor:
     """Up to 512 images in [-1, 1], fewer of large volumes."""
     column = cases.columns[key]
     voxels = column.image(cases.rows[0]).data.numel()
-    some = [cases.rows[i] for i in spread(len(cases), max(2, min(512, (1 << 25) // voxels)))]
+    some = [cases.rows[i] for i in spread(len(cases), max(2, min(512, SAMPLE // voxels)))]
     return to_unit(column.stack(some), cases.ranges[key])
 
 

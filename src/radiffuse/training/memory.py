@@ -7,14 +7,13 @@ is taken in the end: kernels need room of their own.
 
 import math
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
-import psutil
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from ..data import host
 from ..errors import UserError, is_out_of_memory
 from . import processes
 from .batches import Batch, Readable, place
@@ -27,7 +26,6 @@ T = TypeVar("T", bound=Trainable)
 FLOAT = 4
 TIGHT = 0.8
 """Of what is free; an estimate beyond is said."""
-CGROUP = Path("/sys/fs/cgroup")
 AHEAD = 3
 """Batches that are read before they are used."""
 
@@ -95,14 +93,7 @@ def free_bytes() -> int:
     """Memory that is free where training will run: of the GPU, or of the machine and its container."""
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()[0]
-    free = psutil.virtual_memory().available
-    try:
-        most, used = ((CGROUP / f"memory.{name}").read_text() for name in ("max", "current"))
-        reclaimed = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
-        free = min(free, int(most) - int(used) + int(reclaimed.get("inactive_file", 0)))
-    except (OSError, ValueError):  # no container, or no limit ("max")
-        pass
-    return max(free, 0)
+    return host.free_bytes()
 
 
 def _weights(objective: Trainable) -> int:
