@@ -101,6 +101,39 @@ def data(asked):
     return {"seconds": peak.seconds, "bytes": peak.bytes, "stored": stored, "cases": len(cases)}
 
 
+def estimated(asked):
+    """A command, `train`, `sample` or `predict`: what it says it will take, and what it takes from then on."""
+    from radiffuse import cli
+    from radiffuse.commands import predict, sample
+    from radiffuse.commands import train as training
+    from radiffuse.training.memory import check_weights
+
+    peak, told = Peak(), {}
+
+    def begins(build, options):
+        check_weights(build, options)
+        peak.__enter__()
+
+    def says(check, begin):
+        def checked(*words):
+            if begin:
+                peak.__enter__()
+            told["line"] = check(*words)
+            return told["line"]
+
+        return checked
+
+    training.check_weights = begins
+    training.check_memory = says(training.check_memory, begin=False)
+    sample.check_prediction = says(sample.check_prediction, begin=True)
+    predict.check_prediction = says(predict.check_prediction, begin=True)
+    if code := cli.main(asked.words):
+        raise SystemExit(code)
+    peak.__exit__()
+    said = re.search(r"takes? about ([\d.e+]+) GiB", told["line"])
+    return {"said": float(said[1]) * 2**30, "bytes": peak.bytes, "seconds": peak.seconds}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parts = parser.add_subparsers(dest="what", required=True)
@@ -114,8 +147,10 @@ def main():
         ("batch", 2),
     ):
         one.add_argument(f"--{name}", type=int, default=usual)
+    one = parts.add_parser("command", help=estimated.__doc__)
+    one.add_argument("words", nargs=argparse.REMAINDER)
     asked = parser.parse_args()
-    print(json.dumps({"data": data}[asked.what](asked)))
+    print(json.dumps({"data": data, "command": estimated}[asked.what](asked)))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ interruption.
 import sys
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +27,7 @@ from ..metrics.calibration import half_widths_per_std
 from ..metrics.estimate import Sums
 from ..runs.run import Run, open_run, read_run_config
 from ..training import processes
+from ..training.memory import check_prediction
 from ..training.options import Precision
 from . import parsing
 from .healthy import Outputs, beside_healthy, calibration_name
@@ -34,6 +36,8 @@ from .pictures import diverged, not_finite, said_of, write_output
 from .predictions import Folder
 from .slicewise import Slicewise, slicewise
 from .source import asked_cases, check_axes, check_given, open_source, source_of
+
+SMALLER = "lower --batch or --size"
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,8 @@ def _predict(
     # measured k-space is reconstructed scan by scan: a scan that cannot be is named
     size = 1 if cut or "kspace" in cases.keys else flags.batch
     parts = [missing[first : first + size] for first in range(0, len(missing), size)]
+    if parts:
+        _estimate(opened, cases, cut, parts[0], flags)
     while parts:
         rows = parts.pop(0)
         bad: dict[int, str] = {}
@@ -176,6 +182,27 @@ def _predict(
             folder.move(stage, entries)
         for row, key in bad.items():
             raise diverged(opened, ids[row], key)
+
+
+def _estimate(
+    opened: Run, cases: Cases, cut: Slicewise | None, rows: Sequence[int], flags: Flags
+) -> None:
+    """Say what memory the first batch takes.
+
+    Raises:
+        UserError: more than is free.
+    """
+
+    def work(many: int) -> None:
+        part = [rows[k % len(rows)] for k in range(many)]
+        batch = {key: value.to(opened.device) for key, value in cases.batch(part).items()}
+        told = {**batch, "seed": torch.arange(many, device=opened.device)}
+        answer = partial(opened.recipe.predict, opened.objective)
+        _ = answer(told) if cut is None else cut(answer, told)
+
+    line = check_prediction(opened.objective.players, work, len(rows), SMALLER)
+    if line and processes.is_main():
+        print(f"note: {line}", file=sys.stderr)
 
 
 def _batch(

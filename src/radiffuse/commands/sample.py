@@ -5,6 +5,7 @@ and in any batch, to the bit with `--batch 1` and but for rounding in larger one
 earlier command wrote into --out is kept, so that the same command goes on after an interruption.
 """
 
+import sys
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Annotated, Any
 
 import torch
 import tyro
+from torch import Tensor
 
 from ..data.formats.by_ending import natural_ending, save_like
 from ..data.image import Image
@@ -19,11 +21,14 @@ from ..diffusion.noise import derive
 from ..errors import UsageError, UserError, did_you_mean
 from ..runs.run import Run, open_run, read_run_config
 from ..training import processes
+from ..training.memory import check_prediction
 from ..training.options import Precision
 from . import parsing
 from .lock import writing
 from .pictures import SHEET, diverged, not_finite, template, write_sheet
 from .predictions import Folder
+
+SMALLER = "lower --batch, or train with a smaller --width or --size"
 
 
 @dataclass(frozen=True)
@@ -118,18 +123,42 @@ def _draw(
     """Draw this process's share of the samples that are not done, batch by batch."""
     share = processes.share(len(entries), processes.rank(), processes.world())
     missing = [(k, entries[k]) for k in share if entries[k]["case"] not in done]
+    if missing:
+        _estimate(opened, [entry for _, entry in missing], flags)
     for first in range(0, len(missing), flags.batch):
         number = missing[first][0]
         part = [entry for _, entry in missing[first : first + flags.batch]]
         folder.keep(f"{number:06d}", part)
-        batch = {"seed": torch.tensor([entry["seed"] for entry in part])}
-        if "label" in part[0]:
-            batch["label"] = torch.tensor([entry["label"] for entry in part])
-        images = opened.recipe.predict(opened.objective, batch)["image"]
+        images = _drawn(opened, part)
         for entry, image in zip(part, images, strict=True):
             if key := not_finite({"image": image}):
                 raise diverged(opened, entry["case"], key)
             save_like(like, image, flags.out / entry["files"]["image"])
+
+
+def _drawn(opened: Run, entries: Sequence[dict[str, Any]]) -> Tensor:
+    """The images of some entries, `(B, C, *S)`."""
+    batch = {"seed": torch.tensor([entry["seed"] for entry in entries])}
+    if "label" in entries[0]:
+        batch["label"] = torch.tensor([entry["label"] for entry in entries])
+    return opened.recipe.predict(opened.objective, batch)["image"]
+
+
+def _estimate(opened: Run, entries: Sequence[dict[str, Any]], flags: Flags) -> None:
+    """Say what memory the samples take.
+
+    Raises:
+        UserError: more than is free.
+    """
+    at_once = min(flags.batch, len(entries))
+    line = check_prediction(
+        opened.objective.players,
+        lambda many: _drawn(opened, [entries[k % len(entries)] for k in range(many)]),
+        at_once,
+        SMALLER,
+    )
+    if line and processes.is_main():
+        print(f"note: {line}", file=sys.stderr)
 
 
 def _labels(opened: Run, words: Sequence[str]) -> list[int]:
