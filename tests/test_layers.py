@@ -229,6 +229,7 @@ COUNTED_ALLOWED = {
     "applications/denoising/evaluate.py": "sides of what is measured where a volume has as many voxels as a slice",
     "applications/evaluation/judge.py": "the judge was trained on pictures elsewhere",
     "applications/generation/panels.py": "a volume is shown by its middle slice",
+    "applications/sizes.py": "volumes have short axes and thick slices, pictures are halved along both",
     "nn/augment.py": "what has spatial axes is an image, all else stays as it is",
 }
 """Modules outside ALL_DIMENSIONS where a number of axes is compared, and why."""

@@ -36,8 +36,9 @@ from .pictures import diverged, not_finite, said_of, write_output
 from .predictions import Folder
 from .slicewise import Slicewise, slicewise
 from .source import asked_cases, check_axes, check_given, open_source, source_of
+from .tiles import in_tiles, told_of
 
-SMALLER = "lower --batch or --size"
+SMALLER = "lower --batch or --size, or name --tile (volumes)"
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,9 @@ class Flags:
         seed: a case's draw depends on this, its name and the draw's number alone.
         batch: cases, or slices, at once, for speed and memory; a case differs by rounding alone, with 1 not at all.
         precision: of the networks; bf16 is faster where the processor knows it, and rounds.
+        tile: sides of overlapping tiles, one or one an axis, by which networks see images, for volumes that do
+            not fit into memory whole; whole where left out.
+        overlap: of neighbouring tiles, as a share of their side.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
@@ -77,6 +81,8 @@ class Flags:
     seed: int = 0
     batch: int = 16
     precision: Precision = "fp32"
+    tile: tuple[int, ...] = ()
+    overlap: float = 0.25
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -99,7 +105,7 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
             f"use `radiffuse sample {flags.run} --count N --out DIR`"
         )
     opened = opened.with_steps(flags.steps).with_settings(parsing.pairs(flags.set, "--set"))
-    opened = opened.with_precision(flags.precision)
+    opened = in_tiles(opened.with_precision(flags.precision), flags.tile, flags.overlap)
     opened, judged, notice = beside_healthy(opened)
     source = source_of(opened.config, flags.data, flags.map, flags.size, flags.range, flags.slices)
     every = open_source(source, opened.recipe)
@@ -117,6 +123,7 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
         "set": sorted(flags.set),
         "seed": flags.seed,
         "precision": flags.precision,
+        **told_of(flags.tile, flags.overlap),
         "map": dict(source.map) or None,
         "size": list(source.size) or None,
         "range": list(flags.range) or None,

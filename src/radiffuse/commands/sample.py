@@ -27,8 +27,9 @@ from . import parsing
 from .lock import writing
 from .pictures import SHEET, diverged, not_finite, template, write_sheet
 from .predictions import Folder
+from .tiles import in_tiles, told_of
 
-SMALLER = "lower --batch, or train with a smaller --width or --size"
+SMALLER = "lower --batch, or name --tile (volumes), or train with a smaller --width or --size"
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,9 @@ class Flags:
         seed: sample k depends on this and on k alone.
         batch: samples drawn at once, for speed and memory; one differs by rounding alone, with 1 not at all.
         precision: of the networks; bf16 is faster where the processor knows it, and rounds.
+        tile: sides of overlapping tiles, one or one an axis, by which networks see images, for volumes that do
+            not fit into memory whole; whole where left out.
+        overlap: of neighbouring tiles, as a share of their side.
         labels: class of each sample, number or name, used in turn (class-conditional runs).
     """
 
@@ -55,6 +59,8 @@ class Flags:
     seed: int = 0
     batch: int = 16
     precision: Precision = "fp32"
+    tile: tuple[int, ...] = ()
+    overlap: float = 0.25
     labels: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--label"])] = ()
 
 
@@ -77,7 +83,7 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
             f"use `radiffuse predict {flags.run} --data PATH --out DIR`"
         )
     opened = opened.with_steps(flags.steps).with_settings(parsing.pairs(flags.set, "--set"))
-    opened = opened.with_precision(flags.precision)
+    opened = in_tiles(opened.with_precision(flags.precision), flags.tile, flags.overlap)
     labels = _labels(opened, flags.labels)
     settings = {
         "method": opened.config.method,
@@ -87,6 +93,7 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
         "set": sorted(flags.set),
         "seed": flags.seed,
         "precision": flags.precision,
+        **told_of(flags.tile, flags.overlap),
         "labels": labels,
     }
     like = template(opened)

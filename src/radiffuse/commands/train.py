@@ -76,6 +76,9 @@ def _train(asked: Order, arguments: Sequence[str]) -> None:
         command=command_line(["train", *arguments]),
     )
     _check_folder(asked, made_with)
+    if processes.is_main():
+        for line in getattr(recipe, "notices", list)():
+            print(f"note: {line}", file=sys.stderr)
     check_weights(recipe.objective, asked.train)
     training = _suitable(asked.method, recipe, cases.split("train"))
     torch.manual_seed(derive(asked.train.seed, "weights"))

@@ -42,6 +42,8 @@ class Facts:
         cases: number of cases, all splits together.
         mask_classes: number of labels (largest + 1) by mask key, over training cases.
         spectrum: power of training images by frequency, by image key (see `spectrum.power`).
+        spacing: mm along each axis of the first image key, the median over up to 64 training cases; () where
+            nothing is known of it.
     """
 
     keys: tuple[str, ...]
@@ -55,6 +57,7 @@ class Facts:
     cases: int
     mask_classes: dict[str, int] = field(default_factory=dict)
     spectrum: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    spacing: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -307,6 +310,7 @@ class Cases:
             cases=len(self),
             mask_classes={key: _labels_of(train, key) for key in self.mask_keys},
             spectrum={key: power(_some(train, key)) for key in self.image_keys},
+            spacing=_spacing(train, self.image_keys[0]) if self.image_keys else (),
         )
 
 
@@ -335,6 +339,16 @@ def _some(cases: Cases, key: str) -> Tensor:
     voxels = column.image(cases.rows[0]).data.numel()
     some = [cases.rows[i] for i in spread(len(cases), max(2, min(512, SAMPLE // voxels)))]
     return to_unit(column.stack(some), cases.ranges[key])
+
+
+def _spacing(cases: Cases, key: str) -> tuple[float, ...]:
+    """Median distance of voxels along each axis, mm."""
+    column = cases.columns[key]
+    if not len(column) or column.image(cases.rows[0]).affine is None:
+        return ()
+    some = [column.image(cases.rows[i]).spacing_mm for i in spread(len(cases), 64)]
+    known = torch.tensor([spacing for spacing in some if spacing is not None], dtype=torch.float64)
+    return tuple(float(f"{value:.4g}") for value in known.median(0).values)
 
 
 def _labels_of(cases: Cases, key: str) -> int:

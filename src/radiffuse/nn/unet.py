@@ -8,12 +8,15 @@ from torch.utils.checkpoint import checkpoint
 
 from .blocks import (
     Attention,
+    Factor,
     Residual,
     beside,
     conv,
+    cut_to,
     depth_to_space,
     groups,
     space_to_depth,
+    whole_strides,
     zeroed,
 )
 from .embed import Conditioning
@@ -32,6 +35,12 @@ class _Stage(nn.Module):
     def forward(self, h: Tensor, embedding: Tensor, context: Tensor | None = None) -> Tensor:
         h = self.residual(h, embedding)
         return h if self.attention is None else self.attention(h, context)
+
+
+def _factor(halved: Sequence[int], left: int) -> Factor:
+    """By what a level resamples each axis, where `left` more levels follow that halve; 2: all alike."""
+    factor = tuple(2 if times > left else 1 for times in halved)
+    return 2 if set(factor) == {2} else factor
 
 
 class UNet(nn.Module):
@@ -57,8 +66,11 @@ class UNet(nn.Module):
         recompute: gradient checkpointing: less memory, one more forward pass.
         context: length of the tokens that attending levels attend to beside the voxels, 0 for none.
         out: channels of the output, where they are not those of the image.
+        halved: how often each axis is halved, by the last levels that halve at all; () as often as the
+            others. So a short axis, or one of thick slices, keeps its resolution.
 
-    The spatial size must be divisible by `UNet.stride`.
+    Sides that do not divide by `strides` are continued by reflection, and the output is cut back; `stride` is
+    the largest of these.
     """
 
     def __init__(
@@ -78,19 +90,25 @@ class UNet(nn.Module):
         recompute: bool = False,
         context: int = 0,
         out: int = 0,
+        halved: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.patch, self.recompute = patch, recompute
         self.axes, self.seen = axes, channels + condition
         self.stride = patch * 2 ** (len(multiples) - 1)
+        last = len(multiples) - 1
+        halved = tuple(halved) or (last,) * axes
+        if len(halved) != axes or not all(0 <= times <= last for times in halved):
+            raise ValueError(f"halved {halved}: {axes} numbers from 0 to {last} are needed")
+        self.strides = tuple(patch * 2**times for times in halved)
         length = 4 * width
         self.classes = classes
         self.conditioning = Conditioning(length, classes, vector)
         folded = patch**axes
         self.enter = conv(axes, (channels + condition) * folded, width)
 
-        def block(into: int, wide: int, resample: int, attends: bool) -> _Stage:
-            residual = Residual(axes, into, wide, length, resample, dropout)
+        def block(into: int, wide: int, resample: int, attends: bool, factor: Factor = 2) -> _Stage:
+            residual = Residual(axes, into, wide, length, resample, dropout, factor)
             return _Stage(residual, Attention(axes, wide, context=context) if attends else None)
 
         widths = [multiple * width for multiple in multiples]
@@ -98,7 +116,7 @@ class UNet(nn.Module):
         now = width
         for level, wide in enumerate(widths):
             if level > 0:
-                self.down.append(block(now, wide, -1, False))
+                self.down.append(block(now, wide, -1, False, _factor(halved, last - level)))
                 now = wide
             for _ in range(blocks):
                 self.down.append(block(now, wide, 0, level in attention))
@@ -109,7 +127,8 @@ class UNet(nn.Module):
             for _ in range(blocks):
                 self.up.append(block(2 * wide, wide, 0, level in attention))
             if level > 0:
-                self.up.append(block(wide, widths[level - 1], 1, False))
+                factor = _factor(halved, last - level)
+                self.up.append(block(wide, widths[level - 1], 1, False, factor))
         now = widths[0]
         self.leave_norm = nn.GroupNorm(groups(now), now)
         self.leave = zeroed(conv(axes, now, (out or channels * (2 if twice else 1)) * folded))
@@ -127,9 +146,10 @@ class UNet(nn.Module):
         context (B, N, D).
 
         Raises:
-            ValueError: see `blocks.beside`.
+            ValueError: see `blocks.beside` and `blocks.whole_strides`.
         """
-        x = beside(x, image, self.axes, self.seen, self.stride)
+        size = x.shape[2:]
+        x = whole_strides(beside(x, image, self.axes, self.seen), self.strides)
         embedding = self.conditioning(clock, label, vector)
         h = self.enter(space_to_depth(x, self.patch))
         skips: list[Tensor] = []
@@ -144,7 +164,7 @@ class UNet(nn.Module):
                 h = torch.cat([h, skips.pop()], dim=1)
             h = self._run(stage, h, embedding, context)
         h = self.leave(nn.functional.silu(self.leave_norm(h)))
-        return depth_to_space(h, self.patch)
+        return cut_to(depth_to_space(h, self.patch), size)
 
     def _run(
         self, stage: nn.Module, h: Tensor, embedding: Tensor, context: Tensor | None
