@@ -196,7 +196,7 @@ PAPERS: tuple[Paper, ...] = (
         "Pinaya WHL, Tudosiu P-D, Dafflon J, Da Costa PF, Fernandez V, Nachev P, Ourselin S, Cardoso MJ",
         "Deep Generative Models (DGM4MICCAI, MICCAI workshop), 117-126, 2022 (arXiv:2209.07162)", 2022,
         "generation", "MR T1, 3-D", "brain", "latent DDPM",
-        _arxiv("2209.07162")),
+        _arxiv("2209.07162"), _recipe("generation.brain_ldm:BrainLDM")),
     Paper(
         "mfdpm", 20,
         "A Morphology Focused Diffusion Probabilistic Model for Synthesis of Histopathology Images",

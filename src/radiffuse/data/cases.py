@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,6 +38,8 @@ class Facts:
         cases: number of cases, all splits together.
         mask_classes: number of labels (largest + 1) by mask key, over training cases.
         spectrum: power of training images by frequency, by image key (see `spectrum.power`).
+        scalars: quantiles of each column of numbers over training cases, 0 to 100 % in steps of 10.
+        scalar_correlation: of their normal scores, in that order.
     """
 
     keys: tuple[str, ...]
@@ -50,6 +53,8 @@ class Facts:
     cases: int
     mask_classes: dict[str, int] = field(default_factory=dict)
     spectrum: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    scalars: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    scalar_correlation: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -297,7 +302,35 @@ class Cases:
             cases=len(self),
             mask_classes={key: _labels_of(train, key) for key in self.mask_keys},
             spectrum={key: power(_some(train, key)) for key in self.image_keys},
+            **_scalars(train),
         )
+
+
+def _scalars(train: Cases) -> dict[str, Any]:
+    """Quantiles and correlation of the columns of numbers that all training cases have."""
+    columns = {k: c.stack(train.rows) for k, c in train.columns.items() if c.kind == "scalar"}
+    columns = {k: v for k, v in columns.items() if not v.isnan().any()}
+    if not columns:
+        return {}
+    values = torch.stack([value.double() for value in columns.values()])
+    correlation = torch.corrcoef(torch.stack([_scores(row) for row in values]))
+    correlation = correlation.reshape(len(columns), -1).nan_to_num(0.0).fill_diagonal_(1.0)
+    quantiles = values.quantile(torch.linspace(0, 1, 11, dtype=torch.float64), dim=1).T
+    return {
+        "scalars": dict(zip(columns, map(_numbers, quantiles), strict=True)),
+        "scalar_correlation": tuple(map(_numbers, correlation)),
+    }
+
+
+def _scores(values: Tensor) -> Tensor:
+    """Normal scores: the normal quantile of each value's rank, of equal values their mean rank's."""
+    _, which, counts = values.unique(return_inverse=True, return_counts=True)
+    ranks = counts.cumsum(0) - counts / 2
+    return torch.special.ndtri((ranks / len(values))[which])
+
+
+def _numbers(values: Tensor) -> tuple[float, ...]:
+    return tuple(float(f"{value:.6g}") for value in values.tolist())
 
 
 def _measure(cases: Cases, key: str) -> tuple[float, float, float]:

@@ -33,6 +33,7 @@ from ..training.progress import say
 from ..training.tensorfile import told_sha256
 from . import config
 from .config import Config
+from .first import load_first
 
 CONFIG = "config.toml"
 MANIFEST = "manifest.json"
@@ -164,10 +165,12 @@ def open_run(path: Path | str) -> Run:
         )
     objective = prior_of(made_with, recipe, str(path / CONFIG)).objective()
     load_model(objective, model)
+    manifest = read_record(path / MANIFEST, Manifest) if (path / MANIFEST).is_file() else {}
+    if hasattr(recipe, "first_objective"):
+        load_first(objective, path, manifest)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for player in objective.players.values():
         player.to(device).eval().requires_grad_(False)
-    manifest = read_record(path / MANIFEST, Manifest) if (path / MANIFEST).is_file() else {}
     return Run(path, made_with, recipe, objective, manifest, _known(model, manifest))
 
 

@@ -51,7 +51,8 @@ def parse(name: str) -> tuple[bool, BrainOptions]:
 
 
 def open_brains(name: str, seed: int = 0) -> Table:
-    """Make the data set called `name`: keys t1, t2, tissue (1 fluid, 2 grey, 3 white), lesion.
+    """Make the data set called `name`: keys t1, t2, tissue (1 fluid, 2 grey, 3 white), lesion, and numbers of
+    the person (brain_size, ventricles, atrophy, t1_contrast; see `anatomy.Subject`).
 
     Slices are `(C, rows, columns)` as a radiologist sees them: front up, the person's right on
     the left. Volumes have index axes to the right, front and top. Both have their affine.
@@ -72,6 +73,9 @@ def open_brains(name: str, seed: int = 0) -> Table:
 
     ids = tuple(case.name for case in made)
     columns = {key: column(key) for key in ("t1", "t2", "tissue", "lesion")}
+    for key in made[0].numbers:
+        values = torch.tensor([case.numbers[key] for case in made])
+        columns[key] = ArrayColumn(values, "scalar", f"{name}: {key}")
     names: tuple[str, ...] | None = None
     if options.label != "none":
         labels = [case.level if options.label == "level" else case.lesion for case in made]
