@@ -16,10 +16,10 @@ from ...papers import Paper, by_id
 from ..latent.covariates import Covariates, settings_of
 from ..latent.denoising import CodeDenoising
 from ..parts import GridName, PredictsName, SamplerName, WeightName, network_of, weight_named
-from ..presets import PRECONDITIONED
 from ..ranges import Rule, at_least, inside, require
 from ..recipe import Batch, check_fitted
 from .coded import Coded
+from .coded_presets import FIRST, SECOND, SMALL
 
 if TYPE_CHECKING:
     from ...data.dataset import Facts
@@ -49,7 +49,8 @@ class BrainLDM(Coded):
     dropout: float = 0.0
     head: int = 0
     """Channels of a head of attention; 0 = one head of all."""
-    coder_multiples: tuple[int, ...] = (1, 2, 2, 2)
+    adversarial_after: int = 158_700
+    critic_width: int = 96
     told_by: ToldBy = "both"
     """How covariates are told: constant channels, a token of cross-attention, both, or not at all."""
     names: tuple[str, ...] = ()
@@ -86,12 +87,12 @@ class BrainLDM(Coded):
     @classmethod
     def training(cls, preset: str) -> dict[str, Any]:
         """Options of the second stage."""
-        return dict(_TRAINING.get(preset, {}))
+        return dict(SECOND.get(preset, {}))
 
     @classmethod
     def first_training(cls, preset: str) -> dict[str, Any]:
         """Options of the first stage."""
-        return dict(_FIRST.get(preset, {}))
+        return dict(FIRST.get(preset, {}))
 
     def fitted(self, facts: "Facts") -> Self:
         """Fill what comes from the data.
@@ -175,58 +176,21 @@ class BrainLDM(Coded):
     @classmethod
     def small(cls) -> Self:
         return cls(
-            **_SMALL,
+            **SMALL,
             coder_width=16,
-            coder_multiples=(1, 2, 4),
-            critic_width=24,
-            width=64,
+            coder_multiples=(1, 2),
+            critic_width=16,
+            width=48,
             multiples=(1, 2),
         )
 
     @classmethod
     def tiny(cls) -> Self:
         return cls(
-            **{**_SMALL, "steps": 5, "adversarial_after": 2, "critic_levels": 1, "attention": (1,)},
+            **{**SMALL, "steps": 5, "adversarial_after": 2, "critic_levels": 1, "perceptual": 0.0},
             coder_width=8,
             coder_multiples=(1, 2),
             critic_width=8,
             width=16,
             multiples=(1, 1),
         )
-
-
-_SMALL: dict[str, Any] = {
-    "coder_blocks": 1,
-    "coder_patch": 2,
-    "coder_local": True,
-    "kl": 1e-6,
-    "adversarial_after": 300,
-    "critic_levels": 2,
-    "standardised": "channels",
-    "blocks": 1,
-    "attention": (1,),
-    **PRECONDITIONED,
-    "filtered": True,
-    "sampler": "dpm-solver",
-    "grid": "karras",
-    "start": 0.998,
-    "stop": 0.003,
-    "steps": 20,
-}
-_FAST: dict[str, Any] = {"warmup": 100, "cooldown": 0.3, "learning_rate": 1e-3}
-_FIRST: dict[str, dict[str, Any]] = {
-    "paper": {"batch": 1, "learning_rate": 5e-5, "warmup": 0, "betas": (0.9, 0.999), "ema": (0.0,)},
-    "small": {**_FAST, "batch": 8, "minutes": 12.0, "ema": (0.05,)},
-    "tiny": {"batch": 4, "learning_rate": 2e-3, "warmup": 5, "steps": 30},
-}
-_TRAINING: dict[str, dict[str, Any]] = {
-    "paper": {
-        "batch": 4,
-        "learning_rate": 2.5e-5,
-        "warmup": 0,
-        "betas": (0.9, 0.999),
-        "ema": (0.0,),
-    },
-    "small": {**_FAST, "batch": 32, "minutes": 18.0, "ema": (0.05,)},
-    "tiny": {"batch": 4, "learning_rate": 2e-3, "warmup": 5, "steps": 30},
-}
