@@ -34,8 +34,8 @@ from .train_flags import Order
 __all__ = ["CODES", "first_stage", "with_coder_of"]
 
 CODES = "codes.json"
-FOLLOW = ("latent_shift", "latent_scale")
-"""Fields of an auto-encoder that follow from the data."""
+OWN = ("standardised", "latent_shift", "latent_scale")
+"""Fields that belong to the run, whoever trained the auto-encoder."""
 PERCEIVED = 1000
 """Training images that the network of the perceptual distance learns from."""
 
@@ -53,7 +53,7 @@ def with_coder_of(asked: Order) -> Order:
         raise UserError(f"--autoencoder {asked.autoencoder}: is a run without an auto-encoder")
     if not (asked.autoencoder / FIRST / MODEL).is_file():
         raise UserError(f"--autoencoder {asked.autoencoder}: {FIRST}/{MODEL} is missing in it")
-    names = [f.name for f in dataclasses.fields(CoderFields) if f.name not in FOLLOW]
+    names = [f.name for f in dataclasses.fields(CoderFields) if f.name not in OWN]
     values = {name: getattr(other, name) for name in (*names, "channels")}
     return dataclasses.replace(asked, recipe=dataclasses.replace(asked.recipe, **values))
 

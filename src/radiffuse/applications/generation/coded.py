@@ -19,6 +19,9 @@ from .base import Generative
 
 __all__ = ["Coded"]
 
+WHITE = (0.0, 1.0, 1.0)
+"""The spectrum of white noise of unit variance."""
+
 
 @dataclass(frozen=True)
 class Coded(CoderFields, Generative, ABC):
@@ -35,9 +38,13 @@ class Coded(CoderFields, Generative, ABC):
         return tuple(side // self.coder_stride for side in self.size)
 
     def of_codes(self) -> Self:
-        """This recipe as one of images that are its codes."""
+        """This recipe as one of images that are its codes; white ones of unit variance until they are known."""
         return replace(
-            self, channels=self.latent_channels, size=self.code_size, data_std=self.data_std or 1.0
+            self,
+            channels=self.latent_channels,
+            size=self.code_size,
+            data_std=self.data_std or 1.0,
+            spectrum=self.spectrum or WHITE,
         )
 
     def unfilled(self) -> Self:

@@ -160,7 +160,7 @@ def _bits(
     recipe: Any, objective: Any, real: Judge, held_out: Cases, count: int
 ) -> dict[str, Metric]:
     """Bits per dimension on a few held-out images, by the probability-flow ODE."""
-    if not count or not hasattr(recipe, "denoiser"):
+    if not count or not hasattr(recipe, "denoiser") or hasattr(recipe, "first_objective"):
         return {}
     rows = spread(len(held_out), count)
     if not _on_grid(real.held_out[rows]):
