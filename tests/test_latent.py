@@ -306,3 +306,22 @@ def test_the_chain_of_codes_is_deterministic_ddim_in_the_paper():
     assert isinstance(
         recipe.of_codes().make_sampler(GaussianDenoiser(VP(), 0.0, 1.0), gaussian), DDIM
     )
+
+
+def test_samples_are_told_covariates_and_say_which(trained, tmp_path, refused, capsys):
+    words = ["sample", str(trained), "--count", "2", "--out", str(tmp_path / "out")]
+    capsys.readouterr()
+    assert cli.main([*words, "--covariates", "ventricles=9"]) == 0
+    assert "note: ventricles = 9 lies outside of what was trained" in capsys.readouterr().err
+    found = json.loads((tmp_path / "out/predictions.json").read_text())["predictions"]
+    assert [entry["covariates"]["ventricles"] for entry in found] == [9.0, 9.0]
+    assert len({entry["covariates"]["brain_size"] for entry in found}) == 2
+    words = ["sample", trained, "--count", 1, "--out", tmp_path / "other"]
+    assert "covariate 'age' is none" in refused(*words, "--covariates", "age=3", code=2)
+
+
+def test_a_run_is_measured_by_its_images(trained, tmp_path):
+    words = ["evaluate", str(trained), "--count", "6", "--out", str(tmp_path / "metrics.json")]
+    assert cli.main(words) == 0
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    assert "fid" in found["method"] and "bits_per_dimension" not in found["method"]

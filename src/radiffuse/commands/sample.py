@@ -5,6 +5,7 @@ and in any batch, to the bit with `--batch 1` and but for rounding in larger one
 earlier command wrote into --out is kept, so that the same command goes on after an interruption.
 """
 
+import dataclasses
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Annotated, Any
 import torch
 import tyro
 
+from ..applications.latent.covariates import settings_of
 from ..data.formats.by_ending import natural_ending, save_like
 from ..data.image import Image
 from ..diffusion.noise import derive
@@ -20,6 +22,7 @@ from ..errors import UsageError, UserError, did_you_mean
 from ..runs.run import Run, open_run, read_run_config
 from ..training import processes
 from ..training.options import Precision
+from ..training.progress import say
 from . import parsing
 from .lock import writing
 from .pictures import SHEET, diverged, not_finite, template, write_sheet
@@ -40,6 +43,7 @@ class Flags:
         batch: samples drawn at once, for speed and memory; one differs by rounding alone, with 1 not at all.
         precision: of the networks; bf16 is faster where the processor knows it, and rounds.
         labels: class of each sample, number or name, used in turn (class-conditional runs).
+        covariates: NAME=NUMBER words, what every sample is told (runs with covariates); others are drawn.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
@@ -51,6 +55,7 @@ class Flags:
     batch: int = 16
     precision: Precision = "fp32"
     labels: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--label"])] = ()
+    covariates: tuple[str, ...] = ()
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -73,6 +78,7 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
         )
     opened = opened.with_steps(flags.steps).with_settings(parsing.pairs(flags.set, "--set"))
     opened = opened.with_precision(flags.precision)
+    opened = _told(opened, flags.covariates)
     labels = _labels(opened, flags.labels)
     settings = {
         "method": opened.config.method,
@@ -83,6 +89,7 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
         "seed": flags.seed,
         "precision": flags.precision,
         "labels": labels,
+        **({"covariates": sorted(flags.covariates)} if flags.covariates else {}),
     }
     like = template(opened)
     ending = natural_ending(like)
@@ -95,6 +102,7 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
         }
         for k in range(flags.count)
     ]
+    _say_covariates(opened, entries)
     folder = Folder(flags.out, flags.run, settings, ["sample", *arguments])
     done = folder.begin({entry["files"]["image"] for entry in entries}, beside=[SHEET])
     with folder.going_on():
@@ -130,6 +138,32 @@ def _draw(
             if key := not_finite({"image": image}):
                 raise diverged(opened, entry["case"], key)
             save_like(like, image, flags.out / entry["files"]["image"])
+
+
+def _told(opened: Run, words: tuple[str, ...]) -> Run:
+    """The run, its samples told these covariates; a notice where one lies outside of what was trained.
+
+    Raises:
+        UsageError: the run has no covariates, none of that name, or a value is no number.
+    """
+    if not words:
+        return opened
+    if not getattr(opened.recipe, "names", ()):
+        raise UsageError(f"--covariates: {opened.path} was trained without covariates")
+    given = settings_of(words, opened.recipe.names)
+    for line in opened.recipe.law.outside(given):
+        say(f"note: {line}")
+    recipe = dataclasses.replace(opened.recipe, covariates=words)
+    return dataclasses.replace(opened, recipe=recipe)
+
+
+def _say_covariates(opened: Run, entries: Sequence[dict[str, Any]]) -> None:
+    """Write beside each sample what it is told."""
+    names = getattr(opened.recipe, "names", ())
+    if names and entries:
+        values = opened.recipe.values(torch.tensor([entry["seed"] for entry in entries]))
+        for entry, row in zip(entries, values.tolist(), strict=True):
+            entry["covariates"] = dict(zip(names, row, strict=True))
 
 
 def _labels(opened: Run, words: Sequence[str]) -> list[int]:

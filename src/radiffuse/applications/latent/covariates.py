@@ -35,6 +35,8 @@ class Covariates:
 
     def told(self, values: Tensor) -> Tensor:
         """Values (B, V) as the network is told them: 0 the least of training, 1 the largest."""
+        if not self.names:
+            return values
         low, high = (torch.tensor([q[k] for q in self.quantiles]).to(values) for k in (0, -1))
         return (values - low) / (high - low)
 
@@ -43,6 +45,8 @@ class Covariates:
 
         The rest is drawn from the law given nothing: a value asked for changes no other.
         """
+        if not self.names:
+            return torch.zeros(len(seeds), 0)
         noise = Seeded(int(seed) for seed in seeds)
         z = noise(torch.zeros(len(seeds), len(self.names), dtype=torch.float64))
         root = torch.linalg.cholesky(self._matrix())
