@@ -207,6 +207,18 @@ def test_codes_have_unit_variance_by_a_scale_from_the_data(trained):
     assert len(opened.recipe.latent_scale) == 3
 
 
+def test_codes_are_drawn_in_training(trained):
+    objective = open_run(trained).objective
+    x = torch.zeros(1, 1, 16, 16, 16)
+    mean, deviation = objective.first.encode(x)
+    torch.manual_seed(0)
+    change = (objective.codes(x) - objective.latent.encode(x)) / torch.tensor(
+        objective.latent.scale
+    ).reshape(-1, 1, 1, 1)
+    torch.manual_seed(0)
+    torch.testing.assert_close(change, deviation * torch.randn_like(mean), rtol=1e-3, atol=1e-4)
+
+
 def test_one_number_scales_codes_where_that_is_asked_for(trained, tmp_path):
     words = ["train", "brain-ldm", "--preset", "tiny", "--data", DATA, "--map", "image=t1"]
     words += [
