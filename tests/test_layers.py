@@ -228,7 +228,7 @@ COUNTED_ALLOWED = {
     "data/formats/pictures.py": "a picture in colour has one axis more",
     "applications/denoising/evaluate.py": "sides of what is measured where a volume has as many voxels as a slice",
     "applications/evaluation/judge.py": "the judge was trained on pictures elsewhere",
-    "applications/generation/panels.py": "a volume is shown by its middle slice",
+    "applications/sizes.py": "a method of whole volumes takes no pictures",
     "nn/augment.py": "what has spatial axes is an image, all else stays as it is",
 }
 """Modules outside ALL_DIMENSIONS where a number of axes is compared, and why."""
