@@ -95,7 +95,7 @@ def constant_residual_at(recipe, t):
 
 
 def test_a_learned_variance_needs_the_squared_error():
-    with pytest.raises(UsageError, match="--learned-variance .* take --error squared"):
+    with pytest.raises(UsageError, match=r"--learned-variance .* take --error squared"):
         DDPM3D(learned_variance=True)
     recipe = dataclasses.replace(DDPM3D(), width=8, learned_variance=True, error="squared")
     assert type(recipe.fitted(facts(16, 16, 16)).objective()) is Hybrid
@@ -106,7 +106,7 @@ def test_a_learned_variance_needs_the_squared_error():
 # ------------------------------------------------------------------------------------ what it refuses
 def test_pictures_are_refused_with_what_to_take():
     for size in ((64, 64), (64,)):
-        with pytest.raises(UserError, match="ddpm-3d denoises whole volumes.*leave --slices out"):
+        with pytest.raises(UserError, match=r"ddpm-3d denoises whole volumes.*leave --slices out"):
             DDPM3D.small().fitted(facts(*size))
 
 
@@ -118,7 +118,7 @@ def test_pictures_are_refused_by_the_command_in_one_line(tmp_path, refused):
 
 @pytest.mark.parametrize("kind", [DDPM3D, DDPM3D.small])
 def test_odd_sides_are_refused_with_those_that_fit(kind):
-    with pytest.raises(UserError, match="41 x 48 x 50 do not divide by .* resize with --size 4"):
+    with pytest.raises(UserError, match=r"41 x 48 x 50 do not divide by .* resize with --size 4"):
         kind().fitted(facts(41, 48, 50))
 
 

@@ -11,6 +11,7 @@ Volumes are few where slices are many. What draws anew for an interval draws vol
 is ever paired with one of its own volume, so that eight volumes are enough for a number that says its n.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -160,19 +161,20 @@ def coherence(volumes: Tensor) -> Tensor:
 
 # ------------------------------------------------------------------------------------------ alignment
 def centred(volumes: Tensor) -> Tensor:
-    """Volumes `(n, C, *S)` in [-1, 1] moved by whole voxels, their centre of mass to the middle of the grid.
+    """Volumes `(n, C, *S)` in [-1, 1] moved by whole voxels, their centre of mass to voxel side // 2 of each axis.
 
     Black weighs nothing; what is moved in is black. The nearest of volumes so aligned is the same shape, wherever
     it lay; nothing is turned or deformed.
     """
     moved = []
     for volume in volumes:
-        mass = (volume + 1).clamp_min(0).sum(0)
+        mass = (volume.double() + 1).clamp_min(0).sum(0)
         for axis, side in enumerate(mass.shape):
             line = mass.movedim(axis, 0).flatten(1).sum(1)
             total = float(line.sum())
-            place = float((line * torch.arange(side)).sum()) / total if total else (side - 1) / 2
-            volume = _shifted(volume, round((side - 1) / 2 - place), axis + 1)
+            place = float((line * torch.arange(side)).sum()) / total if total else side // 2
+            # a centre just between two voxels is moved to the same side whatever rounding makes of it
+            volume = _shifted(volume, math.floor(side // 2 - place + 0.499), axis + 1)
         moved.append(volume)
     return torch.stack(moved)
 

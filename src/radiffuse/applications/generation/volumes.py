@@ -98,7 +98,9 @@ def look_at(
     network: nn.Module
     if weights is not None:
         if real.train.shape[1] not in (1, 3):
-            raise UserError(f"{weights}: features of photographs are for grey or colour slices only")
+            raise UserError(
+                f"{weights}: features of photographs are for grey or colour slices only"
+            )
         network = load_pretrained(weights)
     else:
         slices = slices_of(real.train)
