@@ -217,8 +217,8 @@ PAPERS: tuple[Paper, ...] = (
         "Dorjsembe Z, Odonchimed S, Xiao F",
         "Medical Imaging with Deep Learning (MIDL), short paper, 2022", 2022,
         "generation", "MR T1, 3-D", "brain", "DDPM",
-        "https://openreview.net/group?id=MIDL.io/2022/Short_Papers"
-    ),
+        "https://openreview.net/group?id=MIDL.io/2022/Short_Papers",
+        _recipe("generation.ddpm_3d:DDPM3D")),
     Paper(
         "ddm", 23, "Diffusion Deformable Model for 4D Temporal Medical Image Generation",
         "Kim B, Ye JC",

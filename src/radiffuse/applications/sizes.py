@@ -11,7 +11,14 @@ if TYPE_CHECKING:
     from ..data.dataset import Facts
 
 
-__all__ = ["check_same_size", "check_shape", "check_stride", "one_size", "sides"]
+__all__ = [
+    "check_same_size",
+    "check_shape",
+    "check_stride",
+    "check_volumes",
+    "one_size",
+    "sides",
+]
 
 
 def check_stride(size: Sequence[int], stride: int, flags: str) -> None:
@@ -26,6 +33,19 @@ def check_stride(size: Sequence[int], stride: int, flags: str) -> None:
         raise UserError(
             f"images of {sides(size)} {what} this network's stride {stride}; "
             f"resize with --size {fits}, or change {flags}"
+        )
+
+
+def check_volumes(method: str, size: Sequence[int]) -> None:
+    """Refuse images that are no volumes, for a method that is one of whole volumes.
+
+    Raises:
+        UserError: names a method that takes them.
+    """
+    if len(size) != 3:
+        raise UserError(
+            f"{method} denoises whole volumes, and these images are {sides(size)}; leave --slices out where "
+            "they were cut from volumes, or take ddpm, whose networks are of any number of axes"
         )
 
 

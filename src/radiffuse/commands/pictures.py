@@ -13,6 +13,7 @@ from ..data.formats.nifti import write_displacement
 from ..data.image import Image, oriented
 from ..data.transforms import resize, to_unit
 from ..errors import UserError
+from ..report.pictures import planes
 from ..runs.run import Run
 
 SHEET = "sheet.png"
@@ -110,7 +111,7 @@ def said_of(outputs: Mapping[str, Tensor], like: Image) -> dict[str, Any]:
 
 
 def write_sheet(folder: Path, files: Sequence[Path], most: int = 64, side: int = 128) -> None:
-    """Write `sheet.png`: the first images side by side; volumes by their middle slice."""
+    """Write `sheet.png`: the first images side by side; volumes by their middle slices in three planes."""
     tiles = [_tile(read_image(file), side) for file in files[:most]]
     channels = max(len(tile) for tile in tiles)
     height, width = (max(tile.shape[axis] for tile in tiles) for axis in (1, 2))
@@ -124,9 +125,9 @@ def write_sheet(folder: Path, files: Sequence[Path], most: int = 64, side: int =
 
 
 def _tile(image: Image, side: int) -> Tensor:
-    """`(1 or 3, rows, columns)` in [0, 1], at most `side` long.
+    """`(1 or 3, rows, columns)` in [0, 1], a plane at most `side` long.
 
-    A volume shows its middle axial slice as a radiologist sees it: front up, right on the left.
+    A volume shows its middle slices as a radiologist sees them (`report.pictures.planes`).
     """
     if len(image.size) > 2 and image.affine is not None:
         image = oriented(image, "RAS")
@@ -136,7 +137,7 @@ def _tile(image: Image, side: int) -> Tensor:
     if len(image.size) == 1:
         x = x[:, None]
     elif len(image.size) > 2:
-        x = x[..., x.shape[-1] // 2].mT.flip(1, 2)
-    shrink = max(1.0, max(x.shape[1:]) / side)
+        x = torch.from_numpy(planes(x.numpy(), black=0.0))
+    shrink = max(1.0, max(image.size) / side)
     x = resize(x, [max(1, round(length / shrink)) for length in x.shape[1:]])
     return x if len(x) == 3 else x[:1]
