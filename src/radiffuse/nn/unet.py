@@ -57,8 +57,9 @@ class UNet(nn.Module):
         recompute: gradient checkpointing: less memory, one more forward pass.
         context: length of the tokens that attending levels attend to beside the voxels, 0 for none.
         out: channels of the output, where they are not those of the image.
+        whole: leading spatial axes that no level halves.
 
-    The spatial size must be divisible by `UNet.stride`.
+    The spatial size must be divisible by `UNet.stride`, along the first `whole` axes by `patch`.
     """
 
     def __init__(
@@ -78,11 +79,13 @@ class UNet(nn.Module):
         recompute: bool = False,
         context: int = 0,
         out: int = 0,
+        whole: int = 0,
     ) -> None:
         super().__init__()
         self.patch, self.recompute = patch, recompute
         self.axes, self.seen = axes, channels + condition
         self.stride = patch * 2 ** (len(multiples) - 1)
+        self.strides = [patch] * whole + [self.stride] * (axes - whole)
         length = 4 * width
         self.classes = classes
         self.conditioning = Conditioning(length, classes, vector)
@@ -90,7 +93,7 @@ class UNet(nn.Module):
         self.enter = conv(axes, (channels + condition) * folded, width)
 
         def block(into: int, wide: int, resample: int, attends: bool) -> _Stage:
-            residual = Residual(axes, into, wide, length, resample, dropout)
+            residual = Residual(axes, into, wide, length, resample, dropout, whole)
             return _Stage(residual, Attention(axes, wide, context=context) if attends else None)
 
         widths = [multiple * width for multiple in multiples]
@@ -129,7 +132,7 @@ class UNet(nn.Module):
         Raises:
             ValueError: see `blocks.beside`.
         """
-        x = beside(x, image, self.axes, self.seen, self.stride)
+        x = beside(x, image, self.axes, self.seen, self.strides)
         embedding = self.conditioning(clock, label, vector)
         h = self.enter(space_to_depth(x, self.patch))
         skips: list[Tensor] = []
