@@ -122,6 +122,11 @@ def check_axes(opened: Run, cases: Cases, source: DataSource) -> None:
             continue
         if len(size) < min(trained):
             known = sides(next(iter(sizes.values())))
+            if pictures := opened.recipe.task.pictures:
+                raise UserError(
+                    f"{source.path}: holds pictures ({sides(size)}) called {key}; name the picture with --map "
+                    f"{pictures[0]}={key}"
+                )
             what = "is cut into slices" if cases.volumes else f"holds pictures ({sides(size)})"
             raise UserError(
                 f"{source.path}: {what}, and {opened.path} was trained on volumes ({known}); give it "

@@ -209,10 +209,10 @@ def _split(
 
 
 def _mapped(table: Table, mapping: Mapping[str, str]) -> Table:
-    """Give columns the names of their roles; a lone image column is "image"."""
+    """Give columns the names of their roles; a lone image column is "image", a "picture" stays one."""
     if not mapping:
         images = [key for key, column in table.columns.items() if column.kind == "image"]
-        if len(images) != 1 or images == ["image"]:
+        if len(images) != 1 or images[0] in ("image", "picture"):
             return table
         renamed = {"image" if k == images[0] else k: c for k, c in table.columns.items()}
         return replace(table, columns=renamed)

@@ -200,9 +200,7 @@ class DISPR(Conditional, Law):
 
     def network(self) -> Network:
         body = self.body(twice=self.learned_variance)
-        return network_of(
-            body, self.schedule(), self.predicts, self.data_std, self.preconditioned
-        )
+        return network_of(body, self.schedule(), self.predicts, self.data_std, self.preconditioned)
 
     def times(self, schedule: Schedule) -> Times:
         assert isinstance(schedule, Discrete)

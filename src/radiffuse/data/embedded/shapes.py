@@ -6,8 +6,8 @@ $$ \left|A^{-1} R (p - c)\right| < 1 + h\,b(\hat p), \qquad
 b(\hat p) = \sqrt{2/K}\sum_{k=1}^K\cos(q_k\cdot\hat p + \phi_k), $$
 
 of three half axes A drawn one by one, a rotation R, a centre c near the middle, and bumps of height h: waves b of
-the direction $\hat p$ from the centre, with |q| from 7 to 11. Class 0, smooth, has h up to 0.02, class 1, bumpy, h
-from 0.09 to 0.15. Case k with seed s is the same whatever the number of cases and voxels.
+the direction $\hat p$ from the centre, with |q| from 7 to 11. Class 0, smooth, has h up to 0.05, class 1, bumpy, h
+from 0.03 to 0.1: they overlap, as classes of cells do. Case k with seed s is the same whatever the number of cases and voxels.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ FIELD_OF_VIEW_MM = 64.0
 CLASSES = ("smooth", "bumpy")
 _HALF_AXES_MM = (11.0, 22.0)
 _WAVES, _WAVE_NUMBERS = 32, (7.0, 11.0)
-_HEIGHTS = ((0.0, 0.02), (0.09, 0.15))
+_HEIGHTS = ((0.0, 0.05), (0.03, 0.1))
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,7 @@ def open_shapes(name: str, seed: int = 0) -> Table:
     """
     options = options_of(name, ShapeOptions())
     if not (1 <= options.count <= MOST and 8 <= options.size <= 256 and 0 <= options.bumpy <= 1):
-        raise UsageError(
-            f"{name}: count 1 to {MOST}, size 8 to 256 and bumpy 0 to 1 are possible"
-        )
+        raise UsageError(f"{name}: count 1 to {MOST}, size 8 to 256 and bumpy 0 to 1 are possible")
     check_bytes(options.count * options.size**3, name)
     made = [_shape(index, options, seed) for index in range(options.count)]
     step = FIELD_OF_VIEW_MM / options.size

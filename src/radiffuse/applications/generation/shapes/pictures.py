@@ -39,10 +39,9 @@ def silhouette_of(picture: Tensor) -> Tensor:
         UserError: its border is not, so that black is not the background.
     """
     seen = (picture > -1).any(1, keepdim=True)
-    inner = torch.zeros_like(seen)
-    inner[(..., *[slice(1, -1)] * (seen.ndim - 2))] = True
-    border = seen[~inner].float().mean() if len(seen) else torch.zeros(())
-    if float(border) > 0.5:
+    border = torch.ones(seen.shape[2:], dtype=torch.bool, device=seen.device)
+    border[tuple([slice(1, -1)] * border.ndim)] = False
+    if bool((seen[..., border].float().flatten(1).mean(1) > 0.5).any()):
         raise UserError(
             "the picture has no black background that shows where the shape is; name its mask with --map "
             "picture_mask=COLUMN"

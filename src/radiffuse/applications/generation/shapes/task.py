@@ -16,9 +16,8 @@ SHAPES = Task(
     title="Shapes from pictures",
     shown=(
         *("iou", "volume_error", "surface_error", "roughness_error", "silhouette_dice"),
-        *("volume_crps", "spread_over_error", "pairwise_iou"),
+        *("volume_crps", "spread_over_error", "pairwise_iou", "macro_f1", "macro_f1_gain"),
     ),
-    page="radiffuse.applications.generation.shapes.page:section",
     demonstration=Demonstration("dispr", "shapes3d:count=400,size=16", count=24),
 )
 """Reads "mask" int64 (B, 1, *S), 1 inside, and, where the data have pictures of it, "picture" (B, C, *P) in
