@@ -7,7 +7,8 @@ b(\hat p) = \sqrt{2/K}\sum_{k=1}^K\cos(q_k\cdot\hat p + \phi_k), $$
 
 of three half axes A drawn one by one, a rotation R, a centre c near the middle, and bumps of height h: waves b of
 the direction $\hat p$ from the centre, with |q| from 7 to 11. Class 0, smooth, has h up to 0.05, class 1, bumpy, h
-from 0.03 to 0.1: they overlap, as classes of cells do. Case k with seed s is the same whatever the number of cases and voxels.
+from 0.03 to 0.1: they overlap, as classes of cells do. Case k with seed s is the same whatever the number of
+cases and voxels.
 """
 
 import hashlib
