@@ -27,7 +27,7 @@ def made():
 def of_size(*size, **more):
     """Facts of volumes of that size, and of what is beside them."""
     facts = open_cases("shapes3d:count=4,size=8").facts()
-    return dataclasses.replace(facts, mask_size={"mask": size}, **more)
+    return dataclasses.replace(facts, **{"mask_size": {"mask": size}, **more})
 
 
 def of_pictures(*size):
@@ -194,9 +194,10 @@ class Exact(Network):
         return self.given(x_t, t, **condition), 0.0
 
 
-def toy(**more):
-    values = {"patch": 1, "multiples": (1,), "told": "picture", "outside": -1.0, **more}
-    return Toy(**values, attention=()).fitted(of_pictures(SIDE, SIDE, SIDE))
+def toy():
+    values = {"multiples": (1,), "attention": (), "learned_variance": False, "told": "picture"}
+    solver = {"sampler": "dpm-solver", "grid": "log-snr", "stop": 0.002, "steps": 40}
+    return Toy(**values, **solver).fitted(of_pictures(SIDE, SIDE, SIDE))
 
 
 def batch_of(volumes, y):
@@ -209,7 +210,7 @@ def batch_of(volumes, y):
 
 
 def test_draws_have_the_conditional_mean_and_covariance():
-    recipe = toy(learned_variance=False, sampler="ddpm", steps=200)
+    recipe = toy()
     objective = recipe.objective()
     objective.network = Exact(objective.network.backbone, recipe.schedule(), None)
     count = 6000
@@ -229,7 +230,7 @@ def test_draws_have_the_conditional_mean_and_covariance():
 
 def test_the_best_network_for_the_loss_is_the_conditional_mean():
     """Least squares on what the objective hands to its network are the exact denoiser's coefficients."""
-    recipe = toy(learned_variance=False)
+    recipe = toy()
     mean, covariance = gaussians()
     root = torch.linalg.cholesky(covariance)
     both = mean + torch.randn(40_000, VOXELS + PIXELS, dtype=torch.float64) @ root.T
@@ -296,13 +297,13 @@ def correlation(a, b):
 @pytest.fixture(scope="module")
 def told_both():
     torch.manual_seed(0)
-    return trained(280)
+    return trained(220)
 
 
 @pytest.fixture(scope="module")
 def told_the_mask():
     torch.manual_seed(0)
-    return trained(280, intensity=False)
+    return trained(220, intensity=False)
 
 
 UNSEEN = ellipsoids(50, 1)

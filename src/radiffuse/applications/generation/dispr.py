@@ -1,6 +1,7 @@
 """DISPR (Waibel et al. 2023): shapes from a picture, by a 3-D diffusion told the picture at every depth."""
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from ...diffusion.denoiser import Denoiser
 from ...diffusion.guidance import Clipped
+from ...diffusion.label_maps import encode, probabilities
 from ...diffusion.losses import Times, Weight, discrete_times
 from ...diffusion.network import Network
 from ...diffusion.sample import last
@@ -19,9 +21,10 @@ from ...nn import UNet
 from ...papers import Paper, by_id
 from ...training.objective import Hybrid, Prepared
 from ..conditional import Conditional
+from ..labels import GuessedLabels, Labels, network_of_labels
 from ..law import Law
 from ..parts import PredictsName, SamplerName, WeightName, check_timesteps, network_of, weight_named
-from ..ranges import Rule, at_least, less_than, one_of, require
+from ..ranges import Rule, at_least, less_than, more_than, one_of, require
 from ..recipe import Batch
 from ..sizes import check_same_size, sides
 from ..task import Task
@@ -43,7 +46,7 @@ class HybridShapes(Prepared, Hybrid):
 class DISPR(Conditional, Law):
     """Several shapes for one picture: its mask and masked intensity are concatenated at every depth and step.
 
-    x_0 is 1 inside and `outside` elsewhere; halfway between the two is the surface. Nothing holds a shape to
+    x_0 is 1 inside and `absent` elsewhere; halfway between the two is the surface. Nothing holds a shape to
     its silhouette but the condition. Where the data have no pictures, they are made: mask and thickness along
     `axis`.
     """
@@ -56,8 +59,10 @@ class DISPR(Conditional, Law):
 
     RULES: ClassVar[dict[str, Rule]] = {
         "axis": one_of(0, 1, 2),
-        "outside": less_than(1),
+        "absent": less_than(1),
+        "scale": more_than(0),
         "timesteps": at_least(2),
+        "guess": at_least(0),
     }
 
     told: Literal["", "thickness", "picture"] = ""
@@ -69,8 +74,10 @@ class DISPR(Conditional, Law):
     """Tell the masked intensity beside the mask."""
     whole_depth: bool = True
     """Only rows and columns are halved; the depth keeps its length at every level."""
-    outside: float = 0.0
+    absent: float = 0.0
     """Value of x_0 outside; inside it is 1."""
+    scale: float = 1.0
+    """Factor on x_0: large shapes show through much noise, and a smaller x_0 is hidden by it sooner."""
     width: int = 32
     multiples: tuple[int, ...] = (1, 2, 3, 4)
     blocks: int = 1
@@ -82,18 +89,24 @@ class DISPR(Conditional, Law):
     """The list of betas."""
     timesteps: int = 1000
     """Number of betas, T."""
-    predicts: PredictsName = "noise"
-    """What the network outputs."""
+    predicts: PredictsName | Literal["labels"] = "noise"
+    """What the network outputs; "labels" is the logits of outside and inside, learned by cross-entropy."""
     loss: WeightName = "simple"
-    """The loss weight."""
+    """The loss weight; labels have none."""
     learned_variance: bool = True
     """Learn the variance between its bounds with the hybrid loss (Nichol & Dhariwal 2021)."""
     preconditioned: bool = False
     """Scale the input to unit variance and tell the network log(sigma / alpha) / 4."""
+    guess: int = 0
+    """Width of a network that guesses the shape from the picture alone; the denoiser adds what the noisy shape
+    says. Only for `predicts` "labels"; 0 = none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_timesteps(self.betas, self.timesteps)
+        said = "goes with noise and the like; labels have no variance to learn"
+        require(not (self.learned_variance and self.predicts == "labels"), "learned_variance", said)
+        require(not self.guess or self.predicts == "labels", "guess", "goes with --predicts labels")
         require(not self.window, "window", "must be 0: a shape is drawn whole")
 
     @classmethod
@@ -120,7 +133,7 @@ class DISPR(Conditional, Law):
             looks = f"mask along axis {self.axis}"
             check_same_size(looks, size[1:], "picture", facts.size["picture"])
         told_of = self.condition_channels or 1 + channels * self.intensity
-        filled = dataclasses.replace(self, told=told, data_std=self.data_std or 1.0)
+        filled = dataclasses.replace(self, told=told, data_std=self.data_std or self.scale)
         filled = filled.filled(facts, 1, size, condition_channels=told_of).fitting()
         filled.make_grid(filled.schedule())
         return filled
@@ -178,11 +191,10 @@ class DISPR(Conditional, Law):
 
     def clean(self, batch: Batch) -> Tensor:
         """x_0 (B, 1, D, *P) of a prepared batch."""
-        return self.outside + (1 - self.outside) * (batch["mask"] > 0).float()
+        return self.scale * encode((batch["mask"] > 0).long(), 1, self.absent)
 
     def answer(self, x_0: Tensor) -> Batch:
-        inside = ((x_0.float() - self.outside) / (1 - self.outside)).clamp(0, 1)
-        inside = turned_back(inside, self.axis)
+        inside = turned_back(probabilities(x_0.float() / self.scale, self.absent), self.axis)
         return {"mask": (inside >= 0.5).long(), "expected": inside}
 
     def examples(self, batch: Batch) -> Batch:
@@ -194,27 +206,32 @@ class DISPR(Conditional, Law):
         """The noise schedule."""
         return (Discrete.linear if self.betas == "linear" else Discrete.cosine)(self.timesteps)
 
-    def body(self, twice: bool = False) -> UNet:
-        whole = int(self.whole_depth)
-        return self.unet(condition=self.condition_channels, twice=twice, whole=whole)
+    def unet(self, axes: int = 0, **options: Any) -> UNet:
+        return super().unet(axes, whole=int(self.whole_depth), **options)
 
     def network(self) -> Network:
+        schedule = self.schedule()
+        if self.predicts == "labels":
+            return network_of_labels(self, schedule)
         body = self.body(twice=self.learned_variance)
-        return network_of(body, self.schedule(), self.predicts, self.data_std, self.preconditioned)
+        return network_of(body, schedule, self.predicts, self.data_std, self.preconditioned)
 
     def times(self, schedule: Schedule) -> Times:
         assert isinstance(schedule, Discrete)
-        return self.by_law(schedule, discrete_times(schedule))
+        law = dataclasses.replace(self, law_mean=self.law_mean + math.log(self.scale))
+        return law.by_law(schedule, discrete_times(schedule))
 
     def weight(self) -> Weight:
         return weight_named(self.loss, self.data_std)
 
     def kind(self) -> type[Prepared]:
+        if self.predicts == "labels":
+            return GuessedLabels if self.guess else Labels
         return HybridShapes if self.learned_variance else Prepared
 
     def denoiser(self, objective: Prepared, batch: Batch) -> Denoiser:
-        """As `Conditional`, of a prepared batch; the estimate is kept to [-1, 1]."""
-        return Clipped(super().denoiser(objective, batch))
+        """As `Conditional`, of a prepared batch; the estimate is kept to `scale` times [-1, 1]."""
+        return Clipped(super().denoiser(objective, batch), -self.scale, self.scale)
 
     def trajectory(self, objective: Prepared, batch: Batch) -> Iterator[Tensor]:
         yield from super().trajectory(objective, self.prepared(batch))

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ....data.dataset import Cases
+from ....nn.generator import Direct
 from ...recipe import Batch
-from ...supervised import Rival, direct_unet
+from ...supervised import Rival
 from .pictures import depth_first, thickness, tiled, turned_back
 
 __all__ = ["Columns", "MeanShape", "ShapeRegression", "rivals_of"]
@@ -74,12 +75,14 @@ class Columns:
 
 
 class ShapeRegression:
-    """A 3-D U-Net from the condition to the probability of inside, by cross-entropy, for `supervised.trained`."""
+    """The method's own network from the condition to the probability of inside, for `supervised.trained`.
+
+    By cross-entropy, with neither noise nor time.
+    """
 
     def __init__(self, recipe: Any) -> None:
         self.recipe = recipe
-        told, size = recipe.condition_channels, recipe.size
-        network = direct_unet(len(size), told, 1, size, squash=False)
+        network = Direct(recipe.body(), 1)
         self.players: dict[str, nn.Module] = {"network": network}
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:

@@ -2,29 +2,24 @@
 
 from typing import Any
 
-from ...presets import LOG_NORMAL
+from ...labels import LABELS
 from ...presets import TINY as TINY_NETWORK
 from ...presets import TRAINING as SHARED
 
 __all__ = ["SMALL", "TINY", "TRAINING"]
 
-PRECONDITIONED = {
-    **{key: LOG_NORMAL[key] for key in ("predicts", "preconditioned", "loss", "law")},
-    "outside": -1.0,
-    "learned_variance": False,
-    "whole_depth": False,
-}
-"""x_0 of -1 and 1, whose root mean square is 1, and EDM's parametrisation."""
-
 SMALL: dict[str, Any] = {
-    **PRECONDITIONED,
+    **LABELS,
+    "whole_depth": False,
     "width": 24,
     "multiples": (1, 2, 3),
     "attention": (),
     "patch": 2,
-    # what a picture leaves open is decided at much noise: large shapes show through it
-    "law_mean": 0.5,
-    "law_std": 1.6,
+    "scale": 0.1,
+    "guess": 16,
+    # sigma over alpha, of x_0 of -1 and 1, at which a few voxels show, and whole shapes
+    "law_mean": 3.0,
+    "law_std": 1.8,
     "sampler": "dpm-solver",
     "grid": "karras",
     "start": 0.97,
@@ -33,13 +28,14 @@ SMALL: dict[str, Any] = {
     "samples": 8,
 }
 TINY: dict[str, Any] = {
-    **PRECONDITIONED,
+    **LABELS,
     **TINY_NETWORK,
-    "law_mean": 0.5,
-    "law_std": 1.6,
+    "whole_depth": False,
+    "law_mean": 2.0,
+    "law_std": 1.8,
     "sampler": "ddim",
-    "start": 0.97,
-    "steps": 5,
+    "start": 0.98,
+    "steps": 6,
     "samples": 3,
 }
 
