@@ -62,8 +62,6 @@ def features(shape: Tensor, spacing: Sequence[float]) -> Tensor:
     shortest are the deviations of the voxels along their principal axes, and the box is that of the volume's axes,
     its sides sorted: what a turn by a right angle changes is no feature.
     """
-    from scipy.spatial import ConvexHull, QhullError
-
     if not bool(shape.any()):
         return torch.zeros(len(FEATURES), dtype=torch.float64)
     v, a = volume(shape, spacing), surface(shape, spacing)
@@ -71,18 +69,26 @@ def features(shape: Tensor, spacing: Sequence[float]) -> Tensor:
     low, high = places.min(0), places.max(0) + np.asarray(spacing)
     centred = places - places.mean(0)
     axes = np.sqrt(np.linalg.eigvalsh(centred.T @ centred / len(places)).clip(0))[::-1]
-    half = np.asarray(spacing) / 2
-    corners = np.concatenate(
-        [places + half * np.asarray([i, j, k]) for i in (-1, 1) for j in (-1, 1) for k in (-1, 1)]
-    )
-    try:
-        hull = float(ConvexHull(corners).volume)
-    except QhullError:
-        hull = v
+    hull = _hull(shape, spacing)
     sphericity = math.pi ** (1 / 3) * (6 * v) ** (2 / 3) / a
     box = sorted((high - low).tolist(), reverse=True)
     numbers = [v, a, sphericity, roughness(shape, spacing), v / hull, *axes.tolist(), *box]
     return torch.tensor(numbers, dtype=torch.float64)
+
+
+def _hull(shape: Tensor, spacing: Sequence[float]) -> float:
+    """Volume of the convex hull of the voxels' corners."""
+    from scipy.spatial import ConvexHull
+
+    places = np.argwhere(_rim(shape.cpu().numpy()))
+    corners = np.concatenate([places + np.asarray(step) for step in np.ndindex(*[2] * shape.ndim)])
+    return float(ConvexHull(np.unique(corners, axis=0) * np.asarray(spacing)).volume)
+
+
+def _rim(shape: np.ndarray) -> np.ndarray:
+    """Voxels at the ends of their row along the last axis: no other has a corner of the hull."""
+    inside = np.pad(shape, [(0, 0)] * (shape.ndim - 1) + [(1, 1)])
+    return shape & ~(inside[..., :-2] & inside[..., 2:])
 
 
 def _padded(shape: Tensor) -> np.ndarray:

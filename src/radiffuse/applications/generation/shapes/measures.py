@@ -54,8 +54,8 @@ def measure(
     less than 1 where shapes are too smooth; `silhouette_dice`, of the projections along `axis`; `volume_crps`,
     the continuous ranked probability score of the volume over the true one, of one shape its error. Of several
     draws also `pairwise_iou`, between draws, and `spread_over_error`,
-    $\sqrt{(1 + 1/K)\,\overline{s^2}} / \sqrt{\overline{(\bar x - x^*)^2}}$ of the relative volume: 1 where draws spread
-    as far as their mean is wrong.
+    $\sqrt{(1 + 1/K)\,\overline{s^2}} / \sqrt{\overline{(\bar x - x^*)^2}}$ of the volume: 1 where draws spread as far
+    as their mean is wrong.
 
     Args:
         draws: bool (K, n, 1, *S).
@@ -83,7 +83,9 @@ def measure(
         found["volume_crps"] = (relative[0] - 1).abs()
     made = {name: average_per_patient(values.tolist(), patients) for name, values in found.items()}
     if len(draws) > 1:
-        made |= bootstrap({"spread_over_error": _SpreadOverError(relative)}, patients)
+        volumes = torch.stack([one["volume"] for one in each])
+        spread = _SpreadOverError(volumes, true["volume"])
+        made |= bootstrap({"spread_over_error": spread}, patients)
     return made
 
 
@@ -91,13 +93,13 @@ class _SpreadOverError:
     """Weights (R, n) -> (R,); see `measure`.
 
     Args:
-        relative: volumes over the true ones (K, n).
+        volumes: of the draws (K, n).
+        true: of the truth (n,).
     """
 
-    def __init__(self, relative: Tensor) -> None:
-        count = len(relative)
-        self.spread = (1 + 1 / count) * relative.var(0)
-        self.error = (relative.mean(0) - 1) ** 2
+    def __init__(self, volumes: Tensor, true: Tensor) -> None:
+        self.spread = (1 + 1 / len(volumes)) * volumes.var(0)
+        self.error = (volumes.mean(0) - true) ** 2
 
     def __call__(self, weights: Tensor) -> Tensor:
         return torch.sqrt((weights @ self.spread) / (weights @ self.error))
