@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-import torch
 from torch import Tensor
 
 from ...diffusion.denoiser import Denoiser
@@ -16,7 +15,6 @@ from ...diffusion.losses import Times, Weight, discrete_times
 from ...diffusion.network import Network
 from ...diffusion.sample import last
 from ...diffusion.schedule import Discrete, Schedule
-from ...errors import UserError
 from ...nn import UNet
 from ...papers import Paper, by_id
 from ...training.objective import Hybrid, Prepared
@@ -26,9 +24,9 @@ from ..law import Law
 from ..parts import PredictsName, SamplerName, WeightName, check_timesteps, network_of, weight_named
 from ..ranges import Rule, at_least, less_than, more_than, one_of, require
 from ..recipe import Batch
-from ..sizes import check_same_size, sides
 from ..task import Task
-from .shapes.pictures import depth_first, pictured, thickness, tiled, turned_back
+from .shapes.learned import check_strides, prepared, to_learn
+from .shapes.pictures import turned_back
 from .shapes.presets import SMALL, TINY, TRAINING
 from .shapes.task import SHAPES
 
@@ -123,36 +121,17 @@ class DISPR(Conditional, Law):
             UserError: masks are no volumes, empty, of several labels, or of a size that the network cannot halve;
                 a picture is missing, or not of their size.
         """
-        volume = _volume_of(facts)
-        size = (volume[self.axis], *(n for k, n in enumerate(volume) if k != self.axis))
-        told = self.told or ("picture" if "picture" in facts.size else "thickness")
-        if told == "picture" and "picture" not in facts.size:
-            raise UserError("--told picture: the data have none; --map picture=COLUMN")
-        channels = facts.channels["picture"] if told == "picture" else 1
-        if told == "picture":
-            looks = f"mask along axis {self.axis}"
-            check_same_size(looks, size[1:], "picture", facts.size["picture"])
-        told_of = self.condition_channels or 1 + channels * self.intensity
+        size, told, channels = to_learn(self, facts)
         filled = dataclasses.replace(self, told=told, data_std=self.data_std or self.scale)
-        filled = filled.filled(facts, 1, size, condition_channels=told_of).fitting()
+        channels = self.condition_channels or channels
+        filled = filled.filled(facts, 1, size, condition_channels=channels).fitting()
         filled.make_grid(filled.schedule())
         return filled
 
     def fitting(self) -> Self:
         """This recipe, once its volumes divide by the network's strides."""
-        strides = self.strides
-        if any(side % step for side, step in zip(self.size, strides, strict=True)):
-            raise UserError(
-                f"volumes of {sides(self.size)}, depth first, do not divide by this network's strides "
-                f"{sides(strides)}; resize with --size, or change --multiples or --patch"
-            )
+        check_strides(self)
         return self
-
-    @property
-    def strides(self) -> tuple[int, ...]:
-        """What depth, rows and columns must divide by."""
-        depth = self.patch if self.whole_depth else self.stride
-        return depth, *[self.stride] * (len(self.size) - 1)
 
     def suitable(self, batch: Batch) -> Tensor:
         """Which cases hold a shape (B,)."""
@@ -161,33 +140,8 @@ class DISPR(Conditional, Law):
     # --- how a batch becomes x_0 and its condition, and back ---------------------------------------
 
     def prepared(self, batch: Batch) -> Batch:
-        """The batch with "condition" (B, C_c, D, *P) in [0, 1], and "mask", where it is there, depth first.
-
-        Raises:
-            UserError: a picture or a shape is missing, empty, or of another size than those of training.
-        """
-        made = dict(batch)
-        if "mask" in batch:
-            made["mask"] = depth_first(batch["mask"], self.axis)
-            _check_size("the volume", made["mask"].shape[2:], self.size)
-        seen = self._seen(made)
-        _check_size("the picture", seen.shape[2:], self.size[1:])
-        if not bool(seen[:, :1].flatten(1).any(1).all()):
-            raise UserError("its mask is empty, or the picture black: there is no shape to predict")
-        if not self.intensity:
-            seen = seen[:, :1]
-        return {**made, "condition": tiled(seen, self.size[0])}
-
-    def _seen(self, batch: Batch) -> Tensor:
-        """Silhouette and masked intensity (B, 1 + C, *P): of the volume where pictures are made of it."""
-        if self.told == "thickness" and "mask" in batch:
-            share = thickness(batch["mask"])
-            return torch.cat([(share > 0).float(), share], 1)
-        if "picture" not in batch:
-            raise UserError(
-                "the model was trained on pictures, and the data have none; --map picture=COLUMN"
-            )
-        return pictured(batch["picture"].float(), batch.get("picture_mask"))
+        """As `learned.prepared`: with "condition" (B, C_c, D, *P) beside, depth first."""
+        return prepared(self, batch)
 
     def clean(self, batch: Batch) -> Tensor:
         """x_0 (B, 1, D, *P) of a prepared batch."""
@@ -258,27 +212,3 @@ class DISPR(Conditional, Law):
     @classmethod
     def tiny(cls) -> Self:
         return cls(**TINY)
-
-
-def _volume_of(facts: "Facts") -> tuple[int, ...]:
-    """Sides of the volumes to learn.
-
-    Raises:
-        UserError: there are none, they are flat, all empty, or of several labels.
-    """
-    if "mask" not in facts.mask_size:
-        raise UserError("the data have no volumes to learn from; --map mask=COLUMN")
-    size, labels = facts.mask_size["mask"], facts.mask_classes["mask"] - 1
-    if len(size) - 1 < 2:
-        raise UserError(f"the mask is {sides(size)}: a shape is a volume, of three axes")
-    if labels != 1:
-        what = "are all empty" if labels < 1 else f"hold {labels} labels"
-        raise UserError(f"the masks {what}: a shape has the labels 0, outside, and 1, inside")
-    return size
-
-
-def _check_size(what: str, here: tuple[int, ...], known: tuple[int, ...]) -> None:
-    if tuple(here) != tuple(known):
-        raise UserError(
-            f"{what} is {sides(here)}, and the model was trained on {sides(known)}; resize with --size"
-        )

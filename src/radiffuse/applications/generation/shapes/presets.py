@@ -16,7 +16,6 @@ SMALL: dict[str, Any] = {
     "attention": (),
     "patch": 2,
     "scale": 0.1,
-    "guess": 16,
     # sigma over alpha, of x_0 of -1 and 1, at which a few voxels show, and whole shapes
     "law_mean": 3.0,
     "law_std": 1.8,
