@@ -453,11 +453,15 @@ def test_pictures_that_cannot_be_told(run, tmp_path, refused):
     said = refused(*words, "--data", tmp_path / "large.png", *told)
     assert "case large: the picture is 10 x 10, and the model was trained on 8 x 8" in said
     assert "is constant" in refused(*words, "--data", tmp_path / "black.png", *told)
+    said = refused(*words, "--data", tmp_path / "large.png", *told, "--size", 8, 8, 8)
+    assert "has 2 axes (10, 10), but the size asked for is (8, 8, 8); --size takes as many" in said
     affine = np.diag([3.0, 3, 1, 1])
     flat = nibabel.Nifti1Image(picture()[..., None], affine)
     nibabel.save(flat, tmp_path / "fine.nii.gz")
     said = refused(*words, "--data", tmp_path / "fine.nii.gz", *told)
     assert "pixels of 3 x 3 mm, and the model was trained on voxels of 8 x 8 mm" in said
+    fitting = [*words[:-1], tmp_path / "fitted", "--data", tmp_path / "large.png", *told]
+    assert cli.main([str(word) for word in [*fitting, "--size", 8, 8]]) == 0
 
 
 def test_data_that_cannot_be_trained_on(tmp_path, refused):
@@ -473,9 +477,13 @@ def test_data_that_cannot_be_trained_on(tmp_path, refused):
     one = said("one", mask=shapes[:1], split=split[:1])
     assert "has one training case; training needs two or more" in one
     some = shapes.copy()
-    some[1] = 0
-    line = said("some", mask=some, split=split, case=np.array(["a", "b", "c", "d"]))
-    assert "case b: its mask is empty: there is no shape to learn; leave the case out" in line
+    for value in (0, 1):
+        some[1] = value
+        line = said(f"some{value}", mask=some, split=split, case=np.array(["a", "b", "c", "d"]))
+        assert (
+            "case b: its mask is empty or fills the volume: there is no shape to learn; leave"
+            in line
+        )
     odd = said("odd", mask=np.pad(shapes, [(0, 0), (0, 1), (0, 0), (0, 0)]), split=split)
     assert "9 x 8 x 8, depth first, do not divide by this network's strides 4 x 4 x 4" in odd
 

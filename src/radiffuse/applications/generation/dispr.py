@@ -53,7 +53,7 @@ class DISPR(Conditional, Law):
     task: ClassVar[Task] = SHAPES
     made: ClassVar[str] = "mask"
     GIVEN: ClassVar[tuple[str, ...]] = ("condition",)
-    UNFIT: ClassVar[str] = "its mask is empty: there is no shape to learn"
+    UNFIT: ClassVar[str] = "its mask is empty or fills the volume: there is no shape to learn"
 
     RULES: ClassVar[dict[str, Rule]] = {
         "axis": one_of(0, 1, 2),
@@ -135,7 +135,8 @@ class DISPR(Conditional, Law):
 
     def suitable(self, batch: Batch) -> Tensor:
         """Which cases hold a shape (B,)."""
-        return batch["mask"].flatten(1).any(1)
+        inside = batch["mask"].flatten(1) > 0
+        return inside.any(1) & ~inside.all(1)
 
     # --- how a batch becomes x_0 and its condition, and back ---------------------------------------
 
