@@ -210,7 +210,7 @@ PAPERS: tuple[Paper, ...] = (
         "Waibel DJE, Röell E, Rieck B, Giryes R, Marr C",
         "IEEE International Symposium on Biomedical Imaging (ISBI), 2023 (arXiv:2208.14125)", 2022,
         "generation (2-D to 3-D)", "microscopy", "cells", "DDPM, 3-D",
-        _arxiv("2208.14125")),
+        _arxiv("2208.14125"), _recipe("generation.dispr:DISPR")),
     Paper(
         "ddpm-3d", 22,
         "Three-Dimensional Medical Image Synthesis with Denoising Diffusion Probabilistic Models",

@@ -138,12 +138,15 @@ def _suitable(method: str, recipe: Any, cases: Cases) -> Cases:
     """The training cases a recipe takes: a method of healthy images leaves the others out.
 
     Raises:
-        UserError: fewer than two remain.
+        UserError: fewer than two remain, or one is unfit for a recipe that takes all or none.
     """
     choose = getattr(recipe, "suitable", None)
     if choose is None:
         return cases
     kept = cases.kept(choose)
+    if (unfit := getattr(recipe, "UNFIT", "")) and len(kept) < len(cases):
+        case = min(set(cases.ids) - set(kept.ids))
+        raise UserError(f"{cases.source}: case {case}: {unfit}; leave the case out")
     if len(kept) < 2:
         raise UserError(
             f"{cases.source}: {method} trains on healthy cases only (label {recipe.healthy}, or an "

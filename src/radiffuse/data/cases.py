@@ -37,6 +37,7 @@ class Facts:
             (Song & Ermon 2020, technique 1).
         cases: number of cases, all splits together.
         mask_classes: number of labels (largest + 1) by mask key, over training cases.
+        mask_size: spatial size by mask key.
         spectrum: power of training images by frequency, by image key (see `spectrum.power`).
         scalars: quantiles of each column of numbers over training cases, 0 to 100 % in steps of 10.
         scalar_correlation: of their normal scores, in that order.
@@ -52,6 +53,7 @@ class Facts:
     diameter: float
     cases: int
     mask_classes: dict[str, int] = field(default_factory=dict)
+    mask_size: dict[str, tuple[int, ...]] = field(default_factory=dict)
     spectrum: dict[str, tuple[float, ...]] = field(default_factory=dict)
     scalars: dict[str, tuple[float, ...]] = field(default_factory=dict)
     scalar_correlation: tuple[tuple[float, ...], ...] = ()
@@ -301,6 +303,7 @@ class Cases:
             diameter=diameter,
             cases=len(self),
             mask_classes={key: _labels_of(train, key) for key in self.mask_keys},
+            mask_size={key: train.image(0, key).size for key in self.mask_keys},
             spectrum={key: power(_some(train, key)) for key in self.image_keys},
             **_scalars(train),
         )

@@ -26,12 +26,14 @@ __all__ = [
 ]
 
 
-def beside(x: Tensor, image: Tensor | None, axes: int, channels: int, stride: int) -> Tensor:
+def beside(
+    x: Tensor, image: Tensor | None, axes: int, channels: int, stride: int | Sequence[int]
+) -> Tensor:
     """What a network of images sees: x (B, C, *S), and behind its channels those of a condition.
 
     Args:
         x, image: see above; image is (B, C_c, *S) or None.
-        axes, channels, stride: of the network; the channels of both together.
+        axes, channels, stride: of the network; the channels of both together, one stride or one an axis.
 
     Raises:
         ValueError: complex numbers, another number of axes or channels, or sides that do not divide by `stride`.
@@ -45,9 +47,10 @@ def beside(x: Tensor, image: Tensor | None, axes: int, channels: int, stride: in
         raise ValueError(
             f"{given} channels of image and condition for a network of {channels} together"
         )
-    if any(side % stride for side in x.shape[2:]):
-        size = " x ".join(str(side) for side in x.shape[2:])
-        raise ValueError(f"images of {size} do not divide by the network's stride {stride}")
+    strides = [stride] * axes if isinstance(stride, int) else stride
+    if any(side % step for side, step in zip(x.shape[2:], strides, strict=True)):
+        size, told = (" x ".join(map(str, n)) for n in (x.shape[2:], dict.fromkeys(strides)))
+        raise ValueError(f"images of {size} do not divide by the network's stride {told}")
     return x if image is None else torch.cat([x, image], dim=1)
 
 
@@ -85,14 +88,19 @@ def zeroed(module: nn.Module) -> nn.Module:
     return module
 
 
-def downsample(x: Tensor, factor: int = 2) -> Tensor:
-    """Mean over blocks of `factor` along every spatial axis."""
-    return _POOLS[x.ndim - 2](x, factor)
+def downsample(x: Tensor, factor: int = 2, whole: int = 0) -> Tensor:
+    """Mean over blocks of `factor` along every spatial axis but the first `whole`."""
+    return _POOLS[x.ndim - 2](x, _factors(x, factor, whole))
 
 
-def upsample(x: Tensor, factor: int = 2) -> Tensor:
-    """Repeat every voxel `factor` times along every spatial axis."""
-    return F.interpolate(x, scale_factor=float(factor), mode="nearest")
+def upsample(x: Tensor, factor: int = 2, whole: int = 0) -> Tensor:
+    """Repeat every voxel `factor` times along every spatial axis but the first `whole`."""
+    scale = [float(each) for each in _factors(x, factor, whole)]
+    return F.interpolate(x, scale_factor=scale, mode="nearest")
+
+
+def _factors(x: Tensor, factor: int, whole: int) -> list[int]:
+    return [1] * whole + [factor] * (x.ndim - 2 - whole)
 
 
 _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
@@ -152,6 +160,7 @@ class Residual(nn.Module):
         embedding: length of the time-and-condition embedding; it scales and shifts the second norm.
         resample: +1 doubles, -1 halves the resolution inside the block, 0 keeps it.
         dropout: before the second convolution.
+        whole: leading spatial axes whose resolution is kept all the same.
     """
 
     def __init__(
@@ -162,9 +171,10 @@ class Residual(nn.Module):
         embedding: int,
         resample: int = 0,
         dropout: float = 0.0,
+        whole: int = 0,
     ) -> None:
         super().__init__()
-        self.resample = resample
+        self.resample, self.whole = resample, whole
         self.norm_1 = nn.GroupNorm(groups(into), into)
         self.conv_1 = conv(axes, into, out)
         self.modulate = nn.Linear(embedding, 2 * out)
@@ -176,10 +186,10 @@ class Residual(nn.Module):
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         h = F.silu(self.norm_1(x))
         if self.resample < 0:
-            h, x = downsample(h), downsample(x)
+            h, x = (downsample(each, whole=self.whole) for each in (h, x))
         h, x = self.conv_1(h), self.skip(x)
         if self.resample > 0:
-            h, x = upsample(h), upsample(x)
+            h, x = (upsample(each, whole=self.whole) for each in (h, x))
         scale, shift = self.modulate(embedding).chunk(2, dim=1)
         shape = (*scale.shape, *[1] * (h.ndim - 2))
         h = torch.addcmul(shift.reshape(shape), self.norm_2(h), 1 + scale.reshape(shape))

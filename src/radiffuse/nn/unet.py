@@ -60,8 +60,9 @@ class UNet(nn.Module):
         crossed: they attend to the tokens in a step of their own (`Crossed`).
         head: channels of a head of attention.
         out: channels of the output, where they are not those of the image.
+        whole: leading spatial axes that no level halves.
 
-    The spatial size must be divisible by `UNet.stride`.
+    The spatial size must be divisible by `UNet.stride`, along the first `whole` axes by `patch`.
     """
 
     def __init__(
@@ -83,11 +84,13 @@ class UNet(nn.Module):
         out: int = 0,
         crossed: bool = False,
         head: int = 64,
+        whole: int = 0,
     ) -> None:
         super().__init__()
         self.patch, self.recompute = patch, recompute
         self.axes, self.seen = axes, channels + condition
         self.stride = patch * 2 ** (len(multiples) - 1)
+        self.strides = [patch] * whole + [self.stride] * (axes - whole)
         length = 4 * width
         self.classes = classes
         self.conditioning = Conditioning(length, classes, vector)
@@ -95,7 +98,7 @@ class UNet(nn.Module):
         self.enter = conv(axes, (channels + condition) * folded, width)
 
         def block(into: int, wide: int, resample: int, attends: bool) -> _Stage:
-            residual = Residual(axes, into, wide, length, resample, dropout)
+            residual = Residual(axes, into, wide, length, resample, dropout, whole)
             if not attends:
                 return _Stage(residual, None)
             if crossed:
@@ -138,7 +141,7 @@ class UNet(nn.Module):
         Raises:
             ValueError: see `blocks.beside`.
         """
-        x = beside(x, image, self.axes, self.seen, self.stride)
+        x = beside(x, image, self.axes, self.seen, self.strides)
         embedding = self.conditioning(clock, label, vector)
         h = self.enter(space_to_depth(x, self.patch))
         skips: list[Tensor] = []

@@ -307,10 +307,11 @@ def about(cases: Cases, facts: Facts, made_with: Config) -> dict[str, Any]:
 
 
 def stored(cases: Cases) -> dict[str, Any]:
-    """How the first image is stored, so that samples can be written alike."""
-    if not cases.image_keys:
+    """How the first image is stored, or the first volume where there are any: samples are written alike."""
+    images = [cases.image(0, key) for key in (*cases.image_keys, *cases.mask_keys)]
+    if not images:
         return {}
-    image = cases.image(0, cases.image_keys[0])
+    image = max(images, key=lambda image: len(image.size))
     return {
         "range": None if image.range is None else list(image.range),
         "dtype": str(image.data.dtype).removeprefix("torch."),
