@@ -53,10 +53,10 @@ class Facts:
     diameter: float
     cases: int
     mask_classes: dict[str, int] = field(default_factory=dict)
-    mask_size: dict[str, tuple[int, ...]] = field(default_factory=dict)
     spectrum: dict[str, tuple[float, ...]] = field(default_factory=dict)
     scalars: dict[str, tuple[float, ...]] = field(default_factory=dict)
     scalar_correlation: tuple[tuple[float, ...], ...] = ()
+    mask_size: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
