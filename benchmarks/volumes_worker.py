@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from radiffuse.data import cases as cases_file
-from radiffuse.data import kept
+from radiffuse.data import facts, kept
 from radiffuse.data.dataset import open_cases
 from radiffuse.training.loop import train
 from radiffuse.training.options import TrainOptions
@@ -90,8 +89,8 @@ class Scale:
 def data(asked):
     """Open, measure and train on a data set of which a column holds at most `held` bytes."""
     kept.LEAST_HELD = kept.MOST_HELD = asked.held
-    cases_file.SAMPLE = asked.sample
-    cases_file.AT_ONCE = min(cases_file.AT_ONCE, asked.sample)
+    facts.SAMPLE = asked.sample
+    facts.AT_ONCE = min(facts.AT_ONCE, asked.sample)
     with Peak() as peak:
         cases = open_cases(asked.data)
         cases.facts()
@@ -142,7 +141,7 @@ def main():
         one.add_argument(name, type=Path)
     for name, usual in (
         ("held", 1 << 28),
-        ("sample", cases_file.SAMPLE),
+        ("sample", facts.SAMPLE),
         ("steps", 20),
         ("batch", 2),
     ):

@@ -120,7 +120,7 @@ def npz_zip(path: Path, rng: Random) -> str:
     good = {f"{name}.npy": _npy(array) for name, array in _arrays(path).items()}
     how = pick(rng, ("bomb", "bomb", "twice", "path", "no array", "encrypted", "names", "text"))
     if how == "bomb":
-        _zip_bomb(path, good)
+        zip_bomb(path, good)
         return "image unpacks to 3 GiB of zeros"
     if how == "twice":
         with path.open("wb") as stream, zipfile.ZipFile(stream, "w") as archive:
@@ -147,7 +147,7 @@ def npz_zip(path: Path, rng: Random) -> str:
     return f"zip: {how}"
 
 
-def _zip_bomb(path: Path, members: dict[str, bytes]) -> None:
+def zip_bomb(path: Path, members: dict[str, bytes]) -> None:
     name = pick(np.random.default_rng(0), members)
     text = b"{'descr': '|u1', 'fortran_order': False, 'shape': (6, 16384, 32768), }\n"
     head = b"\x93NUMPY\x01\0" + struct.pack("<H", len(text)) + text

@@ -239,7 +239,7 @@ def png_chunk(path: Path, rng: Random) -> str:
         chunks[at - 1], chunks[at] = chunks[at], chunks[at - 1]
     else:
         chunks[at : at + 1] = {"gone": [], "twice": [chunks[at]] * 2}[how]
-    path.write_bytes(_png(chunks))
+    path.write_bytes(png(chunks))
     return f"{kind.decode()}: {how}"
 
 
@@ -252,7 +252,7 @@ def _chunks(content: bytes) -> list[tuple[bytes, bytes]]:
     return found
 
 
-def _png(chunks: list[tuple[bytes, bytes]]) -> bytes:
+def png(chunks: list[tuple[bytes, bytes]]) -> bytes:
     body = (
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         for kind, data in chunks
@@ -276,7 +276,7 @@ def png_bomb(path: Path, rng: Random) -> str:
     packer = zlib.compressobj(9)
     row = bytes(1 + 2 * min(side, 9000) * samples)
     data = b"".join(packer.compress(row) for _ in range(300)) + packer.flush()
-    path.write_bytes(_png([(b"IHDR", head), (b"IDAT", data), (b"IEND", b"")]))
+    path.write_bytes(png([(b"IHDR", head), (b"IDAT", data), (b"IEND", b"")]))
     return f"is {side} x {side} of {samples} x 16 bit"
 
 

@@ -14,8 +14,10 @@ import pydicom
 import pytest
 import tifffile
 
-import malformed_faults as faults
+import malformed_arrays
+import malformed_bytes
 import malformed_files as files
+import malformed_images
 from radiffuse.data.dataset import open_cases
 from radiffuse.data.formats.packed import LARGE, MOST_RATIO, unpacked_bytes
 from radiffuse.errors import UserError
@@ -65,13 +67,13 @@ def test_a_gzip_of_zeros(tmp_path):
 
 
 def test_a_zip_of_zeros(tmp_path):
-    faults._zip_bomb(tmp_path / "a.npz", {"image.npy": b""})
+    malformed_arrays.zip_bomb(tmp_path / "a.npz", {"image.npy": b""})
     assert "would unpack to 3 GiB" in refused(tmp_path / "a.npz")
 
 
 def test_a_deflated_dicom_of_zeros(tmp_path):
     files.dicom(tmp_path / "a.dcm", files.deep(np.random.default_rng(0)))
-    faults.dicom_deflated(tmp_path / "a.dcm", np.random.default_rng(0))
+    malformed_images.dicom_deflated(tmp_path / "a.dcm", np.random.default_rng(0))
     assert "would unpack to" in refused(tmp_path / "a.dcm")
 
 
@@ -132,7 +134,7 @@ def test_a_png_that_cannot_hold_its_pixels(tmp_path):
     head = struct.pack(">IIBBBBB", 9000, 9000, 16, 2, 0, 0, 0)
     data = zlib.compress(bytes(1 << 20))
     chunks = [(b"IHDR", head), (b"IDAT", data), (b"IEND", b"")]
-    (tmp_path / "a.png").write_bytes(faults._png(chunks))
+    (tmp_path / "a.png").write_bytes(malformed_images.png(chunks))
     assert "declares 486000000 bytes of voxels" in refused(tmp_path / "a.png")
 
 
@@ -180,7 +182,7 @@ def test_a_blank_image_is_no_bomb(tmp_path):
 def test_a_pipe_in_place_of_any_file_ends_in_a_line(tmp_path, form):
     files.FORMS[form].write(tmp_path, np.random.default_rng(0))
     found = [path for path in sorted(tmp_path.glob(files.FORMS[form].victims)) if path.is_file()]
-    faults.pipe(found[-1], np.random.default_rng(0))
+    malformed_bytes.pipe(found[-1], np.random.default_rng(0))
     try:
         cases = open_cases(tmp_path / files.FORMS[form].data)
     except UserError as error:

@@ -14,15 +14,25 @@ METHODS = papers.implemented()
 NONE = "none"  # TOML has no such value
 
 
+def loops(kind):
+    """Options of the preset `paper` by loop."""
+    first = getattr(kind, "first_training", None)
+    return {"train": kind.training("paper"), **({"first": first("paper")} if first else {})}
+
+
 def held(method):
-    """What the preset `paper` holds: recipe fields, and options of the loop as train.NAME."""
+    """What the preset `paper` holds: recipe fields, and options of the loops as train.NAME, first.NAME."""
     kind = papers.by_id(method).load()
-    options = fields.plain(TrainOptions(**kind.training("paper")))
+    options = {
+        f"{loop}.{name}": value
+        for loop, given in loops(kind).items()
+        for name, value in fields.plain(TrainOptions(**given)).items()
+    }
     names = [field.name for field in dataclasses.fields(kind)]
     recipe = fields.plain(kind())
     return {
         **{name: recipe.get(name, NONE) for name in names},
-        **{f"train.{name}": value for name, value in options.items()},
+        **options,
     }
 
 
@@ -53,9 +63,10 @@ def test_what_differs_from_the_source_has_a_reason(method):
 def test_every_field_is_spoken_of_once(method):
     preset, found = held(method), spoken_of(table(method))
     assert len(found) == len(set(found))
-    recipe = {name for name in preset if not name.startswith("train.")}
-    options = {f"train.{name}" for name in STATED}
-    set_here = {f"train.{name}" for name in papers.by_id(method).load().training("paper")}
+    given = loops(papers.by_id(method).load())
+    recipe = {name for name in preset if "." not in name}
+    options = {f"{loop}.{name}" for loop in given for name in STATED}
+    set_here = {f"{loop}.{name}" for loop, its in given.items() for name in its}
     assert recipe | options | set_here <= set(found) <= set(preset)
 
 

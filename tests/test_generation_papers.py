@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from radiffuse.applications.generation.ddpm import DDPM
+from radiffuse.applications.generation.ddpm_3d import DDPM3D
 from radiffuse.applications.generation.ncsn import NCSN, langevin_step
 from radiffuse.applications.generation.sde import SDE
 from radiffuse.data.dataset import Facts
@@ -72,6 +73,32 @@ def test_ddpm_is_hos_chain():
     assert torch.allclose(Discrete.linear(30).betas, betas)
 
 
+# ---------------------------------------------------------------------------------------- ddpm-3d
+def released_chain(denoiser, x, betas, noise):
+    """Every step, the estimate kept to [-1, 1], the posterior's own variance; no noise in the last."""
+    kept = torch.cumprod(1 - betas, 0)
+    for i in range(len(betas) - 1, -1, -1):
+        before = kept[i - 1] if i else torch.ones(()).double()
+        x_0 = denoiser(x, torch.tensor((i + 1) / len(betas))).clamp(-1, 1)
+        mean = betas[i] * before.sqrt() * x_0 + (1 - before) * (1 - betas[i]).sqrt() * x
+        z = noise(x)
+        variance = betas[i] * (1 - before) / (1 - kept[i])
+        x = mean / (1 - kept[i]) + (variance.sqrt() * z if i else 0)
+    return x
+
+
+def test_ddpm_3d_is_the_released_chain():
+    recipe = DDPM3D()
+    x, denoiser, start = walked(recipe)
+    u = torch.linspace(0, 1, 251, dtype=torch.float64)
+    product = torch.cos((u + 0.008) / 1.008 * torch.pi / 2) ** 2
+    betas = (1 - product[1:] / product[:-1]).clamp(max=0.999)
+    assert torch.allclose(x, released_chain(denoiser, start, betas, Seeded((3, 4))), atol=1e-9)
+    beyond, _, _ = walked(dataclasses.replace(recipe, clipped=False))
+    assert float((beyond - x).abs().max()) > 0.01, "the denoiser errs beyond the range"
+
+
+# -------------------------------------------------------------------------------------- attention
 def attended(network, side):
     """The sides of the images at which a U-Net attends, in its middle and elsewhere."""
     middle, elsewhere = set(), set()

@@ -217,7 +217,7 @@ TWO_OR_THREE = ("bilinear", "trilinear", "bicubic")
 COUNTED_ALLOWED = {
     "data/formats/fastmri.py": "the format holds stacks of slices; whatever else comes is passed on as it is",
     "acquisition/kspace.py": "k-space has a coil axis, so fewer than four axes are not k-space",
-    "commands/pictures.py": "a picture file holds two axes, a volume is shown by its middle slice",
+    "commands/pictures.py": "a picture file holds two axes, a volume is shown by three planes",
     "commands/predict.py": "values with a spatial axis have a deviation map, labels have none",
     "data/formats/arrays.py": "an array file says its axes by their number alone",
     "data/formats/by_ending.py": "a file format holds pictures or volumes",
@@ -228,8 +228,8 @@ COUNTED_ALLOWED = {
     "data/formats/pictures.py": "a picture in colour has one axis more",
     "applications/denoising/evaluate.py": "sides of what is measured where a volume has as many voxels as a slice",
     "applications/evaluation/judge.py": "the judge was trained on pictures elsewhere",
-    "applications/generation/panels.py": "a volume is shown by its middle slice",
-    "applications/sizes.py": "volumes have short axes and thick slices, pictures are halved along both",
+    "applications/generation/volumes.py": "volumes are measured by their slices too",
+    "applications/sizes.py": "a method of whole volumes takes no pictures; volumes have short axes and thick slices",
     "nn/augment.py": "what has spatial axes is an image, all else stays as it is",
 }
 """Modules outside ALL_DIMENSIONS where a number of axes is compared, and why."""

@@ -17,7 +17,7 @@ from radiffuse.errors import UsageError, UserError
 from radiffuse.runs.config import Config, DataSource
 from radiffuse.runs.run import Run
 
-FREE = ("law_mean",)
+FREE = ("law_mean", "latent_shift")
 """Numbers that may be anything finite."""
 
 

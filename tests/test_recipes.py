@@ -18,8 +18,11 @@ from radiffuse.errors import UsageError, UserError
 from radiffuse.testing import GaussianDenoiser, check_recipe
 
 GENERIC = ("ddpm", "ncsn", "sde")
+VOLUMES_ALONE = ("ddpm-3d",)
 FROM_IMAGES = tuple(
-    name for name in papers.implemented() if papers.by_id(name).load().task.reads == ("image",)
+    name
+    for name in papers.implemented()
+    if papers.by_id(name).load().task.reads == ("image",) and name not in VOLUMES_ALONE
 )
 """Methods that train on images alone; the others are put to the suite beside their own tests."""
 
@@ -39,7 +42,7 @@ def test_conformance_2d(method, slices):
     check_recipe(papers.by_id(method).load(), slices.facts(), slices.batch(range(8)))
 
 
-@pytest.mark.parametrize("method", GENERIC)
+@pytest.mark.parametrize("method", (*GENERIC, *VOLUMES_ALONE))
 def test_conformance_3d(method, volumes):
     check_recipe(papers.by_id(method).load(), volumes.facts(), volumes.batch(range(3)))
 

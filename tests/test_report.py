@@ -227,11 +227,23 @@ def test_pictures_have_one_window_whatever_the_axes():
     grey = pixels(np.array([[[-1.0, 0.0, 1.0, 7.0]]]))
     assert grey[0, :, 0].tolist() == [0, 128, 255, 255]
     assert pixels(np.zeros((3, 5, 6))).shape == (5, 6, 3)
-    volume = np.full((1, 2, 3, 5), -1.0)
-    volume[0, 1, 2, 2] = 1  # in the middle slice: right (shown left), up
-    assert pixels(volume).shape == (3, 2, 3)
-    assert pixels(volume)[0, 0, 0] == 255
     assert pixels(np.zeros((1, 9))).shape == (16, 9, 3)
+
+
+def test_a_volume_is_shown_in_three_planes():
+    """Axial, coronal, sagittal, each in the middle of the height of the largest."""
+    volume = np.full((1, 4, 3, 5), -1.0)
+    right_front, right_top, front_top = (3, 2, 2), (3, 1, 4), (2, 2, 4)
+    for place in (right_front, right_top, front_top):
+        volume[0, *place] = 1
+    shown = pixels(volume)[..., 0]
+    assert shown.shape == (5, 4 + 4 + 3)
+    axial, coronal, sagittal = shown[1:4, :4], shown[:, 4:8], shown[:, 8:]
+    for plane in (axial, coronal, sagittal):
+        assert np.argwhere(plane).tolist() == [[0, 0]], (
+            "right or front is left, front or the top is up"
+        )
+    assert not shown[0, :4].any() and not shown[4, :4].any()
 
 
 def test_pairs_stand_side_by_side_over_their_note(tmp_path):

@@ -11,10 +11,10 @@ import torch
 
 from radiffuse import cli
 from radiffuse.applications.evaluation.asked import Asked
+from radiffuse.applications.losses import soft_dice_loss
 from radiffuse.applications.segmentation.baselines import Segmenter
 from radiffuse.applications.segmentation.evaluate import answers_of, draw
 from radiffuse.applications.segmentation.fusion import staple, vote
-from radiffuse.applications.segmentation.losses import soft_dice_loss
 from radiffuse.applications.segmentation.overlaps import measure
 from radiffuse.applications.segmentation.segmentation_ensembles import SegmentationEnsembles
 from radiffuse.applications.supervised import direct_unet

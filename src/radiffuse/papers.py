@@ -196,7 +196,7 @@ PAPERS: tuple[Paper, ...] = (
         "Pinaya WHL, Tudosiu P-D, Dafflon J, Da Costa PF, Fernandez V, Nachev P, Ourselin S, Cardoso MJ",
         "Deep Generative Models (DGM4MICCAI, MICCAI workshop), 117-126, 2022 (arXiv:2209.07162)", 2022,
         "generation", "MR T1, 3-D", "brain", "latent DDPM",
-        _arxiv("2209.07162")),
+        _arxiv("2209.07162"), _recipe("generation.brain_ldm:BrainLDM")),
     Paper(
         "mfdpm", 20,
         "A Morphology Focused Diffusion Probabilistic Model for Synthesis of Histopathology Images",
@@ -210,15 +210,15 @@ PAPERS: tuple[Paper, ...] = (
         "Waibel DJE, Röell E, Rieck B, Giryes R, Marr C",
         "IEEE International Symposium on Biomedical Imaging (ISBI), 2023 (arXiv:2208.14125)", 2022,
         "generation (2-D to 3-D)", "microscopy", "cells", "DDPM, 3-D",
-        _arxiv("2208.14125")),
+        _arxiv("2208.14125"), _recipe("generation.dispr:DISPR")),
     Paper(
         "ddpm-3d", 22,
         "Three-Dimensional Medical Image Synthesis with Denoising Diffusion Probabilistic Models",
         "Dorjsembe Z, Odonchimed S, Xiao F",
         "Medical Imaging with Deep Learning (MIDL), short paper, 2022", 2022,
         "generation", "MR T1, 3-D", "brain", "DDPM",
-        "https://openreview.net/group?id=MIDL.io/2022/Short_Papers"
-    ),
+        "https://openreview.net/group?id=MIDL.io/2022/Short_Papers",
+        _recipe("generation.ddpm_3d:DDPM3D")),
     Paper(
         "ddm", 23, "Diffusion Deformable Model for 4D Temporal Medical Image Generation",
         "Kim B, Ye JC",

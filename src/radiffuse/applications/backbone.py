@@ -117,11 +117,25 @@ class Backbone(UNetFields):
         """`halved`, or from size and spacing; () where all axes are halved by all levels."""
         levels = len(self.multiples)
         if not self.halved:
-            return halvings(size, spacing, levels, self.patch)
+            return self.spared(size, spacing)
         right = len(self.halved) == len(size) and max(self.halved) < levels
         said = f"{self.halved}: one number for each of {len(size)} axes is needed, {levels - 1} at most"
         require(right, "halved", said)
         return () if set(self.halved) == {levels - 1} else self.halved
+
+    def spared(self, size: Sequence[int], spacing: Sequence[float]) -> tuple[int, ...]:
+        """How often each axis is halved where nothing is asked for; () by all levels, all alike."""
+        return halvings(size, spacing, len(self.multiples), self.patch)
+
+    @property
+    def halvings(self) -> tuple[int, ...]:
+        """How often each axis of `size` is halved."""
+        return self.halved or (len(self.multiples) - 1,) * len(self.size)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """The least sides of an image; others that these do not divide are continued, and cut back."""
+        return tuple(self.patch * 2**times for times in self.halvings)
 
     def fitting(self) -> Self:
         """This recipe, once its images are known to be as large as the network's stride.
@@ -129,8 +143,7 @@ class Backbone(UNetFields):
         Raises:
             UserError: they are smaller.
         """
-        least = [self.patch * 2**times for times in self.halved] or [self.stride] * len(self.size)
-        check_least(self.size, least, "--multiples or --patch")
+        check_least(self.size, self.strides, "--multiples or --patch")
         return self
 
     def notices(self) -> list[str]:
@@ -154,8 +167,7 @@ class Backbone(UNetFields):
     def voxels_at(self, level: int) -> tuple[int, ...]:
         """Sides of the images that a level sees."""
         last = len(self.multiples) - 1
-        halved = self.halved or (last,) * len(self.size)
-        times = [max(0, each - (last - level)) for each in halved]
+        times = [max(0, each - (last - level)) for each in self.halvings]
         pairs = zip(self.size, times, strict=True)
         return tuple(math.ceil(side / (self.patch * 2**each)) for side, each in pairs)
 
@@ -183,6 +195,6 @@ class Backbone(UNetFields):
             **self.unet_shape(),
             dropout=self.dropout,
             recompute=self.recompute,
-            halved=self.halved if axes == len(self.size) else (),
+            halved=self.halvings if axes == len(self.size) else (),
             **options,
         )

@@ -2,6 +2,7 @@
 
     small = "what --preset small departs from, in one line"
     data = ["channels", "size"]                       # fields filled from the data
+    [first]                                           # options of a first stage, where there is one
     [train]
     batch = { source = 128, where = "code: train.py" }
     ema = { source = "exponential 0.9999", ours = [0.0125], where = "section 4", why = "same width" }
@@ -38,7 +39,7 @@ class Constant:
     """One constant of a method.
 
     Attributes:
-        name: the recipe's field, or `train.OPTION`.
+        name: the recipe's field, `train.OPTION`, or `first.OPTION` of a first stage.
         source: what the source says; None where it says nothing.
         where: the place in the source.
         ours: what the preset `paper` holds.
@@ -86,6 +87,7 @@ def departures(paper: Paper) -> Departures | None:
         return None
     held = tomllib.loads(file.read_text(encoding="utf-8"))
     constants = [
+        *(_constant(f"first.{name}", row) for name, row in held.get("first", {}).items()),
         *(_constant(f"train.{name}", row) for name, row in held["train"].items()),
         *(_constant(name, row) for name, row in held["recipe"].items()),
     ]

@@ -16,6 +16,7 @@ __all__ = [
     "check_same_size",
     "check_shape",
     "check_stride",
+    "check_volumes",
     "halvings",
     "one_size",
     "sides",
@@ -82,6 +83,19 @@ def halvings(
             allowed -= 1
         times.append(allowed)
     return () if set(times) == {levels - 1} else tuple(times)
+
+
+def check_volumes(method: str, size: Sequence[int]) -> None:
+    """Refuse images that are no volumes, for a method that is one of whole volumes.
+
+    Raises:
+        UserError: names a method that takes them.
+    """
+    if len(size) != 3:
+        raise UserError(
+            f"{method} denoises whole volumes, and these images are {sides(size)}; leave --slices out where "
+            "they were cut from volumes, or take ddpm, whose networks are of any number of axes"
+        )
 
 
 def sides(size: Sequence[int]) -> str:

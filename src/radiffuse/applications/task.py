@@ -40,6 +40,7 @@ class Task:
         given: of these keys prediction needs one; empty: it reads what training reads.
         paired: keys that must show the same anatomy, position by position.
         alike: keys that must be on one grey scale.
+        pictures: keys that are pictures where a prediction is a volume.
         raw: predictions that are stored as the numbers they are, not in the input's grey range.
         intervals: predictions of which several draws give the half width of a 90 % interval.
         evaluation: "module:function" that measures a method beside its baselines (see `evaluate`).
@@ -61,6 +62,7 @@ class Task:
     intervals: tuple[str, ...] = ()
     paired: tuple[str, ...] = ()
     alike: tuple[str, ...] = ()
+    pictures: tuple[str, ...] = ()
     evaluation: str = ""
     demonstration: Demonstration | None = None
     title: str = ""

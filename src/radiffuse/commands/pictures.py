@@ -8,11 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..applications.task import Task
+from ..data.cases import Cases
 from ..data.formats.by_ending import affine_of, read_image, save_image, save_like
 from ..data.formats.nifti import write_displacement
 from ..data.image import Image, oriented
 from ..data.transforms import resize, to_unit
 from ..errors import UserError
+from ..report.pictures import planes
 from ..runs.run import Run
 
 SHEET = "sheet.png"
@@ -48,6 +51,34 @@ def _fits_a_picture(image: Image) -> bool:
     low, high = image.range or (0.0, 255.0)
     deepest = 255 if len(image.data) == 3 else 65535
     return not image.data.is_floating_point() and low >= 0 and high <= deepest
+
+
+def volume_like(run: Run, cases: Cases, row: int) -> Image:
+    """An empty volume to be filled from a picture: on the grid of the case's own volume, or of the training's.
+
+    Raises:
+        UserError: the picture's pixels are known to be of another size than the training's voxels.
+    """
+    for key in (key for key in run.recipe.task.reads if key in cases.columns):
+        own = cases.image(row, key)
+        return replace(own, data=torch.zeros_like(own.data), range=None)
+    size, axis = run.recipe.size, run.recipe.axis
+    shape = (*size[1 : axis + 1], size[0], *size[axis + 1 :])
+    affine = run.manifest.get("data", {}).get("stored", {}).get("affine")
+    known = None if affine is None else torch.tensor(affine, dtype=torch.float64)
+    volume = Image(torch.zeros(1, *shape, dtype=torch.uint8), known, format=".nii.gz")
+    for key in (key for key in run.recipe.task.pictures if key in cases.columns):
+        pixels, voxels = cases.image(row, key).spacing_mm, volume.spacing_mm
+        if pixels is None or voxels is None:
+            continue
+        seen = tuple(step for k, step in enumerate(voxels) if k != axis)
+        if any(abs(a - b) > 0.01 * b for a, b in zip(pixels, seen, strict=True)):
+            mine, its = (" x ".join(f"{step:.4g}" for step in each) for each in (pixels, seen))
+            raise UserError(
+                f"{cases.where(row, key)}: has pixels of {mine} mm, and the model was trained on voxels of "
+                f"{its} mm; resample the picture"
+            )
+    return volume
 
 
 def write_output(
@@ -95,11 +126,14 @@ def diverged(run: Run, case: str, key: str) -> UserError:
     )
 
 
-def said_of(outputs: Mapping[str, Tensor], like: Image) -> dict[str, Any]:
-    """What `predictions.json` says of a case beyond files and values: the units of a displacement."""
+def said_of(outputs: Mapping[str, Tensor], like: Image, task: Task) -> dict[str, Any]:
+    """What `predictions.json` says of a case beyond files and values: units and spacing."""
+    known = like.affine is not None
+    if task.pictures:
+        spacing = list(like.spacing_mm or ()) or "unknown: voxels of 1 mm are assumed"
+        return {"spacing_mm": spacing}
     if "displacement" not in outputs:
         return {}
-    known = like.affine is not None
     return {
         "displacement": {
             "unit": "mm",
@@ -110,7 +144,7 @@ def said_of(outputs: Mapping[str, Tensor], like: Image) -> dict[str, Any]:
 
 
 def write_sheet(folder: Path, files: Sequence[Path], most: int = 64, side: int = 128) -> None:
-    """Write `sheet.png`: the first images side by side; volumes by their middle slice."""
+    """Write `sheet.png`: the first images side by side; volumes by their middle slices in three planes."""
     tiles = [_tile(read_image(file), side) for file in files[:most]]
     channels = max(len(tile) for tile in tiles)
     height, width = (max(tile.shape[axis] for tile in tiles) for axis in (1, 2))
@@ -124,9 +158,9 @@ def write_sheet(folder: Path, files: Sequence[Path], most: int = 64, side: int =
 
 
 def _tile(image: Image, side: int) -> Tensor:
-    """`(1 or 3, rows, columns)` in [0, 1], at most `side` long.
+    """`(1 or 3, rows, columns)` in [0, 1], a plane at most `side` long.
 
-    A volume shows its middle axial slice as a radiologist sees it: front up, right on the left.
+    A volume shows its middle slices as a radiologist sees them (`report.pictures.planes`).
     """
     if len(image.size) > 2 and image.affine is not None:
         image = oriented(image, "RAS")
@@ -136,7 +170,7 @@ def _tile(image: Image, side: int) -> Tensor:
     if len(image.size) == 1:
         x = x[:, None]
     elif len(image.size) > 2:
-        x = x[..., x.shape[-1] // 2].mT.flip(1, 2)
-    shrink = max(1.0, max(x.shape[1:]) / side)
+        x = torch.from_numpy(planes(x.numpy(), black=0.0))
+    shrink = max(1.0, max(image.size) / side)
     x = resize(x, [max(1, round(length / shrink)) for length in x.shape[1:]])
     return x if len(x) == 3 else x[:1]

@@ -32,7 +32,7 @@ from ..training.options import Precision
 from . import parsing
 from .healthy import Outputs, beside_healthy, calibration_name
 from .lock import writing
-from .pictures import diverged, not_finite, said_of, write_output
+from .pictures import diverged, not_finite, said_of, volume_like, write_output
 from .predictions import Folder
 from .slicewise import Slicewise, slicewise
 from .source import asked_cases, check_axes, check_given, open_source, source_of
@@ -263,11 +263,11 @@ def _written(
 ) -> dict[str, Any]:
     """Write the outputs of one draw of one case, and say what was written."""
     task = opened.recipe.task
-    like = _like(cases, row, task)
+    like = _like(opened, cases, row)
     written = {
         key: write_output(
             value,
-            _like(cases, row, task, key),
+            _like(opened, cases, row, key),
             out / f"{cases.ids[row]}{end}-{key}",
             key in task.raw,
         )
@@ -276,7 +276,7 @@ def _written(
     }
     files = {key: item for key, item in written.items() if isinstance(item, str)}
     values = {key: item for key, item in written.items() if not isinstance(item, str)}
-    return {**_who(cases, row), "files": files, "values": values, **said_of(outputs, like)}
+    return {**_who(cases, row), "files": files, "values": values, **said_of(outputs, like, task)}
 
 
 def _who(cases: Cases, row: int) -> dict[str, Any]:
@@ -292,7 +292,7 @@ def _summed(
     for place, row in rows.items():
         files: dict[str, Any] = {}
         for key in (key for key in sums if not key.startswith("_")):
-            like = _like(cases, row, opened.recipe.task, key)
+            like = _like(opened, cases, row, key)
             if sums[key].mean[place].dim() == len(like.size) + 1:
                 name = flags.out / f"{cases.ids[row]}-{key}"
                 files |= _summary(opened, key, sums, place, like, name)
@@ -350,10 +350,13 @@ def _fused(
         yield {**_written(opened, cases, row, one, flags.out, ""), "samples": flags.samples}
 
 
-def _like(cases: Cases, row: int, task: Task, key: str = "") -> Image:
+def _like(opened: Run, cases: Cases, row: int, key: str = "") -> Image:
     """The stored image whose type, range and geometry the output `key` takes: its own if there."""
+    task = opened.recipe.task
     if key in cases.image_keys:
         return cases.image(row, key)
+    if task.pictures:
+        return volume_like(opened, cases, row)
     wanted = (*task.reads, *task.given, *cases.image_keys)
     keys = [key for key in wanted if key in cases.image_keys]
     if keys:

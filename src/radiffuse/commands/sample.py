@@ -5,6 +5,7 @@ and in any batch, to the bit with `--batch 1` and but for rounding in larger one
 earlier command wrote into --out is kept, so that the same command goes on after an interruption.
 """
 
+import dataclasses
 import sys
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import torch
 import tyro
 from torch import Tensor
 
+from ..applications.latent.covariates import settings_of
 from ..data.formats.by_ending import natural_ending, save_like
 from ..data.image import Image
 from ..diffusion.noise import derive
@@ -23,6 +25,7 @@ from ..runs.run import Run, open_run, read_run_config
 from ..training import processes
 from ..training.memory import check_prediction
 from ..training.options import Precision
+from ..training.progress import say
 from . import parsing
 from .lock import writing
 from .pictures import SHEET, diverged, not_finite, template, write_sheet
@@ -49,6 +52,7 @@ class Flags:
             not fit into memory whole; whole where left out.
         overlap: of neighbouring tiles, as a share of their side.
         labels: class of each sample, number or name, used in turn (class-conditional runs).
+        covariates: NAME=NUMBER words, what every sample is told (runs with covariates); others are drawn.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
@@ -62,6 +66,7 @@ class Flags:
     tile: tuple[int, ...] = ()
     overlap: float = 0.25
     labels: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--label"])] = ()
+    covariates: tuple[str, ...] = ()
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -84,6 +89,7 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
         )
     opened = opened.with_steps(flags.steps).with_settings(parsing.pairs(flags.set, "--set"))
     opened = in_tiles(opened.with_precision(flags.precision), flags.tile, flags.overlap)
+    opened = _told(opened, flags.covariates)
     labels = _labels(opened, flags.labels)
     settings = {
         "method": opened.config.method,
@@ -95,6 +101,7 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
         "precision": flags.precision,
         **told_of(flags.tile, flags.overlap),
         "labels": labels,
+        **({"covariates": sorted(flags.covariates)} if flags.covariates else {}),
     }
     like = template(opened)
     ending = natural_ending(like)
@@ -107,6 +114,7 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
         }
         for k in range(flags.count)
     ]
+    _say_covariates(opened, entries)
     folder = Folder(flags.out, flags.run, settings, ["sample", *arguments])
     done = folder.begin({entry["files"]["image"] for entry in entries}, beside=[SHEET])
     with folder.going_on():
@@ -166,6 +174,32 @@ def _estimate(opened: Run, entries: Sequence[dict[str, Any]], flags: Flags) -> N
     )
     if line and processes.is_main():
         print(f"note: {line}", file=sys.stderr)
+
+
+def _told(opened: Run, words: tuple[str, ...]) -> Run:
+    """The run, its samples told these covariates; a notice where one lies outside of what was trained.
+
+    Raises:
+        UsageError: the run has no covariates, none of that name, or a value is no number.
+    """
+    if not words:
+        return opened
+    if not getattr(opened.recipe, "names", ()):
+        raise UsageError(f"--covariates: {opened.path} was trained without covariates")
+    given = settings_of(words, opened.recipe.names)
+    for line in opened.recipe.law.outside(given):
+        say(f"note: {line}")
+    recipe = dataclasses.replace(opened.recipe, covariates=words)
+    return dataclasses.replace(opened, recipe=recipe)
+
+
+def _say_covariates(opened: Run, entries: Sequence[dict[str, Any]]) -> None:
+    """Write beside each sample what it is told."""
+    names = getattr(opened.recipe, "names", ())
+    if names and entries:
+        values = opened.recipe.values(torch.tensor([entry["seed"] for entry in entries]))
+        for entry, row in zip(entries, values.tolist(), strict=True):
+            entry["covariates"] = dict(zip(names, row, strict=True))
 
 
 def _labels(opened: Run, words: Sequence[str]) -> list[int]:

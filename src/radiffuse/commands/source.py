@@ -116,12 +116,17 @@ def check_axes(opened: Run, cases: Cases, source: DataSource) -> None:
     facts = opened.manifest.get("data", {}).get("facts", {})
     sizes = facts.get("size") or {"": getattr(opened.recipe, "size", ())}
     trained = {len(size) for size in sizes.values()}
-    for key in cases.image_keys:
+    for key in (key for key in cases.image_keys if key not in opened.recipe.task.pictures):
         size = cases.columns[key].image(cases.rows[0]).size
         if trained <= {0} or len(size) in trained:
             continue
         if len(size) < min(trained):
             known = sides(next(iter(sizes.values())))
+            if pictures := opened.recipe.task.pictures:
+                raise UserError(
+                    f"{source.path}: holds pictures ({sides(size)}) called {key}; name the picture with --map "
+                    f"{pictures[0]}={key}"
+                )
             what = "is cut into slices" if cases.volumes else f"holds pictures ({sides(size)})"
             raise UserError(
                 f"{source.path}: {what}, and {opened.path} was trained on volumes ({known}); give it "

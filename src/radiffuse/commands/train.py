@@ -1,8 +1,9 @@
 """`radiffuse train METHOD`: train a recipe on data, or go on with an interrupted training."""
 
+import contextlib
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,13 @@ from ..diffusion.noise import derive
 from ..errors import UserError, printable
 from ..runs import config
 from ..runs.config import Config
+from ..runs.first import load_first
 from ..runs.run import CONFIG, about, command_line, read_run_config, record_model
 from ..training import checkpoint, processes
 from ..training.loop import train
 from ..training.memory import check_memory, check_weights
 from ..training.options import TrainOptions
+from .first import first_stage, with_coder_of
 from .lock import writing
 from .prior import adopt, refuse_foreign
 from .source import check_keys, open_source
@@ -43,7 +46,7 @@ def run(arguments: Sequence[str]) -> None:
         if asked.prior is not None:
             adopt(asked, asked.prior, command_line(["train", *arguments]))
         else:
-            _train(asked, arguments)
+            _train(with_coder_of(asked), arguments)
 
 
 def _train(asked: Order, arguments: Sequence[str]) -> None:
@@ -61,7 +64,57 @@ def _train(asked: Order, arguments: Sequence[str]) -> None:
     if "label" in asked.recipe.task.reads:
         check_classes(cases.split("train"), facts.classes)
     recipe = asked.recipe.fitted(facts)
-    made_with = Config(
+    made_with = _made_with(asked, recipe, cases, arguments)
+    first: dict[str, str] = {}
+    if asked.first is not None:
+        if checkpoint.started(asked.out) and not asked.resume:
+            checkpoint.refuse_started(asked.out)
+        with _told_to_resume(asked.out):
+            recipe, first = first_stage(asked, recipe, cases, made_with, _check_folder)
+        made_with = _made_with(asked, recipe, cases, arguments)
+    _check_folder(asked, made_with)
+    if processes.is_main():
+        for line in getattr(recipe, "notices", list)():
+            print(f"note: {line}", file=sys.stderr)
+    check_weights(recipe.objective, asked.train)
+    training = _suitable(asked.method, recipe, cases.split("train"))
+    torch.manual_seed(derive(asked.train.seed, "weights"))
+    objective = recipe.objective()
+    if first:
+        load_first(objective, asked.out, {"first": first})
+    if (line := check_memory(objective, training, asked.train)) and processes.is_main():
+        print(f"note: {line}", file=sys.stderr)
+    manifest = about(cases, facts, made_with) | ({"first": first} if first else {})
+    if processes.is_main():
+        config.write_config(asked.out / CONFIG, made_with)
+        record_model(asked.out, manifest, checkpoint.models_at(asked.out / checkpoint.MODEL))
+    if processes.is_main() and (line := departs(made_with)):
+        print(f"note: {line}", file=sys.stderr)
+    with _told_to_resume(asked.out):
+        train(
+            objective,
+            training,
+            asked.train,
+            asked.out,
+            resume=asked.resume,
+            about=manifest,
+            record=partial(record_model, asked.out, manifest),
+        )
+
+
+@contextlib.contextmanager
+def _told_to_resume(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"interrupted; nothing is lost: the same command with --resume goes on in {out}"
+        ) from None
+
+
+def _made_with(asked: Order, recipe: Any, cases: Cases, arguments: Sequence[str]) -> Config:
+    """The configuration of the run."""
+    return Config(
         method=asked.method,
         preset=asked.preset,
         recipe=fields.plain(recipe),
@@ -74,37 +127,8 @@ def _train(asked: Order, arguments: Sequence[str]) -> None:
         ),
         fitted=_changed(asked.recipe, recipe),
         command=command_line(["train", *arguments]),
+        first=fields.plain(asked.first) if asked.first is not None else {},
     )
-    _check_folder(asked, made_with)
-    if processes.is_main():
-        for line in getattr(recipe, "notices", list)():
-            print(f"note: {line}", file=sys.stderr)
-    check_weights(recipe.objective, asked.train)
-    training = _suitable(asked.method, recipe, cases.split("train"))
-    torch.manual_seed(derive(asked.train.seed, "weights"))
-    objective = recipe.objective()
-    if (line := check_memory(objective, training, asked.train)) and processes.is_main():
-        print(f"note: {line}", file=sys.stderr)
-    manifest = about(cases, facts, made_with)
-    if processes.is_main():
-        config.write_config(asked.out / CONFIG, made_with)
-        record_model(asked.out, manifest, checkpoint.models_at(asked.out / checkpoint.MODEL))
-    if processes.is_main() and (line := departs(made_with)):
-        print(f"note: {line}", file=sys.stderr)
-    try:
-        train(
-            objective,
-            training,
-            asked.train,
-            asked.out,
-            resume=asked.resume,
-            about=manifest,
-            record=partial(record_model, asked.out, manifest),
-        )
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"interrupted; nothing is lost: the same command with --resume goes on in {asked.out}"
-        ) from None
 
 
 def departs(made_with: Config) -> str:
@@ -117,12 +141,15 @@ def _suitable(method: str, recipe: Any, cases: Cases) -> Cases:
     """The training cases a recipe takes: a method of healthy images leaves the others out.
 
     Raises:
-        UserError: fewer than two remain.
+        UserError: fewer than two remain, or one is unfit for a recipe that takes all or none.
     """
     choose = getattr(recipe, "suitable", None)
     if choose is None:
         return cases
     kept = cases.kept(choose)
+    if (unfit := getattr(recipe, "UNFIT", "")) and len(kept) < len(cases):
+        case = min(set(cases.ids) - set(kept.ids))
+        raise UserError(f"{cases.source}: case {case}: {unfit}; leave the case out")
     if len(kept) < 2:
         raise UserError(
             f"{cases.source}: {method} trains on healthy cases only (label {recipe.healthy}, or an "
@@ -169,6 +196,9 @@ def _check_folder(asked: Order, made_with: Config) -> None:
     # last, for much of it follows from the data
     _compare(out, "recipe", fields.plain(recipe), made_with.recipe)
     _compare(out, "train", options.fixed(), asked.train.fixed())
+    if asked.first is not None and earlier.first:
+        first = fields.build(TrainOptions, earlier.first, where=f"{out / CONFIG}: [first]")
+        _compare(out, "first", first.fixed(), asked.first.fixed())
 
 
 def _compare(out: Path, table: str, old: Any, new: Any) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -31,6 +31,8 @@ OWN = (
     "data_leak",
     "resume",
     "prior",
+    "autoencoder",
+    "first",
     "train",
     "recipe",
 )
@@ -46,7 +48,13 @@ class Start:
     preset: str
     recipe: Any
     train: TrainOptions
+    first: TrainOptions
     data: DataSource | None
+
+    @property
+    def staged(self) -> bool:
+        """Whether an auto-encoder is trained first."""
+        return hasattr(self.kind, "first_training")
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,8 @@ class Order:
         out: run folder.
         resume: go on where an earlier training stopped.
         prior: run whose network is taken over in place of a training.
+        first: options of the loop of the first stage, of methods that have one.
+        autoencoder: run whose auto-encoder is taken over in place of a first stage.
     """
 
     method: str
@@ -71,6 +81,8 @@ class Order:
     out: Path
     resume: bool
     prior: Path | None = None
+    first: TrainOptions | None = None
+    autoencoder: Path | None = None
 
 
 def order(arguments: Sequence[str]) -> Order:
@@ -101,6 +113,7 @@ def order(arguments: Sequence[str]) -> Order:
     return Order(
         *(start.method, start.preset, recipe, flags.train, data),
         *(flags.out, flags.resume, flags.prior),
+        *((flags.first, flags.autoencoder) if start.staged else ()),
     )
 
 
@@ -125,13 +138,22 @@ def _start(arguments: Sequence[str]) -> Start:
     kind = recipe_class(method)
     preset = preset or config.DEFAULT
     recipe = config.preset(kind, preset)
-    return Start(method, kind, preset, recipe, _training(kind, preset, arguments), None)
+    options, first = (
+        _training(getattr(kind, name, None), preset, arguments, flag)
+        for name, flag in (("training", "--train"), ("first_training", "--first"))
+    )
+    return Start(method, kind, preset, recipe, options, first, None)
 
 
-def _training(kind: type[Any], preset: str, arguments: Sequence[str]) -> TrainOptions:
+def _training(
+    of_preset: Callable[[str], dict[str, Any]] | None,
+    preset: str,
+    arguments: Sequence[str],
+    flag: str,
+) -> TrainOptions:
     """The loop's options that go with a preset; a budget on the command line replaces its own."""
-    options: dict[str, Any] = getattr(kind, "training", lambda preset: {})(preset)
-    if any(word.startswith(("--train.steps", "--train.minutes")) for word in arguments):
+    options = {} if of_preset is None else of_preset(preset)
+    if any(word.startswith((f"{flag}.steps", f"{flag}.minutes")) for word in arguments):
         options = {key: value for key, value in options.items() if key not in ("steps", "minutes")}
     return TrainOptions(**options)
 
@@ -149,7 +171,8 @@ def _from_config(file: Path, method: str | None, preset: str | None) -> Start:
     given = {name: value for name, value in values.items() if name not in earlier.fitted}
     recipe = fields.build(kind, given, where=f"{file}: [recipe]", default=default)
     options = fields.build(TrainOptions, earlier.train, where=f"{file}: [train]")
-    return Start(earlier.method, kind, earlier.preset, recipe, options, earlier.data)
+    first = fields.build(TrainOptions, earlier.first, where=f"{file}: [first]")
+    return Start(earlier.method, kind, earlier.preset, recipe, options, first, earlier.data)
 
 
 def _flags_of(start: Start, adopts: bool) -> type[Any]:
@@ -187,9 +210,19 @@ def _flags_of(start: Start, adopts: bool) -> type[Any]:
             default=None,
         ),
         ("train", TrainOptions, field(default=start.train)),
+        *(_first_flags(start) if start.staged else ()),
         ("recipe", Annotated[shown, tyro.conf.arg(name="")], field(default=shown(**values))),
     ]
     return make_dataclass("TrainFlags", own, kw_only=True, frozen=True)
+
+
+def _first_flags(start: Start) -> list[tuple[str, Any, Any]]:
+    """Flags of methods that train an auto-encoder first."""
+    said = "take the auto-encoder of this run, and train none"
+    return [
+        ("first", TrainOptions, field(default=start.first)),
+        _flag("autoencoder", Path | None, said, default=None),
+    ]
 
 
 def _flag(name: str, hint: Any, help: str, **default: Any) -> tuple[str, Any, Any]:

@@ -5,59 +5,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-import torch
 from torch import Tensor
 
 from ..diffusion.spectrum import power
 from ..errors import UserError
 from .columns import Column
+from .facts import AT_ONCE, Facts, labels_of, moments, sample_of, scalars_of, spacing_of
 from .image import Image
 from .names import safe_names
-from .scan import differing, spread
+from .scan import differing
 from .slices import Volumes
 from .table import SPLITS
 from .transforms import to_unit
 
 Range = tuple[float, float]
-
-AT_ONCE = 1 << 24
-"""Voxels that are measured at once, where a case has fewer."""
-SAMPLE = 1 << 25
-"""Voxels of the sample from which diameter and spectrum are measured; mean and deviation have twice as many."""
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a recipe needs to know of its data; plain values.
-
-    Attributes:
-        keys: data keys, for example ("image", "label").
-        channels: number of channels by image key.
-        size: spatial size by image key.
-        classes: number of classes of "label" (largest label + 1); 0 if there is none.
-        class_names: a name for each class, or ().
-        std, mean: over the training images of the first image key, scaled to [-1, 1].
-        diameter: largest L2 distance between two of (up to 512) training images, scaled so
-            (Song & Ermon 2020, technique 1).
-        cases: number of cases, all splits together.
-        mask_classes: number of labels (largest + 1) by mask key, over training cases.
-        spectrum: power of training images by frequency, by image key (see `spectrum.power`).
-        spacing: mm along each axis of the first image key, the median over up to 64 training cases; () where
-            nothing is known of it.
-    """
-
-    keys: tuple[str, ...]
-    channels: dict[str, int]
-    size: dict[str, tuple[int, ...]]
-    classes: int
-    class_names: tuple[str, ...]
-    std: float
-    mean: float
-    diameter: float
-    cases: int
-    mask_classes: dict[str, int] = field(default_factory=dict)
-    spectrum: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    spacing: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -289,71 +250,32 @@ class Cases:
         """
         self.check_shapes()
         training = tuple(row for row in self.rows if self.all_splits[row] == "train") or self.rows
-        train = replace(self, rows=training)
-        shapes = {key: train.image(0, key).data.shape for key in self.image_keys}
-        mean, std, diameter = 0.0, 0.0, 0.0
-        if self.image_keys:
-            mean, std, diameter = _measure(train, self.image_keys[0])
+        columns, ranges = self.columns, self.ranges
+        images = {key: columns[key].image(training[0]).data.shape for key in self.image_keys}
+        key = self.image_keys[0] if images else ""
+        mean, std, diameter = (0.0,) * 3
+        if images:
+            mean, std, diameter = moments(columns[key], training, ranges[key])
         classes = 0
-        if "label" in self.columns:
-            labels = self.columns["label"].stack(self.rows)
+        if "label" in columns:
+            labels = columns["label"].stack(self.rows)
             classes = max(int(labels.max()) + 1, len(self.class_names))
         return Facts(
             keys=self.keys,
-            channels={key: shape[0] for key, shape in shapes.items()},
-            size={key: tuple(shape[1:]) for key, shape in shapes.items()},
+            channels={key: shape[0] for key, shape in images.items()},
+            size={key: tuple(shape[1:]) for key, shape in images.items()},
             classes=classes,
             class_names=self.class_names,
             std=std,
             mean=mean,
             diameter=diameter,
             cases=len(self),
-            mask_classes={key: _labels_of(train, key) for key in self.mask_keys},
-            spectrum={key: power(_some(train, key)) for key in self.image_keys},
-            spacing=_spacing(train, self.image_keys[0]) if self.image_keys else (),
+            mask_classes={key: labels_of(columns[key], training) for key in self.mask_keys},
+            mask_size={key: columns[key].image(training[0]).size for key in self.mask_keys},
+            spectrum={key: power(sample_of(columns[key], training, ranges[key])) for key in images},
+            **scalars_of(columns, training),
+            spacing=spacing_of(columns[key], training) if images else (),
         )
-
-
-def _measure(cases: Cases, key: str) -> tuple[float, float, float]:
-    """Mean and deviation (of a sample of a very large set), diameter (of up to 512 images)."""
-    column, limits = cases.columns[key], cases.ranges[key]
-    total = square = 0.0
-    count = 0
-    voxels = column.image(cases.rows[0]).data.numel()
-    few = [cases.rows[i] for i in spread(len(cases), max(2, 2 * SAMPLE // voxels))]
-    at_once = min(64, max(1, AT_ONCE // voxels))
-    for start in range(0, len(few), at_once):
-        x = to_unit(column.stack(few[start : start + at_once]), limits)
-        total += float(x.sum(dtype=torch.float64))
-        square += float(x.square().sum(dtype=torch.float64))
-        count += x.numel()
-    mean = total / count
-    flat = _some(cases, key).flatten(1)
-    diameter = float(torch.cdist(flat, flat).max())
-    return mean, max(square / count - mean**2, 0.0) ** 0.5, diameter
-
-
-def _some(cases: Cases, key: str) -> Tensor:
-    """Up to 512 images in [-1, 1], fewer of large volumes."""
-    column = cases.columns[key]
-    voxels = column.image(cases.rows[0]).data.numel()
-    some = [cases.rows[i] for i in spread(len(cases), max(2, min(512, SAMPLE // voxels)))]
-    return to_unit(column.stack(some), cases.ranges[key])
-
-
-def _spacing(cases: Cases, key: str) -> tuple[float, ...]:
-    """Median distance of voxels along each axis, mm."""
-    column = cases.columns[key]
-    if not len(column) or column.image(cases.rows[0]).affine is None:
-        return ()
-    some = [column.image(cases.rows[i]).spacing_mm for i in spread(len(cases), 64)]
-    known = torch.tensor([spacing for spacing in some if spacing is not None], dtype=torch.float64)
-    return tuple(float(f"{value:.4g}") for value in known.median(0).values)
-
-
-def _labels_of(cases: Cases, key: str) -> int:
-    some = [cases.rows[i] for i in spread(len(cases), 256)]
-    return max(int(cases.columns[key].image(row).data.max()) for row in some) + 1
 
 
 def with_one_range(cases: Cases, keys: Sequence[str]) -> Cases:

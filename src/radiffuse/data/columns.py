@@ -232,6 +232,7 @@ def _beside(header: Path) -> list[Path]:
 def wrong_axes(where: str, have: tuple[int, ...], asked: tuple[int, ...]) -> UserError:
     """What to tell of images whose axes a size does not fit."""
     cut = "; --slices axial, coronal or sagittal cuts volumes" if len(have) == 3 else ""
+    cut = "; --size takes as many sides as the images have" if len(have) < len(asked) else cut
     return UserError(
         f"{where}: has {len(have)} axes {have}, but the size asked for is {asked}{cut}"
     )

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError, fitting
-from .cases import Cases, Facts, Range
+from .cases import Cases, Range
 from .checks import check_labels, check_trainable
 from .codes import coded
 from .columns import ArrayColumn, Column, names_mask
+from .facts import Facts
 from .formats.stored import MOST_BYTES
 from .grids import check_pair
 from .joined import joined
@@ -53,14 +54,14 @@ def open_cases(
     Args:
         path: NAME.npz (one case per row, or MedMNIST), a folder with cases.csv, a Decathlon
             dataset.json, a folder of images (sub-folders are classes, or train / val / test), a
-            DICOM folder, one image file, a fastMRI or ISMRMRD .h5, or "brains" / "brains3d" for
-            embedded brains, with options as in "brains:count=200,size=96".
+            DICOM folder, one image file, a fastMRI or ISMRMRD .h5, or "brains", "brains3d" or "shapes3d"
+            for what is embedded, with options as in "brains:count=200,size=96".
         mapping: key -> column. Only these keys, and "label", remain. "ed+es" joins columns: every
             case is there once for each.
         range: stored values that become [-1, 1], for every image key or by key. Without it the
             range that files declare (8 bit: 0 to 255), else one from training cases, with a notice.
         size: resize every image; masks take the nearest label.
-        seed: of the split by patient (80/10/10) where the data give none, and of embedded brains.
+        seed: of the split by patient (80/10/10) where the data give none, and of embedded data.
         on_leak: what to do about patients or byte-identical images in train and a held-out split;
             see `OnLeak`.
         orientation: axis codes that volumes get inside, for example "RAS"; "": those of most of them.
@@ -86,10 +87,15 @@ def open_cases(
 
 
 def _table(path: str, seed: int) -> Table:
-    if path.partition(":")[0] in ("brains", "brains3d"):
+    kind = path.partition(":")[0]
+    if kind in ("brains", "brains3d"):
         from .embedded.sets import open_brains
 
         return open_brains(path, seed)
+    if kind == "shapes3d":
+        from .embedded.shapes import open_shapes
+
+        return open_shapes(path, seed)
     from .formats.layouts import open_table
 
     if re.search(r"(?:^|/)(?:https?|ftp|s3|gs|file):/", path):
@@ -205,10 +211,10 @@ def _split(
 
 
 def _mapped(table: Table, mapping: Mapping[str, str]) -> Table:
-    """Give columns the names of their roles; a lone image column is "image"."""
+    """Give columns the names of their roles; a lone image column is "image", a "picture" stays one."""
     if not mapping:
         images = [key for key, column in table.columns.items() if column.kind == "image"]
-        if len(images) != 1 or images == ["image"]:
+        if len(images) != 1 or images[0] in ("image", "picture"):
             return table
         renamed = {"image" if k == images[0] else k: c for k, c in table.columns.items()}
         return replace(table, columns=renamed)

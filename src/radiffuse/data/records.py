@@ -60,11 +60,18 @@ class Data(Struct):
     stored: Stored = msgspec.field(default_factory=Stored)
 
 
+class First(Struct):
+    """Of `Manifest`: the first stage."""
+
+    sha256: str = ""
+
+
 class Manifest(Struct):
     """`manifest.json` of a run.
 
     Attributes:
         model_sha256: of model.safetensors; two while one replaces the other.
+        first: of a latent diffusion, its auto-encoder.
     """
 
     method: str = ""
@@ -75,6 +82,7 @@ class Manifest(Struct):
     data: Data = msgspec.field(default_factory=Data)
     environment: dict[str, Any] = {}
     model_sha256: str | list[str] | None = None
+    first: First | None = None
 
 
 class Metric(Struct):

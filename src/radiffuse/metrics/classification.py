@@ -19,6 +19,7 @@ __all__ = [
     "bootstrap",
     "classification",
     "ece",
+    "macro_f1",
     "rejection",
     "rejection_curve",
     "weights_of",
@@ -47,7 +48,7 @@ def classification(
     right = (found == label).double()
     metrics: dict[str, Callable[[Tensor], Tensor]] = {
         "balanced_accuracy": lambda w: _by_class(w, found, label, p.shape[1])[0],
-        "f1": lambda w: _by_class(w, found, label, p.shape[1])[1],
+        "f1": lambda w: macro_f1(w, found, label, p.shape[1]),
         "auroc": lambda w: _auroc(w, p, label),
         "ece": lambda w: ece(p, label, w),
         "brier": lambda w: w @ _brier(p, label) / w.sum(1),
@@ -84,6 +85,11 @@ def bootstrap(
         else:
             made[name] = measured(float(metric(own)[0]), *quantiles(values), n=count)
     return made
+
+
+def macro_f1(w: Tensor, found: Tensor, label: Tensor, classes: int) -> Tensor:
+    """Mean F1 (R,) over classes that occur or are predicted, of labels `found` (n,), for weights w (R, n)."""
+    return _by_class(w, found, label, classes)[1]
 
 
 def _by_class(w: Tensor, found: Tensor, label: Tensor, classes: int) -> tuple[Tensor, Tensor]:

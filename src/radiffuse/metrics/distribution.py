@@ -13,6 +13,8 @@
 Numbers compare only within one feature network (its hash is recorded) and one n.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -62,28 +64,40 @@ def fid(real: Tensor, generated: Tensor) -> float:
 def frechet_metrics(real: Tensor, generated: Tensor, seed: int = 0) -> dict[str, Metric]:
     """`fid` and `fid_corrected`, refused where a set has fewer images than twice the features.
 
-    With b the mean of the bootstrap replicas (both sets resampled) and [l, h] their quantiles:
-    `fid` is the plug-in value F with the interval [F + l - b, F + h - b], the spread of F at this
-    n around itself; `fid_corrected` is 2 F - b with [2 F - h, 2 F - l] (basic bootstrap), where
-    b - F estimates the bias of F.
+    See `resampled`.
     """
     n = min(len(real), len(generated))
     needed = max(FEWEST, 2 * real.shape[1])
     if n < needed:
         reason = f"needs {needed} images a set ({real.shape[1]} features), there are {n}"
         return {"fid": refused(reason, n), "fid_corrected": refused(reason, n)}
-    value = fid(real, generated)
+    plain, corrected = resampled(fid, real, generated, seed)
+    return {"fid": plain, "fid_corrected": corrected}
+
+
+def resampled(
+    distance: Callable[[Tensor, Tensor], float], real: Tensor, generated: Tensor, seed: int = 0
+) -> tuple[Metric, Metric]:
+    """A distance of two sets `(n, *)` and `(m, *)` as it is, and less its bias.
+
+    With b the mean of the bootstrap replicas (both sets resampled) and [l, h] their quantiles: the
+    plug-in value F has the interval [F + l - b, F + h - b], the spread of F at this n around itself;
+    corrected it is 2 F - b with [2 F - h, 2 F - l] (basic bootstrap), where b - F estimates the bias
+    of F.
+    """
+    n = min(len(real), len(generated))
+    value = distance(real, generated)
     rows_real = resamples(len(real), BOOTSTRAP, seed)
     rows_generated = resamples(len(generated), BOOTSTRAP, seed + 1)
     replicas = torch.tensor(
-        [fid(real[a], generated[b]) for a, b in zip(rows_real, rows_generated, strict=True)]
+        [distance(real[a], generated[b]) for a, b in zip(rows_real, rows_generated, strict=True)]
     )
     low, high = quantiles(replicas)
     middle = float(replicas.mean())
-    return {
-        "fid": measured(value, value + low - middle, value + high - middle, n),
-        "fid_corrected": measured(2 * value - middle, 2 * value - high, 2 * value - low, n),
-    }
+    return (
+        measured(value, value + low - middle, value + high - middle, n),
+        measured(2 * value - middle, 2 * value - high, 2 * value - low, n),
+    )
 
 
 def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,22 +121,32 @@ def kid(real: Tensor, generated: Tensor) -> float:
 
 
 def kernel_metric(real: Tensor, generated: Tensor, seed: int = 0) -> Metric:
-    """`kid` with a bootstrap interval, recentred on the value.
-
-    Replicas weigh the kernel matrix by how often each image was drawn and leave out every pair of
-    an image with itself, so that they stay unbiased. Sets are cut to 3000 images for memory.
-    """
+    """`kid` with a bootstrap interval (see `discrepancy`). Sets are cut to 3000 images for memory."""
     real, generated = real[:LARGEST_KERNEL].double(), generated[:LARGEST_KERNEL].double()
     n = min(len(real), len(generated))
     if n < FEWEST:
         return refused(f"needs {FEWEST} images a set, there are {n}", n)
-    value = kid(real, generated)
-    counts_real = _counts(len(real), seed)
-    counts_generated = _counts(len(generated), seed + 1)
-    replicas = _weighted_kid(_kernels(real, generated), counts_real, counts_generated)
+    return discrepancy(*_kernels(real, generated), seed)
+
+
+def discrepancy(within_x: Tensor, within_y: Tensor, between: Tensor, seed: int = 0) -> Metric:
+    """Squared maximum mean discrepancy of two sets, with a bootstrap interval recentred on it.
+
+    Replicas weigh the kernels by how often each image was drawn and leave out every pair of an image
+    with itself, so that they stay unbiased.
+
+    Args:
+        within_x, within_y: the kernel of each set's pairs, `(n, n)` and `(m, m)`, 0 on the diagonal.
+        between: `(n, m)`.
+        seed: of the bootstrap.
+    """
+    n, m = between.shape
+    kernels = within_x, within_y, between
+    value = float(_weighted_kid(kernels, torch.ones(1, n).double(), torch.ones(1, m).double()))
+    replicas = _weighted_kid(kernels, _counts(n, seed), _counts(m, seed + 1))
     low, high = quantiles(replicas)
     middle = float(replicas.mean())
-    return measured(value, value + low - middle, value + high - middle, n)
+    return measured(value, value + low - middle, value + high - middle, min(n, m))
 
 
 def _kernels(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -26,7 +26,7 @@ def pair_similarity(images: Tensor, pairs: int = 1000, seed: int = 0) -> Metric:
         pairs: at most this many.
     """
     n, size = len(images), images.shape[2:]
-    if _scales(size) == 0:
+    if scales(size) == 0:
         return refused(_needs(size), n)
     if n < 20:
         return refused(f"needs 20 images, there are {n}", n)
@@ -38,7 +38,7 @@ def pair_similarity(images: Tensor, pairs: int = 1000, seed: int = 0) -> Metric:
 
 def ms_ssim_per_patient(x: Tensor, y: Tensor, patients: Sequence[str]) -> Metric:
     """Mean over patients of `ms_ssim`; refused where an axis is shorter than its window."""
-    if _scales(x.shape[2:]) == 0:
+    if scales(x.shape[2:]) == 0:
         return refused(_needs(x.shape[2:]), len(set(patients)))
     return average_per_patient(ms_ssim(x, y).tolist(), patients)
 
@@ -51,10 +51,10 @@ def ms_ssim(x: Tensor, y: Tensor, batch: int = 10) -> Tensor:
     many scales as it fits (3 at 64 voxels, 5 from 144), their published exponents scaled to sum to
     one: numbers compare only at one image size. NaN where an axis is shorter than the window.
     """
-    scales = _scales(x.shape[2:])
-    if scales == 0:
+    several = scales(x.shape[2:])
+    if several == 0:
         return x.new_full((len(x),), math.nan, dtype=torch.float64)
-    exponents = torch.tensor(_BETAS[:scales], dtype=torch.float64)
+    exponents = torch.tensor(_BETAS[:several], dtype=torch.float64)
     exponents = exponents / exponents.sum()
     parts = zip(x.split(batch), y.split(batch), strict=True)
     return torch.cat([_product((a + 1) / 2, (b + 1) / 2, exponents.tolist()) for a, b in parts])
@@ -79,7 +79,7 @@ def _halved(x: Tensor) -> Tensor:
     return x
 
 
-def _scales(size: Sequence[int]) -> int:
+def scales(size: Sequence[int]) -> int:
     """On how many of the five scales the window lies inside images of this size."""
     return sum(min(size) // 2**scale >= _WINDOW for scale in range(len(_BETAS)))
 

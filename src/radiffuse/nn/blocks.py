@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 __all__ = [
     "Attention",
+    "Crossed",
     "Factor",
     "Residual",
     "beside",
@@ -33,7 +34,7 @@ def beside(x: Tensor, image: Tensor | None, axes: int, channels: int, stride: in
 
     Args:
         x, image: see above; image is (B, C_c, *S) or None.
-        axes, channels, stride: of the network; the channels of both together.
+        axes, channels, stride: of the network; the channels of both together, one stride or one an axis.
 
     Raises:
         ValueError: complex numbers, another number of axes or channels, or sides that do not divide by `stride`.
@@ -253,3 +254,45 @@ class Attention(nn.Module):
             k, v = torch.cat([k, told_k], 2), torch.cat([v, told_v], 2)
         mixed = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2)
         return x + self.out(mixed.reshape(batch, channels, *size))
+
+
+class Crossed(nn.Module):
+    """Self-attention, cross-attention to tokens, and a gated layer, each a residual (Rombach et al. 2022).
+
+    Args:
+        axes: number of spatial axes.
+        channels: of the image.
+        context: length of a token.
+        head: channels of a head.
+    """
+
+    def __init__(self, axes: int, channels: int, context: int, head: int = 64) -> None:
+        super().__init__()
+        self.itself = Attention(axes, channels, head)
+        self.heads = self.itself.heads
+        self.norm_cross, self.norm_mix = (
+            nn.GroupNorm(groups(channels), channels) for _ in range(2)
+        )
+        self.query = conv(axes, channels, channels, size=1)
+        self.told = nn.Linear(context, 2 * channels, bias=False)
+        self.answer = zeroed(conv(axes, channels, channels, size=1))
+        self.gated = conv(axes, channels, 8 * channels, size=1)
+        self.mixed = zeroed(conv(axes, 4 * channels, channels, size=1))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """x (B, C, *S), context (B, N, D); (B, C, *S).
+
+        Raises:
+            ValueError: no context.
+        """
+        if context is None:
+            raise ValueError("this network is told by tokens, and none are given")
+        x = self.itself(x)
+        batch, channels, *size = x.shape
+        q = self.query(self.norm_cross(x)).reshape(batch, self.heads, channels // self.heads, -1)
+        told = self.told(context.to(x.dtype)).reshape(batch, -1, 2, *q.shape[1:3])
+        k, v = told.permute(2, 0, 3, 1, 4)
+        found = F.scaled_dot_product_attention(q.transpose(-1, -2), k, v).transpose(-1, -2)
+        x = x + self.answer(found.reshape(batch, channels, *size))
+        value, gate = self.gated(self.norm_mix(x)).chunk(2, 1)
+        return x + self.mixed(value * F.gelu(gate))

@@ -8,6 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .blocks import (
     Attention,
+    Crossed,
     Factor,
     Residual,
     beside,
@@ -27,7 +28,7 @@ __all__ = ["UNet"]
 class _Stage(nn.Module):
     """A residual block, and attention behind it where the level attends."""
 
-    def __init__(self, residual: Residual, attention: Attention | None) -> None:
+    def __init__(self, residual: Residual, attention: nn.Module | None) -> None:
         super().__init__()
         self.residual, self.attention = residual, attention
         self.keeps_size = residual.resample == 0
@@ -65,6 +66,8 @@ class UNet(nn.Module):
         dropout: in every residual block.
         recompute: gradient checkpointing: less memory, one more forward pass.
         context: length of the tokens that attending levels attend to beside the voxels, 0 for none.
+        crossed: they attend to the tokens in a step of their own (`Crossed`).
+        head: channels of a head of attention.
         out: channels of the output, where they are not those of the image.
         halved: how often each axis is halved, by the last levels that halve at all; () as often as the
             others. So a short axis, or one of thick slices, keeps its resolution.
@@ -90,6 +93,8 @@ class UNet(nn.Module):
         recompute: bool = False,
         context: int = 0,
         out: int = 0,
+        crossed: bool = False,
+        head: int = 64,
         halved: Sequence[int] = (),
     ) -> None:
         super().__init__()
@@ -109,7 +114,11 @@ class UNet(nn.Module):
 
         def block(into: int, wide: int, resample: int, attends: bool, factor: Factor = 2) -> _Stage:
             residual = Residual(axes, into, wide, length, resample, dropout, factor)
-            return _Stage(residual, Attention(axes, wide, context=context) if attends else None)
+            if not attends:
+                return _Stage(residual, None)
+            if crossed:
+                return _Stage(residual, Crossed(axes, wide, context, head))
+            return _Stage(residual, Attention(axes, wide, head, context))
 
         widths = [multiple * width for multiple in multiples]
         self.down, self.up = nn.ModuleList(), nn.ModuleList()

@@ -21,9 +21,10 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
     head = "".join(f"<th>{escape(title)}</th>" for title in columns)
     rows = "".join(_row(name, [column.get(name) for column in columns.values()]) for name in names)
     features = metrics.get("features", {})
+    networks = [features, *([features["slices"]] if "slices" in features else [])]
+    named = ", of slices ".join(f"{each.get('name')} {each.get('hash')}" for each in networks)
     feature_note = (
-        f" Features: {escape(str(features.get('name')))} {escape(str(features.get('hash')))}; "
-        "numbers compare only under the same features and the same n."
+        f" Features: {escape(named)}; numbers compare only under the same features and the same n."
         if features
         else ""
     )

@@ -28,6 +28,24 @@ _METRICS = {
     "fid_to_train": Wording(
         "FID to training images", "lower", "how well the training law was learned, copies included"
     ),
+    "fid_planes": Wording(
+        "FID of slices", "lower", "the same of slices of volumes, mean of three planes"
+    ),
+    "fid_planes_corrected": Wording(
+        "FID of slices, bias-corrected", "lower", "less its bias (by bootstrap over volumes)"
+    ),
+    "kid_planes": Wording(
+        "KID of slices", "lower", "kernel distance of volumes by their slices; 0 = no difference"
+    ),
+    "mmd": Wording("MMD of voxels", "lower", "kernel distance of volumes; 0 = no difference"),
+    "coherence": Wording(
+        "coherence", "as reference", "correlation of neighbouring slices, where it is least"
+    ),
+    "nearest_aligned": Wording(
+        "nearest training volume, aligned", "as reference",
+        "as in pixels, centres of mass laid on each other",
+    ),
+    "copies_aligned": Wording("suspected copies, aligned", "about 0.01", "the same, so aligned"),
     "kid": Wording("KID", "lower", "kernel distance of features, unbiased; 0 = no difference"),
     "precision": Wording(
         "precision", "higher", "share of these that lie among real ones: realism"

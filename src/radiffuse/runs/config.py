@@ -2,7 +2,8 @@
 
 A configuration has four tables: `[run]` (format, method, preset, command, fitted), `[recipe]`
 (the recipe's fields), `[train]` (the fields of TrainOptions) and `[data]` (path, map, range, size,
-seed); and `[prior]` where the network is that of another run. A field that is None is left out, for
+seed); `[first]` where an auto-encoder is trained first (as `[train]`), and `[prior]` where the network is that of
+another run. A field that is None is left out, for
 TOML has no such value. No torch is imported here.
 """
 
@@ -35,7 +36,7 @@ class DataSource:
 
     Attributes:
         path: file or folder, absolute in what is written now, or the name of an embedded set
-            ("brains", "brains3d").
+            ("brains", "brains3d", "shapes3d").
         map: key -> column, which column plays which role.
         range: by image key, the stored values that become [-1, 1]; {} where the data decide.
         size: spatial size every image is brought to; () leaves the size alone.
@@ -71,7 +72,7 @@ def located(path: str) -> str:
 
 def is_embedded(path: str) -> bool:
     """Whether this names data that come with the library."""
-    return path.partition(":")[0] in ("brains", "brains3d")
+    return path.partition(":")[0] in ("brains", "brains3d", "shapes3d")
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class Config:
         fitted: names of the recipe's fields that were filled from the data.
         command: the command that made the run.
         prior: method and recipe of the run whose network this one uses; {} for its own.
+        first: as `train`, of the first stage; {} where there is none.
     """
 
     method: str
@@ -97,6 +99,7 @@ class Config:
     fitted: tuple[str, ...] = ()
     command: str = ""
     prior: Mapping[str, Any] = field(default_factory=dict)
+    first: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -113,7 +116,8 @@ class Config:
             "command": self.command,
         }
         tables = {"run": run, "recipe": self.recipe, "train": self.train, "data": plain(self.data)}
-        return toml({**tables, "prior": self.prior} if self.prior else tables)
+        more = {"first": self.first, "prior": self.prior}
+        return toml({**tables, **{name: table for name, table in more.items() if table}})
 
 
 def toml(tables: Mapping[str, Any]) -> str:
@@ -163,6 +167,7 @@ def read_config(path: Path | str) -> Config:
         fitted=checked("fitted", fitted, tuple[str, ...], where=f"{path}: [run]"),
         command=checked("command", command, str, where=f"{path}: [run]"),
         prior=_prior(path, tables.get("prior", {})),
+        first=checked("first", tables.get("first", {}), dict, where=f"{path}: [first]"),
     )
 
 

@@ -33,6 +33,7 @@ from ..training.progress import say
 from ..training.tensorfile import told_sha256
 from . import config
 from .config import Config
+from .first import load_first
 
 CONFIG = "config.toml"
 MANIFEST = "manifest.json"
@@ -164,10 +165,12 @@ def open_run(path: Path | str) -> Run:
         )
     objective = prior_of(made_with, recipe, str(path / CONFIG)).objective()
     load_model(objective, model)
+    manifest = read_record(path / MANIFEST, Manifest) if (path / MANIFEST).is_file() else {}
+    if hasattr(recipe, "first_objective"):
+        load_first(objective, path, manifest)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for player in objective.players.values():
         player.to(device).eval().requires_grad_(False)
-    manifest = read_record(path / MANIFEST, Manifest) if (path / MANIFEST).is_file() else {}
     return Run(path, made_with, recipe, objective, manifest, _known(model, manifest))
 
 
@@ -304,10 +307,11 @@ def about(cases: Cases, facts: Facts, made_with: Config) -> dict[str, Any]:
 
 
 def stored(cases: Cases) -> dict[str, Any]:
-    """How the first image is stored, so that samples can be written alike."""
-    if not cases.image_keys:
+    """How the first image is stored, or the first volume where there are any: samples are written alike."""
+    images = [cases.image(0, key) for key in (*cases.image_keys, *cases.mask_keys)]
+    if not images:
         return {}
-    image = cases.image(0, cases.image_keys[0])
+    image = max(images, key=lambda image: len(image.size))
     return {
         "range": None if image.range is None else list(image.range),
         "dtype": str(image.data.dtype).removeprefix("torch."),

@@ -116,8 +116,13 @@ def models_at(path: Path) -> list[str]:
         return []
 
 
-def load_model(objective: HasPlayers, path: Path | str) -> dict[str, str]:
+def load_model(objective: HasPlayers, path: Path | str, whole: bool = True) -> dict[str, str]:
     """Read the networks of `objective` from `path`.
+
+    Args:
+        objective: its players are filled.
+        path: a .safetensors file.
+        whole: refuse a file that holds players beside these.
 
     Returns:
         What stands beside the tensors: "format", "method", "step".
@@ -132,7 +137,8 @@ def load_model(objective: HasPlayers, path: Path | str) -> dict[str, str]:
             found = metadata.get("format", "no format name")
             raise UserError(f"{path}: expected a {_MODEL_FORMAT} file, found {found}")
         own = model_tensors(objective)
-        require_same_shapes(path, file, own, dict(zip(own, own, strict=True)))
+        names = dict(zip(own, own, strict=True))
+        require_same_shapes(path, file, own, names, whole=whole)
         for name, tensor in own.items():
             fill(tensor, file.get_tensor(name))
     return metadata

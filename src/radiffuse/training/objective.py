@@ -15,6 +15,7 @@ from ..diffusion.noise import gaussian
 from ..diffusion.schedule import expand
 
 __all__ = [
+    "Absolute",
     "Denoising",
     "Hybrid",
     "Objective",
@@ -97,6 +98,20 @@ class Denoising:
     def _playing(self) -> Network:
         """The network around the player as the loop has it (wrapped for many processes)."""
         return self.network.around(self.players["network"])
+
+
+class Absolute(Denoising):
+    r"""Denoising by absolute errors: $E\,\sqrt{w(t)}\,|\hat z - z|$ with the weight of the squared error.
+
+    The root makes it the absolute value of what `Denoising` squares; the best answer is a median.
+    """
+
+    def loss(self, out: Tensor, x_0: Tensor, z: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """The weighted mean absolute error of the network's output at x_t = alpha x_0 + sigma z."""
+        schedule, predicts = self.network.schedule, self.network.predicts
+        target = predicts.target(x_0, z, *schedule(t, x_0))
+        weight = expand(self.weight(schedule, t, predicts).sqrt().to(target), target)
+        return (weight * (out - target).abs()).mean()
 
 
 class Prepared(Denoising):

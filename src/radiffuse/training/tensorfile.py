@@ -100,7 +100,11 @@ def sha256_of(
 
 
 def require_same_shapes(
-    path: Path, file: Any, own: Mapping[str, Tensor], names: Mapping[str, str]
+    path: Path,
+    file: Any,
+    own: Mapping[str, Tensor],
+    names: Mapping[str, str],
+    whole: bool = True,
 ) -> None:
     """Refuse a file whose tensors are not those of the networks built here.
 
@@ -109,6 +113,7 @@ def require_same_shapes(
         file: open safetensors file.
         own: the tensors of the networks, by name.
         names: name in `own` by name in the file.
+        whole: refuse tensors beside these.
 
     Raises:
         UserError: names the first tensor that differs, what was expected and what was found.
@@ -125,6 +130,8 @@ def require_same_shapes(
             raise UserError(
                 f"{path}: of another network: expected {key} of shape {expected}, found {found}"
             )
+    if not whole:
+        return
     kinds = {name.split("/", 1)[0] for name in names if "/" in name}
     for name in sorted(stored - set(names)):
         if not kinds or name.split("/", 1)[0] in kinds:

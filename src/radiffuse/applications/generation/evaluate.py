@@ -11,7 +11,7 @@ from ...diffusion.likelihood import bits_per_dimension
 from ...diffusion.noise import derive
 from ...errors import UserError
 from ...metrics.distribution import distances_between_sets, frechet_metrics
-from ...metrics.diversity import Copies, copy_metrics, find_copies, pair_similarity
+from ...metrics.diversity import Copies, copy_metrics, find_copies, pair_similarity, scales
 from ...metrics.estimate import Metric, average, average_per_patient, proportion, refused
 from ...metrics.features import extract
 from ...training import processes
@@ -22,6 +22,7 @@ from ..evaluation.progress import progress_bar
 from . import panels
 from .baselines import Mixture, fit_generation
 from .sampling import chain, drawn_labels, generate, kept_in
+from .volumes import Volumes, are_volumes, look_at
 
 COUNT = 1000
 LIKELIHOOD_CASES = 16
@@ -44,6 +45,8 @@ def evaluate_generation(
     training images, the best that can be reached; each against the held-out images
     (`fid_to_train`: against training images other than those of the reference). Under
     "reference", `nearest_*` and `copies_*` are those of the held-out images themselves.
+    Volumes are compared by a 3-D feature network, and besides as `volumes` does; feature weights of
+    the user's are for their slices.
 
     Args:
         recipe, objective: a trained generative method.
@@ -67,13 +70,15 @@ def evaluate_generation(
         samples = generate(recipe, objective, count, labels, asked, kept_in(asked, recipe, train))
     if not processes.is_main():
         return {}
-    real = judge(train, held_out, cache=asked.cache, weights=asked.weights)
+    in_space = are_volumes(train)
+    real = judge(train, held_out, cache=asked.cache, weights=None if in_space else asked.weights)
+    seen = look_at(real, train.fingerprint, asked.cache, asked.weights) if in_space else None
     samples = _checked(samples, real.train)
     model = fit_generation(real.train, real.labels, train.patients)
     simple = model.sample([derive(asked.seed, k) for k in range(len(samples))])
     rows, rest = _halves(len(real.train), len(samples), asked.seed)
-    method, copies = _metrics(real, samples, rest)
-    baseline, _ = _metrics(real, simple, rest)
+    method, copies = _metrics(real, samples, rest, seen)
+    baseline, _ = _metrics(real, simple, rest, seen)
     if asked.folder_for_pictures is not None:
         states = chain(recipe, objective, labels, asked.seed)
         panels.write_all(
@@ -89,11 +94,12 @@ def evaluate_generation(
             "steps": getattr(recipe, "steps", None),
             "baseline_components": list(model.components),
             "copy_threshold": copies.threshold,
+            "ms_ssim_scales": scales(samples.shape[2:]),
         },
         method={**method, **_bits(recipe, objective, real, held_out, bits)},
         baseline={**baseline, **_bits_of_baseline(model, real, held_out, bits)},
-        reference=_reference(real, rows, rest, copies),
-        features=real.named,
+        reference=_reference(real, rows, rest, copies, seen),
+        features={**real.named, **({} if seen is None else {"slices": seen.named})},
     )
 
 
@@ -115,7 +121,9 @@ def _halves(n: int, count: int, seed: int) -> tuple[Tensor, Tensor]:
     return order[:count], order[count:]
 
 
-def _metrics(real: Judge, images: Tensor, rest: Tensor) -> tuple[dict[str, Metric], Copies]:
+def _metrics(
+    real: Judge, images: Tensor, rest: Tensor, seen: Volumes | None
+) -> tuple[dict[str, Metric], Copies]:
     """Every metric of a set of images, and its nearest training images in pixels."""
     features = extract(real.network, images)
     ids = tuple(f"sample-{k:05d}" for k in range(len(images)))
@@ -126,11 +134,14 @@ def _metrics(real: Judge, images: Tensor, rest: Tensor) -> tuple[dict[str, Metri
         "ms_ssim": pair_similarity(images),
         **copy_metrics(copies, ids, "pixels"),
         **copy_metrics(in_features, ids, "features"),
+        **({} if seen is None else {**seen.distances(images), **seen.nearest(images, ids)}),
     }
     return metrics, copies
 
 
-def _reference(real: Judge, rows: Tensor, rest: Tensor, copies: Copies) -> dict[str, Metric]:
+def _reference(
+    real: Judge, rows: Tensor, rest: Tensor, copies: Copies, seen: Volumes | None
+) -> dict[str, Metric]:
     """Training images in place of generated ones; nearest and copies of the held-out images."""
     control = find_copies(real.held_out_features, real.held_out_features, real.train_features)
     return {
@@ -140,6 +151,7 @@ def _reference(real: Judge, rows: Tensor, rest: Tensor, copies: Copies) -> dict[
         "copies_pixels": proportion(copies.control.distance < copies.threshold),
         "nearest_features": average(control.found.distance),
         "copies_features": proportion(control.flagged),
+        **({} if seen is None else {**seen.distances(real.train[rows]), **seen.control()}),
     }
 
 
@@ -160,7 +172,7 @@ def _bits(
     recipe: Any, objective: Any, real: Judge, held_out: Cases, count: int
 ) -> dict[str, Metric]:
     """Bits per dimension on a few held-out images, by the probability-flow ODE."""
-    if not count or not hasattr(recipe, "denoiser"):
+    if not count or not hasattr(recipe, "denoiser") or hasattr(recipe, "first_objective"):
         return {}
     rows = spread(len(held_out), count)
     if not _on_grid(real.held_out[rows]):

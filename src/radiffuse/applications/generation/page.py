@@ -10,6 +10,10 @@ __all__ = ["features", "section", "steps"]
 LABELS = {
     "fid": "FID, lower is better",
     "kid": "KID, lower",
+    "fid_planes": "FID of slices in three planes, lower",
+    "kid_planes": "KID of slices in three planes, lower",
+    "mmd": "MMD of voxels, lower",
+    "coherence": "coherence from slice to slice, as the real ones",
     "precision": "precision, higher",
     "recall": "recall, higher",
     "density": "density, higher",
@@ -38,11 +42,17 @@ def _about(record: Record) -> list[str]:
         "data": f"{data['source']}, {train['n']} training images (`{train['fingerprint'][:12]}`) "
         f"and {held_out['n']} held out ({', '.join(held_out['split'])}, "
         f"`{held_out['fingerprint'][:12]}`)",
-        "features": f"`{record['features']['hash']}`",
+        "features": _features(record["features"]),
         "evaluated": f"`{record.get('command', '')}`",
         "note": record["note"],
     }
     return [f"- {key}: {value}" for key, value in said.items() if value]
+
+
+def _features(named: Record) -> str:
+    """The hashes of the feature networks: of images, and of slices of volumes."""
+    slices = f", of slices `{named['slices']['hash']}`" if "slices" in named else ""
+    return f"`{named['hash']}`{slices}"
 
 
 def steps(record: Record, name: str) -> list[str]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ...metrics.diversity import Copies
-from ...report.pictures import write_grid, write_pairs
+from ...report.pictures import pixels, write_grid, write_pairs, write_tiles
 from ..evaluation.judge import Judge
 
 SHOWN = 64
@@ -50,10 +50,11 @@ def write_sets(
 
 def write_chain(folder: Path, states: Iterable[Tensor]) -> None:
     """trajectory.png: a row a case, from noise to image in 8 equally spaced states."""
-    kept = [_slices(state) for state in states]
+    # a chain of a thousand states is kept as it will be seen
+    kept = [[pixels(image) for image in _arrays(state)] for state in states]
     places = torch.linspace(0, len(kept) - 1, min(FRAMES, len(kept))).round().long().tolist()
-    images = [kept[place][case] for case in range(len(kept[0])) for place in places]
-    write_grid(folder / "trajectory.png", _arrays(images), len(places))
+    tiles = [kept[place][case] for case in range(len(kept[0])) for place in places]
+    write_tiles(folder / "trajectory.png", tiles, len(places))
 
 
 def write_copies(folder: Path, generated: Tensor, train: Tensor, copies: Copies) -> None:
@@ -70,12 +71,6 @@ def write_copies(folder: Path, generated: Tensor, train: Tensor, copies: Copies)
     nearest = train[copies.found.index[rows]]
     pairs = _arrays(generated[rows]), _arrays(nearest)
     write_pairs(folder / "copies.png", *pairs, notes, columns=4)
-
-
-def _slices(images: Tensor) -> Tensor:
-    """Volumes are kept by their middle slice alone: a chain of a thousand is long."""
-    middle = images.shape[-1] // 2
-    return images[..., middle : middle + 1].clone() if images[0].dim() > 3 else images
 
 
 def _arrays(images: Tensor | Sequence[Tensor]) -> list:

@@ -14,6 +14,10 @@ GENERATION = Task(
     shown=(
         "fid",
         "kid",
+        "fid_planes",
+        "kid_planes",
+        "mmd",
+        "coherence",
         "precision",
         "recall",
         "density",

@@ -14,8 +14,8 @@ from ...metrics.segmentation import doubt_of
 from ...training.objective import device_of
 from ..evaluation.asked import Asked, spread
 from ..evaluation.drawing import in_batches
+from ..losses import segmentation_loss
 from ..supervised import InWindows, Rival, direct_unet, shares
-from .losses import segmentation_loss
 from .overlaps import Answer
 from .temperature import fitted_temperature, tempered
 

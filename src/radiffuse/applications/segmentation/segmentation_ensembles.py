@@ -19,6 +19,7 @@ from ...diffusion.windows import cut_back
 from ...papers import Paper, by_id
 from ...training.objective import Hybrid, Prepared
 from ..conditional import Conditional
+from ..labels import LABELS, GuessedLabels, Labels, network_of_labels
 from ..parts import (
     PredictsName,
     SamplerName,
@@ -33,7 +34,6 @@ from ..recipe import Batch
 from ..sizes import check_same_size, check_stride
 from ..task import Task
 from .checks import check_form, check_labels, labels_to_learn
-from .labels import LABELS, GuessedLabels, Labels, network_of_labels
 from .task import SEGMENTATION
 
 if TYPE_CHECKING:

@@ -1,1 +1,1 @@
-"""Images that come with the library: brains of the MNI template, moved pairs of them."""
+"""Data that come with the library: brains of the MNI template, moved pairs of them, and made shapes."""

@@ -54,6 +54,18 @@ class Subject:
     detail: float
     bias: Tensor
 
+    @property
+    def numbers(self) -> dict[str, float]:
+        """What can be told of the person: size (cube root of the brain's volume over the template's), widening of
+        the ventricles, excess of fluid (as by atrophy), and white matter over grey in T1."""
+        means = self.means["t1"]
+        return {
+            "brain_size": float(torch.linalg.det(self.affine)) ** (-1 / 3),
+            "ventricles": self.widening,
+            "atrophy": self.fluid,
+            "t1_contrast": float(means[2] / means[1]),
+        }
+
     def to_template(self, points: Tensor) -> Tensor:
         """Where in the template each point of the person lies."""
         moved = (points - torch.tensor(CENTRE_MM)) @ self.affine.T + torch.tensor(CENTRE_MM)

@@ -76,6 +76,7 @@ class Case:
     lesion: int
     images: dict[str, Tensor]
     affine: Tensor
+    numbers: dict[str, float]
 
 
 def make_case(
@@ -123,7 +124,9 @@ def make_case(
     noisy["tissue"] = parts.argmax(0).to(torch.uint8)
     noisy["lesion"] = (_pixels(ball, shape) > 0.5).to(torch.uint8)
     name = f"brain{person:04d}" + ("" if volumes else f"_{LEVELS[level]}")
-    return Case(name, f"brain{person:04d}", level, int(noisy["lesion"].any()), noisy, affine)
+    return Case(
+        name, f"brain{person:04d}", level, int(noisy["lesion"].any()), noisy, affine, who.numbers
+    )
 
 
 def _slice_affine(size: int, height: float) -> Tensor:

@@ -1,7 +1,6 @@
 """The embedded data sets by their names: `brains:count=200,size=96`, `brains3d:count=20`."""
 
 import hashlib
-from dataclasses import fields, replace
 
 import torch
 
@@ -10,12 +9,10 @@ from ..columns import ArrayColumn, Column
 from ..formats.stored import check_bytes
 from ..table import Table, labels_from
 from .brains import LEVELS, BrainOptions, make_case
+from .options import MOST, options_of
 from .pairs import open_pairs
 
 __all__ = ["open_brains", "parse"]
-
-MOST = 100_000
-"""Cases of the largest set."""
 
 
 def parse(name: str) -> tuple[bool, BrainOptions]:
@@ -24,18 +21,9 @@ def parse(name: str) -> tuple[bool, BrainOptions]:
     Raises:
         UsageError: an option that is not known, or a value out of its range.
     """
-    kind, _, rest = name.partition(":")
-    volumes = kind == "brains3d"
+    volumes = name.partition(":")[0] == "brains3d"
     options = BrainOptions(count=48, size=48, label="none") if volumes else BrainOptions()
-    known = {entry.name: type(getattr(options, entry.name)) for entry in fields(options)}
-    for part in filter(None, rest.split(",")):
-        key, _, value = part.partition("=")
-        if key not in known:
-            raise UsageError(f"{name}: no option {key!r}; there are {', '.join(known)}")
-        try:
-            options = replace(options, **{key: known[key](value)})
-        except ValueError:
-            raise UsageError(f"{name}: {key} needs a number, found {value!r}") from None
+    options = options_of(name, options)
     labels = ("lesion", "none") if volumes else ("level", "lesion", "none")
     if not (1 <= options.count <= MOST and 8 <= options.size <= 256 and 0 <= options.lesions <= 1):
         raise UsageError(
@@ -51,7 +39,8 @@ def parse(name: str) -> tuple[bool, BrainOptions]:
 
 
 def open_brains(name: str, seed: int = 0) -> Table:
-    """Make the data set called `name`: keys t1, t2, tissue (1 fluid, 2 grey, 3 white), lesion.
+    """Make the data set called `name`: keys t1, t2, tissue (1 fluid, 2 grey, 3 white), lesion, and numbers of
+    the person (brain_size, ventricles, atrophy, t1_contrast; see `anatomy.Subject`).
 
     Slices are `(C, rows, columns)` as a radiologist sees them: front up, the person's right on
     the left. Volumes have index axes to the right, front and top. Both have their affine.
@@ -72,6 +61,9 @@ def open_brains(name: str, seed: int = 0) -> Table:
 
     ids = tuple(case.name for case in made)
     columns = {key: column(key) for key in ("t1", "t2", "tissue", "lesion")}
+    for key in made[0].numbers:
+        values = torch.tensor([case.numbers[key] for case in made])
+        columns[key] = ArrayColumn(values, "scalar", f"{name}: {key}")
     names: tuple[str, ...] | None = None
     if options.label != "none":
         labels = [case.level if options.label == "level" else case.lesion for case in made]

@@ -9,13 +9,13 @@ from typing import Any
 
 from torch import Tensor
 
-from ...diffusion.categorical import Categorical, Guessed
-from ...diffusion.schedule import Schedule
-from ...nn.generator import Direct
-from ...training.objective import Prepared
-from ..parts import input_of
-from ..recipe import Batch
+from ..diffusion.categorical import Categorical, Guessed
+from ..diffusion.schedule import Schedule
+from ..nn.generator import Direct
+from ..training.objective import Prepared
 from .losses import segmentation_loss
+from .parts import input_of
+from .recipe import Batch
 
 __all__ = ["LABELS", "GuessedLabels", "Labels", "network_of_labels"]
 

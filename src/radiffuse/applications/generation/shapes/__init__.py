@@ -1,0 +1,1 @@
+"""Shapes from pictures: a volume from one picture of it."""

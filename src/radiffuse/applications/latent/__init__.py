@@ -1,0 +1,1 @@
+"""What methods share that diffuse the codes of an auto-encoder in place of images."""

@@ -1,0 +1,180 @@
+"""The first stage of a latent diffusion: train its auto-encoder, or take that of another run; look at its codes."""
+
+import dataclasses
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..applications import fields
+from ..applications.latent.fields import CoderFields
+from ..applications.latent.statistics import measured, seen
+from ..data.dataset import Cases
+from ..data.files import replacing, write_json
+from ..data.records import FORMAT
+from ..diffusion.noise import derive
+from ..errors import UserError
+from ..metrics.features import trained_features, weights_hash
+from ..nn.autoencoder import AutoEncoder
+from ..runs import config
+from ..runs.config import Config
+from ..runs.first import FIRST, load_coder
+from ..runs.run import CONFIG, read_run_config, recipe_of, record_model
+from ..training import processes
+from ..training.checkpoint import MODEL, model_sha256
+from ..training.loop import train
+from ..training.memory import check_memory, check_weights
+from ..training.progress import say
+from .train_flags import Order
+
+__all__ = ["CODES", "first_stage", "with_coder_of"]
+
+CODES = "codes.json"
+OWN = ("standardised", "latent_shift", "latent_scale")
+"""Fields that belong to the run, whoever trained the auto-encoder."""
+PERCEIVED = 1000
+"""Training images that the network of the perceptual distance learns from."""
+
+
+def with_coder_of(asked: Order) -> Order:
+    """The order with the auto-encoder fields of the run that `--autoencoder` names.
+
+    Raises:
+        UserError: that is no run with an auto-encoder.
+    """
+    if asked.autoencoder is None:
+        return asked
+    other = recipe_of(read_run_config(asked.autoencoder), f"{asked.autoencoder / CONFIG}: [recipe]")
+    if not isinstance(other, CoderFields):
+        raise UserError(f"--autoencoder {asked.autoencoder}: is a run without an auto-encoder")
+    if not (asked.autoencoder / FIRST / MODEL).is_file():
+        raise UserError(f"--autoencoder {asked.autoencoder}: {FIRST}/{MODEL} is missing in it")
+    names = [f.name for f in dataclasses.fields(CoderFields) if f.name not in OWN]
+    values = {name: getattr(other, name) for name in (*names, "channels")}
+    return dataclasses.replace(asked, recipe=dataclasses.replace(asked.recipe, **values))
+
+
+def first_stage(
+    asked: Order,
+    recipe: Any,
+    cases: Cases,
+    made_with: Config,
+    check: Callable[[Order, Config], None],
+) -> tuple[Any, dict[str, str]]:
+    """Train or take the auto-encoder, measure its codes, and write both to the folder `autoencoder`.
+
+    Args:
+        asked: the command.
+        recipe: fitted to the images.
+        cases: all of them.
+        made_with: the run's configuration; that of the first stage is made of it.
+        check: refuses a folder that holds something else.
+
+    Returns:
+        The recipe with what follows from the codes, and what the manifest says of the first stage.
+    """
+    assert asked.first is not None
+    folder = asked.out / FIRST
+    coder: AutoEncoder
+    torch.manual_seed(derive(asked.first.seed, "weights", "first"))
+    if asked.autoencoder is None:
+        own = dataclasses.replace(made_with, train=fields.plain(asked.first), first={})
+        check(dataclasses.replace(asked, out=folder, train=asked.first), own)
+        coder = _trained(asked, recipe, cases.split("train"), own)
+        about = {}
+    else:
+        coder = recipe.first_objective().coder
+        load_coder(coder, _copied(asked.autoencoder / FIRST / MODEL, folder))
+        about = {"from": str(asked.autoencoder)}
+    coder.eval().requires_grad_(False)
+    found = measured(coder, cases.split("train"), _unseen(cases))
+    if processes.is_main():
+        write_json(folder / CODES, found)
+        say(_line(folder, found))
+    shift, scale = _standard(recipe, found)
+    recipe = recipe.with_codes(shift, scale, *seen(coder, cases.split("train"), shift, scale))
+    return recipe, {**about, "sha256": model_sha256(folder / MODEL)}
+
+
+def _trained(asked: Order, recipe: Any, training: Cases, made_with: Config) -> AutoEncoder:
+    folder, options = asked.out / FIRST, asked.first
+    assert options is not None
+    check_weights(recipe.first_objective, options)
+    objective = recipe.first_objective(_features(recipe, training, folder))
+    if (line := check_memory(objective, training, options)) and processes.is_main():
+        print(f"note: the auto-encoder: {line}", file=sys.stderr)
+    manifest = {
+        "format": FORMAT,
+        "method": asked.method,
+        "preset": asked.preset,
+        "command": made_with.command,
+    }
+    if processes.is_main():
+        config.write_config(folder / CONFIG, made_with)
+    train(
+        objective,
+        training,
+        options,
+        folder,
+        resume=asked.resume,
+        about=manifest,
+        record=lambda names: record_model(folder, manifest, names),
+    )
+    coder: AutoEncoder = objective.coder
+    return coder
+
+
+def _features(recipe: Any, training: Cases, folder: Path) -> nn.Sequential | None:
+    """Stages of the network of the perceptual distance: a small one, trained on these images."""
+    if not recipe.perceptual:
+        return None
+    rows = [
+        k * len(training) // min(len(training), PERCEIVED)
+        for k in range(min(len(training), PERCEIVED))
+    ]
+    images = training.batch(rows)["image"]
+    network = trained_features(images, fingerprint=training.fingerprint, cache=folder / "features")
+    say(f"perceptual distance: a network of {len(images)} training images, {weights_hash(network)}")
+    return network.body
+
+
+def _copied(model: Path, folder: Path) -> Path:
+    """The auto-encoder of another run, copied beside."""
+    if processes.is_main():
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(folder / MODEL) as target:
+            shutil.copyfile(model, target)
+    processes.barrier()
+    return folder / MODEL
+
+
+def _unseen(cases: Cases) -> Cases:
+    return cases.held_out() if set(cases.split_of) != {"train"} else cases
+
+
+def _standard(recipe: Any, found: dict[str, Any]) -> tuple[list[float], list[float]]:
+    """Shift and scale of the codes, as `standardised` says."""
+    if recipe.standardised == "no":
+        return [0.0], [1.0]
+    if recipe.standardised == "whole":
+        return [0.0], [float(f"{1 / max(found['overall'][1], 1e-6):.4g}")]
+    return found["mean"], [float(f"{1 / max(d, 1e-6):.4g}") for d in found["deviation"]]
+
+
+def _line(folder: Path, found: dict[str, Any]) -> str:
+    numbers = ", ".join(
+        f"{name} {found[key]['mean']:.4g}"
+        for name, key in (("PSNR", "psnr"), ("MS-SSIM", "ms_ssim"))
+        if found[key].get("mean") is not None
+    )
+    code = " x ".join(map(str, found["code"]))
+    used = f", {found['used']:.0%} of the codebook used" if found["used"] < 1 else ""
+    deviation = " ".join(f"{value:.3g}" for value in found["deviation"])
+    return (
+        f"{folder}: held-out images come back with {numbers or 'no number'}; codes of {code} (1 number for "
+        f"{found['ratio']:.3g}), deviation by channel {deviation}{used}"
+    )
