@@ -326,10 +326,10 @@ def worker(*words, **environment):
 
 
 def test_memory_of_a_training_is_flat_in_the_size_of_its_data(tmp_path, monkeypatch):
-    """Data of 9 MiB and of 35, of which 2 may be held; where they may, the larger ones take what they are."""
+    """Data of 10 MiB and of 30, of which 2 may be held; where they may, the larger ones take what they are."""
     monkeypatch.syspath_prepend(str(WORKER.parent))
     made = importlib.import_module("volumes_worker")
-    paths = [made.write("npz-packed", tmp_path / f"d{count}", count, 40) for count in (72, 288)]
+    paths = [made.write("npz-packed", tmp_path / f"d{count}", count, 32) for count in (160, 480)]
     sets = [(paths[0], 2), (paths[0], 2), (paths[1], 2), (paths[1], 1000)]
     told = worker(
         "data", tmp_path / "runs", "--steps", 5, "--batch", 4, "--sample", 1 << 19,
