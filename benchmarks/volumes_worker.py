@@ -6,37 +6,16 @@ Peaks are those of the kernel (VmHWM of Linux), in bytes above what the process 
 import argparse
 import json
 import re
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
+from peak import Peak
 
 from radiffuse.data import facts, kept
 from radiffuse.data.dataset import open_cases
 from radiffuse.training.loop import train
 from radiffuse.training.options import TrainOptions
-
-STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-RESET_PEAK = "5"
-
-
-def resident(which="VmRSS"):
-    """Bytes that this process holds (VmRSS), or held at most (VmHWM)."""
-    return 1024 * int(re.search(rf"{which}:\s+(\d+)", STATUS.read_text())[1])
-
-
-class Peak:
-    """Bytes at most above those at the beginning, and seconds, of what happens inside."""
-
-    def __enter__(self):
-        CLEAR.write_text(RESET_PEAK)
-        self.before, self.began = resident(), time.perf_counter()
-        return self
-
-    def __exit__(self, *_):
-        self.seconds = time.perf_counter() - self.began
-        self.bytes = resident("VmHWM") - self.before
 
 
 def smooth(rng, side):
