@@ -28,7 +28,8 @@ class Radiffuse:
         chain = {"sampler": "ddim", "grid": "uniform", "steps": STEPS}
         self.recipe = replace(BrainLDM.small(), channels=1, **chain)
         self.coder = replace(self.recipe, size=(8,) * 3).coder()
-        self.codes = replace(self.recipe, size=(8,) * 3).of_codes().network()
+        self.objective = replace(self.recipe, size=(8,) * 3).objective()
+        self.codes = self.objective.network
 
     def call(self, x, t):
         return self.network(x, t.float() / 1000)
@@ -48,7 +49,7 @@ class Radiffuse:
         from dataclasses import replace
 
         recipe = replace(self.recipe, size=(side,) * 3)
-        return recipe.predict(recipe.objective(), {"seed": torch.arange(1)})["image"]
+        return recipe.predict(self.objective, {"seed": torch.arange(1)})["image"]
 
 
 class Monai:

@@ -9,6 +9,7 @@ import dataclasses
 import sys
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -171,6 +172,7 @@ def _estimate(opened: Run, entries: Sequence[dict[str, Any]], flags: Flags) -> N
         lambda many: _drawn(opened, [entries[k % len(entries)] for k in range(many)]),
         at_once,
         SMALLER,
+        getattr(opened.recipe, "last", None) and partial(opened.recipe.last, opened.objective),
     )
     if line and processes.is_main():
         print(f"note: {line}", file=sys.stderr)

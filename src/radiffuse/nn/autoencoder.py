@@ -148,6 +148,7 @@ class AutoEncoder(nn.Module):
     Attributes:
         stride: voxels of the image a place of the code, along every axis.
         seen: training steps so far.
+        local: whether a part of an image is decoded as it is in the whole.
         reach: places of the code around a voxel that its value depends on, where `local`.
     """
 
@@ -169,7 +170,7 @@ class AutoEncoder(nn.Module):
     ) -> None:
         super().__init__()
         widths = [width * multiple for multiple in multiples]
-        self.patch, self.latent = patch, latent
+        self.patch, self.latent, self.local = patch, latent, local and not attends
         self.stride = patch * 2 ** (len(widths) - 1)
         self.law = Codebook(codes, latent, decay) if codes else Gaussian()
         # places around one that a convolution, a block and a level above reach, in places of the code

@@ -105,15 +105,20 @@ def check_memory(objective: Trainable, cases: Readable, options: TrainOptions) -
 
 
 def check_prediction(
-    modules: Mapping[str, nn.Module], work: Callable[[int], object], at_once: int, less: str
+    modules: Mapping[str, nn.Module],
+    work: Callable[[int], object],
+    at_once: int,
+    less: str,
+    last: Callable[[int], object] | None = None,
 ) -> str:
-    """Measure the first steps of a prediction, and refuse batches that do not fit.
+    """Measure the first steps of a prediction, and its last, and refuse batches that do not fit.
 
     Args:
         modules: that predict.
         work: predicts so many cases.
         at_once: cases of a batch.
         less: what to do where memory does not suffice.
+        last: what follows the chain, of so many cases (decoding, in a latent diffusion).
 
     Returns:
         A line that says what the prediction will take; "" where it fails, as it will say itself.
@@ -126,6 +131,8 @@ def check_prediction(
     def begun(many: int) -> None:
         with enough(modules, calls=2):
             work(many)
+        if last is not None:
+            last(many)
 
     line = _Line(begun, at_once, free)
     if line.beyond:

@@ -117,6 +117,10 @@ class Coded(CoderFields, Generative, ABC):
         objective.first.to(codes.device)
         return cut_to(objective.latent.decode(codes), self.size).clamp(-1, 1)
 
+    def last(self, objective: CodeDenoising, many: int) -> Tensor:
+        """The decoding of so many codes, whatever they are: to measure what it takes."""
+        return self.decoded(objective, torch.zeros(many, self.latent_channels, *self.code_size))
+
     def trajectory(self, objective: Any, batch: Batch) -> Iterator[Tensor]:
         """What the states of the chain decode to, the last one the result; batch as in `predict`."""
         for state in self.chain(objective, batch):
