@@ -341,6 +341,13 @@ def test_an_auto_encoder_of_whole_images_decodes_them_whole_and_says_so(capsys):
         in_tiles(run, (6,), 0.25)
 
 
+def test_volumes_that_an_auto_encoder_halves_too_often_are_told():
+    thick = replace(BrainLDM.tiny(), channels=1, size=(32, 32, 6), data_std=1.0)
+    (line,) = thick.notices()
+    assert "codes of 8 x 8 x 2 places of volumes of 32 x 32 x 6" in line and "--size" in line
+    assert replace(thick, size=(32, 32, 24)).notices() == []
+
+
 def test_odd_volumes_come_back_in_their_size_and_small_ones_are_refused():
     facts = open_cases("brains3d:count=4,size=20").facts()
     tiny = BrainLDM.tiny()

@@ -17,6 +17,7 @@ from ...training.objective import device_of
 from ..latent.denoising import CodeDenoising
 from ..latent.fields import CoderFields
 from ..recipe import Batch
+from ..sizes import halvings, sides
 from .base import Generative
 
 __all__ = ["Coded"]
@@ -43,7 +44,15 @@ class Coded(CoderFields, Generative, ABC):
         return super().spared([math.ceil(side / self.coder_stride) for side in size], spacing)
 
     def notices(self) -> list[str]:
-        return super(Coded, self.of_codes()).notices()
+        """As of any recipe, of codes; and where an axis is too short or its slices too thick for the auto-encoder."""
+        lines = super(Coded, self.of_codes()).notices()
+        levels = len(self.coder_multiples)
+        if self.halved or halvings(self.size, (), levels, self.coder_patch):
+            lines.append(
+                f"the auto-encoder makes codes of {sides(self.code_size)} places of volumes of {sides(self.size)}: it "
+                "halves all axes alike, also one that is short or of thick slices; --size resamples all volumes"
+            )
+        return lines
 
     @property
     def code_size(self) -> tuple[int, ...]:
