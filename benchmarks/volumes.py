@@ -28,7 +28,7 @@ from radiffuse.data.files import read_json, write_json
 
 HERE = Path(__file__).resolve().parent
 ONE = {**os.environ, "OMP_NUM_THREADS": "1"}
-SIDES = {"radiffuse": (32, 48, 64, 96, 128, 192), "monai": (32, 48, 64, 96, 128)}
+SIDES = {"radiffuse": (32, 48, 64, 96, 128, 192), "monai": (32, 48, 64, 96)}
 ESTIMATED = (
     # size, cases of a step, cases sampled at once, flags of a network
     ((32, 32, 32), 8, 32, ("--width", 32)),
