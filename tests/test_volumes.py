@@ -248,6 +248,21 @@ def test_samples_are_drawn_by_tiles(run, tmp_path):
     assert "tile" in json.dumps(settings)
 
 
+def test_predictions_are_drawn_by_tiles_of_image_and_condition(tmp_path):
+    from radiffuse import cli
+
+    data = ["--data", "brains3d:count=4,size=8", "--map", "source=t1", "target=t2"]
+    words = ["train", "ddpm-conversion", *data, "--out", tmp_path / "r", *TINY]
+    assert cli.main([str(word) for word in words]) == 0
+    found = []
+    for name, more in (("whole", ()), ("large", ("--tile", 8)), ("tiles", ("--tile", 4, 4, 8))):
+        words = ["predict", tmp_path / "r", "--steps", 2, "--out", tmp_path / name, *more]
+        assert cli.main([str(word) for word in words]) == 0
+        files = sorted((tmp_path / name).glob("*-target.nii.gz"))
+        found.append(torch.stack([open_cases(file).image(0, "image").data for file in files]))
+    assert torch.equal(found[0], found[1]) and found[2].shape == found[0].shape
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
