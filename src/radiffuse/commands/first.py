@@ -22,7 +22,7 @@ from ..metrics.features import trained_features, weights_hash
 from ..nn.autoencoder import AutoEncoder
 from ..runs import config
 from ..runs.config import Config
-from ..runs.first import FIRST, load_coder
+from ..runs.first import CODES, FIRST, load_coder
 from ..runs.run import CONFIG, read_run_config, recipe_of, record_model
 from ..training import processes
 from ..training.checkpoint import MODEL, model_sha256
@@ -31,9 +31,8 @@ from ..training.memory import check_memory, check_weights
 from ..training.progress import say
 from .train_flags import Order
 
-__all__ = ["CODES", "first_stage", "with_coder_of"]
+__all__ = ["first_stage", "unseen", "with_coder_of"]
 
-CODES = "codes.json"
 OWN = ("standardised", "latent_shift", "latent_scale")
 """Fields that belong to the run, whoever trained the auto-encoder."""
 PERCEIVED = 1000
@@ -91,7 +90,7 @@ def first_stage(
         load_coder(coder, _copied(asked.autoencoder / FIRST / MODEL, folder))
         about = {"from": str(asked.autoencoder)}
     coder.eval().requires_grad_(False)
-    found = measured(coder, cases.split("train"), _unseen(cases))
+    found = measured(coder, cases.split("train"), unseen(cases))
     if processes.is_main():
         write_json(folder / CODES, found)
         say(_line(folder, found))
@@ -152,7 +151,8 @@ def _copied(model: Path, folder: Path) -> Path:
     return folder / MODEL
 
 
-def _unseen(cases: Cases) -> Cases:
+def unseen(cases: Cases) -> Cases:
+    """The held-out cases; all of them where none are."""
     return cases.held_out() if set(cases.split_of) != {"train"} else cases
 
 

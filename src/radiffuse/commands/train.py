@@ -27,7 +27,8 @@ from ..training import checkpoint, processes
 from ..training.loop import train
 from ..training.memory import check_memory, check_weights
 from ..training.options import TrainOptions
-from .first import first_stage, with_coder_of
+from .first import first_stage, unseen, with_coder_of
+from .latents import look_at_latents
 from .lock import writing
 from .prior import adopt, refuse_foreign
 from .source import check_keys, open_source
@@ -97,6 +98,8 @@ def _train(asked: Order, arguments: Sequence[str]) -> None:
             about=manifest,
             record=partial(record_model, asked.out, manifest),
         )
+    if first and processes.is_main():
+        look_at_latents(asked.out, training, unseen(cases))
 
 
 @contextlib.contextmanager
