@@ -26,11 +26,18 @@ LABELS = {
 def section(record: Record, name: str, shown: Sequence[str]) -> list[str]:
     """Generated images, the Gaussian baseline and real training images, metric by metric."""
     keys = [*shown, *(key for key in record["method"] if key not in shown)]
-    who = ("method", "baseline", "reference")
-    rows = [[key, *(number(record.get(each, {}).get(key)) for each in who)] for key in keys]
-    head = ["", record["name"], "Gaussian baseline", "real training images"]
-    found = [[LABELS.get(key, key), *cells] for key, *cells in rows if any(cells)]
+    others = record.get("baselines") or {}
+    columns = [record["method"], record["baseline"], *others.values(), record["reference"]]
+    rows = [[key, *(number(column.get(key)) for column in columns)] for key in keys]
+    head = ["", record["name"], "Gaussian baseline", *others, "real training images"]
+    found = [[_label(key), *cells] for key, *cells in rows if any(cells)]
     return [f"### {name}", "", *_about(record), "", *table(head, found)]
+
+
+def _label(key: str) -> str:
+    if key.startswith("told_"):
+        return f"told {key.removeprefix('told_')} against read off, r"
+    return LABELS.get(key, key)
 
 
 def _about(record: Record) -> list[str]:
