@@ -115,11 +115,17 @@ def test_the_reach_is_as_far_as_a_voxel_depends_and_not_much_farther():
     assert farthest <= math.ceil(network.reach) <= farthest + 3
 
 
-def test_sides_that_do_not_divide_are_refused():
-    with pytest.raises(
-        ValueError, match="images of 6 x 8 do not divide by the auto-encoder's stride 4"
-    ):
-        coder(patch=2).encode(torch.zeros(1, 1, 6, 8))
+def test_sides_that_do_not_divide_are_continued_and_cut_back():
+    network = coder(patch=2).eval()
+    x = torch.rand(1, 1, 6, 9)
+    whole = F.pad(x, (0, 3, 0, 2), mode="reflect")
+    assert torch.equal(network.encode(x)[0], network.encode(whole)[0])
+    torch.manual_seed(0)
+    made = network(x)[0]
+    torch.manual_seed(0)
+    assert torch.equal(made, network(whole)[0][..., :6, :9])
+    with pytest.raises(ValueError, match="3 x 8 are smaller than the network's stride 4 x 4"):
+        network.encode(torch.zeros(1, 1, 3, 8))
 
 
 # ---------------------------------------------------------------------------- the first stage

@@ -16,7 +16,7 @@ from radiffuse.diffusion.latent import Latent
 from radiffuse.diffusion.noise import Seeded, gaussian
 from radiffuse.diffusion.sample import DDIM, Heun, grids, last, prior
 from radiffuse.diffusion.schedule import VP
-from radiffuse.errors import UsageError
+from radiffuse.errors import UsageError, UserError
 from radiffuse.inverse import DPS, Measurement
 from radiffuse.nn.told import Told
 from radiffuse.nn.unet import UNet
@@ -298,18 +298,17 @@ def test_a_covariate_that_never_differs_is_refused(tmp_path, refused):
     assert "covariate 'age' is 40 in every training case" in line
 
 
-def test_sides_that_cannot_be_halved_so_often_are_told(tmp_path, refused):
-    words = [
-        "train",
-        "brain-ldm",
-        "--preset",
-        "tiny",
-        "--data",
-        "brains3d:count=6,size=20",
-        "--map",
-        "image=t1",
-    ]
-    assert "20 x 20 x 20" in refused(*words, "--out", tmp_path / "run")
+def test_odd_volumes_come_back_in_their_size_and_small_ones_are_refused():
+    facts = open_cases("brains3d:count=4,size=20").facts()
+    tiny = BrainLDM.tiny()
+    recipe = tiny.fitted(replace(facts, size={"image": (9, 10, 13)}))
+    assert recipe.code_size == tuple(-(-side // recipe.coder_stride) for side in (9, 10, 13))
+    made = recipe.predict(recipe.objective(), {"seed": torch.arange(1)})["image"]
+    assert made.shape == (1, 1, 9, 10, 13)
+    with pytest.raises(
+        UserError, match=r"8 x 3 x 8 are smaller than this network's stride 4; .* --size 8 4 8"
+    ):
+        tiny.fitted(replace(facts, size={"image": (8, 3, 8)}))
 
 
 def test_the_chain_of_codes_is_deterministic_ddim_in_the_paper():
@@ -364,7 +363,9 @@ def test_numbers_are_read_off_images_they_were_not_fitted_to():
         assert float(torch.corrcoef(torch.stack([read, unseen[place].double()]))[0, 1]) > 0.97
 
 
-def test_the_gaussian_of_codes_and_what_was_told_stand_beside_a_latent_diffusion(trained, monkeypatch):
+def test_the_gaussian_of_codes_and_what_was_told_stand_beside_a_latent_diffusion(
+    trained, monkeypatch
+):
     """24 volumes are too few to read numbers off; the auto-encoder's own baseline is measured."""
     monkeypatch.setattr("radiffuse.metrics.features.STEPS", 3)
     metrics = trained / "metrics.json"

@@ -74,6 +74,9 @@ def _train(asked: Order, arguments: Sequence[str]) -> None:
             recipe, first = first_stage(asked, recipe, cases, made_with, _check_folder)
         made_with = _made_with(asked, recipe, cases, arguments)
     _check_folder(asked, made_with)
+    if processes.is_main():
+        for line in getattr(recipe, "notices", list)():
+            print(f"note: {line}", file=sys.stderr)
     check_weights(recipe.objective, asked.train)
     training = _suitable(asked.method, recipe, cases.split("train"))
     torch.manual_seed(derive(asked.train.seed, "weights"))
