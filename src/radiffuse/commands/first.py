@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 from ..applications import fields
+from ..applications.evaluation.progress import progress_bar
 from ..applications.latent.fields import CoderFields
+from ..applications.latent.kept import kept_codes
 from ..applications.latent.statistics import measured, seen
 from ..data.dataset import Cases
 from ..data.files import replacing, write_json
@@ -19,19 +21,22 @@ from ..data.records import FORMAT
 from ..diffusion.noise import derive
 from ..errors import UserError
 from ..metrics.features import trained_features, weights_hash
+from ..nn.augment import Augment
 from ..nn.autoencoder import AutoEncoder
 from ..runs import config
 from ..runs.config import Config
 from ..runs.first import CODES, FIRST, load_coder
 from ..runs.run import CONFIG, read_run_config, recipe_of, record_model
 from ..training import processes
+from ..training.batches import Readable
 from ..training.checkpoint import MODEL, model_sha256
 from ..training.loop import train
-from ..training.memory import check_memory, check_weights
+from ..training.memory import check_memory, check_weights, free_bytes
+from ..training.options import TrainOptions
 from ..training.progress import say
 from .train_flags import Order
 
-__all__ = ["first_stage", "unseen", "with_coder_of"]
+__all__ = ["first_stage", "unseen", "with_coder_of", "with_kept_codes"]
 
 OWN = ("standardised", "latent_shift", "latent_scale")
 """Fields that belong to the run, whoever trained the auto-encoder."""
@@ -97,6 +102,15 @@ def first_stage(
     shift, scale = _standard(recipe, found)
     recipe = recipe.with_codes(shift, scale, *seen(coder, cases.split("train"), shift, scale))
     return recipe, {**about, "sha256": model_sha256(folder / MODEL)}
+
+
+def with_kept_codes(objective: Any, training: Cases, options: TrainOptions) -> Readable:
+    """The training cases with their codes, encoded once; the cases where images are augmented or codes too many."""
+    if Augment(options.mirror, options.turn, options.zoom, options.shift):
+        return training
+    with progress_bar("encoding", len(training)) as done:
+        kept = kept_codes(objective, training, free_bytes(), lambda many, _: done(many))
+    return training if kept is None else kept
 
 
 def _trained(asked: Order, recipe: Any, training: Cases, made_with: Config) -> AutoEncoder:

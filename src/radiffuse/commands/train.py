@@ -24,10 +24,11 @@ from ..runs.config import Config
 from ..runs.first import load_first
 from ..runs.run import CONFIG, about, command_line, read_run_config, record_model
 from ..training import checkpoint, processes
+from ..training.batches import Readable
 from ..training.loop import train
 from ..training.memory import check_memory, check_weights
 from ..training.options import TrainOptions
-from .first import first_stage, unseen, with_coder_of
+from .first import first_stage, unseen, with_coder_of, with_kept_codes
 from .latents import look_at_latents
 from .lock import writing
 from .prior import adopt, refuse_foreign
@@ -83,7 +84,8 @@ def _train(asked: Order, arguments: Sequence[str]) -> None:
     objective = recipe.objective()
     if first:
         load_first(objective, asked.out, {"first": first})
-    if (line := check_memory(objective, training, asked.train)) and processes.is_main():
+    read: Readable = with_kept_codes(objective, training, asked.train) if first else training
+    if (line := check_memory(objective, read, asked.train)) and processes.is_main():
         print(f"note: {line}", file=sys.stderr)
     manifest = about(cases, facts, made_with) | ({"first": first} if first else {})
     if processes.is_main():
@@ -94,7 +96,7 @@ def _train(asked: Order, arguments: Sequence[str]) -> None:
     with _told_to_resume(asked.out):
         train(
             objective,
-            training,
+            read,
             asked.train,
             asked.out,
             resume=asked.resume,

@@ -156,8 +156,10 @@ class BrainLDM(Coded):
 
     def conditions(self, batch: Batch) -> Batch:
         values = [batch[name].float() for name in self.names]
-        empty = batch["image"].new_zeros(len(batch["image"]), 0)
-        return {"vector": self.law.told(torch.stack(values, 1) if values else empty)}
+        count = len(next(iter(batch.values())))
+        return {
+            "vector": self.law.told(torch.stack(values, 1) if values else torch.zeros(count, 0))
+        }
 
     def values(self, seeds: Tensor) -> Tensor:
         """Covariates (B, V) of samples, in their own units: those asked for, the rest drawn."""
