@@ -425,3 +425,23 @@ def test_augmented_images_are_encoded_as_they_come(trained):
     mean, deviation = objective.law(train.batch([3, 1])["image"])
     torch.testing.assert_close(batch["code"], mean)
     torch.testing.assert_close(batch["deviation"], deviation)
+
+
+def test_the_perceptual_distance_is_the_user_s_where_weights_are_given(tmp_path, capsys, refused):
+    from radiffuse.metrics.resnet import ResNet50
+    from radiffuse.training.tensorfile import save
+
+    torch.manual_seed(0)
+    save(tmp_path / "net.safetensors", ResNet50().state_dict(), {})
+    words = ["train", "brain-ldm", "--preset", "tiny", "--data", DATA, "--map", "image=t1"]
+    words += [
+        "--perceptual-weights",
+        str(tmp_path / "net.safetensors"),
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    assert "--perceptual is 0" in refused(*words)
+    more = ["--perceptual", "0.1", "--first.steps", "1", "--first.batch", "1", "--train.steps", "1"]
+    assert cli.main([*words, *more]) == 0
+    assert "perceptual distance: the ResNet-50 of" in "".join(capsys.readouterr())
+    assert not (tmp_path / "run/autoencoder/features").exists()

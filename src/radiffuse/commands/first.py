@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from ..applications import fields
 from ..applications.evaluation.progress import progress_bar
+from ..applications.latent.coding import Perceptual
 from ..applications.latent.fields import CoderFields
 from ..applications.latent.kept import kept_codes
 from ..applications.latent.statistics import measured, seen
@@ -21,6 +21,8 @@ from ..data.records import FORMAT
 from ..diffusion.noise import derive
 from ..errors import UserError
 from ..metrics.features import trained_features, weights_hash
+from ..metrics.pretrained import load_pretrained
+from ..metrics.resnet import ResNet50
 from ..nn.augment import Augment
 from ..nn.autoencoder import AutoEncoder
 from ..runs import config
@@ -117,7 +119,7 @@ def _trained(asked: Order, recipe: Any, training: Cases, made_with: Config) -> A
     folder, options = asked.out / FIRST, asked.first
     assert options is not None
     check_weights(recipe.first_objective, options)
-    objective = recipe.first_objective(_features(recipe, training, folder))
+    objective = recipe.first_objective(_perceptual(asked, recipe, training, folder))
     if (line := check_memory(objective, training, options)) and processes.is_main():
         print(f"note: the auto-encoder: {line}", file=sys.stderr)
     manifest = {
@@ -141,8 +143,10 @@ def _trained(asked: Order, recipe: Any, training: Cases, made_with: Config) -> A
     return coder
 
 
-def _features(recipe: Any, training: Cases, folder: Path) -> nn.Sequential | None:
-    """Stages of the network of the perceptual distance: a small one, trained on these images."""
+def _perceptual(asked: Order, recipe: Any, training: Cases, folder: Path) -> Perceptual | None:
+    """The perceptual distance: in the user's network, else in a small one trained on these images."""
+    if asked.perceptual_weights is not None:
+        return _of_pictures(asked.perceptual_weights, recipe)
     if not recipe.perceptual:
         return None
     rows = [
@@ -152,7 +156,32 @@ def _features(recipe: Any, training: Cases, folder: Path) -> nn.Sequential | Non
     images = training.batch(rows)["image"]
     network = trained_features(images, fingerprint=training.fingerprint, cache=folder / "features")
     say(f"perceptual distance: a network of {len(images)} training images, {weights_hash(network)}")
-    return network.body
+    return Perceptual(network.body)
+
+
+def _of_pictures(weights: Path, recipe: Any) -> Perceptual:
+    """The distance in the stages of a ResNet-50 of the user's.
+
+    Raises:
+        UserError: it has no part in the loss, is another network, or not one of these images.
+    """
+    named = f"--perceptual-weights {weights}"
+    if not recipe.perceptual:
+        raise UserError(f"{named}: --perceptual is 0, so they would not be looked at")
+    network = load_pretrained(weights)
+    if not isinstance(network, ResNet50):
+        raise UserError(
+            f"{named}: a perceptual distance is taken in a ResNet-50, and this is an Inception-v3"
+        )
+    if recipe.channels not in (1, 3):
+        raise UserError(
+            f"{named}: is of grey or colour pictures, and these have {recipe.channels} channels"
+        )
+    if len(recipe.size) == 1:
+        raise UserError(f"{named}: is of pictures, and these have one axis")
+    seen = "slices in three planes" if len(recipe.size) == 3 else "images"
+    say(f"perceptual distance: the ResNet-50 of {weights}, {weights_hash(network)}, of {seen}")
+    return Perceptual(network.stages(), pictures=True)
 
 
 def _copied(model: Path, folder: Path) -> Path:
