@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ...report.markdown import number, short, table
 from ..evaluation.page import Record
 
-__all__ = ["features", "section", "steps"]
+__all__ = ["covariates", "features", "section", "steps"]
 
 LABELS = {
     "fid": "FID, lower is better",
@@ -60,6 +60,28 @@ def _features(named: Record) -> str:
     """The hashes of the feature networks: of images, and of slices of volumes."""
     slices = f", of slices `{named['slices']['hash']}`" if "slices" in named else ""
     return f"`{named['hash']}`{slices}"
+
+
+def covariates(record: Record, name: str) -> list[str]:
+    """Whether volumes follow what they are told, by the way it is told; how sharp the reading is, beside."""
+    codes, first = record["codes"], record["trained"]["both"]
+    real = record["real"]
+    about = (
+        f"`{record['command']}`: {first['steps']} steps each. Codes of {' x '.join(map(str, codes['code']))}, held-out "
+        f"volumes come back with {short(codes['psnr'])} dB, MS-SSIM {short(codes['ms_ssim'])}. Correlations of what was "
+        f"told with what is read off the volume; the last row: of the true numbers of held-out volumes, the most that "
+        f"can be reached. {record['note']}"
+    )
+    keys = list(real)
+    rows = [[way, *(short(its[key]) for key in keys)] for way, its in record["ways"].items()]
+    head = ["told by", *(_label(key) for key in keys)]
+    return [
+        f"### {name}",
+        "",
+        about.strip(),
+        "",
+        *table(head, [*rows, ["real", *(short(real[key]) for key in keys)]]),
+    ]
 
 
 def steps(record: Record, name: str) -> list[str]:
