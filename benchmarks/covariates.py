@@ -4,8 +4,8 @@
         --covariates brain_size ventricles atrophy t1_contrast
 
 The auto-encoder is trained once and shared. Every run is evaluated by `radiffuse evaluate`, which reads the numbers off
-the volumes (`metrics.readout`). Runs that exist are gone on with. benchmarks/results/covariates-SET.json, and the record
-of the run that is told in both ways, generation-SET-brain-ldm.json.
+the volumes (`metrics.readout`). Runs that exist are gone on with. benchmarks/results/covariates-SET.json, and the
+record of the run that is told in both ways, generation-SET-brain-ldm.json.
 """
 
 import argparse

@@ -68,9 +68,9 @@ def covariates(record: Record, name: str) -> list[str]:
     real = record["real"]
     about = (
         f"`{record['command']}`: {first['steps']} steps each. Codes of {' x '.join(map(str, codes['code']))}, held-out "
-        f"volumes come back with {short(codes['psnr'])} dB, MS-SSIM {short(codes['ms_ssim'])}. Correlations of what was "
-        f"told with what is read off the volume; the last row: of the true numbers of held-out volumes, the most that "
-        f"can be reached. {record['note']}"
+        f"volumes come back with {short(codes['psnr'])} dB, MS-SSIM {short(codes['ms_ssim'])}. Correlations of what "
+        f"was told with what is read off the volume; the last row: of the true numbers of held-out volumes, the most "
+        f"that can be reached. {record['note']}"
     )
     keys = list(real)
     rows = [[way, *(short(its[key]) for key in keys)] for way, its in record["ways"].items()]
