@@ -1,0 +1,61 @@
+"""Presets of `fast-anomaly`: networks and training of both stages."""
+
+from typing import Any
+
+from ..presets import PRECONDITIONED, TRAINING
+
+__all__ = ["FIRST", "SECOND", "SMALL_CODES", "TINY_CODES"]
+
+_ADAM: dict[str, Any] = {"warmup": 0, "betas": (0.9, 0.999), "ema": (0.0,)}
+
+FIRST: dict[str, dict[str, Any]] = {
+    "paper": {**_ADAM, "steps": 100_000, "batch": 256, "learning_rate": 5e-4},
+    "small": {**TRAINING["small"], "minutes": 10.0, "batch": 16, "warmup": 50},
+    "tiny": {**TRAINING["tiny"], "steps": 40},
+}
+"""Options of the first stage by preset."""
+
+SECOND: dict[str, dict[str, Any]] = {
+    "paper": {**_ADAM, "steps": 300_000, "batch": 256, "learning_rate": 2.5e-5},
+    "small": {**TRAINING["small"], "minutes": 20.0},
+    "tiny": {**TRAINING["tiny"], "steps": 40},
+}
+"""Options of the second stage by preset."""
+
+SMALL_CODES: dict[str, Any] = {
+    **PRECONDITIONED,
+    "codes": 256,
+    "latent_channels": 4,
+    "coder_width": 32,
+    "coder_multiples": (1, 2),
+    "coder_blocks": 1,
+    "coder_patch": 2,
+    "adversarial_after": 300,
+    "critic_width": 16,
+    "critic_levels": 2,
+    "standardised": "channels",
+    "width": 64,
+    "multiples": (1, 2),
+    "blocks": 1,
+    "attention": (1,),
+    "trained": 0.65,
+    "every": 10,
+    "sampler": "ddim",
+    "steps": 50,
+}
+"""Codes of a quarter of the resolution; every tenth step of the window, 50 steps of DDIM."""
+
+TINY_CODES: dict[str, Any] = {
+    **SMALL_CODES,
+    "codes": 32,
+    "coder_width": 8,
+    "adversarial_after": 10,
+    "critic_width": 8,
+    "critic_levels": 1,
+    "perceptual": 0.0,
+    "width": 16,
+    "multiples": (1, 1),
+    "attention": (),
+    "every": 50,
+    "steps": 5,
+}
