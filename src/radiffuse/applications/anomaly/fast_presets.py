@@ -7,17 +7,24 @@ from ..presets import PRECONDITIONED, TRAINING
 __all__ = ["FIRST", "SECOND", "SMALL_CODES", "TINY_CODES"]
 
 _ADAM: dict[str, Any] = {"warmup": 0, "betas": (0.9, 0.999), "ema": (0.0,)}
+_SMALL: dict[str, Any] = {
+    "batch": 16,
+    "learning_rate": 1e-3,
+    "warmup": 50,
+    "cooldown": 0.3,
+    "ema": (0.05,),
+}
 
 FIRST: dict[str, dict[str, Any]] = {
     "paper": {**_ADAM, "steps": 100_000, "batch": 256, "learning_rate": 5e-4},
-    "small": {**TRAINING["small"], "minutes": 10.0, "batch": 16, "warmup": 50},
+    "small": {**_SMALL, "minutes": 10.0},
     "tiny": {**TRAINING["tiny"], "steps": 40},
 }
 """Options of the first stage by preset."""
 
 SECOND: dict[str, dict[str, Any]] = {
     "paper": {**_ADAM, "steps": 300_000, "batch": 256, "learning_rate": 2.5e-5},
-    "small": {**TRAINING["small"], "minutes": 20.0},
+    "small": {**_SMALL, "minutes": 20.0},
     "tiny": {**TRAINING["tiny"], "steps": 40},
 }
 """Options of the second stage by preset."""
@@ -34,7 +41,7 @@ SMALL_CODES: dict[str, Any] = {
     "critic_width": 16,
     "critic_levels": 2,
     "standardised": "channels",
-    "width": 64,
+    "width": 48,
     "multiples": (1, 2),
     "blocks": 1,
     "attention": (1,),
