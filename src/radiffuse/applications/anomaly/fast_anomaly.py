@@ -141,6 +141,16 @@ class FastAnomaly(Coded, Anomaly):
         table = sorted([*levels(seen), own])
         return replace(self, healthy_levels=tuple(tuple(row) for row in table))
 
+    def threshold_of(self, share: float) -> float:
+        """What the share of the codes of healthy images lies above.
+
+        Raises:
+            UserError: no threshold was set.
+        """
+        if not self.healthy_levels:
+            raise UserError("no threshold of codes yet; `calibrated` sets it by healthy images")
+        return level_at(self.healthy_levels, share)
+
     def seen(self, objective: CodeDenoising, batch: Batch) -> tuple[Tensor, Tensor]:
         """Codes of the images (B, C_z, *L), and their K (B, 1, *L)."""
         latent, image = objective.latent.eval(), batch["image"]
@@ -156,11 +166,9 @@ class FastAnomaly(Coded, Anomaly):
         Raises:
             UserError: no threshold was set.
         """
-        if not self.healthy_levels:
-            raise UserError("no threshold of codes yet; `calibrated` sets it by healthy images")
         image, latent, start = batch["image"], objective.latent, round(self.depth * self.timesteps)
         z, seen = self.seen(objective, batch)
-        mask = seen > level_at(self.healthy_levels, self.masked)
+        mask = seen > self.threshold_of(self.masked)
         times = grids.strided(self.schedule(), min(self.steps, start), start)
         healthy, found = torch.zeros_like(image), torch.zeros_like(image[:, :1])
         for draw in range(self.draws):
