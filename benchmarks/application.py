@@ -33,7 +33,8 @@ def evaluated(arguments, run, other=None):
 def recorded(record, run, name, note):
     """Write a record beside what was trained for it."""
     record.pop("cases", None)
-    others = {folder.name: training(folder) for folder in sorted(run.glob("baseline-*"))}
+    folders = [*sorted(run.glob("autoencoder")), *sorted(run.glob("baseline-*"))]
+    others = {folder.name: training(folder) for folder in folders}
     trained = {"method": training(run), **others}
     out = RESULTS / f"{record['task']}-{name}.json"
     about = {"note": note, "trained": trained, "trained_by": trained_by(run)}
