@@ -33,9 +33,10 @@ def evaluated(arguments, run, other=None):
 def recorded(record, run, name, note):
     """Write a record beside what was trained for it."""
     record.pop("cases", None)
-    folders = [*sorted(run.glob("autoencoder")), *sorted(run.glob("baseline-*"))]
-    others = {folder.name: training(folder) for folder in folders}
-    trained = {"method": training(run), **others}
+    others = {folder.name: training(folder) for folder in sorted(run.glob("baseline-*"))}
+    stage = run / "autoencoder"
+    first = {"first stage": training(stage)} if (stage / "log.jsonl").is_file() else {}
+    trained = {"method": training(run), **first, **others}
     out = RESULTS / f"{record['task']}-{name}.json"
     about = {"note": note, "trained": trained, "trained_by": trained_by(run)}
     write_json(out, {**about, **brief(record)})

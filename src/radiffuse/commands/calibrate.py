@@ -9,6 +9,7 @@ import torch
 from ..applications.evaluation.asked import spread
 from ..applications.recipe import Batch
 from ..data.dataset import Cases
+from ..data.splits import parted
 from ..diffusion.noise import derive
 from ..errors import UserError
 from ..runs.calibration import write_calibration
@@ -19,8 +20,8 @@ from ..training.progress import say
 
 __all__ = ["calibrate", "set_aside"]
 
-PARTS, MOST, BATCH = 10, 256, 16
-"""One of so many training patients is set aside; cases at most; of these at once."""
+SHARE, MOST, BATCH = 0.1, 256, 16
+"""Share of the training patients set aside; cases at most; of these at once."""
 
 
 def set_aside(training: Cases, cases: Cases, recipe: Any) -> tuple[Cases, Cases]:
@@ -41,15 +42,12 @@ def set_aside(training: Cases, cases: Cases, recipe: Any) -> tuple[Cases, Cases]
         healthy = cases.split("val").kept(recipe.suitable)
         if len(healthy):
             return training, healthy
-    patients = sorted(set(training.patients), key=lambda name: derive(0, "calibration", name))
-    if len(patients) < 2:
+    if (count := len(set(training.patients))) < 2:
         raise UserError(
-            f"{cases.source}: {len(patients)} patients with healthy training cases (label {recipe.healthy}, or "
-            "an empty mask); a threshold of healthy cases needs another patient than those trained on"
+            f"{cases.source}: {count} patients with healthy training cases (label {recipe.healthy}, or an empty "
+            "mask); a threshold of healthy cases needs another patient than those trained on"
         )
-    chosen = set(patients[: max(1, len(patients) // PARTS)])
-    apart = [row for row, patient in enumerate(training.patients) if patient in chosen]
-    rest = [row for row, patient in enumerate(training.patients) if patient not in chosen]
+    rest, apart = parted(training.patients, SHARE, "calibration")
     return training.take(rest), training.take(apart)
 
 
