@@ -284,8 +284,8 @@ def test_a_tenth_of_the_window_and_fifty_ddim_steps_rank_voxels_as_the_whole_met
 ):
     fast, objective, healthy = calibrated
     whole = dataclasses.replace(fast, every=1, sampler="ddpm", steps=500)
-    whole = whole.calibrated(objective, [{key: value[:40] for key, value in healthy.items()}])
-    images = pictures(struck(12, channels=4)[1])
+    whole = whole.calibrated(objective, [{key: value[:12] for key, value in healthy.items()}])
+    images = pictures(struck(6, channels=4)[1])
     maps = [each.predict(objective, images)["anomaly"] for each in (fast, whole)]
     assert spearmanr(*(each.flatten() for each in maps)).statistic > 0.95
 
@@ -489,7 +489,7 @@ def test_maps_divergences_and_pictures_are_written(run, tmp_path, hasty_features
 
 def test_baselines_are_trained_as_long_as_both_stages(run):
     opened = open_run(run)
-    assert opened.budget.steps == opened.options.steps + opened.config.first["steps"] == 80
+    assert opened.budget.steps == opened.options.steps + opened.config.first["steps"] == 40
 
 
 def test_what_the_threshold_hangs_on_is_fixed_with_the_run(run, tmp_path, refused):

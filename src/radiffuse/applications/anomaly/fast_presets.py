@@ -18,14 +18,14 @@ _SMALL: dict[str, Any] = {
 FIRST: dict[str, dict[str, Any]] = {
     "paper": {**_ADAM, "steps": 100_000, "batch": 256, "learning_rate": 5e-4},
     "small": {**_SMALL, "minutes": 10.0},
-    "tiny": {**TRAINING["tiny"], "steps": 40},
+    "tiny": {**TRAINING["tiny"], "steps": 20},
 }
 """Options of the first stage by preset."""
 
 SECOND: dict[str, dict[str, Any]] = {
     "paper": {**_ADAM, "steps": 300_000, "batch": 256, "learning_rate": 2.5e-5},
     "small": {**_SMALL, "minutes": 20.0},
-    "tiny": {**TRAINING["tiny"], "steps": 40},
+    "tiny": {**TRAINING["tiny"], "steps": 20},
 }
 """Options of the second stage by preset."""
 
