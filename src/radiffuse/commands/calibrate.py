@@ -42,10 +42,10 @@ def set_aside(training: Cases, cases: Cases, recipe: Any) -> tuple[Cases, Cases]
         healthy = cases.split("val").kept(recipe.suitable)
         if len(healthy):
             return training, healthy
-    if (count := len(set(training.patients))) < 2:
+    if len(set(training.patients)) < 2:
         raise UserError(
-            f"{cases.source}: {count} patients with healthy training cases (label {recipe.healthy}, or an empty "
-            "mask); a threshold of healthy cases needs another patient than those trained on"
+            f"{cases.source}: all healthy training cases (label {recipe.healthy}, or an empty mask) are of one "
+            "patient; a threshold of healthy cases needs another patient than those trained on"
         )
     rest, apart = parted(training.patients, SHARE, "calibration")
     return training.take(rest), training.take(apart)

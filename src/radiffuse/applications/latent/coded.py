@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from ..backbone import Backbone
 from ..recipe import Batch
+from ..sizes import check_stride
 from .denoising import CodeDenoising
 from .fields import CoderFields
 
@@ -28,6 +29,11 @@ class Coded(CoderFields, Backbone, ABC):
     def code_size(self) -> tuple[int, ...]:
         """Places of a code along each axis."""
         return tuple(side // self.coder_stride for side in self.size)
+
+    def fitting(self) -> Self:
+        """As `Backbone`, of the strides of both networks."""
+        check_stride(self.size, self.stride, "--multiples, --coder-multiples or --coder-patch")
+        return self
 
     def of_codes(self) -> Self:
         """This recipe as one of images that are its codes; of unit variance until they are known."""
