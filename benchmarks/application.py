@@ -34,7 +34,9 @@ def recorded(record, run, name, note):
     """Write a record beside what was trained for it."""
     record.pop("cases", None)
     others = {folder.name: training(folder) for folder in sorted(run.glob("baseline-*"))}
-    trained = {"method": training(run), **others}
+    stage = run / "autoencoder"
+    first = {"first stage": training(stage)} if (stage / "log.jsonl").is_file() else {}
+    trained = {"method": training(run), **first, **others}
     out = RESULTS / f"{record['task']}-{name}.json"
     about = {"note": note, "trained": trained, "trained_by": trained_by(run)}
     write_json(out, {**about, **brief(record)})

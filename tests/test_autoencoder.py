@@ -88,6 +88,19 @@ def test_an_entry_that_nothing_chooses_begins_again_where_there_are_places():
     assert float(found.entries.max()) <= 1
 
 
+def test_a_codebook_learns_the_same_where_networks_are_rounded():
+    """Under autocast entries stay the fp32 means of what chose them."""
+    torch.manual_seed(0)
+    plain, rounded = Codebook(4, 3), Codebook(4, 3)
+    rounded.load_state_dict(plain.state_dict())
+    h = torch.randn(2, 3, 8, 8)
+    for codebook, enabled in ((plain, False), (rounded, True)):
+        torch.manual_seed(1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            codebook(h)
+    torch.testing.assert_close(rounded.entries, plain.entries)
+
+
 def test_entries_do_not_move_outside_of_training():
     found = book([[0.0], [1.0]]).eval()
     before = found.entries.clone()
@@ -208,11 +221,32 @@ def test_the_perceptual_distance_is_of_normalised_features_at_each_stage():
         a, b = one(a), one(b)
         total += (F.normalize(a, dim=1) - F.normalize(b, dim=1)).square().sum(1).mean()
     torch.testing.assert_close(Perceptual(stages)(x, y), total / 2, rtol=1e-4, atol=1e-6)
-    objective = stage(perceptual=0.7, features=stages)
+    objective = stage(perceptual=0.7, features=Perceptual(stages))
     torch.manual_seed(1)
     made, _ = objective.coder(x)
     loss, _ = first_loss(objective, x)
     torch.testing.assert_close(loss, (made - x).abs().mean() + 0.7 * Perceptual(stages)(made, x))
+
+
+def test_a_network_of_pictures_sees_the_same_slices_of_both_volumes():
+    """In three planes: a change in one voxel is seen by the planes through it, and equal volumes are at no distance."""
+    torch.manual_seed(0)
+    stages = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3))
+    distance, x = Perceptual(stages, pictures=True), torch.randn(2, 1, 6, 7, 8)
+    assert float(distance(x, x)) == 0
+    assert float(distance(x, x + torch.randn_like(x))) > 0.1
+    picture = torch.randn(2, 1, 8, 8)
+    other = torch.randn_like(picture)
+    assert torch.equal(distance(picture, other), Perceptual(stages)(picture, other))
+
+
+def test_the_stages_of_a_resnet_are_its_own():
+    from radiffuse.metrics.resnet import ResNet50
+
+    torch.manual_seed(0)
+    network, x = ResNet50().eval(), torch.randn(1, 1, 224, 224)
+    with torch.no_grad():
+        torch.testing.assert_close(network.stages()(x).mean((2, 3)), network(x))
 
 
 def test_a_codebook_keeps_the_weights_that_filled_it():

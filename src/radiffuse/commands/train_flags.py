@@ -32,6 +32,7 @@ OWN = (
     "resume",
     "prior",
     "autoencoder",
+    "perceptual_weights",
     "first",
     "train",
     "recipe",
@@ -71,6 +72,7 @@ class Order:
         prior: run whose network is taken over in place of a training.
         first: options of the loop of the first stage, of methods that have one.
         autoencoder: run whose auto-encoder is taken over in place of a first stage.
+        perceptual_weights: of the network of its perceptual distance; None: one is trained on the images.
     """
 
     method: str
@@ -83,6 +85,7 @@ class Order:
     prior: Path | None = None
     first: TrainOptions | None = None
     autoencoder: Path | None = None
+    perceptual_weights: Path | None = None
 
 
 def order(arguments: Sequence[str]) -> Order:
@@ -113,7 +116,7 @@ def order(arguments: Sequence[str]) -> Order:
     return Order(
         *(start.method, start.preset, recipe, flags.train, data),
         *(flags.out, flags.resume, flags.prior),
-        *((flags.first, flags.autoencoder) if start.staged else ()),
+        *((flags.first, flags.autoencoder, flags.perceptual_weights) if start.staged else ()),
     )
 
 
@@ -219,9 +222,13 @@ def _flags_of(start: Start, adopts: bool) -> type[Any]:
 def _first_flags(start: Start) -> list[tuple[str, Any, Any]]:
     """Flags of methods that train an auto-encoder first."""
     said = "take the auto-encoder of this run, and train none"
+    seen = (
+        "a ResNet-50 (.safetensors) for the perceptual distance; none: a small network of the data"
+    )
     return [
         ("first", TrainOptions, field(default=start.first)),
         _flag("autoencoder", Path | None, said, default=None),
+        _flag("perceptual_weights", Path | None, seen, default=None),
     ]
 
 

@@ -32,6 +32,7 @@ from ..training.options import Precision, TrainOptions
 from ..training.progress import say
 from ..training.tensorfile import told_sha256
 from . import config
+from .calibration import with_calibration
 from .config import Config
 from .first import load_first
 
@@ -77,6 +78,19 @@ class Run:
             UserError: its configuration holds another kind of value.
         """
         return fields.build(TrainOptions, self.config.train, where=f"{self.path}: [train]")
+
+    @property
+    def budget(self) -> TrainOptions:
+        """As `options`, for as long as all stages together: what baselines are trained for."""
+        options = self.options
+        if not self.config.first:
+            return options
+        first = fields.build(TrainOptions, self.config.first, where=f"{self.path}: [first]")
+        both = {
+            name: (getattr(options, name), getattr(first, name)) for name in ("steps", "minutes")
+        }
+        added = {name: sum(pair) for name, pair in both.items() if None not in pair}
+        return dataclasses.replace(options, **added)
 
     def with_steps(self, steps: int | None) -> "Run":
         """The same run, its sampler set to `steps`; None leaves the recipe's own number.
@@ -168,10 +182,13 @@ def open_run(path: Path | str) -> Run:
     manifest = read_record(path / MANIFEST, Manifest) if (path / MANIFEST).is_file() else {}
     if hasattr(recipe, "first_objective"):
         load_first(objective, path, manifest)
+    known = _known(model, manifest)
+    if hasattr(recipe, "calibrated"):
+        recipe = with_calibration(recipe, path, known)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for player in objective.players.values():
         player.to(device).eval().requires_grad_(False)
-    return Run(path, made_with, recipe, objective, manifest, _known(model, manifest))
+    return Run(path, made_with, recipe, objective, manifest, known)
 
 
 def _known(model: Path, manifest: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from ..latent.denoising import CodeDenoising
 from ..parts import GridName, PredictsName, SamplerName, WeightName, network_of, weight_named
 from ..ranges import Rule, at_least, inside, require
 from ..recipe import Batch, check_fitted
-from .coded import Coded
+from .coded import GeneratedCodes
 from .coded_presets import FIRST, SECOND, SMALL
 
 if TYPE_CHECKING:
@@ -28,14 +28,14 @@ __all__ = ["BrainLDM"]
 
 
 @dataclass(frozen=True)
-class BrainLDM(Coded):
+class BrainLDM(GeneratedCodes):
     """Diffusion in the codes of a volume's auto-encoder, told numbers by channels and by cross-attention.
 
     Every column of numbers that the data map is a covariate (age, sex, volumes); without any the model is told nothing.
     """
 
     paper: ClassVar[Paper] = by_id("brain-ldm")
-    AFTER_TRAINING: ClassVar[tuple[str, ...]] = (*Coded.AFTER_TRAINING, "covariates")
+    AFTER_TRAINING: ClassVar[tuple[str, ...]] = (*GeneratedCodes.AFTER_TRAINING, "covariates")
     RULES: ClassVar[dict[str, Rule]] = {
         "timesteps": at_least(2),
         "beta_first": inside(0, 1),
@@ -156,8 +156,10 @@ class BrainLDM(Coded):
 
     def conditions(self, batch: Batch) -> Batch:
         values = [batch[name].float() for name in self.names]
-        empty = batch["image"].new_zeros(len(batch["image"]), 0)
-        return {"vector": self.law.told(torch.stack(values, 1) if values else empty)}
+        count = len(next(iter(batch.values())))
+        return {
+            "vector": self.law.told(torch.stack(values, 1) if values else torch.zeros(count, 0))
+        }
 
     def values(self, seeds: Tensor) -> Tensor:
         """Covariates (B, V) of samples, in their own units: those asked for, the rest drawn."""

@@ -4,13 +4,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import nn
 
 from ...nn.autoencoder import AutoEncoder
 from ...nn.critic import PatchCritic
 from ..ranges import SHARE, Checked, Rule, at_least, between, more_than, one_or_more
 from ..recipe import check_fitted
-from .coding import Coding
+from .coding import Coding, Perceptual
 
 __all__ = ["CoderFields"]
 
@@ -101,11 +100,11 @@ class CoderFields(Checked):
             recompute=own.recompute,
         )
 
-    def first_objective(self, features: nn.Sequential | None = None) -> Coding:
+    def first_objective(self, features: Perceptual | None = None) -> Coding:
         """The objective of the first stage.
 
         Args:
-            features: stages of a network that sees images, for the perceptual loss; None leaves it out.
+            features: the perceptual distance; None leaves it out.
         """
         own: Any = self
         critic = None
