@@ -306,7 +306,7 @@ def test_odd_volumes_come_back_in_their_size_and_small_ones_are_refused():
     made = recipe.predict(recipe.objective(), {"seed": torch.arange(1)})["image"]
     assert made.shape == (1, 1, 9, 10, 13)
     with pytest.raises(
-        UserError, match=r"8 x 3 x 8 are smaller than this network's stride 4; .* --size 8 4 8"
+        UserError, match=r"8 x 3 x 8 are smaller than this network's stride 8; .* --size 8 8 8"
     ):
         tiny.fitted(replace(facts, size={"image": (8, 3, 8)}))
 
