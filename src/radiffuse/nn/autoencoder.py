@@ -6,6 +6,7 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .blocks import (
     Attention,
@@ -146,10 +147,12 @@ class AutoEncoder(nn.Module):
         local: normalise the channels of each voxel in place of groups of channels over the whole image, so that
             a part of an image is decoded as it is in the whole (without attention).
         decay: of the codebook's moving averages.
+        recompute: gradient checkpointing: less memory, one more forward pass.
 
     Attributes:
         stride: voxels of the image a place of the code, along every axis.
         seen: training steps so far.
+        local: whether a part of an image is decoded as it is in the whole.
         reach: places of the code around a voxel that its value depends on, where `local`.
     """
 
@@ -168,10 +171,11 @@ class AutoEncoder(nn.Module):
         patch: int = 1,
         local: bool = False,
         decay: float = 0.99,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         widths = [width * multiple for multiple in multiples]
-        self.patch, self.latent = patch, latent
+        self.patch, self.latent, self.local = patch, latent, local and not attends
         self.stride = patch * 2 ** (len(widths) - 1)
         self.law = Codebook(codes, latent, decay) if codes else Gaussian()
         # places around one that a convolution, a block and a level above reach, in places of the code
@@ -179,14 +183,16 @@ class AutoEncoder(nn.Module):
         folded, last = channels * patch**axes, widths[-1]
         norm = _VoxelNorm if local else _group_norm
         middle = [Attention(axes, last), _Block(axes, last, last, norm)] if attends else []
-        self.encoder = nn.Sequential(
+        self.encoder = _Chain(
+            recompute,
             conv(axes, folded, widths[0]),
             *_levels(axes, widths, blocks, norm, down=True),
             *middle,
             *_leaving(axes, last, latent * self.law.wide, norm),
         )
         middle = [_Block(axes, last, last, norm), Attention(axes, last)] if attends else []
-        self.decoder = nn.Sequential(
+        self.decoder = _Chain(
+            recompute,
             conv(axes, latent, last),
             *middle,
             *_levels(axes, widths[::-1], blocks, norm, down=False),
@@ -216,6 +222,20 @@ class AutoEncoder(nn.Module):
     def decode(self, code: Tensor) -> Tensor:
         """The image (B, C, *(L stride)) of a code (B, C_z, *L), which takes the nearest entries of a codebook first."""
         return depth_to_space(self.decoder(self.law.settled(code)), self.patch)
+
+
+class _Chain(nn.Sequential):
+    """Layers one after the other, each done again for its gradient where that is asked for."""
+
+    def __init__(self, recompute: bool, *layers: nn.Module) -> None:
+        super().__init__(*layers)
+        self.recompute = recompute
+
+    def forward(self, x: Tensor) -> Tensor:
+        again = self.recompute and self.training and torch.is_grad_enabled()
+        for layer in self:
+            x = checkpoint(layer, x, use_reentrant=False) if again else layer(x)
+        return x
 
 
 Norm = Callable[[int], nn.Module]

@@ -97,6 +97,7 @@ class CoderFields(Checked):
             self.coder_patch,
             self.coder_local,
             self.codebook_decay,
+            recompute=own.recompute,
         )
 
     def first_objective(self, features: Perceptual | None = None) -> Coding:
