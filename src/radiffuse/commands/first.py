@@ -31,7 +31,7 @@ from ..training.memory import check_memory, check_weights
 from ..training.progress import say
 from .train_flags import Order
 
-__all__ = ["CODES", "first_stage", "with_coder_of"]
+__all__ = ["CODES", "features_of", "first_stage", "with_coder_of"]
 
 CODES = "codes.json"
 OWN = ("standardised", "latent_shift", "latent_scale")
@@ -78,12 +78,13 @@ def first_stage(
         The recipe with what follows from the codes, and what the manifest says of the first stage.
     """
     assert asked.first is not None
+    cases = recipe.coded(cases) if hasattr(recipe, "coded") else cases
     folder = asked.out / FIRST
     coder: AutoEncoder
     torch.manual_seed(derive(asked.first.seed, "weights", "first"))
     if asked.autoencoder is None:
-        own = dataclasses.replace(made_with, train=fields.plain(asked.first), first={})
-        check(dataclasses.replace(asked, out=folder, train=asked.first), own)
+        own = dataclasses.replace(made_with, train=fields.plain(asked.first), first={}, later={})
+        check(dataclasses.replace(asked, out=folder, train=asked.first, later={}), own)
         coder = _trained(asked, recipe, cases.split("train"), own)
         about = {}
     else:
@@ -104,7 +105,8 @@ def _trained(asked: Order, recipe: Any, training: Cases, made_with: Config) -> A
     folder, options = asked.out / FIRST, asked.first
     assert options is not None
     check_weights(recipe.first_objective, options)
-    objective = recipe.first_objective(_features(recipe, training, folder))
+    perceived = features_of(training, folder) if recipe.perceptual else None
+    objective = recipe.first_objective(perceived)
     if (line := check_memory(objective, training, options)) and processes.is_main():
         print(f"note: the auto-encoder: {line}", file=sys.stderr)
     manifest = {
@@ -128,10 +130,8 @@ def _trained(asked: Order, recipe: Any, training: Cases, made_with: Config) -> A
     return coder
 
 
-def _features(recipe: Any, training: Cases, folder: Path) -> nn.Sequential | None:
+def features_of(training: Cases, folder: Path) -> nn.Sequential:
     """Stages of the network of the perceptual distance: a small one, trained on these images."""
-    if not recipe.perceptual:
-        return None
     rows = [
         k * len(training) // min(len(training), PERCEIVED)
         for k in range(min(len(training), PERCEIVED))

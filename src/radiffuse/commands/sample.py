@@ -28,6 +28,9 @@ from .lock import writing
 from .pictures import SHEET, diverged, not_finite, template, write_sheet
 from .predictions import Folder
 
+_BESIDE = {"synthetic": ("mask",)}
+"""What is drawn beside images, by task."""
+
 
 @dataclass(frozen=True)
 class Flags:
@@ -71,7 +74,7 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
     """Fill the folder, which no other command writes into."""
     processes.start()
     opened = open_run(flags.run)
-    if not opened.generative:
+    if opened.drawn is None:
         raise UserError(
             f"{flags.run}: {opened.config.method} predicts from cases; "
             f"use `radiffuse predict {flags.run} --data PATH --out DIR`"
@@ -93,10 +96,13 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
     }
     like = template(opened)
     ending = natural_ending(like)
+    keys = ("image", *getattr(opened.recipe, "also", ()), *_BESIDE.get(opened.recipe.task.name, ()))
     entries: list[dict[str, Any]] = [
         {
             "case": f"sample-{k:05d}",
-            "files": {"image": f"sample-{k:05d}{ending}"},
+            "files": {
+                key: f"sample-{k:05d}{'' if key == 'image' else f'-{key}'}{ending}" for key in keys
+            },
             "seed": derive(flags.seed, k),
             **({"label": labels[k % len(labels)]} if labels else {}),
         }
@@ -104,14 +110,18 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
     ]
     _say_covariates(opened, entries)
     folder = Folder(flags.out, flags.run, settings, ["sample", *arguments])
-    done = folder.begin({entry["files"]["image"] for entry in entries}, beside=[SHEET])
+    done = folder.begin(
+        {file for each in entries for file in each["files"].values()}, beside=[SHEET]
+    )
     with folder.going_on():
         _draw(opened, entries, like, flags, folder, done)
     processes.barrier()
     if processes.is_main():
         every = {*done, *(entry["case"] for entry in entries)}
         folder.gather(sorted(every, key=lambda case: (len(case), case)), done)
-        write_sheet(flags.out, [flags.out / entry["files"]["image"] for entry in entries])
+        write_sheet(
+            flags.out, [flags.out / name for entry in entries for name in entry["files"].values()]
+        )
         print(f"{flags.count} samples in {flags.out}; {flags.out / SHEET} shows them")
 
 
@@ -133,11 +143,14 @@ def _draw(
         batch = {"seed": torch.tensor([entry["seed"] for entry in part])}
         if "label" in part[0]:
             batch["label"] = torch.tensor([entry["label"] for entry in part])
-        images = opened.recipe.predict(opened.objective, batch)["image"]
-        for entry, image in zip(part, images, strict=True):
-            if key := not_finite({"image": image}):
+        assert opened.drawn is not None
+        made = opened.drawn(opened.objective, batch)
+        for row, entry in enumerate(part):
+            images = {key: made[key][row] for key in entry["files"]}
+            if key := not_finite(images):
                 raise diverged(opened, entry["case"], key)
-            save_like(like, image, flags.out / entry["files"]["image"])
+            for key, image in images.items():
+                save_like(like, image, flags.out / entry["files"][key], labels=key == "mask")
 
 
 def _told(opened: Run, words: tuple[str, ...]) -> Run:

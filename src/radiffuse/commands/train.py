@@ -28,6 +28,7 @@ from ..training.loop import train
 from ..training.memory import check_memory, check_weights
 from ..training.options import TrainOptions
 from .first import first_stage, with_coder_of
+from .later import later_stages
 from .lock import writing
 from .prior import adopt, refuse_foreign
 from .source import check_keys, open_source
@@ -97,6 +98,8 @@ def _train(asked: Order, arguments: Sequence[str]) -> None:
             about=manifest,
             record=partial(record_model, asked.out, manifest),
         )
+        if asked.later:
+            later_stages(asked, recipe, objective, training, made_with, _check_folder)
 
 
 @contextlib.contextmanager
@@ -125,6 +128,7 @@ def _made_with(asked: Order, recipe: Any, cases: Cases, arguments: Sequence[str]
         fitted=_changed(asked.recipe, recipe),
         command=command_line(["train", *arguments]),
         first=fields.plain(asked.first) if asked.first is not None else {},
+        later={name: fields.plain(options) for name, options in asked.later.items()},
     )
 
 
@@ -196,6 +200,11 @@ def _check_folder(asked: Order, made_with: Config) -> None:
     if asked.first is not None and earlier.first:
         first = fields.build(TrainOptions, earlier.first, where=f"{out / CONFIG}: [first]")
         _compare(out, "first", first.fixed(), asked.first.fixed())
+    for name, options in asked.later.items():
+        its = fields.build(
+            TrainOptions, earlier.later.get(name, {}), where=f"{out / CONFIG}: [later.{name}]"
+        )
+        _compare(out, f"later.{name}", its.fixed(), options.fixed())
 
 
 def _compare(out: Path, table: str, old: Any, new: Any) -> None:

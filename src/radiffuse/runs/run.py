@@ -12,13 +12,14 @@ import platform
 import shlex
 import subprocess
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy
 import torch
+from torch import Tensor
 
 from .. import __version__, papers
 from ..applications import fields
@@ -34,6 +35,7 @@ from ..training.tensorfile import told_sha256
 from . import config
 from .config import Config
 from .first import load_first
+from .later import load_later
 
 CONFIG = "config.toml"
 MANIFEST = "manifest.json"
@@ -65,18 +67,25 @@ class Run:
         return self.recipe.task.name == "generation"
 
     @property
+    def drawn(self) -> Callable[[Any, dict[str, Tensor]], dict[str, Tensor]] | None:
+        """What makes images of seeds, (objective, batch) -> images by key; None where nothing does."""
+        draw: Any = getattr(self.recipe, "drawn", self.recipe.predict if self.generative else None)
+        return draw
+
+    @property
     def device(self) -> torch.device:
         """Where the players are."""
         return device_of(self.objective)
 
     @property
     def options(self) -> TrainOptions:
-        """How it was trained; the defaults where its network is that of another run.
+        """How what predicts was trained, the last stage; the defaults where its network is that of another run.
 
         Raises:
             UserError: its configuration holds another kind of value.
         """
-        return fields.build(TrainOptions, self.config.train, where=f"{self.path}: [train]")
+        *_, last = self.config.train, *self.config.later.values()
+        return fields.build(TrainOptions, last, where=f"{self.path}: [train]")
 
     def with_steps(self, steps: int | None) -> "Run":
         """The same run, its sampler set to `steps`; None leaves the recipe's own number.
@@ -168,9 +177,13 @@ def open_run(path: Path | str) -> Run:
     manifest = read_record(path / MANIFEST, Manifest) if (path / MANIFEST).is_file() else {}
     if hasattr(recipe, "first_objective"):
         load_first(objective, path, manifest)
+    stages = getattr(objective, "later", {})
+    if stages:
+        load_later(objective, path)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    for player in objective.players.values():
-        player.to(device).eval().requires_grad_(False)
+    for part in (objective, *stages.values()):
+        for player in part.players.values():
+            player.to(device).eval().requires_grad_(False)
     return Run(path, made_with, recipe, objective, manifest, _known(model, manifest))
 
 

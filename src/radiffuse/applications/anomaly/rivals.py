@@ -18,7 +18,7 @@ from ...errors import UserError
 from ...training.options import TrainOptions
 from ..evaluation.asked import Asked
 from ..recipe import Batch
-from ..segmentation.baselines import Segmenter
+from ..segmentation.segmenter import Segmenter
 from ..supervised import Rival, direct_unet
 from .anoddpm import AnoDDPM
 from .attribution import Attributed, plain_classifier

@@ -11,7 +11,7 @@ from torch import Tensor
 from ...diffusion.denoiser import Denoiser
 from ...diffusion.noise import Seeded
 from ...diffusion.sample import last, prior
-from ...training.objective import device_of
+from ...training.objective import Objective, device_of
 from ..latent.denoising import CodeDenoising
 from ..latent.fields import CoderFields
 from ..recipe import Batch
@@ -66,8 +66,11 @@ class Coded(CoderFields, Generative, ABC):
             spectrum=tuple(spectrum) if self.filtered else (),
         )
 
-    def objective(self) -> CodeDenoising:
-        """The second stage's; the auto-encoder in it has new weights, until those of the first are read."""
+    def objective(self) -> Objective:
+        return self.of_second()
+
+    def of_second(self) -> CodeDenoising:
+        """The second stage's objective; the auto-encoder in it has new weights, until those of the first are read."""
         inner = self.of_codes()
         network = inner.network()
         return CodeDenoising(

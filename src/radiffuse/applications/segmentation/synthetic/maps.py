@@ -1,0 +1,164 @@
+"""Soft label maps: shares of every voxel that are outside, tissues, and the labels to be segmented."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ....data.cases import Cases
+from ....data.columns import Kind, content_hash
+from ....data.image import Image
+from ....errors import UserError
+
+__all__ = ["BODY", "EMPTY", "Maps", "as_images", "smoothed"]
+
+BODY = -0.9
+"""Where images are brighter there is body, in data without tissues."""
+EMPTY = 0.075
+"""Where nothing that is drawn takes a larger share, it is outside (the authors' number)."""
+
+
+@dataclass(frozen=True)
+class Maps:
+    """How label maps are made of data, and read.
+
+    A map has 1 + T + L channels: outside, the tissues, the labels. They add up to 1 at every voxel. A voxel has label k
+    where all labels together take half of it or more and k most of that; so the labels of a map made of masks are the
+    masks.
+
+    Attributes:
+        tissues: T.
+        labels: L.
+        soft: shares; else every voxel is one thing.
+    """
+
+    tissues: int
+    labels: int
+    soft: bool = True
+
+    @property
+    def channels(self) -> int:
+        """1 + T + L."""
+        return 1 + self.tissues + self.labels
+
+    def of(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """The maps (B, 1 + T + L, *S) of a batch with "mask", and "shares", "tissue" or "image".
+
+        Shares of tissues are the data's. A mask keeps half of every voxel for its label, and gives the other half
+        to the labels around.
+
+        Raises:
+            UserError: a label that the model does not know.
+        """
+        labels = self._encoded(batch["mask"], self.labels, "mask")[:, 1:]
+        found = torch.cat([self._tissues(batch) * (1 - labels.sum(1, keepdim=True)), labels], 1)
+        return found if self.soft else self.hard(found)
+
+    def _tissues(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Shares of outside and of each tissue, (B, 1 + T, *S)."""
+        if "shares" in batch:
+            return normalised((batch["shares"].float() + 1) / 2)
+        if "tissue" in batch:
+            return self._encoded(batch["tissue"], self.tissues, "tissue")
+        inside = (batch["image"].amax(1, keepdim=True) > BODY).long()
+        return self._encoded(inside, 1, "tissue")
+
+    def _encoded(self, mask: Tensor, most: int, key: str) -> Tensor:
+        """Softened one-hot channels of labels 0 to `most`."""
+        if int(mask.min()) < 0 or int(mask.max()) > most:
+            label = int(mask.min()) if int(mask.min()) < 0 else int(mask.max())
+            raise UserError(f"{key} holds label {label}, and the model knows 0 to {most}")
+        one_hot = F.one_hot(mask[:, 0], most + 1).movedim(-1, 1).float()
+        return (one_hot + smoothed(one_hot)) / 2 if self.soft else one_hot
+
+    def image(self, maps: Tensor) -> Tensor:
+        """Maps as an image in [-1, 1]."""
+        return 2 * maps - 1
+
+    def drawn(self, image: Tensor) -> Tensor:
+        """Maps of such an image as a decoder makes it: cut to [0, 1], shares add up to 1, and where none is worth
+        naming it is outside."""
+        shares = ((image.float() + 1) / 2).clamp(0, 1)
+        empty = shares[:, 1:].amax(1, keepdim=True) < EMPTY
+        outside = torch.where(empty, 1.0, shares[:, :1])
+        found = normalised(torch.cat([outside, shares[:, 1:]], 1))
+        return found if self.soft else self.hard(found)
+
+    def mask(self, maps: Tensor) -> Tensor:
+        """The labels int64 (B, 1, *S), 0 elsewhere."""
+        labels = maps[:, 1 + self.tissues :]
+        there = labels.sum(1, keepdim=True) >= 0.5
+        return torch.where(there, 1 + labels.argmax(1, keepdim=True), 0)
+
+    def hard(self, maps: Tensor) -> Tensor:
+        """One-hot maps: the label of `mask`, elsewhere the tissue of the largest share."""
+        mask, tissue = self.mask(maps), maps[:, : 1 + self.tissues].argmax(1, keepdim=True)
+        what = torch.where(mask > 0, self.tissues + mask, tissue)
+        return F.one_hot(what[:, 0], self.channels).movedim(-1, 1).to(maps)
+
+    def flags(self, maps: Tensor) -> Tensor:
+        """Which labels a map holds, (B, L) float, 0 or 1."""
+        mask = self.mask(maps).flatten(1)
+        return torch.stack([(mask == k).any(1) for k in range(1, self.labels + 1)], 1).float()
+
+
+def normalised(shares: Tensor) -> Tensor:
+    """Shares (B, K, *S) that add up to 1; a voxel of nothing is the first."""
+    shares = shares.clamp(0, 1)
+    total = shares.sum(1, keepdim=True)
+    first = torch.zeros_like(shares)
+    first[:, 0] = 1
+    return torch.where(total > 1e-3, shares / total.clamp_min(1e-3), first)
+
+
+def smoothed(x: Tensor) -> Tensor:
+    """(B, C, *S) weighed 1/4, 1/2, 1/4 along every axis; the border goes on."""
+    for axis in range(2, x.ndim):
+        last = x.shape[axis] - 1
+        before = torch.cat([x.narrow(axis, 0, 1), x.narrow(axis, 0, last)], axis)
+        after = torch.cat([x.narrow(axis, 1, last), x.narrow(axis, last, 1)], axis)
+        x = x / 2 + (before + after) / 4
+    return x
+
+
+@dataclass(frozen=True)
+class _Column:
+    """The maps of cases, made when they are asked for."""
+
+    maps: Maps
+    cases: Cases
+
+    @property
+    def kind(self) -> Kind:
+        return "image"
+
+    def __len__(self) -> int:
+        return len(self.cases.all_ids)
+
+    def stack(self, rows: Sequence[int]) -> Tensor:
+        batch = replace(self.cases, rows=tuple(rows)).batch(range(len(rows)))
+        return self.maps.image(self.maps.of(batch))
+
+    def image(self, row: int) -> Image:
+        return Image(self.stack([row])[0], range=(-1.0, 1.0))
+
+    def to_size(self, size: tuple[int, ...]) -> "_Column":
+        raise NotImplementedError("maps have the size of their cases")
+
+    def as_kind(self, kind: Kind) -> "_Column":
+        raise NotImplementedError("maps are images")
+
+    def hashed(self, row: int) -> str:
+        return content_hash(self.stack([row])[0])
+
+    def source(self, row: int) -> str:
+        return f"map of {self.cases.columns['mask'].source(row)}"
+
+
+def as_images(cases: Cases, maps: Maps) -> Cases:
+    """The same cases with their maps as "image" (B, 1 + T + L, *S) in [-1, 1], and nothing else."""
+    known = f"maps {maps} {cases.fingerprint}"
+    columns, ranges = {"image": _Column(maps, cases)}, {"image": (-1.0, 1.0)}
+    return replace(cases, columns=columns, ranges=ranges, shapes={}, known=known)
