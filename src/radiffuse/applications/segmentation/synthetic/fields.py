@@ -33,7 +33,8 @@ class PainterFields(Checked):
     RULES: ClassVar[dict[str, Rule]] = {
         **dict.fromkeys(("tissues", "labels", "image_channels"), at_least(0)),
         **dict.fromkeys(("painter_width", "painter_hidden", "style", "style_width"), _WIDE),
-        **dict.fromkeys(("judge_width", "gate_width"), _WIDE),
+        **dict.fromkeys(("judge_width", "gate_width", "segmenter_width"), _WIDE),
+        "segmenter_multiples": one_or_more(between(1, 1000)),
         "painter_multiples": one_or_more(between(1, 1000)),
         "painter_blocks": one_or_more(between(1, 100)),
         "painter_patch": between(1, 1000),
@@ -94,6 +95,10 @@ class PainterFields(Checked):
     """Leave out a pair of which an image passed with no style."""
     pairs: int = 2000
     """Made pairs that the segmenter learns from."""
+    segmenter_width: int = 32
+    """Channels of the segmenter's first level."""
+    segmenter_multiples: tuple[int, ...] = (1, 2, 4, 6)
+    """Width of its levels over `segmenter_width`, as many as the size allows."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -180,6 +185,8 @@ class PainterFields(Checked):
             self.image_channels * len(self.given),
             self.labels + 1,
             own.size,
+            self.segmenter_width,
+            self.segmenter_multiples,
             squash=False,
         )
         return Segmenter(network, self.given, self.labels)

@@ -209,7 +209,7 @@ class Painting:
         images: Tensor | None = None
         for attempt in range(attempts):
             noise = Seeded(derive(int(seeds[row]), "style", kind, attempt) for row in left)
-            made = self.players[PAINTER](maps[left], self.styles(kind, len(left), noise).to(maps))
+            made = self.painted(maps[left], self.styles(kind, len(left), noise))
             images = made.clone() if images is None else images
             images[left] = made
             passed[left] = self.passes(made, kind).cpu()
@@ -218,6 +218,11 @@ class Painting:
                 break
         assert images is not None
         return images, passed
+
+    def painted(self, maps: Tensor, style: Tensor) -> Tensor:
+        """Images (B, C, *S) of maps (B, K, *S) in styles (B, style)."""
+        image: Tensor = self.players[PAINTER](maps, style.to(maps)).float()
+        return image
 
     def styles(self, kind: int, count: int, noise: Seeded) -> Tensor:
         """Styles (count, style) of a modality, drawn from the laws of images seen in training."""

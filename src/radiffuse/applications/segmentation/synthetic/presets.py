@@ -53,6 +53,8 @@ TINY: dict[str, Any] = {
     "judge_levels": 1,
     "judge_scales": 1,
     "gate_width": 8,
+    "segmenter_width": 8,
+    "segmenter_multiples": (1, 2),
     "attempts": 3,
     "discard": False,
     "pairs": 16,
@@ -93,7 +95,13 @@ TRAINING: dict[str, dict[str, dict[str, Any]]] = {
         "tiny": _TRIAL,
     },
     SEGMENTER: {
-        "paper": {"steps": 50_000, "batch": 32, "learning_rate": 1e-3},
+        "paper": {
+            "steps": 50_000,
+            "batch": 32,
+            "learning_rate": 1e-3,
+            "cooldown": 0.3,
+            "ema": (0.05,),
+        },
         "small": {**_FAST, "ema": (0.05,), "mirror": (1,), "minutes": 8.0},
         "tiny": _TRIAL,
     },
