@@ -177,7 +177,9 @@ def _expected(recipe: Any, train: Cases, name: str) -> Callable[[Tensor], Tensor
 
 def _about_their_means(made: Tensor, wanted: Tensor) -> Metric:
     """Correlation over cases and tissues, each tissue about its own mean."""
-    gaps = [x - x.nanmean(0, keepdim=True) for x in (made, wanted)]
+    both = made + wanted
+    gaps = [torch.where(both.isnan(), math.nan, x) for x in (made, wanted)]
+    gaps = [x - x.nanmean(0, keepdim=True) for x in gaps]
     return pearson(gaps[0].flatten(), gaps[1].flatten())
 
 
