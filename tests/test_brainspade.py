@@ -11,7 +11,7 @@ from torch import nn
 from radiffuse import cli
 from radiffuse.applications.segmentation.brainspade import BrainSPADE
 from radiffuse.applications.segmentation.synthetic import looked
-from radiffuse.applications.segmentation.synthetic.maps import Maps, as_images, smoothed
+from radiffuse.applications.segmentation.synthetic.maps import Maps, as_images, likeness, smoothed
 from radiffuse.applications.segmentation.synthetic.painting import Painting, Styled, Weights
 from radiffuse.applications.segmentation.synthetic.pairs import Joined, Pairs, made
 from radiffuse.data.dataset import open_cases
@@ -172,6 +172,21 @@ def test_a_decoded_map_is_cut_and_adds_up_and_nothing_worth_naming_is_outside():
     found = Maps(1, 1).drawn(image)[0, :, 0].T
     torch.testing.assert_close(found[0], torch.tensor([0.5 / 1.1, 0.6 / 1.1, 0.0]))
     torch.testing.assert_close(found[1], torch.tensor([1.0, 0.05, 0.04]) / 1.09)
+
+
+def test_maps_reconstructed_as_labels_are_shares_and_rare_ones_count(recipe, cases):
+    """A label of one voxel in 256 that is missed costs little in absolute error, and much as a label."""
+    maps = Maps(1, 1, soft=False)
+    mask = torch.zeros(1, 1, 16, 16, dtype=torch.int64)
+    mask[..., 8, 8] = 1
+    image = maps.image(maps.of({"mask": mask, "tissue": torch.ones_like(mask)}))
+    missed = maps.image(maps.of({"mask": 0 * mask, "tissue": torch.ones_like(mask)}))
+    assert float((missed - image).abs().mean()) < 0.02
+    assert float(likeness(missed, image)) > float(likeness(image, image)) + 0.2
+    assert recipe.likeness == "labels" and BrainSPADE().coder_error is nn.functional.l1_loss
+    assert recipe.first_objective().error is likeness
+    made, _ = recipe.coder()(recipe.coded(cases).batch([0])["image"])
+    torch.testing.assert_close(((made + 1) / 2).sum(1), torch.ones(1, 32, 32))
 
 
 def test_labels_that_are_not_known_are_told():

@@ -135,6 +135,7 @@ class AutoEncoder(nn.Module):
         local: normalise the channels of each voxel in place of groups of channels over the whole image, so that
             a part of an image is decoded as it is in the whole (without attention).
         decay: of the codebook's moving averages.
+        shares: channels of a voxel are shares p of a whole, by a softmax; images are 2 p - 1.
 
     Attributes:
         stride: voxels of the image a place of the code, along every axis.
@@ -157,8 +158,10 @@ class AutoEncoder(nn.Module):
         patch: int = 1,
         local: bool = False,
         decay: float = 0.99,
+        shares: bool = False,
     ) -> None:
         super().__init__()
+        self.shares = shares
         widths = [width * multiple for multiple in multiples]
         self.patch, self.latent = patch, latent
         self.stride = patch * 2 ** (len(widths) - 1)
@@ -186,7 +189,7 @@ class AutoEncoder(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x (B, C, *S); its reconstruction from a drawn code (B, C, *S), and the penalty of the codes ()."""
         code, penalty = self.law(self.encoder(space_to_depth(x, self.patch)))
-        return depth_to_space(self.decoder(code.to(x)), self.patch), penalty
+        return self._image(code.to(x)), penalty
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation of the code of x (B, C, *S), (B, C_z, *(S / stride)) each; of a codebook the code
@@ -204,7 +207,11 @@ class AutoEncoder(nn.Module):
 
     def decode(self, code: Tensor) -> Tensor:
         """The image (B, C, *S) of a code (B, C_z, *L), which takes the nearest entries of a codebook first."""
-        return depth_to_space(self.decoder(self.law.settled(code)), self.patch)
+        return self._image(self.law.settled(code))
+
+    def _image(self, code: Tensor) -> Tensor:
+        image = depth_to_space(self.decoder(code), self.patch)
+        return 2 * image.softmax(1) - 1 if self.shares else image
 
 
 Norm = Callable[[int], nn.Module]

@@ -7,7 +7,7 @@ for the auto-encoder and, for the critic C, $\tfrac12 (C(x) - 1)^2 + \tfrac12 C(
 normal, or the commitment to a codebook (Esser et al. 2021; Rombach et al. 2022).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from ...nn.autoencoder import AutoEncoder, Codebook
 from ..recipe import Batch
 
-__all__ = ["CODER", "CRITIC", "Coding", "Perceptual"]
+__all__ = ["CODER", "CRITIC", "Coding", "Error", "Perceptual"]
 
 CODER, CRITIC = "autoencoder", "critic"
+Error = Callable[[Tensor, Tensor], Tensor]
 
 
 class Perceptual:
@@ -56,6 +57,7 @@ class Coding:
         coder: the auto-encoder.
         critic: of patches; None leaves its part out.
         features: stages for the perceptual distance; None leaves it out.
+        error: (reconstruction, image) -> scalar, in place of the mean absolute error.
         kl: factor of the codes' penalty.
         perceptual, adversarial: factors.
         after: steps before the critic is heard and learns.
@@ -67,6 +69,7 @@ class Coding:
         coder: AutoEncoder,
         critic: nn.Module | None,
         features: nn.Sequential | None,
+        error: Error = F.l1_loss,
         *,
         kl: float,
         perceptual: float,
@@ -81,7 +84,7 @@ class Coding:
         # a codebook goes with the weights that filled it, not with their average
         last = (CODER, CRITIC) if isinstance(coder.law, Codebook) else (CRITIC,)
         self.unaveraged = tuple(name for name in last if name in self.players)
-        self.coder = coder
+        self.coder, self.error = coder, error
         self.perceive = Perceptual(features) if features is not None and perceptual else None
         self.kl, self.perceptual, self.adversarial, self.after = kl, perceptual, adversarial, after
 
@@ -90,7 +93,7 @@ class Coding:
         x = batch["image"]
         made, penalty = self.players[CODER](x)
         made = made.float()
-        loss = (made - x).abs().mean() + self.kl * penalty
+        loss = self.error(made, x) + self.kl * penalty
         if self.perceive is not None:
             loss = loss + self.perceptual * self.perceive(made, x)
         heard = CRITIC in self.players and int(self.coder.seen) >= self.after

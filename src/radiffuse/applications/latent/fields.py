@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from ...nn.autoencoder import AutoEncoder
 from ...nn.critic import PatchCritic
 from ..ranges import SHARE, Checked, Rule, at_least, between, more_than, one_or_more
 from ..recipe import check_fitted
-from .coding import Coding
+from .coding import Coding, Error
 
 __all__ = ["CoderFields"]
 
@@ -74,6 +75,16 @@ class CoderFields(Checked):
     """What they are multiplied by then."""
 
     @property
+    def of_shares(self) -> bool:
+        """The channels of its images are shares of a whole (see `AutoEncoder`)."""
+        return False
+
+    @property
+    def coder_error(self) -> Error:
+        """How unlike a reconstruction is."""
+        return F.l1_loss
+
+    @property
     def coder_stride(self) -> int:
         """Voxels a place of the code."""
         return int(self.coder_patch * 2 ** (len(self.coder_multiples) - 1))
@@ -98,6 +109,7 @@ class CoderFields(Checked):
             self.coder_patch,
             self.coder_local,
             self.codebook_decay,
+            self.of_shares,
         )
 
     def first_objective(self, features: nn.Sequential | None = None) -> Coding:
@@ -119,6 +131,7 @@ class CoderFields(Checked):
             self.coder(),
             critic,
             features,
+            self.coder_error,
             kl=1.0 if self.codes else self.kl,
             perceptual=self.perceptual,
             adversarial=self.adversarial,

@@ -12,12 +12,13 @@ from ...diffusion.label_maps import likeliest
 from ...diffusion.sample import last
 from ...papers import Paper, by_id
 from ..generation.told_codes import ToldCodes
+from ..latent.coding import Error
 from ..latent.covariates import settings_of
 from ..recipe import Batch
 from ..sizes import check_stride
 from ..task import Task
 from .synthetic.fields import PainterFields
-from .synthetic.maps import as_images
+from .synthetic.maps import as_images, likeness
 from .synthetic.painting import Styled
 from .synthetic.pairs import PASSED, kept, made
 from .synthetic.presets import SMALL, TINY, TRAINING
@@ -98,6 +99,14 @@ class BrainSPADE(PainterFields, ToldCodes):
     def coded(self, cases: "Cases") -> "Cases":
         """What the auto-encoder learns from: maps."""
         return as_images(cases, self.maps)
+
+    @property
+    def of_shares(self) -> bool:
+        return self.likeness == "labels"
+
+    @property
+    def coder_error(self) -> Error:
+        return likeness if self.of_shares else super().coder_error
 
     def objective(self) -> Stages:
         return Stages(self.of_second(), self.maps, self.painting(), self.segmenter())

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import nn
 
@@ -55,6 +55,9 @@ class PainterFields(Checked):
     """Channels of an image; 0 = from the data."""
     soft: bool = True
     """Maps hold shares of every voxel; else one thing."""
+    likeness: Literal["l1", "labels"] = "l1"
+    """How reconstructed maps are judged: by the absolute error, which forgets rare labels at first; or as labels, by
+    cross-entropy and soft Dice of a softmax."""
     painter_width: int = 64
     """Channels of the generator's finest level."""
     painter_multiples: tuple[int, ...] = (16, 16, 8, 4, 2, 1)

@@ -11,8 +11,9 @@ from ....data.cases import Cases
 from ....data.columns import Kind, content_hash
 from ....data.image import Image
 from ....errors import UserError
+from ...losses import segmentation_loss
 
-__all__ = ["BODY", "EMPTY", "Maps", "as_images", "smoothed"]
+__all__ = ["BODY", "EMPTY", "Maps", "as_images", "likeness", "smoothed"]
 
 BODY = -0.9
 """Where images are brighter there is body, in data without tissues."""
@@ -111,6 +112,12 @@ def normalised(shares: Tensor) -> Tensor:
     first = torch.zeros_like(shares)
     first[:, 0] = 1
     return torch.where(total > 1e-3, shares / total.clamp_min(1e-3), first)
+
+
+def likeness(made: Tensor, image: Tensor) -> Tensor:
+    """Cross-entropy and soft Dice of maps as images (B, K, *S) in [-1, 1]; ()."""
+    shares, truth = ((x.float() + 1) / 2 for x in (made, image))
+    return segmentation_loss(shares.clamp_min(1e-6).log(), truth)
 
 
 def smoothed(x: Tensor) -> Tensor:

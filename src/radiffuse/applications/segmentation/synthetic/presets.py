@@ -14,6 +14,7 @@ SMALL: dict[str, Any] = {
     "coder_multiples": (1, 2),
     "critic_width": 16,
     "perceptual": 0.0,
+    "likeness": "labels",
     "width": 48,
     "multiples": (1, 2),
     "eta": 0.0,
