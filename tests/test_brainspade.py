@@ -535,7 +535,7 @@ def test_it_is_measured_beside_real_pairs_both_and_wrong_labels(trained, tmp_pat
         found["made"]
     )
     assert {path.name for path in (tmp_path / "pictures").iterdir()} == {
-        "segmentation.png", "pairs.png", "styles.png",
+        "segmenters.png", "pairs.png", "styles.png",
     }  # fmt: skip
 
 

@@ -54,7 +54,11 @@ def with_coder_of(asked: Order) -> Order:
     if not (asked.autoencoder / FIRST / MODEL).is_file():
         raise UserError(f"--autoencoder {asked.autoencoder}: {FIRST}/{MODEL} is missing in it")
     names = [f.name for f in dataclasses.fields(CoderFields) if f.name not in OWN]
-    values = {name: getattr(other, name) for name in (*names, "channels")}
+    values = {name: getattr(other, name) for name in (*names, "channels", *other.CODER_TOO)}
+    if asked.recipe.CODER_TOO != other.CODER_TOO:
+        raise UserError(
+            f"--autoencoder {asked.autoencoder}: codes another kind of images than {asked.method} has"
+        )
     return dataclasses.replace(asked, recipe=dataclasses.replace(asked.recipe, **values))
 
 

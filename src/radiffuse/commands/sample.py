@@ -119,9 +119,8 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
     if processes.is_main():
         every = {*done, *(entry["case"] for entry in entries)}
         folder.gather(sorted(every, key=lambda case: (len(case), case)), done)
-        write_sheet(
-            flags.out, [flags.out / name for entry in entries for name in entry["files"].values()]
-        )
+        shown = [f for each in entries for key, f in each["files"].items() if key != "mask"]
+        write_sheet(flags.out, [flags.out / file for file in shown])
         print(f"{flags.count} samples in {flags.out}; {flags.out / SHEET} shows them")
 
 

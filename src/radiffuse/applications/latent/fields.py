@@ -35,6 +35,9 @@ class CoderFields(Checked):
         "latent_scale": more_than(0),
     }
 
+    CODER_TOO: ClassVar[tuple[str, ...]] = ()
+    """Further fields of a recipe that its auto-encoder depends on."""
+
     codes: int = 0
     """Entries of the codebook; 0 = Gaussian codes."""
     codebook_decay: float = 0.99

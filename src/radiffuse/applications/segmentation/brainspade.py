@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...diffusion.label_maps import likeliest
 from ...diffusion.sample import last
+from ...errors import UserError
 from ...papers import Paper, by_id
 from ..generation.told_codes import ToldCodes
 from ..latent.coding import Error
@@ -43,6 +44,7 @@ class BrainSPADE(PainterFields, ToldCodes):
     paper: ClassVar[Paper] = by_id("brainspade")
     task: ClassVar[Task] = SYNTHETIC
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = (*ToldCodes.AFTER_TRAINING, "attempts")
+    CODER_TOO: ClassVar[tuple[str, ...]] = ("likeness",)
     LATER: ClassVar[tuple[str, ...]] = (IMAGES, SEGMENTER)
 
     width: int = 256
@@ -178,8 +180,10 @@ class BrainSPADE(PainterFields, ToldCodes):
             "mask" int64 (B, 1, *S); "probability" and "expected" (B, L, *S), the same.
 
         Raises:
-            UserError: sides that the segmenter cannot halve.
+            UserError: a modality is missing, or sides that the segmenter cannot halve.
         """
+        if missing := [key for key in self.given if key not in batch]:
+            raise UserError(f"the model is told {', '.join(self.given)}; --map {missing[0]}=COLUMN")
         network: Any = objective.segmenter.players["network"]
         check_stride(batch["image"].shape[2:], network.stride, "--size in training")
         found = objective.segmenter.predict(batch)

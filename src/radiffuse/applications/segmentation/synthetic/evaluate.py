@@ -68,7 +68,7 @@ def evaluate_synthetic(
     }
     if asked.folder_for_pictures is not None:
         masks = [parts["mask"], *(each.mask for each in answers.values())]
-        _panels(asked.folder_for_pictures / "segmentation.png", images, masks, recipe.labels)
+        _panels(asked.folder_for_pictures / "segmenters.png", images, masks, recipe.labels)
         _pairs_drawn(asked.folder_for_pictures / "pairs.png", recipe, objective, asked.seed)
         _styles_drawn(asked.folder_for_pictures / "styles.png", recipe, objective, held_out)
     method = found.pop("method")
