@@ -19,6 +19,8 @@ from radiffuse.errors import UserError
 from radiffuse.nn.critic import PatchCritic, ScaledCritic
 from radiffuse.nn.spade import SPADE, Painter, StyleEncoder, spectral
 from radiffuse.runs.run import open_run
+from radiffuse.training.loop import train
+from radiffuse.training.options import TrainOptions
 
 DATA = "brains:count=30,size=32,lesions=0.6,label=none,radius_mm=20"
 MAP = {"image": "t1", "t2": "t2", "mask": "lesion", "shares": "shares", "height": "height"}
@@ -418,9 +420,16 @@ def test_the_paper_s_shapes(cases):
     assert sum(type(part).__name__ == "Attention" for part in coder.modules()) == 2
 
 
-def test_images_that_cannot_be_told_apart_have_no_gate(cases):
+def test_images_that_cannot_be_told_apart_have_no_gate_and_are_learned(cases, tmp_path):
     recipe = BrainSPADE.tiny().fitted(cases.facts())
-    assert "gate" not in recipe.painting().players
+    objective = recipe.painting()
+    assert "gate" not in objective.players
+    before = [p.clone() for p in objective.players["painter"].parameters()]
+    train(objective, Styled(cases, ("image",)), TrainOptions(steps=1, batch=2), tmp_path / "run")
+    assert any(
+        not torch.equal(a, b)
+        for a, b in zip(before, objective.players["painter"].parameters(), strict=True)
+    )
 
 
 def test_modalities_of_other_channels_and_odd_sizes_are_refused(cases):

@@ -73,6 +73,8 @@ class PowerAverage:
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the tensors as they are after step number `step` (the first is 1)."""
+        if not self._live:  # every player keeps its last weights
+            return
         for width, average in self.averages.items():
             weight = 1.0 - beta(step, self._gammas[width])
             torch._foreach_lerp_([local(kept) for kept in average.values()], self._live, weight)
