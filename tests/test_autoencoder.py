@@ -115,11 +115,17 @@ def test_the_reach_is_as_far_as_a_voxel_depends_and_not_much_farther():
     assert farthest <= math.ceil(network.reach) <= farthest + 3
 
 
-def test_sides_that_do_not_divide_are_refused():
-    with pytest.raises(
-        ValueError, match="images of 6 x 8 do not divide by the auto-encoder's stride 4"
-    ):
-        coder(patch=2).encode(torch.zeros(1, 1, 6, 8))
+def test_sides_that_do_not_divide_are_continued_and_cut_back():
+    network = coder(patch=2).eval()
+    x = torch.rand(1, 1, 6, 9)
+    whole = F.pad(x, (0, 3, 0, 2), mode="reflect")
+    assert torch.equal(network.encode(x)[0], network.encode(whole)[0])
+    torch.manual_seed(0)
+    made = network(x)[0]
+    torch.manual_seed(0)
+    assert torch.equal(made, network(whole)[0][..., :6, :9])
+    with pytest.raises(ValueError, match="3 x 8 are smaller than the network's stride 4 x 4"):
+        network.encode(torch.zeros(1, 1, 3, 8))
 
 
 # ---------------------------------------------------------------------------- the first stage
@@ -182,11 +188,32 @@ def test_the_perceptual_distance_is_of_normalised_features_at_each_stage():
         a, b = one(a), one(b)
         total += (F.normalize(a, dim=1) - F.normalize(b, dim=1)).square().sum(1).mean()
     torch.testing.assert_close(Perceptual(stages)(x, y), total / 2, rtol=1e-4, atol=1e-6)
-    objective = stage(perceptual=0.7, features=stages)
+    objective = stage(perceptual=0.7, features=Perceptual(stages))
     torch.manual_seed(1)
     made, _ = objective.coder(x)
     loss, _ = first_loss(objective, x)
     torch.testing.assert_close(loss, (made - x).abs().mean() + 0.7 * Perceptual(stages)(made, x))
+
+
+def test_a_network_of_pictures_sees_the_same_slices_of_both_volumes():
+    """In three planes: a change in one voxel is seen by the planes through it, and equal volumes are at no distance."""
+    torch.manual_seed(0)
+    stages = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3))
+    distance, x = Perceptual(stages, pictures=True), torch.randn(2, 1, 6, 7, 8)
+    assert float(distance(x, x)) == 0
+    assert float(distance(x, x + torch.randn_like(x))) > 0.1
+    picture = torch.randn(2, 1, 8, 8)
+    other = torch.randn_like(picture)
+    assert torch.equal(distance(picture, other), Perceptual(stages)(picture, other))
+
+
+def test_the_stages_of_a_resnet_are_its_own():
+    from radiffuse.metrics.resnet import ResNet50
+
+    torch.manual_seed(0)
+    network, x = ResNet50().eval(), torch.randn(1, 1, 224, 224)
+    with torch.no_grad():
+        torch.testing.assert_close(network.stages()(x).mean((2, 3)), network(x))
 
 
 def test_a_codebook_keeps_the_weights_that_filled_it():

@@ -29,6 +29,13 @@ from radiffuse.training import processes
 TINY = ("--preset", "tiny", "--width", "8", "--train.steps", "2", "--train.batch", "4")
 
 
+@pytest.fixture(autouse=True)
+def unmeasured(monkeypatch):
+    """Predictions are counted here, and stopped at some of them: none is made to measure its memory."""
+    for name in ("sample", "predict"):
+        monkeypatch.setattr(f"radiffuse.commands.{name}.check_prediction", lambda *_: "")
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """24 cases of 8 x 8 pixels in two classes, 8 bit, split by patient."""

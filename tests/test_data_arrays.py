@@ -170,7 +170,7 @@ def declaring(shape, data):
 @pytest.mark.parametrize(
     ("shape", "why"),
     [
-        ((10**9, 10**6), "GiB of voxels"),
+        ((10**9, 10**6), r"4000000000000000 bytes of voxels, and holds \d+: is damaged"),
         ((4, 8, 20), r"2560 bytes of voxels, and holds \d+: is damaged"),
     ],
 )

@@ -44,7 +44,7 @@ def test_the_paper_preset_is_the_card():
     network = recipe.network()
     assert network.backbone.enter.in_channels == 3, "mask, masked intensity and the noisy shape"
     assert network.backbone.leave.out_channels == 2, "noise and variance"
-    assert network.backbone.strides == [1, 8, 8], "the depth is not halved"
+    assert network.backbone.strides == (1, 8, 8), "the depth is not halved"
     assert recipe.unet_shape()["attention"] == (2, 4)
     betas = network.schedule.betas
     assert len(betas) == 1000 and torch.allclose(betas[[0, -1]].float(), torch.tensor([1e-4, 0.02]))
@@ -345,8 +345,13 @@ def test_a_side_that_is_not_halved_need_not_be_even():
     mask = (torch.rand(2, 1, 7, 8, 12) < 0.5).long()
     answer = recipe.predict(recipe.objective(), {"mask": mask, "seed": torch.arange(2)})
     assert answer["mask"].shape == mask.shape
-    with pytest.raises(UserError, match=r"7 x 8 x 12, depth first, do not divide .* 2 x 2 x 2"):
-        dataclasses.replace(DISPR.tiny(), patch=1).fitted(of_size(7, 8, 12))
+    halved = dataclasses.replace(DISPR.tiny(), patch=1, whole_depth=False).fitted(of_size(7, 8, 12))
+    assert (
+        halved.predict(halved.objective(), {"mask": mask, "seed": torch.arange(2)})["mask"].shape
+        == mask.shape
+    )
+    with pytest.raises(UserError, match=r"1 x 8 x 12 are smaller than this network's stride 2"):
+        dataclasses.replace(DISPR.tiny(), patch=1, whole_depth=False).fitted(of_size(1, 8, 12))
 
 
 @pytest.mark.parametrize(
@@ -484,8 +489,8 @@ def test_data_that_cannot_be_trained_on(tmp_path, refused):
             "case b: its mask is empty or fills the volume: there is no shape to learn; leave"
             in line
         )
-    odd = said("odd", mask=np.pad(shapes, [(0, 0), (0, 1), (0, 0), (0, 0)]), split=split)
-    assert "9 x 8 x 8, depth first, do not divide by this network's strides 4 x 4 x 4" in odd
+    small = said("small", mask=shapes[:, :, 2:5], split=split)
+    assert "8 x 3 x 8 are smaller than this network's stride" in small and "--size 8 4 8" in small
 
 
 def test_a_picture_column_is_told_and_not_the_thickness(tmp_path):

@@ -12,7 +12,7 @@ from radiffuse.applications.generation.ddpm import DDPM
 from radiffuse.applications.generation.ncsn import NCSN
 from radiffuse.applications.generation.sde import SDE
 from radiffuse.applications.reconstruction.bayes_mri import BayesMRI
-from radiffuse.data.cases import Facts
+from radiffuse.data.dataset import Facts
 from radiffuse.diffusion.denoiser import Denoiser
 from radiffuse.diffusion.filtered import Filtered, Wiener, wiener_of
 from radiffuse.diffusion.kernels import diffuse

@@ -230,7 +230,7 @@ COUNTED_ALLOWED = {
     "applications/denoising/evaluate.py": "sides of what is measured where a volume has as many voxels as a slice",
     "applications/evaluation/judge.py": "the judge was trained on pictures elsewhere",
     "applications/generation/volumes.py": "volumes are measured by their slices too",
-    "applications/sizes.py": "a method of whole volumes takes no pictures",
+    "applications/sizes.py": "a method of whole volumes takes no pictures; volumes have short axes and thick slices",
     "nn/augment.py": "what has spatial axes is an image, all else stays as it is",
 }
 """Modules outside ALL_DIMENSIONS where a number of axes is compared, and why."""

@@ -1,6 +1,12 @@
 """Memory: estimated before a training begins, told in one line where it runs out, and never asked for in vain."""
 
 import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,12 +14,13 @@ import torch
 from torch import nn
 
 from radiffuse import cli
-from radiffuse.data import columns, splits
+from radiffuse.data import columns, host, splits
 from radiffuse.data.names import PLAIN, safe_names, sanitize_filename
 from radiffuse.data.table import listener
 from radiffuse.errors import UserError
 from radiffuse.training import memory
-from radiffuse.training.memory import check_memory, check_weights, free_bytes
+from radiffuse.training.footprint import Beyond, enough, measured
+from radiffuse.training.memory import check_memory, check_prediction, check_weights, free_bytes
 from radiffuse.training.options import TrainOptions
 from training_standins import Regression, Table
 
@@ -31,12 +38,67 @@ class Chain:
         yield "net", out.square().square().mean()
 
 
-def test_what_a_case_takes_is_measured():
-    """Two float32 of 1000 per case, whatever the number of cases; the batch and the weights are not among it."""
-    for count in (1, 2):
-        data, kept = memory._of_a_case(Chain(), Table(), count, TrainOptions())
-        assert data == 5 * 4 and 2 * 4000 <= kept <= 2 * 4000 + 100
-    assert memory._of_a_case(Chain(), Table(), 2, TrainOptions(precision="bf16"))[1] == kept // 2
+def test_tensors_are_counted_while_they_are_there():
+    """a, then a and b, then b and the one that its square makes of it; views and old tensors take nothing."""
+    old = torch.zeros(10**6)
+
+    def work():
+        a = torch.zeros(1000) + old[:1000]
+        b = a.exp()
+        del a
+        b.view(10, 100).add_(1)
+        b.square()
+
+    assert measured(work, 1e9) == 2 * 4000
+    assert measured(lambda: torch.zeros(5) / old[:5], 1e9) == 2 * 20
+
+
+def test_what_the_backward_pass_keeps_is_counted():
+    """Of ten layers of tanh each keeps its output; without a gradient there are two at a time."""
+
+    def chain(x):
+        for _ in range(10):
+            x = x.tanh()
+        return x.sum()
+
+    x = torch.zeros(1000, requires_grad=True)
+    with torch.no_grad():
+        assert measured(lambda: chain(x), 1e9) == 2 * 4000
+    kept = measured(lambda: chain(x), 1e9)
+    assert 10 * 4000 <= kept <= 10 * 4000 + 100
+    assert 11 * 4000 <= measured(lambda: chain(x).backward(), 1e9) <= 14 * 4000
+
+
+def test_work_ends_where_it_takes_more_than_there_is():
+    done = []
+
+    def work():
+        kept = [torch.zeros(1000) for _ in range(10)]
+        done.append(kept)
+
+    with pytest.raises(Beyond):
+        measured(work, 9 * 4000)
+    assert not done and measured(work, 10 * 4000) == 40_000 and done
+
+
+def test_only_the_first_calls_of_a_chain_are_measured():
+    layer, calls = nn.Linear(2, 2), []
+    with enough({"net": nn.Sequential(layer)}, calls=2):
+        for _ in range(100):
+            calls.append(layer(torch.zeros(1, 2)))
+    assert len(calls) == 2
+    calls.append(layer(torch.zeros(1, 2)))
+    assert len(calls) == 3, "no hook stays"
+
+
+def test_what_a_step_takes_is_a_line_in_its_cases():
+    """Two float32 of 1000 a case and their gradients, beside weights that do not grow."""
+    sizes = [
+        measured(lambda many=many: memory._of_a_step(Chain(), Table(), many, TrainOptions()), 1e9)
+        for many in (1, 2, 4, 8)
+    ]
+    assert sizes[3] - sizes[2] == pytest.approx(2 * (sizes[2] - sizes[1]), rel=0.02)
+    assert 2 * 4000 <= (sizes[3] - sizes[2]) / 4 <= 6 * 4000 + 100
 
 
 def test_measuring_leaves_no_trace():
@@ -52,21 +114,41 @@ def test_measuring_leaves_no_trace():
     assert all(p.grad is None for p in objective.players["net"].parameters())
 
 
-def test_batches_that_do_not_fit_are_refused_and_tight_ones_are_said(monkeypatch):
-    objective = Chain()
-    weights = memory._needed(5 * 1000, TrainOptions())
-    images = 64 * memory._of_a_case(objective, Table(), 2, TrainOptions())[1] + 3 * 64 * 20
-    for free, kind in ((0.9, "refused"), (1.1, "said"), (1.5, "")):
-        monkeypatch.setattr(memory, "free_bytes", lambda free=free: free * (weights + images))
+def test_batches_that_do_not_fit_are_refused_and_the_rest_is_said(monkeypatch):
+    objective, options = Chain(wide=10**5), TrainOptions(batch=64)
+    line = check_memory(objective, Table(), options)
+    needed = float(re.search(r"takes about ([\d.]+) GiB", line)[1]) * 2**30
+    for free, kind in ((0.9, "refused"), (1.1, "tight"), (1.5, "")):
+        monkeypatch.setattr(memory, "free_bytes", lambda free=free: free * needed)
         if kind == "refused":
             with pytest.raises(
-                UserError, match=r"for 64 of 64 cases at a time.*--train\.accumulate"
+                UserError, match=r"for a step with 64 of 64 cases .*--train\.accumulate"
             ):
-                check_memory(objective, Table(), TrainOptions(batch=64))
-            assert not check_memory(objective, Table(), TrainOptions(batch=64, accumulate=2))
+                check_memory(objective, Table(), options)
+            assert check_memory(objective, Table(), dataclasses.replace(options, accumulate=2))
         else:
-            line = check_memory(objective, Table(), TrainOptions(batch=64))
-            assert bool(line) == bool(kind) and "\n" not in line
+            line = check_memory(objective, Table(), options)
+            assert ("if it does not suffice" in line) == bool(kind) and "\n" not in line
+    monkeypatch.setattr(memory, "free_bytes", lambda: 1000)
+    with pytest.raises(UserError, match=r"a training step takes more than the .* that are free"):
+        check_memory(objective, Table(), options)
+
+
+def test_predictions_that_do_not_fit_are_refused(monkeypatch):
+    net = nn.Linear(10, 10**4)
+    monkeypatch.setattr(memory, "LIBRARIES", 1000)
+
+    def work(many):
+        return net(torch.zeros(many, 10))
+
+    line = check_prediction({"net": net}, work, 1000, "less")
+    assert line.startswith("1000 cases at a time take about 0.0522 GiB") and "less" not in line
+    monkeypatch.setattr(memory, "free_bytes", lambda: 5 * 10**7)
+    with pytest.raises(UserError, match=r"1000 cases at a time take .* are free; less"):
+        check_prediction({"net": net}, work, 1000, "less")
+    with pytest.raises(UserError, match=r"a prediction takes more than the 9\.31e-05 GiB that are"):
+        monkeypatch.setattr(memory, "free_bytes", lambda: 10**5)
+        check_prediction({"net": nn.Linear(10, 10**5)}, lambda n: torch.zeros(n, 10**5), 1, "less")
 
 
 def test_networks_that_do_not_fit_are_refused_before_they_are_made():
@@ -91,7 +173,7 @@ def test_an_objective_that_cannot_be_measured_is_left_to_the_training():
 
 
 def test_what_is_free_is_what_the_container_has(monkeypatch, tmp_path):
-    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    monkeypatch.setattr(host, "CGROUP", tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     whole = free_bytes()
     assert whole > 1 << 20
@@ -125,7 +207,7 @@ def data(tmp_path):
         (("--size", 10**5, 10**5), 2, "--size must be between 1 and 65535"),
         (("--size", 60000, 60000), 1, "8 images of it take"),
         (("--width", 40000), 1, "million weights, which need"),
-        (("--train.batch", 10**6, "--size", 256, 256), 1, "cases at a time)"),
+        (("--train.batch", 10**6, "--size", 256, 256), 1, "of 1000000 cases at a time)"),
     ],
 )
 def test_what_is_beyond_reason_is_refused_before_anything_is_made(
@@ -186,6 +268,30 @@ def test_a_file_that_does_not_fit_is_named(refused, monkeypatch, tmp_path, data)
     monkeypatch.setattr(columns, "read_image", stop)
     said = refused("train", "ddpm", "--data", tmp_path / "a.png", "--out", tmp_path / "run")
     assert "a.png: does not fit into memory" in said
+
+
+WORKER = Path(__file__).resolve().parent.parent / "benchmarks" / "volumes_worker.py"
+
+
+@pytest.mark.parametrize(
+    ("size", "batch"), [((64, 64), 32), ((128, 128), 16), ((32, 32, 32), 8), ((48, 48, 48), 4)]
+)
+def test_what_is_said_is_what_is_taken(tmp_path, size, batch):
+    """Within 25 %, of a training and of its samples, by the kernel's count of this process."""
+    rng, many = np.random.default_rng(0), 4 * batch
+    np.savez(tmp_path / "a.npz", image=rng.integers(0, 256, (20, *size)).astype(np.uint8))
+    train = ("train", "ddpm", "--preset", "tiny", "--width", 32, "--data", tmp_path / "a.npz")
+    run = tmp_path / "run"
+    for words in (
+        (*train, "--train.steps", 2, "--train.batch", batch, "--out", run),
+        ("sample", run, "--count", many, "--batch", many, "--steps", 2, "--out", tmp_path / "s"),
+    ):
+        done = subprocess.run(
+            [sys.executable, WORKER, "command", *map(str, words)],
+            check=True, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        told = json.loads(done.stdout.splitlines()[-1])
+        assert told["said"] == pytest.approx(told["bytes"], rel=0.25), (words[0], told)
 
 
 # --- many rows --------------------------------------------------------------------------------------

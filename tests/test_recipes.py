@@ -163,9 +163,11 @@ def test_a_label_for_an_unconditional_model_is_refused(slices):
 
 
 def test_a_size_that_does_not_fit_says_which_would(slices):
-    facts = dataclasses.replace(slices.facts(), size={"image": (30, 33)})
-    with pytest.raises(UserError, match="--size 32 32"):
-        papers.by_id("ddpm").load().small().fitted(facts)
+    facts = dataclasses.replace(slices.facts(), size={"image": (30, 3)})
+    with pytest.raises(UserError, match="--size 30 8"):
+        dataclasses.replace(
+            papers.by_id("ddpm").load().small(), multiples=(1, 1, 1), patch=2, attention=()
+        ).fitted(facts)
 
 
 def test_learned_variance_end_to_end(slices):

@@ -8,7 +8,7 @@ from torch import nn
 
 from radiffuse.applications.translation.conversion import GuessedImage
 from radiffuse.applications.translation.ddpm_conversion import Conversion
-from radiffuse.data.cases import Facts
+from radiffuse.data.dataset import Facts
 from radiffuse.diffusion.filtered import Wiener
 from radiffuse.diffusion.kernels import diffuse
 from radiffuse.diffusion.network import Given

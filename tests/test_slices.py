@@ -252,8 +252,11 @@ def test_a_volume_is_read_once_for_all_of_its_slices(tmp_path, monkeypatch):
     """Beyond what opening reads of any volume, whatever its number of slices."""
     data = volumes(tmp_path, [scene(seed, (6, 6, 40))[0] for seed in range(3)])
     reads, read = [], FileColumn._read
-    monkeypatch.setattr(FileColumn, "_read", lambda self, row: reads.append(row) or read(self, row))
-    monkeypatch.setattr("radiffuse.data.columns.CACHE_BYTES", 0)
+    monkeypatch.setattr(
+        FileColumn, "_read", lambda self, row, _: reads.append(row) or read(self, row, _)
+    )
+    monkeypatch.setattr("radiffuse.data.kept.most_held", lambda: 0)
+    monkeypatch.setenv("RADIFFUSE_CACHE_GIB", "0")
     plain = open_cases(data)
     plain.batch([0, 1, 2])
     without, reads[:] = len(reads), []
@@ -265,6 +268,7 @@ def test_a_volume_is_read_once_for_all_of_its_slices(tmp_path, monkeypatch):
 
 def test_what_does_not_fit_the_memory_is_said(tmp_path, monkeypatch):
     data = volumes(tmp_path, [scene(seed)[0] for seed in range(3)])
+    monkeypatch.setenv("RADIFFUSE_CACHE_GIB", "0")
     monkeypatch.setattr("radiffuse.data.slices.MOST_BYTES", 8 * 5 * 6 * 7)
     cases = open_cases(data, slices="axial")
     assert any("files are read again; --size makes them smaller" in line for line in cases.notices)

@@ -1,5 +1,6 @@
 """The fields of a recipe that say how its U-Net is built."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -7,13 +8,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from ..nn import UNet
 from .ranges import Checked, Rule, at_least, below, between, one_or_more, require
 from .recipe import check_fitted
-from .sizes import check_stride
+from .sizes import check_least, halvings, sides
 
 if TYPE_CHECKING:
     from ..data.dataset import Facts
 
 __all__ = ["Backbone", "UNetFields"]
 
+MANY = 1 << 14
+"""Voxels beyond which attention is most of a network's work."""
 ATTENDED = 16
 """Voxels a side where the networks of Ho et al. 2020 and their kin attend."""
 
@@ -83,6 +86,7 @@ class Backbone(UNetFields):
         "channels": at_least(0),
         "data_std": at_least(0),
         "dropout": below(1),
+        "halved": at_least(0),
     }
 
     channels: int = 0
@@ -93,25 +97,79 @@ class Backbone(UNetFields):
     """Dropout in residual blocks."""
     recompute: bool = False
     """Gradient checkpointing: less memory, one more forward pass."""
+    halved: tuple[int, ...] = ()
+    """How often each axis is halved, by the coarsest levels; empty = by all of them, but for axes of volumes that
+    are short or of thick slices (see `sizes.halvings`)."""
 
     def filled(self, facts: "Facts", channels: int, size: Sequence[int], **more: Any) -> Self:
         """This recipe with what is open filled: channels, size, deviation of the images, and `more`."""
+        size = self.size or tuple(size)
         return replace(
             self,
             channels=self.channels or channels,
-            size=self.size or tuple(size),
+            size=size,
             data_std=self.data_std or round(float(facts.std), 4) or 0.5,
+            halved=self._halvings(size, facts.spacing),
             **more,
         )
 
+    def _halvings(self, size: Sequence[int], spacing: Sequence[float]) -> tuple[int, ...]:
+        """`halved`, or from size and spacing; () where all axes are halved by all levels."""
+        levels = len(self.multiples)
+        if not self.halved:
+            return self.spared(size, spacing)
+        right = len(self.halved) == len(size) and max(self.halved) < levels
+        said = f"{self.halved}: one number for each of {len(size)} axes is needed, {levels - 1} at most"
+        require(right, "halved", said)
+        return () if set(self.halved) == {levels - 1} else self.halved
+
+    def spared(self, size: Sequence[int], spacing: Sequence[float]) -> tuple[int, ...]:
+        """How often each axis is halved where nothing is asked for; () by all levels, all alike."""
+        return halvings(size, spacing, len(self.multiples), self.patch)
+
+    @property
+    def halvings(self) -> tuple[int, ...]:
+        """How often each axis of `size` is halved."""
+        return self.halved or (len(self.multiples) - 1,) * len(self.size)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """The least sides of an image; others that these do not divide are continued, and cut back."""
+        return tuple(self.patch * 2**times for times in self.halvings)
+
     def fitting(self) -> Self:
-        """This recipe, once its images are known to divide by `stride`.
+        """This recipe, once its images are known to be as large as the network's stride.
 
         Raises:
-            UserError: they do not.
+            UserError: they are smaller.
         """
-        check_stride(self.size, self.stride, "--multiples or --patch")
+        check_least(self.size, self.strides, "--multiples or --patch")
         return self
+
+    def notices(self) -> list[str]:
+        """What a user should know of a network fitted to volumes, one line each."""
+        lines = []
+        if self.halved:
+            times = " ".join(map(str, self.halved))
+            lines.append(
+                f"the axes of {sides(self.size)} voxels are halved {times} times, for one is short or of thick "
+                "slices; --halved says how often, --size resamples all volumes"
+            )
+        for level in sorted({min(k, len(self.multiples) - 1) for k in self.attending()}):
+            seen = self.voxels_at(level)
+            if math.prod(seen) > MANY:
+                lines.append(
+                    f"level {level} attends over {sides(seen)} voxels, work that grows with their square; "
+                    "--attention -1 attends where 16 a side are left"
+                )
+        return lines
+
+    def voxels_at(self, level: int) -> tuple[int, ...]:
+        """Sides of the images that a level sees."""
+        last = len(self.multiples) - 1
+        times = [max(0, each - (last - level)) for each in self.halvings]
+        pairs = zip(self.size, times, strict=True)
+        return tuple(math.ceil(side / (self.patch * 2**each)) for side, each in pairs)
 
     def beside(self, channels: int, width: int, condition: int) -> UNet:
         """A U-Net as deep as `unet`, of another width and without attention, told images alone."""
@@ -129,12 +187,14 @@ class Backbone(UNetFields):
             UserError: the recipe has not been fitted to data.
         """
         check_fitted(self, "channels", "size")
+        axes = axes or len(self.size)
         return UNet(
-            axes or len(self.size),
+            axes,
             self.channels,
             self.width,
             **self.unet_shape(),
             dropout=self.dropout,
             recompute=self.recompute,
+            halved=self.halvings if axes == len(self.size) else (),
             **options,
         )

@@ -12,10 +12,12 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "check_least",
     "check_same_size",
     "check_shape",
     "check_stride",
     "check_volumes",
+    "halvings",
     "one_size",
     "sides",
 ]
@@ -34,6 +36,53 @@ def check_stride(size: Sequence[int], stride: int, flags: str) -> None:
             f"images of {sides(size)} {what} this network's stride {stride}; "
             f"resize with --size {fits}, or change {flags}"
         )
+
+
+def check_least(size: Sequence[int], strides: Sequence[int], flags: str) -> None:
+    """Refuse images smaller than what a network makes one voxel of.
+
+    Raises:
+        UserError: says which size would fit, and which `flags` lower the stride.
+    """
+    if any(side < stride for side, stride in zip(size, strides, strict=True)):
+        fits = " ".join(str(max(a, b)) for a, b in zip(size, strides, strict=True))
+        of = sides(strides) if len(set(strides)) > 1 else strides[0]
+        raise UserError(
+            f"images of {sides(size)} are smaller than this network's stride {of}; resize with --size {fits}, "
+            f"or change {flags}"
+        )
+
+
+THICK, LEAST = 2, 4
+"""An axis is thick while its voxels are more than so many times the finest; a short one keeps so many voxels."""
+
+
+def halvings(
+    size: Sequence[int], spacing: Sequence[float], levels: int, patch: int
+) -> tuple[int, ...]:
+    """How often a network of `levels` halves each axis of volumes; () as often as it can, all alike.
+
+    An axis of thick slices is left as it is while its voxels are more than twice as long as the shortest side
+    of a voxel, as nnU-Net does (Isensee et al. 2021); an axis shorter than half of the longest keeps 4 voxels at
+    the coarsest level. Pictures are always halved along both axes.
+
+    Args:
+        size: of the volumes.
+        spacing: mm along each axis; () where it is not known.
+        patch: folded into channels before the first level.
+    """
+    if len(size) != 3 or 1 in size:
+        return ()
+    times = []
+    for axis, side in enumerate(size):
+        allowed = levels - 1
+        ratio = spacing[axis] / min(spacing) if spacing else 1.0
+        while ratio > THICK * (1 + 1e-3) and allowed:
+            ratio, allowed = ratio / 2, allowed - 1
+        while 2 * side < max(size) and side < LEAST * patch * 2**allowed and allowed:
+            allowed -= 1
+        times.append(allowed)
+    return () if set(times) == {levels - 1} else tuple(times)
 
 
 def check_volumes(method: str, size: Sequence[int]) -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from ..applications import fields
+from ..applications.evaluation.progress import progress_bar
+from ..applications.latent.coding import Perceptual
 from ..applications.latent.fields import CoderFields
+from ..applications.latent.kept import kept_codes
 from ..applications.latent.statistics import measured, seen
 from ..data.dataset import Cases
 from ..data.files import replacing, write_json
@@ -19,21 +21,25 @@ from ..data.records import FORMAT
 from ..diffusion.noise import derive
 from ..errors import UserError
 from ..metrics.features import trained_features, weights_hash
+from ..metrics.pretrained import load_pretrained
+from ..metrics.resnet import ResNet50
+from ..nn.augment import Augment
 from ..nn.autoencoder import AutoEncoder
 from ..runs import config
 from ..runs.config import Config
-from ..runs.first import FIRST, load_coder
+from ..runs.first import CODES, FIRST, load_coder
 from ..runs.run import CONFIG, read_run_config, recipe_of, record_model
 from ..training import processes
+from ..training.batches import Readable
 from ..training.checkpoint import MODEL, model_sha256
 from ..training.loop import train
-from ..training.memory import check_memory, check_weights
+from ..training.memory import check_memory, check_weights, free_bytes
+from ..training.options import TrainOptions
 from ..training.progress import say
 from .train_flags import Order
 
-__all__ = ["CODES", "features_of", "first_stage", "with_coder_of"]
+__all__ = ["first_stage", "perceptual_of", "unseen", "with_coder_of", "with_kept_codes"]
 
-CODES = "codes.json"
 OWN = ("standardised", "latent_shift", "latent_scale")
 """Fields that belong to the run, whoever trained the auto-encoder."""
 PERCEIVED = 1000
@@ -82,7 +88,6 @@ def first_stage(
         The recipe with what follows from the codes, and what the manifest says of the first stage.
     """
     assert asked.first is not None
-    cases = recipe.coded(cases) if hasattr(recipe, "coded") else cases
     folder = asked.out / FIRST
     coder: AutoEncoder
     torch.manual_seed(derive(asked.first.seed, "weights", "first"))
@@ -96,7 +101,7 @@ def first_stage(
         load_coder(coder, _copied(asked.autoencoder / FIRST / MODEL, folder))
         about = {"from": str(asked.autoencoder)}
     coder.eval().requires_grad_(False)
-    found = measured(coder, cases.split("train"), _unseen(cases))
+    found = measured(coder, cases.split("train"), unseen(cases))
     if processes.is_main():
         write_json(folder / CODES, found)
         say(_line(folder, found))
@@ -105,12 +110,20 @@ def first_stage(
     return recipe, {**about, "sha256": model_sha256(folder / MODEL)}
 
 
+def with_kept_codes(objective: Any, training: Cases, options: TrainOptions) -> Readable:
+    """The training cases with their codes, encoded once; the cases where images are augmented or codes too many."""
+    if Augment(options.mirror, options.turn, options.zoom, options.shift):
+        return training
+    with progress_bar("encoding", len(training)) as done:
+        kept = kept_codes(objective, training, free_bytes(), lambda many, _: done(many))
+    return training if kept is None else kept
+
+
 def _trained(asked: Order, recipe: Any, training: Cases, made_with: Config) -> AutoEncoder:
     folder, options = asked.out / FIRST, asked.first
     assert options is not None
     check_weights(recipe.first_objective, options)
-    perceived = features_of(training, folder) if recipe.perceptual else None
-    objective = recipe.first_objective(perceived)
+    objective = recipe.first_objective(_perceptual(asked, recipe, training, folder))
     if (line := check_memory(objective, training, options)) and processes.is_main():
         print(f"note: the auto-encoder: {line}", file=sys.stderr)
     manifest = {
@@ -134,8 +147,15 @@ def _trained(asked: Order, recipe: Any, training: Cases, made_with: Config) -> A
     return coder
 
 
-def features_of(training: Cases, folder: Path) -> nn.Sequential:
-    """Stages of the network of the perceptual distance: a small one, trained on these images."""
+def _perceptual(asked: Order, recipe: Any, training: Cases, folder: Path) -> Perceptual | None:
+    """The perceptual distance: in the user's network, else in a small one trained on these images."""
+    if asked.perceptual_weights is not None:
+        return _of_pictures(asked.perceptual_weights, recipe)
+    return perceptual_of(training, folder) if recipe.perceptual else None
+
+
+def perceptual_of(training: Cases, folder: Path) -> Perceptual:
+    """The perceptual distance in a small network trained on these images."""
     rows = [
         k * len(training) // min(len(training), PERCEIVED)
         for k in range(min(len(training), PERCEIVED))
@@ -143,7 +163,32 @@ def features_of(training: Cases, folder: Path) -> nn.Sequential:
     images = training.batch(rows)["image"]
     network = trained_features(images, fingerprint=training.fingerprint, cache=folder / "features")
     say(f"perceptual distance: a network of {len(images)} training images, {weights_hash(network)}")
-    return network.body
+    return Perceptual(network.body)
+
+
+def _of_pictures(weights: Path, recipe: Any) -> Perceptual:
+    """The distance in the stages of a ResNet-50 of the user's.
+
+    Raises:
+        UserError: it has no part in the loss, is another network, or not one of these images.
+    """
+    named = f"--perceptual-weights {weights}"
+    if not recipe.perceptual:
+        raise UserError(f"{named}: --perceptual is 0, so they would not be looked at")
+    network = load_pretrained(weights)
+    if not isinstance(network, ResNet50):
+        raise UserError(
+            f"{named}: a perceptual distance is taken in a ResNet-50, and this is an Inception-v3"
+        )
+    if recipe.channels not in (1, 3):
+        raise UserError(
+            f"{named}: is of grey or colour pictures, and these have {recipe.channels} channels"
+        )
+    if len(recipe.size) == 1:
+        raise UserError(f"{named}: is of pictures, and these have one axis")
+    seen = "slices in three planes" if len(recipe.size) == 3 else "images"
+    say(f"perceptual distance: the ResNet-50 of {weights}, {weights_hash(network)}, of {seen}")
+    return Perceptual(network.stages(), pictures=True)
 
 
 def _copied(model: Path, folder: Path) -> Path:
@@ -156,7 +201,8 @@ def _copied(model: Path, folder: Path) -> Path:
     return folder / MODEL
 
 
-def _unseen(cases: Cases) -> Cases:
+def unseen(cases: Cases) -> Cases:
+    """The held-out cases; all of them where none are."""
     return cases.held_out() if set(cases.split_of) != {"train"} else cases
 
 

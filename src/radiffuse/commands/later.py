@@ -20,7 +20,7 @@ from ..training.checkpoint import MODEL, model_sha256
 from ..training.loop import train
 from ..training.memory import check_memory
 from ..training.objective import device_of
-from .first import features_of
+from .first import perceptual_of
 from .train_flags import Order
 
 __all__ = ["later_stages"]
@@ -54,7 +54,7 @@ def later_stages(
         with torch.no_grad(), progress_bar(name, recipe.pairs) as done:
             data = recipe.later_data(name, objective, training, folder, options.seed, done)
         if getattr(stage, "perceives", False):
-            stage.shown(features_of(training, folder))
+            stage.perceive = perceptual_of(training, folder)
         options = dataclasses.replace(options, batch=min(options.batch, len(data)))
         if (line := check_memory(stage, data, options)) and processes.is_main():
             print(f"note: {name}: {line}", file=sys.stderr)

@@ -7,6 +7,7 @@ interruption.
 import sys
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +27,7 @@ from ..metrics.calibration import half_widths_per_std
 from ..metrics.estimate import Sums
 from ..runs.run import Run, open_run, read_run_config
 from ..training import processes
+from ..training.memory import check_prediction
 from ..training.options import Precision
 from . import parsing
 from .healthy import Outputs, beside_healthy, calibration_name
@@ -34,6 +36,9 @@ from .pictures import diverged, not_finite, said_of, volume_like, write_output
 from .predictions import Folder
 from .slicewise import Slicewise, slicewise
 from .source import asked_cases, check_axes, check_given, open_source, source_of
+from .tiles import in_tiles, told_of
+
+SMALLER = "lower --batch or --size, or name --tile (volumes)"
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,9 @@ class Flags:
         seed: a case's draw depends on this, its name and the draw's number alone.
         batch: cases, or slices, at once, for speed and memory; a case differs by rounding alone, with 1 not at all.
         precision: of the networks; bf16 is faster where the processor knows it, and rounds.
+        tile: sides of overlapping tiles, one or one an axis, by which networks see images, for volumes that do
+            not fit into memory whole; whole where left out.
+        overlap: of neighbouring tiles, as a share of their side.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
@@ -73,6 +81,8 @@ class Flags:
     seed: int = 0
     batch: int = 16
     precision: Precision = "fp32"
+    tile: tuple[int, ...] = ()
+    overlap: float = 0.25
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -95,7 +105,7 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
             f"use `radiffuse sample {flags.run} --count N --out DIR`"
         )
     opened = opened.with_steps(flags.steps).with_settings(parsing.pairs(flags.set, "--set"))
-    opened = opened.with_precision(flags.precision)
+    opened = in_tiles(opened.with_precision(flags.precision), flags.tile, flags.overlap)
     opened, judged, notice = beside_healthy(opened)
     source = source_of(opened.config, flags.data, flags.map, flags.size, flags.range, flags.slices)
     every = open_source(source, opened.recipe)
@@ -113,6 +123,7 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
         "set": sorted(flags.set),
         "seed": flags.seed,
         "precision": flags.precision,
+        **told_of(flags.tile, flags.overlap),
         "map": dict(source.map) or None,
         "size": list(source.size) or None,
         "range": list(flags.range) or None,
@@ -156,6 +167,8 @@ def _predict(
     # measured k-space is reconstructed scan by scan: a scan that cannot be is named
     size = 1 if cut or "kspace" in cases.keys else flags.batch
     parts = [missing[first : first + size] for first in range(0, len(missing), size)]
+    if parts:
+        _estimate(opened, cases, cut, parts[0], flags)
     while parts:
         rows = parts.pop(0)
         bad: dict[int, str] = {}
@@ -176,6 +189,27 @@ def _predict(
             folder.move(stage, entries)
         for row, key in bad.items():
             raise diverged(opened, ids[row], key)
+
+
+def _estimate(
+    opened: Run, cases: Cases, cut: Slicewise | None, rows: Sequence[int], flags: Flags
+) -> None:
+    """Say what memory the first batch takes.
+
+    Raises:
+        UserError: more than is free.
+    """
+
+    def work(many: int) -> None:
+        part = [rows[k % len(rows)] for k in range(many)]
+        batch = {key: value.to(opened.device) for key, value in cases.batch(part).items()}
+        told = {**batch, "seed": torch.arange(many, device=opened.device)}
+        answer = partial(opened.recipe.predict, opened.objective)
+        _ = answer(told) if cut is None else cut(answer, told)
+
+    line = check_prediction(opened.objective.players, work, len(rows), SMALLER)
+    if line and processes.is_main():
+        print(f"note: {line}", file=sys.stderr)
 
 
 def _batch(

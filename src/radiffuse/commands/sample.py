@@ -6,6 +6,7 @@ earlier command wrote into --out is kept, so that the same command goes on after
 """
 
 import dataclasses
+import sys
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Annotated, Any
 
 import torch
 import tyro
+from torch import Tensor
 
 from ..applications.latent.covariates import settings_of
 from ..data.formats.by_ending import natural_ending, save_like
@@ -21,12 +23,16 @@ from ..diffusion.noise import derive
 from ..errors import UsageError, UserError, did_you_mean
 from ..runs.run import Run, open_run, read_run_config
 from ..training import processes
+from ..training.memory import check_prediction
 from ..training.options import Precision
 from ..training.progress import say
 from . import parsing
 from .lock import writing
 from .pictures import SHEET, diverged, not_finite, template, write_sheet
 from .predictions import Folder
+from .tiles import in_tiles, told_of
+
+SMALLER = "lower --batch, or name --tile (volumes), or train with a smaller --width or --size"
 
 _BESIDE = {"synthetic": ("mask",)}
 """What is drawn beside images, by task."""
@@ -45,6 +51,9 @@ class Flags:
         seed: sample k depends on this and on k alone.
         batch: samples drawn at once, for speed and memory; one differs by rounding alone, with 1 not at all.
         precision: of the networks; bf16 is faster where the processor knows it, and rounds.
+        tile: sides of overlapping tiles, one or one an axis, by which networks see images, for volumes that do
+            not fit into memory whole; whole where left out.
+        overlap: of neighbouring tiles, as a share of their side.
         labels: class of each sample, number or name, used in turn (class-conditional runs).
         covariates: NAME=NUMBER words, what every sample is told (runs with covariates); others are drawn.
     """
@@ -57,6 +66,8 @@ class Flags:
     seed: int = 0
     batch: int = 16
     precision: Precision = "fp32"
+    tile: tuple[int, ...] = ()
+    overlap: float = 0.25
     labels: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--label"])] = ()
     covariates: tuple[str, ...] = ()
 
@@ -80,7 +91,7 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
             f"use `radiffuse predict {flags.run} --data PATH --out DIR`"
         )
     opened = opened.with_steps(flags.steps).with_settings(parsing.pairs(flags.set, "--set"))
-    opened = opened.with_precision(flags.precision)
+    opened = in_tiles(opened.with_precision(flags.precision), flags.tile, flags.overlap)
     opened = _told(opened, flags.covariates)
     labels = _labels(opened, flags.labels)
     settings = {
@@ -91,6 +102,7 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
         "set": sorted(flags.set),
         "seed": flags.seed,
         "precision": flags.precision,
+        **told_of(flags.tile, flags.overlap),
         "labels": labels,
         **({"covariates": sorted(flags.covariates)} if flags.covariates else {}),
     }
@@ -135,21 +147,45 @@ def _draw(
     """Draw this process's share of the samples that are not done, batch by batch."""
     share = processes.share(len(entries), processes.rank(), processes.world())
     missing = [(k, entries[k]) for k in share if entries[k]["case"] not in done]
+    if missing:
+        _estimate(opened, [entry for _, entry in missing], flags)
     for first in range(0, len(missing), flags.batch):
         number = missing[first][0]
         part = [entry for _, entry in missing[first : first + flags.batch]]
         folder.keep(f"{number:06d}", part)
-        batch = {"seed": torch.tensor([entry["seed"] for entry in part])}
-        if "label" in part[0]:
-            batch["label"] = torch.tensor([entry["label"] for entry in part])
-        assert opened.drawn is not None
-        made = opened.drawn(opened.objective, batch)
+        made = _drawn(opened, part)
         for row, entry in enumerate(part):
             images = {key: made[key][row] for key in entry["files"]}
             if key := not_finite(images):
                 raise diverged(opened, entry["case"], key)
             for key, image in images.items():
                 save_like(like, image, flags.out / entry["files"][key], labels=key == "mask")
+
+
+def _drawn(opened: Run, entries: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+    """What is drawn for some entries, by key."""
+    batch = {"seed": torch.tensor([entry["seed"] for entry in entries])}
+    if "label" in entries[0]:
+        batch["label"] = torch.tensor([entry["label"] for entry in entries])
+    assert opened.drawn is not None
+    return opened.drawn(opened.objective, batch)
+
+
+def _estimate(opened: Run, entries: Sequence[dict[str, Any]], flags: Flags) -> None:
+    """Say what memory the samples take.
+
+    Raises:
+        UserError: more than is free.
+    """
+    at_once = min(flags.batch, len(entries))
+    line = check_prediction(
+        opened.objective.players,
+        lambda many: _drawn(opened, [entries[k % len(entries)] for k in range(many)]),
+        at_once,
+        SMALLER,
+    )
+    if line and processes.is_main():
+        print(f"note: {line}", file=sys.stderr)
 
 
 def _told(opened: Run, words: tuple[str, ...]) -> Run:

@@ -24,10 +24,12 @@ from ..runs.config import Config
 from ..runs.first import load_first
 from ..runs.run import CONFIG, about, command_line, read_run_config, record_model
 from ..training import checkpoint, processes
+from ..training.batches import Readable
 from ..training.loop import train
 from ..training.memory import check_memory, check_weights
 from ..training.options import TrainOptions
-from .first import first_stage, with_coder_of
+from .first import first_stage, unseen, with_coder_of, with_kept_codes
+from .latents import look_at_latents
 from .later import later_stages
 from .lock import writing
 from .prior import adopt, refuse_foreign
@@ -67,20 +69,28 @@ def _train(asked: Order, arguments: Sequence[str]) -> None:
     recipe = asked.recipe.fitted(facts)
     made_with = _made_with(asked, recipe, cases, arguments)
     first: dict[str, str] = {}
+    coded = cases
     if asked.first is not None:
         if checkpoint.started(asked.out) and not asked.resume:
             checkpoint.refuse_started(asked.out)
         with _told_to_resume(asked.out):
-            recipe, first = first_stage(asked, recipe, cases, made_with, _check_folder)
+            coded = recipe.coded(cases) if hasattr(recipe, "coded") else cases
+            recipe, first = first_stage(asked, recipe, coded, made_with, _check_folder)
         made_with = _made_with(asked, recipe, cases, arguments)
     _check_folder(asked, made_with)
+    if processes.is_main():
+        for line in getattr(recipe, "notices", list)():
+            print(f"note: {line}", file=sys.stderr)
     check_weights(recipe.objective, asked.train)
     training = _suitable(asked.method, recipe, cases.split("train"))
     torch.manual_seed(derive(asked.train.seed, "weights"))
     objective = recipe.objective()
     if first:
         load_first(objective, asked.out, {"first": first})
-    if (line := check_memory(objective, training, asked.train)) and processes.is_main():
+    read: Readable = training
+    if first:
+        read = with_kept_codes(objective, coded.split("train"), asked.train)
+    if (line := check_memory(objective, read, asked.train)) and processes.is_main():
         print(f"note: {line}", file=sys.stderr)
     manifest = about(cases, facts, made_with) | ({"first": first} if first else {})
     if processes.is_main():
@@ -91,7 +101,7 @@ def _train(asked: Order, arguments: Sequence[str]) -> None:
     with _told_to_resume(asked.out):
         train(
             objective,
-            training,
+            read,
             asked.train,
             asked.out,
             resume=asked.resume,
@@ -100,6 +110,8 @@ def _train(asked: Order, arguments: Sequence[str]) -> None:
         )
         if asked.later:
             later_stages(asked, recipe, objective, training, made_with, _check_folder)
+    if first and processes.is_main():
+        look_at_latents(asked.out, coded.split("train"), unseen(coded))
 
 
 @contextlib.contextmanager

@@ -33,6 +33,7 @@ OWN = (
     "resume",
     "prior",
     "autoencoder",
+    "perceptual_weights",
     "first",
     "train",
     "recipe",
@@ -73,6 +74,7 @@ class Order:
         prior: run whose network is taken over in place of a training.
         first: options of the loop of the first stage, of methods that have one.
         autoencoder: run whose auto-encoder is taken over in place of a first stage.
+        perceptual_weights: of the network of its perceptual distance; None: one is trained on the images.
         later: options of the loop of each stage after the run's own training, by its name.
     """
 
@@ -86,6 +88,7 @@ class Order:
     prior: Path | None = None
     first: TrainOptions | None = None
     autoencoder: Path | None = None
+    perceptual_weights: Path | None = None
     later: Mapping[str, TrainOptions] = field(default_factory=dict)
 
 
@@ -119,6 +122,7 @@ def order(arguments: Sequence[str]) -> Order:
         *(flags.out, flags.resume, flags.prior),
         first=flags.first if start.staged else None,
         autoencoder=flags.autoencoder if start.staged else None,
+        perceptual_weights=flags.perceptual_weights if start.staged else None,
         later={name: getattr(flags, name) for name in start.later},
     )
 
@@ -236,9 +240,13 @@ def _flags_of(start: Start, adopts: bool) -> type[Any]:
 def _first_flags(start: Start) -> list[tuple[str, Any, Any]]:
     """Flags of methods that train an auto-encoder first."""
     said = "take the auto-encoder of this run, and train none"
+    seen = (
+        "a ResNet-50 (.safetensors) for the perceptual distance; none: a small network of the data"
+    )
     return [
         ("first", TrainOptions, field(default=start.first)),
         _flag("autoencoder", Path | None, said, default=None),
+        _flag("perceptual_weights", Path | None, seen, default=None),
     ]
 
 

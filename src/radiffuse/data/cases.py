@@ -4,59 +4,21 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..diffusion.spectrum import power
 from ..errors import UserError
 from .columns import Column
+from .facts import AT_ONCE, Facts, labels_of, moments, sample_of, scalars_of, spacing_of
 from .image import Image
 from .names import safe_names
-from .scan import differing, spread
+from .scan import differing
 from .slices import Volumes
 from .table import SPLITS
 from .transforms import to_unit
 
 Range = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a recipe needs to know of its data; plain values.
-
-    Attributes:
-        keys: data keys, for example ("image", "label").
-        channels: number of channels by image key.
-        size: spatial size by image key.
-        classes: number of classes of "label" (largest label + 1); 0 if there is none.
-        class_names: a name for each class, or ().
-        std, mean: over the training images of the first image key, scaled to [-1, 1].
-        diameter: largest L2 distance between two of (up to 512) training images, scaled so
-            (Song & Ermon 2020, technique 1).
-        cases: number of cases, all splits together.
-        mask_classes: number of labels (largest + 1) by mask key, over training cases.
-        mask_size: spatial size by mask key.
-        spectrum: power of training images by frequency, by image key (see `spectrum.power`).
-        scalars: quantiles of each column of numbers over training cases, 0 to 100 % in steps of 10.
-        scalar_correlation: of their normal scores, in that order.
-    """
-
-    keys: tuple[str, ...]
-    channels: dict[str, int]
-    size: dict[str, tuple[int, ...]]
-    classes: int
-    class_names: tuple[str, ...]
-    std: float
-    mean: float
-    diameter: float
-    cases: int
-    mask_classes: dict[str, int] = field(default_factory=dict)
-    spectrum: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    scalars: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    scalar_correlation: tuple[tuple[float, ...], ...] = ()
-    mask_size: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -242,8 +204,13 @@ class Cases:
     def kept(self, choose: Callable[[dict[str, Tensor]], Tensor]) -> "Cases":
         """The cases whose batches `choose` says True of, `(B,)` bool; read in parts."""
         rows: list[int] = []
-        for first in range(0, len(self), 64):
-            part = range(first, min(first + 64, len(self)))
+        keys = self.image_keys or self.mask_keys
+        voxels = max(
+            (self.columns[key].image(self.rows[0]).data.numel() for key in keys), default=1
+        )
+        at_once = min(64, max(1, AT_ONCE // voxels))
+        for first in range(0, len(self), at_once):
+            part = range(first, min(first + at_once, len(self)))
             flags = choose(self.batch(part)).tolist()
             rows += [row for row, good in zip(part, flags, strict=True) if good]
         return self if len(rows) == len(self) else self.take(rows)
@@ -283,88 +250,32 @@ class Cases:
         """
         self.check_shapes()
         training = tuple(row for row in self.rows if self.all_splits[row] == "train") or self.rows
-        train = replace(self, rows=training)
-        shapes = {key: train.image(0, key).data.shape for key in self.image_keys}
-        mean, std, diameter = 0.0, 0.0, 0.0
-        if self.image_keys:
-            mean, std, diameter = _measure(train, self.image_keys[0])
+        columns, ranges = self.columns, self.ranges
+        images = {key: columns[key].image(training[0]).data.shape for key in self.image_keys}
+        key = self.image_keys[0] if images else ""
+        mean, std, diameter = (0.0,) * 3
+        if images:
+            mean, std, diameter = moments(columns[key], training, ranges[key])
         classes = 0
-        if "label" in self.columns:
-            labels = self.columns["label"].stack(self.rows)
+        if "label" in columns:
+            labels = columns["label"].stack(self.rows)
             classes = max(int(labels.max()) + 1, len(self.class_names))
         return Facts(
             keys=self.keys,
-            channels={key: shape[0] for key, shape in shapes.items()},
-            size={key: tuple(shape[1:]) for key, shape in shapes.items()},
+            channels={key: shape[0] for key, shape in images.items()},
+            size={key: tuple(shape[1:]) for key, shape in images.items()},
             classes=classes,
             class_names=self.class_names,
             std=std,
             mean=mean,
             diameter=diameter,
             cases=len(self),
-            mask_classes={key: _labels_of(train, key) for key in self.mask_keys},
-            mask_size={key: train.image(0, key).size for key in self.mask_keys},
-            spectrum={key: power(_some(train, key)) for key in self.image_keys},
-            **_scalars(train),
+            mask_classes={key: labels_of(columns[key], training) for key in self.mask_keys},
+            mask_size={key: columns[key].image(training[0]).size for key in self.mask_keys},
+            spectrum={key: power(sample_of(columns[key], training, ranges[key])) for key in images},
+            **scalars_of(columns, training),
+            spacing=spacing_of(columns[key], training) if images else (),
         )
-
-
-def _scalars(train: Cases) -> dict[str, Any]:
-    """Quantiles and correlation of the columns of numbers that all training cases have."""
-    columns = {k: c.stack(train.rows) for k, c in train.columns.items() if c.kind == "scalar"}
-    columns = {k: v for k, v in columns.items() if not v.isnan().any()}
-    if not columns:
-        return {}
-    values = torch.stack([value.double() for value in columns.values()])
-    correlation = torch.corrcoef(torch.stack([_scores(row) for row in values]))
-    correlation = correlation.reshape(len(columns), -1).nan_to_num(0.0).fill_diagonal_(1.0)
-    quantiles = values.quantile(torch.linspace(0, 1, 11, dtype=torch.float64), dim=1).T
-    return {
-        "scalars": dict(zip(columns, map(_numbers, quantiles), strict=True)),
-        "scalar_correlation": tuple(map(_numbers, correlation)),
-    }
-
-
-def _scores(values: Tensor) -> Tensor:
-    """Normal scores: the normal quantile of each value's rank, of equal values their mean rank's."""
-    _, which, counts = values.unique(return_inverse=True, return_counts=True)
-    ranks = counts.cumsum(0) - counts / 2
-    return torch.special.ndtri((ranks / len(values))[which])
-
-
-def _numbers(values: Tensor) -> tuple[float, ...]:
-    return tuple(float(f"{value:.6g}") for value in values.tolist())
-
-
-def _measure(cases: Cases, key: str) -> tuple[float, float, float]:
-    """Mean and deviation (of a sample of a very large set), diameter (of up to 512 images)."""
-    column, limits = cases.columns[key], cases.ranges[key]
-    total = square = 0.0
-    count = 0
-    voxels = column.image(cases.rows[0]).data.numel()
-    few = [cases.rows[i] for i in spread(len(cases), max(2, (1 << 26) // voxels))]
-    for start in range(0, len(few), 64):
-        x = to_unit(column.stack(few[start : start + 64]), limits)
-        total += float(x.sum(dtype=torch.float64))
-        square += float(x.square().sum(dtype=torch.float64))
-        count += x.numel()
-    mean = total / count
-    flat = _some(cases, key).flatten(1)
-    diameter = float(torch.cdist(flat, flat).max())
-    return mean, max(square / count - mean**2, 0.0) ** 0.5, diameter
-
-
-def _some(cases: Cases, key: str) -> Tensor:
-    """Up to 512 images in [-1, 1], fewer of large volumes."""
-    column = cases.columns[key]
-    voxels = column.image(cases.rows[0]).data.numel()
-    some = [cases.rows[i] for i in spread(len(cases), max(2, min(512, (1 << 25) // voxels)))]
-    return to_unit(column.stack(some), cases.ranges[key])
-
-
-def _labels_of(cases: Cases, key: str) -> int:
-    some = [cases.rows[i] for i in spread(len(cases), 256)]
-    return max(int(cases.columns[key].image(row).data.max()) for row in some) + 1
 
 
 def with_one_range(cases: Cases, keys: Sequence[str]) -> Cases:

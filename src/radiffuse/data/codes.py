@@ -4,14 +4,15 @@ A picture often stores labels far apart, 0 and 255 or 0, 85, 170 and 255, so tha
 numbers there are is found over all files and all masks: a file that holds 0 and 255 alone says nothing.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .columns import ArrayColumn, Column, FileColumn, Kind
+from .columns import ArrayColumn, Column, Kind, in_threads
+from .copies import named
 from .image import Image
 from .scan import spread, too_large
 
@@ -21,6 +22,7 @@ MOST_CODES = 16
 """More different numbers than this are no codes of labels."""
 LARGEST_LABEL = 64
 """Numbers up to this are labels as they are."""
+LARGEST_COUNTED = 1 << 16
 
 
 def coded(
@@ -60,14 +62,17 @@ def coded(
 def _values(column: Column) -> set[int]:
     """The numbers that a mask column stores; of a few files where it is large."""
     if isinstance(column, ArrayColumn):
-        return _few(torch.unique(column.data).tolist())
-    large = isinstance(column, FileColumn) and too_large(column)
-    rows = spread(len(column), 64) if large else range(len(column))
-    return _few(value for row in rows for value in torch.unique(column.image(row).data).tolist())
+        return _numbers(column.data)
+    rows = spread(len(column), 64) if too_large(column) else range(len(column))
+    return set[int]().union(*in_threads(lambda row: _numbers(column.image(row).data), rows))
 
 
-def _few(values: Iterable[float]) -> set[int]:
-    return {int(value) for value in values}
+def _numbers(data: Tensor) -> set[int]:
+    """The different values of a tensor."""
+    low, high = (int(end) for end in data.aminmax())
+    if data.is_floating_point() or low < 0 or high > LARGEST_COUNTED:
+        return {int(value) for value in torch.unique(data).tolist()}
+    return set(torch.bincount(data.flatten()).nonzero()[:, 0].tolist())  # no sorting of volumes
 
 
 def _far_apart(codes: Sequence[int]) -> bool:
@@ -122,6 +127,9 @@ class CodedColumn:
 
     def hashed(self, row: int) -> str:
         return self.column.hashed(row)
+
+    def stamp(self, row: int) -> str:
+        return named(self.column.stamp(row), self.codes)
 
     def source(self, row: int) -> str:
         return self.column.source(row)

@@ -1,7 +1,6 @@
 """Columns: one key of a data set, for all its cases, in memory or on disk."""
 
 import hashlib
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -13,17 +12,16 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError, fitting
+from .copies import stamp_of
 from .formats.by_ending import read_image
 from .image import Image
+from .kept import Kept
 from .transforms import resize, resized
 
 T = TypeVar("T")
 Kind = Literal["image", "mask", "label", "scalar", "raw"]
 """image: scaled to [-1, 1]. mask: labels per voxel. label: class of the case. scalar: one number.
 raw: numbers passed on as they are (coordinates, k-space)."""
-
-CACHE_BYTES = 1 << 30
-"""Decoded images of one file column are kept in memory up to this many bytes."""
 
 _MASKS = {"mask", "masks", "seg", "segmentation", "vessel", "tissue", "lesion"}
 _RAW = {"coords", "points", "kspace", "field"}
@@ -61,6 +59,9 @@ class Column(Protocol):
 
     def hashed(self, row: int) -> str:
         """sha256 of what is stored (array or file), the same on every machine."""
+
+    def stamp(self, row: int) -> str:
+        """The name of a copy of the decoded image (`copies.stamp_of`); "" where it lies in memory."""
 
     def source(self, row: int) -> str:
         """Where the case lies, for messages."""
@@ -117,31 +118,18 @@ class ArrayColumn:
     def hashed(self, row: int) -> str:
         return content_hash(self.data[row])
 
+    def stamp(self, row: int) -> str:
+        return ""
+
     def source(self, row: int) -> str:
         return self.name
-
-
-@dataclass
-class Cache:
-    """Decoded images of a file column by file or row, up to a number of bytes."""
-
-    images: dict[Path | int, Image] = field(default_factory=dict)
-    used: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def keep(self, key: Path | int, image: Image) -> None:
-        size = image.data.numel() * image.data.element_size()
-        with self.lock:
-            if key not in self.images and self.used + size <= CACHE_BYTES:
-                self.images[key] = image
-                self.used += size
 
 
 @dataclass(frozen=True)
 class FileColumn:
     """Cases on disk, one path each (a file, or the folder of a DICOM series).
 
-    Decoding runs in threads; decoded images are kept in memory as far as `CACHE_BYTES` reaches.
+    Decoding runs in threads; decoded images are kept in memory, and beyond that as copies on disk (`Kept`).
 
     Attributes:
         paths: one for each case, also for messages.
@@ -156,7 +144,8 @@ class FileColumn:
     notice: Callable[[str], None] = lambda line: None
     size: tuple[int, ...] | None = None
     members: tuple[tuple[Path, ...], ...] = ()
-    cache: Cache = field(default_factory=Cache, repr=False, compare=False)
+    kept: Kept = field(default_factory=Kept, repr=False, compare=False)
+    digests: dict[int, str] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -166,56 +155,67 @@ class FileColumn:
         return row if self.members else self.paths[row]
 
     def image(self, row: int) -> Image:
-        kept = self.cache.images.get(self._key(row))
-        if kept is not None:
-            return kept
+        return self.kept(
+            self._key(row),
+            lambda notice: self._decoded(row, notice),
+            lambda: self.stamp(row),
+            self.notice,
+        )
+
+    def _decoded(self, row: int, notice: Callable[[str], None]) -> Image:
         with fitting(self.paths[row]):
-            image = self._read(row)
+            image = self._read(row, notice)
         broken = int((~torch.isfinite(image.data)).sum()) if image.data.is_floating_point() else 0
         if broken:
             raise UserError(
                 f"{self.paths[row]}: holds {broken} NaN or infinite voxels; mend or remove it"
             )
         if self.kind == "mask":
-            image = _as_labels(image, self.paths[row], self.notice)
+            image = _as_labels(image, self.paths[row], notice)
         if self.size is not None:
             if len(image.size) != len(self.size):
                 raise wrong_axes(str(self.paths[row]), image.size, self.size)
             image = resized(image, self.size, nearest=self.kind == "mask")
-        self.cache.keep(self._key(row), image)
         return image
 
-    def _read(self, row: int) -> Image:
+    def _read(self, row: int, notice: Callable[[str], None]) -> Image:
         if self.members:
             from .formats.dicom import read_files
 
-            return read_files(self.members[row], self.notice)
-        return read_image(self.paths[row], labels=self.kind == "mask", notice=self.notice)
+            return read_files(self.members[row], notice)
+        return read_image(self.paths[row], labels=self.kind == "mask", notice=notice)
 
     def stack(self, rows: Sequence[int]) -> Tensor:
-        kept = all(self._key(row) in self.cache.images for row in rows)
+        kept = all(self._key(row) in self.kept.images for row in rows)
         images = [self.image(row) for row in rows] if kept else in_threads(self.image, rows)
         return together(self, rows, images)
 
     def to_size(self, size: tuple[int, ...]) -> "FileColumn":
-        return replace(self, size=size, cache=Cache())
+        return replace(self, size=size, kept=Kept())
 
     def as_kind(self, kind: Kind) -> "FileColumn":
-        return replace(self, kind=kind, cache=Cache())
+        return replace(self, kind=kind, kept=Kept())
 
-    def hashed(self, row: int) -> str:
+    def _files(self, row: int) -> list[Path]:
+        """Every file that an image is read from."""
         path = self.paths[row]
         if self.members:
-            files = sorted(self.members[row])
-        elif path.is_dir():
-            files = sorted(p for p in path.rglob("*") if p.is_file())
-        else:
-            files = [path, *_beside(path)]
-        digest = hashlib.sha256()
-        for file in files:
-            with file.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-        return digest.hexdigest()
+            return sorted(self.members[row])
+        if path.is_dir():
+            return sorted(p for p in path.rglob("*") if p.is_file())
+        return [path, *_beside(path)]
+
+    def hashed(self, row: int) -> str:
+        if row not in self.digests:
+            digest = hashlib.sha256()
+            for file in self._files(row):
+                with file.open("rb") as stream:
+                    digest.update(hashlib.file_digest(stream, "sha256").digest())
+            self.digests[row] = digest.hexdigest()
+        return self.digests[row]
+
+    def stamp(self, row: int) -> str:
+        return stamp_of(self._files(row), self.kind, self.size)
 
     def source(self, row: int) -> str:
         return str(self.paths[row])

@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError, fitting
-from .cases import Cases, Facts, Range
+from .cases import Cases, Range
 from .checks import check_labels, check_trainable
 from .codes import coded
 from .columns import ArrayColumn, Column, names_mask
+from .facts import Facts
 from .formats.stored import MOST_BYTES
 from .grids import check_pair
 from .joined import joined
 from .names import safe_names
 from .placed import placed
 from .planes import CODES, Cut
-from .scan import Seen, check_scalars, outside, scan, value_range
+from .scan import Seen, check_scalars, outside, scan, told_of_copies, value_range
 from .slices import cut
 from .splits import OnLeak, assign, guard
 from .table import Table, labels_from, labels_from_text
@@ -143,6 +144,7 @@ def cases_from(
     check_scalars(columns, table.source, table.ids)
     check_pair(columns, seen, table.source, table.ids)
     table.notices.extend(line for look in seen.values() for line in look.notices)
+    table.notices.extend(told_of_copies(table.source, columns))
     patients, split_of, rows = _split(table, _pictures(columns, seen), seed, on_leak)
     training = [row for row in rows if split_of[row] == "train"] or rows
     ranges = _ranges(table, columns, seen, training, range)

@@ -70,6 +70,10 @@ class JoinedColumn:
         part, own = self._at(row)
         return part.hashed(own)
 
+    def stamp(self, row: int) -> str:
+        part, own = self._at(row)
+        return part.stamp(own)
+
     def source(self, row: int) -> str:
         part, own = self._at(row)
         return part.source(own)

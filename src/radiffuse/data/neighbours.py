@@ -112,5 +112,8 @@ class Neighbours:
     def hashed(self, row: int) -> str:
         return content_hash(torch.tensor(self.beside[row]))
 
+    def stamp(self, row: int) -> str:
+        return ""
+
     def source(self, row: int) -> str:
         return self.column.source(row)

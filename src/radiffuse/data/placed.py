@@ -11,10 +11,13 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from ..errors import UserError
-from .columns import Cache, Column, FileColumn, Kind, together, wrong_axes
+from .columns import Column, Kind, in_threads, together, wrong_axes
+from .copies import named
 from .geometry import AGREE_MM, Grid, apart, resampled, turned
 from .grids import PAIR
 from .image import Image, orientation_of, oriented
+from .kept import Kept
+from .rows import RowsColumn
 from .scan import spread, too_large
 from .transforms import resized
 
@@ -50,9 +53,13 @@ def placed(
     keys = [key for key, column in columns.items() if column.kind in ("image", "mask")]
     if not keys or any(column.kind == "raw" for column in columns.values()):
         return dict(columns), [], ""
+    if all(
+        isinstance(columns[key], RowsColumn) for key in keys
+    ):  # which say nothing of their place
+        return dict(columns), [], orientation
     first = keys[0]
     each = [columns[key] for key in keys]
-    large = any(isinstance(column, FileColumn) and too_large(column) for column in each)
+    large = any(too_large(column) for column in each)
     rows = spread(len(ids), 8) if large else list(range(len(ids)))
     codes = [orientation_of(columns[first].image(row)) for row in rows]
     known = Counter(code for code in codes if code)
@@ -115,7 +122,7 @@ class PlacedColumn:
     source_name: str = ""
     ids: tuple[str, ...] = ()
     size: tuple[int, ...] | None = None
-    made: Cache = field(default_factory=Cache, repr=False, compare=False)
+    kept: Kept = field(default_factory=Kept, repr=False, compare=False)
 
     @property
     def kind(self) -> Kind:
@@ -171,15 +178,15 @@ class PlacedColumn:
         return "resampled", share
 
     def image(self, row: int) -> Image:
-        if row in self.made.images:
-            return self.made.images[row]
+        return self.kept(row, lambda _: self._made(row), lambda: self.stamp(row))
+
+    def _made(self, row: int) -> Image:
         image = self._placed(row)
-        if self.size is not None and len(self.size) != len(image.size):
+        if self.size is None:
+            return image
+        if len(self.size) != len(image.size):
             raise wrong_axes(self.source(row), image.size, self.size)
-        if self.size is not None:
-            image = resized(image, self.size, nearest=self.kind == "mask")
-        self.made.keep(row, image)
-        return image
+        return resized(image, self.size, nearest=self.kind == "mask")
 
     def _placed(self, row: int) -> Image:
         image = self._seen(row)
@@ -195,16 +202,23 @@ class PlacedColumn:
         return replace(there, own=own_)
 
     def stack(self, rows: Sequence[int]) -> Tensor:
-        return together(self, rows, [self.image(row) for row in rows])
+        return together(self, rows, in_threads(self.image, rows))
 
     def to_size(self, size: tuple[int, ...]) -> "PlacedColumn":
-        return replace(self, size=size, made=Cache())
+        return replace(self, size=size, kept=Kept())
 
     def as_kind(self, kind: Kind) -> "PlacedColumn":
-        return replace(self, column=self.column.as_kind(kind), made=Cache())
+        return replace(self, column=self.column.as_kind(kind), kept=Kept())
 
     def hashed(self, row: int) -> str:
         return self.column.hashed(row)
+
+    def stamp(self, row: int) -> str:
+        own = self.column.stamp(row)
+        if self.reference is None:
+            return named(own, "turned", self.inside, self.size)
+        onto = self.reference.stamp(row)
+        return named(own and onto and f"{own} {onto}", "placed", self.inside, self.keys, self.size)
 
     def source(self, row: int) -> str:
         return self.column.source(row)

@@ -14,7 +14,9 @@ from ..errors import UserError
 
 __all__ = [
     "FORMAT",
+    "LATENTS",
     "Entry",
+    "Latents",
     "Manifest",
     "Metrics",
     "Point",
@@ -27,6 +29,9 @@ __all__ = [
 FORMAT = 1
 """Format of `config.toml`, `manifest.json`, `metrics.json` and `predictions.json`. A change that older code
 would misread gets the next number."""
+
+LATENTS = "latents.json"
+"""What `train` found of the codes of a latent diffusion."""
 
 Number = int | float
 Interval = tuple[Number | None, Number | None]
@@ -173,6 +178,22 @@ class Metrics(Struct):
     command: str = ""
     environment: dict[str, Any] = {}
     model_sha256: str = ""
+
+
+class Latents(Struct):
+    """`latents.json` of a latent diffusion."""
+
+    shift: list[float] = []
+    scale: list[float] = []
+    mean: list[float] = []
+    deviation: list[float] = []
+    overall: float = 0.0
+    own_noise: float = 0.0
+    start: float = 0.0
+    levels: list[dict[str, float]] = []
+    decoder: list[dict[str, float]] = []
+    codes: dict[str, Any] = {}
+    verdict: list[str] = []
 
 
 class Entry(Struct):

@@ -10,7 +10,11 @@ from torch import Tensor
 
 from ..errors import UserError
 from .columns import ArrayColumn, Column, FileColumn, content_hash, in_threads
+from .copies import copies
 from .image import Image
+from .joined import JoinedColumn
+from .kept import bytes_of, most_held
+from .rows import RowsColumn
 
 SCAN_BYTES = 2 << 30
 """Files of a column are all decoded at opening up to this total size; beyond it only a few are."""
@@ -45,7 +49,7 @@ def scan(column: Column, key: str, source: str, ids: Sequence[str]) -> Seen:
     Raises:
         UserError: shapes that do not mix, NaN or infinite voxels, or every image is constant.
     """
-    if isinstance(column, FileColumn) and too_large(column):
+    if too_large(column):
         return _scan_few(column, key, source, ids)
     looks = _look_array(column) if isinstance(column, ArrayColumn) else _look_files(column)
     shapes = [look.shape for look in looks]
@@ -64,7 +68,7 @@ def scan(column: Column, key: str, source: str, ids: Sequence[str]) -> Seen:
     return Seen(tuple(shapes), digests, constant, ranges, _widest(looks), notices)
 
 
-def _scan_few(column: FileColumn, key: str, source: str, ids: Sequence[str]) -> Seen:
+def _scan_few(column: Column, key: str, source: str, ids: Sequence[str]) -> Seen:
     """Decode a few files of a large column; compare all by the bytes of their files."""
     few = spread(len(column), 8)
     images = [column.image(row) for row in few]
@@ -121,12 +125,41 @@ def _look_array(column: ArrayColumn) -> list[_Look]:
 
 def _look_files(column: Column) -> list[_Look]:
     """Decoded and looked at in threads, so that a large set never lies in memory whole."""
-    return in_threads(lambda row: _look(column.image(row)), range(len(column)))
+    looks = in_threads(lambda row: _look(column.image(row)), range(len(column)))
+    if isinstance(column, RowsColumn):
+        column.digests.update(enumerate(look.digest for look in looks))
+    return looks
 
 
-def too_large(column: FileColumn) -> bool:
-    """Whether a column is too large to be decoded at opening."""
-    return sum(path.stat().st_size for path in {*column.paths} if path.is_file()) > SCAN_BYTES
+def too_large(column: Column) -> bool:
+    """Whether the files of a column are too large to be decoded at opening."""
+    if isinstance(column, FileColumn):
+        files = {*column.paths}.union(*column.members)
+        return sum(path.stat().st_size for path in files if path.is_file()) > SCAN_BYTES
+    if isinstance(column, JoinedColumn):
+        return any(too_large(part) for part in column.parts)
+    inner = getattr(column, "column", None)
+    return inner is not None and too_large(inner)
+
+
+def told_of_copies(source: str, columns: Mapping[str, Column]) -> list[str]:
+    """A line where decoded images will be copied to disk because memory does not hold them all."""
+    total = 0
+    for column in columns.values():
+        plain = isinstance(column, RowsColumn) and column.size is None
+        if not plain and len(column) and column.stamp(0):
+            size = bytes_of(column.image(0)) * len(column)
+            total += size if size > most_held() else 0
+    if not total:
+        return []
+    held = f"{source}: images take {total / 2**30:.3g} GiB decoded and stay on disk"
+    there = copies()
+    if not there.room_for(1):
+        return [f"{held}; there is no room for copies, and files are decoded each time"]
+    return [
+        f"{held}, as copies in {there.folder} (at most {there.most / 2**30:.3g} GiB; RADIFFUSE_CACHE_GIB sets "
+        "another limit, 0 for none, RADIFFUSE_CACHE another folder)"
+    ]
 
 
 def _same_shapes(

@@ -1,9 +1,7 @@
 """Volumes cut into slices: every slice is a case of the volume's patient, and keeps its place in the world."""
 
 import math
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -11,9 +9,11 @@ from torch import Tensor
 
 from ..errors import UserError
 from .columns import ArrayColumn, Column, Kind, in_threads, together, wrong_axes
+from .copies import copies, named
 from .formats.stored import MOST_BYTES
 from .grids import PAIR
 from .image import Image
+from .kept import Kept, bytes_of, most_held
 from .planes import CODES, ROWS_AND_COLUMNS, Cut, plane_of
 from .table import Table
 from .transforms import resized
@@ -22,37 +22,6 @@ __all__ = ["Slices", "Stacks", "Volumes", "content", "cut"]
 
 TILTED = 10
 """Slices that lie more degrees out of the patient's plane are said to."""
-
-
-@dataclass
-class _Kept:
-    """Volumes that were read last, up to a number of bytes; each is read by one thread alone."""
-
-    most: int = 1 << 30
-    images: OrderedDict[int, Image] = field(default_factory=OrderedDict)
-    reading: dict[int, threading.Lock] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    used: int = 0
-
-    def __call__(self, row: int, read: Callable[[int], Image]) -> Image:
-        with self.lock:
-            mine = self.reading.setdefault(row, threading.Lock())
-        with mine:
-            with self.lock:
-                if row in self.images:
-                    self.images.move_to_end(row)
-                    return self.images[row]
-            image = read(row)
-            with self.lock:
-                self.images[row] = image
-                self.used += _bytes(image)
-                while len(self.images) > 1 and self.used > self.most:
-                    self.used -= _bytes(self.images.popitem(last=False)[1])
-            return image
-
-
-def _bytes(image: Image) -> int:
-    return image.data.numel() * image.data.element_size()
 
 
 @dataclass(frozen=True)
@@ -70,7 +39,7 @@ class Stacks:
     column: Column
     axis: int
     size: tuple[int, ...] | None = None
-    kept: _Kept = field(default_factory=_Kept, repr=False, compare=False)
+    kept: Kept = field(default_factory=Kept, repr=False, compare=False)
     digests: dict[int, str] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -81,7 +50,15 @@ class Stacks:
         return len(self.column)
 
     def image(self, row: int) -> Image:
-        return self.kept(row, self._read)
+        if self.size is None and isinstance(self.column, ArrayColumn):
+            return self.column.image(row)
+        image = self.kept(row, lambda _: self._stood_up(row), lambda: self.stamp(row))
+        return replace(image, data=image.data.movedim(1, 1 + self.axis))
+
+    def _stood_up(self, row: int) -> Image:
+        """A volume with the axis that numbers the slices first, so that one slice lies together on disk."""
+        image = self._read(row)
+        return replace(image, data=image.data.movedim(1 + self.axis, 1).contiguous())
 
     def _read(self, row: int) -> Image:
         image = self.column.image(row)
@@ -97,15 +74,18 @@ class Stacks:
         return together(self, rows, [self.image(row) for row in rows])
 
     def to_size(self, size: tuple[int, ...]) -> "Stacks":
-        return replace(self, size=size, kept=_Kept(self.kept.most))
+        return replace(self, size=size, kept=Kept(self.kept.most))
 
     def as_kind(self, kind: Kind) -> "Stacks":
-        return replace(self, column=self.column.as_kind(kind), kept=_Kept(self.kept.most))
+        return replace(self, column=self.column.as_kind(kind), kept=Kept(self.kept.most))
 
     def hashed(self, row: int) -> str:
         if row not in self.digests:
             self.digests[row] = self.column.hashed(row)
         return self.digests[row]
+
+    def stamp(self, row: int) -> str:
+        return named(self.column.stamp(row), "slices", self.axis, self.size)
 
     def source(self, row: int) -> str:
         return self.column.source(row)
@@ -150,6 +130,9 @@ class Slices:
     def hashed(self, row: int) -> str:
         volume, number = self.at[row]
         return f"{self.stacks.hashed(volume)} {self.how} {number}"
+
+    def stamp(self, row: int) -> str:
+        return ""
 
     def source(self, row: int) -> str:
         volume, number = self.at[row]
@@ -211,8 +194,8 @@ def cut(
 ) -> tuple[Table, dict[str, Column], Volumes | None]:
     """The slices of the volumes of a table; a table of pictures stays, with a notice.
 
-    Slices without content are left out, with a notice. Every volume is read once, and later as often as
-    its slices do not fit into the memory kept for them.
+    Slices without content are left out, with a notice. Every volume is read once; what does not fit into the
+    memory kept for them is mapped from copies on disk, or read again where there can be none.
 
     Args:
         table: ids, patients, splits and texts of the volumes.
@@ -233,8 +216,8 @@ def cut(
         table.notices.append(f"{table.source}: holds pictures; --slices {how} cuts nothing of them")
         return table, dict(columns), None
     axis, plane = plane_of(how, orientation)
-    share = MOST_BYTES // 4 // len(each)
-    stacks = {key: Stacks(column, axis, size, _Kept(share)) for key, column in each.items()}
+    share = _share(each)
+    stacks = {key: Stacks(column, axis, size, Kept(share)) for key, column in each.items()}
     looks = in_threads(lambda row: _look(row, stacks, how, table), range(len(table.ids)))
     at = tuple((row, k) for row, look in enumerate(looks) for k in look.filled)
     if not at:
@@ -249,6 +232,12 @@ def cut(
         for key, column in columns.items()
     }
     return _table(table, at, how), made, whole
+
+
+def _share(each: Mapping[str, Column]) -> int:
+    """Bytes of volumes that a column keeps in memory: more where there can be no copies on disk."""
+    copied = copies().room_for(1) and all(column.stamp(0) for column in each.values())
+    return most_held() if copied else MOST_BYTES // 4 // len(each)
 
 
 def _images(table: Table, columns: Mapping[str, Column], how: Cut) -> dict[str, Column]:
@@ -305,7 +294,7 @@ def _look(row: int, stacks: Mapping[str, Stacks], how: Cut, table: Table) -> _Lo
     filled = content(seen or {key: image.data for key, image in images.items()}, axis)
     numbers = tuple(filled.nonzero()[:, 0].tolist())
     tilt = _tilt(images[first].affine, how)
-    return _Look(len(filled), numbers, max(map(_bytes, images.values())), tilt)
+    return _Look(len(filled), numbers, max(map(bytes_of, images.values())), tilt)
 
 
 def _tilt(affine: Tensor | None, how: Cut) -> float:
@@ -337,10 +326,12 @@ def _told(
     if size <= share:
         return [told]
     gib = f"{size / 2**30:.3g} GiB, of which {share / 2**30:.3g} are kept in memory"
-    return [
-        told,
-        f"{table.source}: slices take {gib}: files are read again; --size makes them smaller",
-    ]
+    rest = (
+        "the rest is mapped from copies on disk"
+        if copies().room_for(size)
+        else "files are read again"
+    )
+    return [told, f"{table.source}: slices take {gib}: {rest}; --size makes them smaller"]
 
 
 def _repeated(column: Column, of: Sequence[int]) -> Column:

@@ -62,10 +62,14 @@ class Latent(Denoiser):
 
     def encode(self, x: Tensor, noise: Noise | None = None) -> Tensor:
         """The code of images x (B, C, *S): the mean of its law, or a draw of it where there is noise."""
+        mean, deviation = self.law(x)
+        return mean if noise is None else mean + deviation * noise(mean)
+
+    def law(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of the law of z of images x (B, C, *S)."""
         mean, deviation = self.coder.encode(x)
-        code = mean if noise is None else mean + deviation * noise(mean)
-        shift, scale = self._numbers(code)
-        return (code - shift) * scale
+        shift, scale = self._numbers(mean)
+        return (mean - shift) * scale, deviation * scale
 
     def decode(self, z: Tensor, tile: Sequence[int] = ()) -> Tensor:
         """The images of codes z (B, C_z, *L); with a tile, in parts of that many places."""

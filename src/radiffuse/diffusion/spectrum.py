@@ -11,6 +11,8 @@ __all__ = ["power", "power_on", "radius", "rings"]
 
 BINS = 32
 """Radial frequencies at which a spectrum is measured."""
+AT_ONCE = 1 << 20
+"""Voxels, or values of frequencies, in one part of the work."""
 LEAST = 1e-6
 """Smallest power, so that no frequency is divided by zero."""
 
@@ -37,10 +39,7 @@ def power(images: Tensor) -> tuple[float, ...]:
     width from 0 to sqrt(axes) / 2 cycles a voxel; white noise of deviation s has s^2 everywhere.
     """
     size = tuple(images.shape[2:])
-    axes = tuple(range(2, images.ndim))
-    square = torch.fft.fftn(images.float(), dim=axes).abs().square().double().mean(
-        (0, 1)
-    ) / math.prod(size)
+    square = _mean_squares(images) / math.prod(size)
     ring, square = rings(size, BINS).flatten()[1:], square.flatten()
     sums = torch.zeros(BINS, dtype=torch.float64).index_add(0, ring, square[1:])
     count = torch.bincount(ring, minlength=BINS)
@@ -52,6 +51,25 @@ def power(images: Tensor) -> tuple[float, ...]:
     logs = (sums[count > 0] / count[count > 0]).clamp_min(LEAST).log().numpy()
     levels = np.exp(np.interp(centres, centres[there], logs))
     return (mean, *(float(f"{value:.4g}") for value in levels))
+
+
+def _mean_squares(images: Tensor) -> Tensor:
+    """Mean of |Fourier transform|^2 over images (N, C, *S) and their channels, (*S) float64.
+
+    A few images, and then a few frequencies, at a time: the rest of a sample of volumes is not needed.
+    """
+    count, channels, *size = images.shape
+    axes, voxels = tuple(range(1, len(size) + 1)), math.prod(size)
+    flat = images.reshape(count * channels, *size)
+    squares = torch.empty(count * channels, voxels)
+    step = max(1, AT_ONCE // voxels)
+    for first in range(0, len(flat), step):
+        part = torch.fft.fftn(flat[first : first + step].float(), dim=axes)
+        squares[first : first + step] = part.abs().square().flatten(1)
+    squares = squares.reshape(count, channels, voxels)
+    step = max(1, AT_ONCE // (count * channels))
+    means = [part.double().mean((0, 1)) for part in squares.split(step, dim=2)]
+    return torch.cat(means).reshape(size)
 
 
 def power_on(values: Sequence[float], size: Sequence[int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Denoisers of images of any size: continued to a whole stride, or cut into blended tiles."""
+"""Denoisers of images of any size: continued to a whole stride, or cut into blended tiles; networks by tiles."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from .denoiser import Denoiser
 from .network import Given, Network
-from .windows import tiled
+from .windows import Windows, tiled
 
-__all__ = ["Padded", "Tiled"]
+__all__ = ["Padded", "Tiled", "by_tiles"]
 
 
 class Padded(Denoiser):
@@ -87,3 +87,36 @@ class Tiled(Denoiser):
             return ask(Given(self.denoiser, **told), cuts[0], at)
 
         return tiled(apply, [x_t, *images.values()], self.tile, self.overlap, self.batch)
+
+
+def by_tiles(network: nn.Module, tile: Sequence[int], overlap: float, at_once: int = 1) -> None:
+    """Have a network of images called by overlapping tiles from now on, blended without seams; in place.
+
+    An estimate is linear in what the network says at a noise level, so that tiles of either blend alike. Then
+    only images of x_t's size are whole in memory; what lies between layers is that of `at_once` tiles. The
+    network sees no further than a tile: its attention and norms are of one.
+
+    Args:
+        network: called as network(x (B, C, *S), clock (B,), image=(B, C_c, *S), ...), as `nn.UNet`.
+        tile: sides of a tile, an axis each; the image's where they are longer. A side as long as the image's
+            makes slabs.
+        overlap: of neighbouring tiles, as a share of their side.
+        at_once: tiles in one call.
+    """
+    whole = network.forward
+
+    def forward(x: Tensor, clock: Tensor, image: Tensor | None = None, **told: Tensor) -> Tensor:
+        size = tuple(min(side, wanted) for side, wanted in zip(x.shape[2:], tile, strict=True))
+        if size == tuple(x.shape[2:]):
+            return whole(x, clock, image=image, **told)
+
+        def apply(cuts: list[Tensor], rows: Tensor) -> Tensor:
+            rows = rows.to(x.device)
+            each = {name: value[rows] for name, value in told.items() if value is not None}
+            beside = {"image": cuts[1]} if len(cuts) > 1 else {}
+            return whole(cuts[0], clock[rows], **beside, **each)
+
+        overlaps = Windows(size, overlap=overlap).overlaps
+        return tiled(apply, [x] if image is None else [x, image], size, overlaps, at_once)
+
+    network.forward = forward

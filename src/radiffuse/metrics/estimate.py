@@ -105,6 +105,19 @@ def proportion(hits: Tensor) -> Metric:
     return measured(share, low, high, n)
 
 
+def correlation(x: Tensor, y: Tensor) -> Metric:
+    """Pearson's r of (n,) and (n,), with Fisher's interval."""
+    from scipy.stats import pearsonr
+
+    if len(x) < 4:
+        return refused("a correlation with an interval needs 4 values", len(x))
+    if float(x.std()) == 0 or float(y.std()) == 0:
+        return refused("one of the two never changes", len(x))
+    found = pearsonr(x.double().numpy(), y.double().numpy())
+    low, high = found.confidence_interval()
+    return measured(float(found.statistic), float(low), float(high), n=len(x))
+
+
 class Sums:
     """Mean and deviation of real or complex tensors that come one after another (Welford 1962)."""
 

@@ -49,12 +49,28 @@ class ResNet50(nn.Module):
             into = 4 * width
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x
+        x = _Coloured()(x)
         x = functional.interpolate(x, size=(_SIDE, _SIDE), mode="bilinear", align_corners=False)
         x = functional.max_pool2d(functional.relu(self.bn1(self.conv1(x))), 3, 2, padding=1)
         for number in range(1, 1 + len(_STAGES)):
             x = self.get_submodule(f"layer{number}")(x)
         return x.mean(dim=(2, 3))
+
+    def stages(self) -> nn.Sequential:
+        """Its five stages one after another, of pictures at their own resolution: what `Perceptual` looks at."""
+        pool = nn.MaxPool2d(3, 2, padding=1)
+        names = [f"layer{number}" for number in range(1, 1 + len(_STAGES))]
+        return nn.Sequential(
+            nn.Sequential(_Coloured(), self.conv1, self.bn1, nn.ReLU(), pool),
+            *map(self.get_submodule, names),
+        )
+
+
+class _Coloured(nn.Module):
+    """Grey repeated to three channels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x
 
 
 def _conv(into: int, out: int, size: int, stride: int = 1) -> nn.Module:

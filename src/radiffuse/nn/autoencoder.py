@@ -7,7 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import Attention, conv, depth_to_space, groups, space_to_depth, upsample
+from .blocks import (
+    Attention,
+    conv,
+    cut_to,
+    depth_to_space,
+    groups,
+    space_to_depth,
+    upsample,
+    whole_strides,
+)
 
 __all__ = ["AutoEncoder", "Codebook", "Gaussian"]
 
@@ -188,25 +197,24 @@ class AutoEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x (B, C, *S); its reconstruction from a drawn code (B, C, *S), and the penalty of the codes ()."""
-        code, penalty = self.law(self.encoder(space_to_depth(x, self.patch)))
-        return self._image(code.to(x)), penalty
+        code, penalty = self.law(self._encoded(x))
+        return cut_to(self._image(code.to(x)), x.shape[2:]), penalty
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and deviation of the code of x (B, C, *S), (B, C_z, *(S / stride)) each; of a codebook the code
+        """Mean and deviation of the code of x (B, C, *S), (B, C_z, *ceil(S / stride)) each; of a codebook the code
         before it takes the nearest entries, and 0.
 
         Raises:
-            ValueError: sides that do not divide by the stride.
+            ValueError: sides shorter than the stride; others that it does not divide are continued by reflection.
         """
-        if any(side % self.stride for side in x.shape[2:]):
-            size = " x ".join(str(side) for side in x.shape[2:])
-            raise ValueError(
-                f"images of {size} do not divide by the auto-encoder's stride {self.stride}"
-            )
-        return self.law.law(self.encoder(space_to_depth(x, self.patch)))
+        return self.law.law(self._encoded(x))
+
+    def _encoded(self, x: Tensor) -> Tensor:
+        x = whole_strides(x, [self.stride] * (x.ndim - 2))
+        return self.encoder(space_to_depth(x, self.patch))
 
     def decode(self, code: Tensor) -> Tensor:
-        """The image (B, C, *S) of a code (B, C_z, *L), which takes the nearest entries of a codebook first."""
+        """The image (B, C, *(L stride)) of a code (B, C_z, *L), which takes the nearest entries of a codebook first."""
         return self._image(self.law.settled(code))
 
     def _image(self, code: Tensor) -> Tensor:

@@ -13,22 +13,23 @@ from torch import Tensor, nn
 __all__ = [
     "Attention",
     "Crossed",
+    "Factor",
     "Residual",
     "beside",
     "conv",
+    "cut_to",
     "depth_to_space",
     "downsample",
     "groups",
     "resized",
     "space_to_depth",
     "upsample",
+    "whole_strides",
     "zeroed",
 ]
 
 
-def beside(
-    x: Tensor, image: Tensor | None, axes: int, channels: int, stride: int | Sequence[int]
-) -> Tensor:
+def beside(x: Tensor, image: Tensor | None, axes: int, channels: int, stride: int = 1) -> Tensor:
     """What a network of images sees: x (B, C, *S), and behind its channels those of a condition.
 
     Args:
@@ -47,10 +48,9 @@ def beside(
         raise ValueError(
             f"{given} channels of image and condition for a network of {channels} together"
         )
-    strides = [stride] * axes if isinstance(stride, int) else stride
-    if any(side % step for side, step in zip(x.shape[2:], strides, strict=True)):
-        size, told = (" x ".join(map(str, n)) for n in (x.shape[2:], dict.fromkeys(strides)))
-        raise ValueError(f"images of {size} do not divide by the network's stride {told}")
+    if any(side % stride for side in x.shape[2:]):
+        size = _by(x.shape[2:])
+        raise ValueError(f"images of {size} do not divide by the network's stride {stride}")
     return x if image is None else torch.cat([x, image], dim=1)
 
 
@@ -88,19 +88,51 @@ def zeroed(module: nn.Module) -> nn.Module:
     return module
 
 
-def downsample(x: Tensor, factor: int = 2, whole: int = 0) -> Tensor:
-    """Mean over blocks of `factor` along every spatial axis but the first `whole`."""
-    return _POOLS[x.ndim - 2](x, _factors(x, factor, whole))
+Factor = int | tuple[int, ...]
+"""Of all spatial axes, or one for each."""
 
 
-def upsample(x: Tensor, factor: int = 2, whole: int = 0) -> Tensor:
-    """Repeat every voxel `factor` times along every spatial axis but the first `whole`."""
-    scale = [float(each) for each in _factors(x, factor, whole)]
-    return F.interpolate(x, scale_factor=scale, mode="nearest")
+def downsample(x: Tensor, factor: Factor = 2) -> Tensor:
+    """Mean over blocks of `factor` along every spatial axis; an axis of fewer voxels becomes one."""
+    if isinstance(factor, int) and min(x.shape[2:]) < factor:
+        factor = tuple(min(factor, side) for side in x.shape[2:])
+    return _POOLS[x.ndim - 2](x, factor)
 
 
-def _factors(x: Tensor, factor: int, whole: int) -> list[int]:
-    return [1] * whole + [factor] * (x.ndim - 2 - whole)
+def upsample(x: Tensor, factor: Factor = 2) -> Tensor:
+    """Repeat every voxel `factor` times along every spatial axis."""
+    if isinstance(factor, tuple):
+        return F.interpolate(x, scale_factor=[float(each) for each in factor], mode="nearest")
+    return F.interpolate(x, scale_factor=float(factor), mode="nearest")
+
+
+def whole_strides(x: Tensor, strides: Sequence[int]) -> Tensor:
+    """(B, C, *S) continued by reflection at the end of each axis to a multiple of its stride; `cut_to` cuts back.
+
+    Raises:
+        ValueError: a side is shorter than its stride.
+    """
+    size = x.shape[2:]
+    missing = [-side % stride for side, stride in zip(size, strides, strict=True)]
+    if not any(missing):
+        return x
+    if any(side < stride for side, stride in zip(size, strides, strict=True)):
+        raise ValueError(
+            f"images of {_by(size)} are smaller than the network's stride {_by(strides)}"
+        )
+    pads = [part for more in reversed(missing) for part in (0, more)]
+    return F.pad(x, pads, mode="reflect")
+
+
+def cut_to(x: Tensor, size: Sequence[int]) -> Tensor:
+    """The first `size` voxels of (B, C, *S)."""
+    for axis, side in enumerate(size, start=2):
+        x = x.narrow(axis, 0, side)
+    return x
+
+
+def _by(size: Sequence[int]) -> str:
+    return " x ".join(str(side) for side in size)
 
 
 _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
@@ -160,7 +192,7 @@ class Residual(nn.Module):
         embedding: length of the time-and-condition embedding; it scales and shifts the second norm.
         resample: +1 doubles, -1 halves the resolution inside the block, 0 keeps it.
         dropout: before the second convolution.
-        whole: leading spatial axes whose resolution is kept all the same.
+        factor: of the resampling, where an axis is not to be halved: (2, 2, 1).
     """
 
     def __init__(
@@ -171,10 +203,10 @@ class Residual(nn.Module):
         embedding: int,
         resample: int = 0,
         dropout: float = 0.0,
-        whole: int = 0,
+        factor: Factor = 2,
     ) -> None:
         super().__init__()
-        self.resample, self.whole = resample, whole
+        self.resample, self.factor = resample, factor
         self.norm_1 = nn.GroupNorm(groups(into), into)
         self.conv_1 = conv(axes, into, out)
         self.modulate = nn.Linear(embedding, 2 * out)
@@ -186,10 +218,10 @@ class Residual(nn.Module):
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         h = F.silu(self.norm_1(x))
         if self.resample < 0:
-            h, x = (downsample(each, whole=self.whole) for each in (h, x))
+            h, x = downsample(h, self.factor), downsample(x, self.factor)
         h, x = self.conv_1(h), self.skip(x)
         if self.resample > 0:
-            h, x = (upsample(each, whole=self.whole) for each in (h, x))
+            h, x = upsample(h, self.factor), upsample(x, self.factor)
         scale, shift = self.modulate(embedding).chunk(2, dim=1)
         shape = (*scale.shape, *[1] * (h.ndim - 2))
         h = torch.addcmul(shift.reshape(shape), self.norm_2(h), 1 + scale.reshape(shape))

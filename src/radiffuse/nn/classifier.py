@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import Attention, Residual, conv, groups, space_to_depth
+from .blocks import Attention, Residual, conv, groups, space_to_depth, whole_strides
 from .embed import Conditioning
 
 __all__ = ["AttentionPool", "Classifier"]
@@ -93,6 +93,7 @@ class Classifier(nn.Module):
     def features(self, x: Tensor, clock: Tensor) -> Tensor:
         """What is pooled, (B, C', *S') at the resolution of the last level."""
         embedding = self.conditioning(clock)
+        x = whole_strides(x, [self.patch] * (x.ndim - 2))
         h = self.enter(space_to_depth(x, self.patch))
         for block in self.blocks:
             h = block(h, embedding) if isinstance(block, Residual) else block(h)

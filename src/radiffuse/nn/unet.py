@@ -9,12 +9,15 @@ from torch.utils.checkpoint import checkpoint
 from .blocks import (
     Attention,
     Crossed,
+    Factor,
     Residual,
     beside,
     conv,
+    cut_to,
     depth_to_space,
     groups,
     space_to_depth,
+    whole_strides,
     zeroed,
 )
 from .embed import Conditioning
@@ -33,6 +36,12 @@ class _Stage(nn.Module):
     def forward(self, h: Tensor, embedding: Tensor, context: Tensor | None = None) -> Tensor:
         h = self.residual(h, embedding)
         return h if self.attention is None else self.attention(h, context)
+
+
+def _factor(halved: Sequence[int], left: int) -> Factor:
+    """By what a level resamples each axis, where `left` more levels follow that halve; 2: all alike."""
+    factor = tuple(2 if times > left else 1 for times in halved)
+    return 2 if set(factor) == {2} else factor
 
 
 class UNet(nn.Module):
@@ -60,9 +69,11 @@ class UNet(nn.Module):
         crossed: they attend to the tokens in a step of their own (`Crossed`).
         head: channels of a head of attention.
         out: channels of the output, where they are not those of the image.
-        whole: leading spatial axes that no level halves.
+        halved: how often each axis is halved, by the last levels that halve at all; () as often as the
+            others. So a short axis, or one of thick slices, keeps its resolution.
 
-    The spatial size must be divisible by `UNet.stride`, along the first `whole` axes by `patch`.
+    Sides that do not divide by `strides` are continued by reflection, and the output is cut back; `stride` is
+    the largest of these.
     """
 
     def __init__(
@@ -84,21 +95,25 @@ class UNet(nn.Module):
         out: int = 0,
         crossed: bool = False,
         head: int = 64,
-        whole: int = 0,
+        halved: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.patch, self.recompute = patch, recompute
         self.axes, self.seen = axes, channels + condition
         self.stride = patch * 2 ** (len(multiples) - 1)
-        self.strides = [patch] * whole + [self.stride] * (axes - whole)
+        last = len(multiples) - 1
+        halved = tuple(halved) or (last,) * axes
+        if len(halved) != axes or not all(0 <= times <= last for times in halved):
+            raise ValueError(f"halved {halved}: {axes} numbers from 0 to {last} are needed")
+        self.strides = tuple(patch * 2**times for times in halved)
         length = 4 * width
         self.classes = classes
         self.conditioning = Conditioning(length, classes, vector)
         folded = patch**axes
         self.enter = conv(axes, (channels + condition) * folded, width)
 
-        def block(into: int, wide: int, resample: int, attends: bool) -> _Stage:
-            residual = Residual(axes, into, wide, length, resample, dropout, whole)
+        def block(into: int, wide: int, resample: int, attends: bool, factor: Factor = 2) -> _Stage:
+            residual = Residual(axes, into, wide, length, resample, dropout, factor)
             if not attends:
                 return _Stage(residual, None)
             if crossed:
@@ -110,7 +125,7 @@ class UNet(nn.Module):
         now = width
         for level, wide in enumerate(widths):
             if level > 0:
-                self.down.append(block(now, wide, -1, False))
+                self.down.append(block(now, wide, -1, False, _factor(halved, last - level)))
                 now = wide
             for _ in range(blocks):
                 self.down.append(block(now, wide, 0, level in attention))
@@ -121,7 +136,8 @@ class UNet(nn.Module):
             for _ in range(blocks):
                 self.up.append(block(2 * wide, wide, 0, level in attention))
             if level > 0:
-                self.up.append(block(wide, widths[level - 1], 1, False))
+                factor = _factor(halved, last - level)
+                self.up.append(block(wide, widths[level - 1], 1, False, factor))
         now = widths[0]
         self.leave_norm = nn.GroupNorm(groups(now), now)
         self.leave = zeroed(conv(axes, now, (out or channels * (2 if twice else 1)) * folded))
@@ -139,9 +155,10 @@ class UNet(nn.Module):
         context (B, N, D).
 
         Raises:
-            ValueError: see `blocks.beside`.
+            ValueError: see `blocks.beside` and `blocks.whole_strides`.
         """
-        x = beside(x, image, self.axes, self.seen, self.strides)
+        size = x.shape[2:]
+        x = whole_strides(beside(x, image, self.axes, self.seen), self.strides)
         embedding = self.conditioning(clock, label, vector)
         h = self.enter(space_to_depth(x, self.patch))
         skips: list[Tensor] = []
@@ -156,7 +173,7 @@ class UNet(nn.Module):
                 h = torch.cat([h, skips.pop()], dim=1)
             h = self._run(stage, h, embedding, context)
         h = self.leave(nn.functional.silu(self.leave_norm(h)))
-        return depth_to_space(h, self.patch)
+        return cut_to(depth_to_space(h, self.patch), size)
 
     def _run(
         self, stage: nn.Module, h: Tensor, embedding: Tensor, context: Tensor | None

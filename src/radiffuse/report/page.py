@@ -9,6 +9,7 @@ from .. import papers
 from ..data.files import write_text
 from ..errors import UserError
 from . import sections
+from .latents import latents
 from .source import Source, read_source
 
 _RUN: tuple[tuple[str, Callable[[Source], str]], ...] = (
@@ -19,6 +20,7 @@ _RUN: tuple[tuple[str, Callable[[Source], str]], ...] = (
     ("Quality against network evaluations", sections.quality),
     ("Accuracy against cases referred", sections.rejection),
     ("Calibration", sections.calibration),
+    ("Codes of the auto-encoder", latents),
     ("Training", sections.training),
     ("Data", sections.data),
     ("Reproduce", sections.reproduce),

@@ -37,70 +37,70 @@ def summary(source: Source) -> str:
 def images(source: Source) -> str:
     """Real beside generated, then the baseline."""
     figures = [
-        _figure(source, "real.png", "Real, held out", "drawn at random"),
-        _figure(source, "generated.png", "Generated", "the first seeds, none picked"),
-        _figure(
+        figure(source, "real.png", "Real, held out", "drawn at random"),
+        figure(source, "generated.png", "Generated", "the first seeds, none picked"),
+        figure(
             source,
             "translation.png",
             "Translated",
             "source, target, mean, deviation, error; the last two from 0 (black) to 0.5 (white)",
         ),
-        _figure(
+        figure(
             source,
             "reconstructions.png",
             "Reconstructed",
             ", ".join(source.metrics.get("settings", {}).get("panels", ())).replace("_", " "),
         ),
-        _figure(
+        figure(
             source,
             "denoised.png",
             "Denoised",
             "noisy, the method, with tuned strength where it differs, baselines, reference",
         ),
-        _figure(source, "baseline.png", "Baseline", "Gaussian (probabilistic PCA), first seeds"),
-        _figure(
+        figure(source, "baseline.png", "Baseline", "Gaussian (probabilistic PCA), first seeds"),
+        figure(
             source,
             "anomalies.png",
             "Anomalies",
             "image, healthy counterpart, anomaly map, mask and, where known, the true mask",
         ),
-        _figure(
+        figure(
             source,
             "registration.png",
             "Registration",
             "moving, fixed, warped, difference before and after, deformed grid; none picked",
         ),
-        _figure(
+        figure(
             source,
             "classification.png",
             "Classification",
             "image, saliency of the guiding classifier, and the patches it chose; none picked",
         ),
-        _figure(
+        figure(
             source,
             "segmentation.png",
             "Segmentation",
             "image, true labels, two draws, likeliest label of the mean, deviation from 0 to 0.5",
         ),
-        _figure(
+        figure(
             source,
             "segmenters.png",
             "Segmentation",
             "images, true labels, those of the method, of the same network on real pairs, on both, on wrong labels",
         ),
-        _figure(
+        figure(
             source,
             "pairs.png",
             "Made pairs",
             "a row is one seed: map and images without the labels, and with them; none picked",
         ),
-        _figure(
+        figure(
             source,
             "styles.png",
             "Styles",
             "of each modality: real images that give a style, and below two maps painted in each",
         ),
-        _figure(source, "path.png", "Path", "one row a pair, from moving to warped; none picked"),
+        figure(source, "path.png", "Path", "one row a pair, from moving to warped; none picked"),
     ]
     shown = "".join(figure for figure in figures if figure)
     if not shown:
@@ -114,8 +114,8 @@ def denoising(source: Source) -> str:
     if not source.picture("trajectory.png"):
         return ""
     caption = "one row a case, equally spaced states of the chain from noise (left) to image"
-    figure = _figure(source, "trajectory.png", "Trajectory", caption)
-    return f'{figure}<p class="note">States wider than the images are scaled to deviation 1.</p>'
+    shown = figure(source, "trajectory.png", "Trajectory", caption)
+    return f'{shown}<p class="note">States wider than the images are scaled to deviation 1.</p>'
 
 
 def metrics(source: Source) -> str:
@@ -145,8 +145,8 @@ def copies(source: Source) -> str:
         )
     )
     note = f"Under each pair the root mean square difference (images span 2).{below}"
-    figure = _figure(source, "copies.png", "Nearest pairs", caption)
-    return f'{figure}<p class="note">{escape(note)}</p>'
+    shown = figure(source, "copies.png", "Nearest pairs", caption)
+    return f'{shown}<p class="note">{escape(note)}</p>'
 
 
 def quality(source: Source) -> str:
@@ -226,7 +226,7 @@ def data(source: Source) -> str:
                 f" of {part['patients']} patients" if "patients" in part else ""
             )
             rows[f"{label} fingerprint"] = part.get("fingerprint")
-    return _table(rows) or _said("no manifest.json: the data are not recorded")
+    return table_of(rows) or _said("no manifest.json: the data are not recorded")
 
 
 def reproduce(source: Source) -> str:
@@ -254,13 +254,13 @@ def environment(source: Source) -> str:
     record = next((r for r in records if r.get("environment")), {})
     rows = {key: record.get(key) for key in ("version", "commit", "seed")}
     rows.update(record.get("environment") or {})
-    return _table(rows) or _said("no manifest.json: the environment is not recorded")
+    return table_of(rows) or _said("no manifest.json: the environment is not recorded")
 
 
 def predicted(source: Source) -> str:
     """The sheet, or the first pictures."""
     if source.picture("sheet.png"):
-        return _figure(source, "sheet.png", "Sheet", "the first cases in order, none picked")
+        return figure(source, "sheet.png", "Sheet", "the first cases in order, none picked")
     paths = [
         source.folder / str(name)
         for entry in _entries(source)
@@ -303,7 +303,8 @@ def _entries(source: Source) -> list[dict[str, Any]]:
     return [entry for entry in entries if isinstance(entry, dict)]
 
 
-def _figure(source: Source, name: str, title: str, caption: str) -> str:
+def figure(source: Source, name: str, title: str, caption: str) -> str:
+    """A picture with a title and what it shows; "" where there is none."""
     uri = source.picture(name)
     if not uri:
         return ""
@@ -323,7 +324,8 @@ def _said(text: str) -> str:
     return f'<p class="missing">{escape(text)}</p>'
 
 
-def _table(rows: Mapping[str, Any]) -> str:
+def table_of(rows: Mapping[str, Any]) -> str:
+    """Names and values; those without a value are left out."""
     cells = "".join(
         f"<tr><th>{escape(name)}</th><td>{escape(_plain(value))}</td></tr>"
         for name, value in rows.items()

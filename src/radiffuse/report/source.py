@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data.records import Manifest, Metrics, Point, Predictions, read_record
+from ..data.records import LATENTS, Latents, Manifest, Metrics, Point, Predictions, read_record
 from ..errors import UserError
 from ..papers import named
 
@@ -27,6 +27,7 @@ class Source:
         log: lines of log.jsonl.
         quality: points of quality.json.
         predictions: predictions.json.
+        latents: latents.json.
     """
 
     folder: Path
@@ -36,6 +37,7 @@ class Source:
     log: list[dict[str, Any]]
     quality: list[dict[str, Any]]
     predictions: dict[str, Any]
+    latents: dict[str, Any]
 
     @property
     def method(self) -> str:
@@ -93,6 +95,7 @@ def read_source(folder: Path) -> Source:
         _lines(_text(folder, "log.jsonl")),
         _record(folder / "quality.json", list[Point]) or [],
         _record(folder / "predictions.json", Predictions),
+        _record(folder / LATENTS, Latents),
     )
     if not (source.config or source.metrics or source.predictions):
         raise UserError(

@@ -114,4 +114,9 @@ _METRICS = {
 
 def wording(name: str) -> Wording:
     """Words for a metric; an unknown one speaks for itself."""
+    if name.startswith("told_"):
+        label = f"follows {name.removeprefix('told_').replace('_', ' ')}"
+        return Wording(
+            label, "as reference", "correlation of what was told with what is read off the image"
+        )
     return _METRICS.get(name, Wording(name.replace("_", " "), "", ""))

@@ -11,9 +11,10 @@ from ..applications.latent.coding import CODER
 from ..errors import UserError
 from ..training.checkpoint import MODEL, load_model, model_sha256
 
-__all__ = ["FIRST", "load_coder", "load_first"]
+__all__ = ["CODES", "FIRST", "load_coder", "load_first"]
 
 FIRST = "autoencoder"
+CODES = "codes.json"
 
 
 @dataclass

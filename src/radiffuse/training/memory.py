@@ -1,35 +1,39 @@
-"""How much memory a training takes, estimated before it begins.
+"""How much memory a training or a prediction takes, estimated before it begins.
 
 Weights come with a gradient, two moments, averages, and copies of all of these while a checkpoint is
-written. What the backward pass keeps of a case is measured on one or two of them. Both are less than what
-is taken in the end: kernels need room of their own.
+written. What a step takes beside them is counted while it is done with one case and with two
+(`footprint`), and is a straight line in the number of cases.
 """
 
 import math
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
-import psutil
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..errors import UserError, is_out_of_memory
+from ..data import host
+from ..errors import UserError
 from . import processes
 from .batches import Batch, Readable, place
-from .loop import Trainable
+from .footprint import Beyond, enough, measured
+from .loop import Trainable, Who
 from .options import TrainOptions
 
-__all__ = ["check_memory", "check_weights", "free_bytes"]
+__all__ = ["check_memory", "check_prediction", "check_weights", "free_bytes"]
 
 T = TypeVar("T", bound=Trainable)
 FLOAT = 4
 TIGHT = 0.8
 """Of what is free; an estimate beyond is said."""
-CGROUP = Path("/sys/fs/cgroup")
 AHEAD = 3
 """Batches that are read before they are used."""
+KERNELS, FORWARD = 1.1, 1.4
+"""What kernels take, as a factor of the tensors that are counted: in training, and where no more than a few of them
+are there at once. Processors reorder what a convolution reads and writes; a GPU's own count has all of it."""
+LIBRARIES = 140 << 20
+"""What is loaded into the machine's memory while a command works: optimisers, kernels, writers of files."""
 
 
 class _Unwritten(TorchFunctionMode):
@@ -63,7 +67,7 @@ def check_weights(build: Callable[[], Trainable], options: TrainOptions) -> None
 
 
 def check_memory(objective: Trainable, cases: Readable, options: TrainOptions) -> str:
-    """Measure what one case takes in a training step, and refuse batches that do not fit.
+    """Measure what a training step takes, and refuse batches that do not fit.
 
     Args:
         objective: to be trained; it is left as it was.
@@ -71,38 +75,107 @@ def check_memory(objective: Trainable, cases: Readable, options: TrainOptions) -
         options: of the loop.
 
     Returns:
-        A line to tell where memory will be tight; "" where it will not.
+        A line that says what the training will take, and what to lower where it is tight; "" where a step
+        fails, as the training will say.
 
     Raises:
         UserError: says what is needed, what is free and what to lower.
     """
     part = -(-options.batch // (options.accumulate * processes.world()))
-    data, kept = _of_a_case(objective, cases, min(2, part), options)
-    weights = _needed(_weights(objective), options)
-    images = part * kept + AHEAD * part * options.accumulate * data
-    needed, free = weights + images, free_bytes()
+    free, count = free_bytes(), _weights(objective)
+    less = "raise --train.accumulate (the same gradient), or lower --train.batch, --size or --width, or --recompute"
+    held = _held(count, options)
+    step = _Line(lambda many: _of_a_step(objective, cases, many, options), part, free, KERNELS)
+    if step.beyond:
+        raise UserError(f"a training step takes more than the {_gib(free)} that are free; {less}")
+    if not step.bytes:
+        return ""
+    data = _size(cases.batch([0]))
+    read = AHEAD * part * options.accumulate * data
+    here = 0 if torch.cuda.is_available() else read
+    needed = held + max(step.bytes + here, _copies(count, options)) + _libraries()
     told = (
-        f"the training takes {_gib(needed)} or more ({_gib(weights)} for weights, gradients, moments and "
-        f"averages, {_gib(images)} for {part} of {options.batch} cases at a time), and {_gib(free)} are free"
+        f"the training takes about {_gib(needed)} ({_gib(held)} for weights, moments and averages, "
+        f"{_gib(needed - held)} for a step with {part} of {options.batch} cases at a time), and {_gib(free)} are free"
     )
-    less = "raise --train.accumulate (the same gradient), or lower --train.batch, --size or --width"
     if needed > free:
         raise UserError(f"{told}; {less}")
-    return f"{told}: if it does not suffice, {less}" if needed > TIGHT * free else ""
+    if torch.cuda.is_available():
+        _check_host(read, "--train.batch or --size")
+    return f"{told}: if it does not suffice, {less}" if needed > TIGHT * free else told
+
+
+def check_prediction(
+    modules: Mapping[str, nn.Module], work: Callable[[int], object], at_once: int, less: str
+) -> str:
+    """Measure the first steps of a prediction, and refuse batches that do not fit.
+
+    Args:
+        modules: that predict.
+        work: predicts so many cases.
+        at_once: cases of a batch.
+        less: what to do where memory does not suffice.
+
+    Returns:
+        A line that says what the prediction will take; "" where it fails, as it will say itself.
+
+    Raises:
+        UserError: says what is needed and what is free.
+    """
+    free = free_bytes()
+
+    def begun(many: int) -> None:
+        with enough(modules, calls=2):
+            work(many)
+
+    line = _Line(begun, at_once, free, FORWARD)
+    if line.beyond:
+        raise UserError(f"a prediction takes more than the {_gib(free)} that are free; {less}")
+    if not line.bytes:
+        return ""
+    # the larger part of the libraries is that of writers of files, after the first batch
+    needed = max(line.bytes + _libraries() // 2, _libraries())
+    cases = f"{at_once} cases at a time take" if at_once > 1 else "one case at a time takes"
+    told = f"{cases} about {_gib(needed)} beside the network, and {_gib(free)} are free"
+    if needed > free:
+        raise UserError(f"{told}; {less}")
+    return f"{told}: if it does not suffice, {less}" if needed > TIGHT * free else told
+
+
+class _Line:
+    """What work takes with `many` cases, from what it takes with one and with two.
+
+    Attributes:
+        bytes: of so many; 0 where the work fails.
+        beyond: even one or two take more than is free.
+    """
+
+    def __init__(self, work: Callable[[int], object], many: int, free: int, kernels: float) -> None:
+        self.bytes, self.beyond = 0, False
+        try:
+            one = measured(lambda: work(1), free)
+            two = measured(lambda: work(2), free) if many > 1 and one else one
+        except Beyond:
+            self.beyond = True
+            return
+        kernels = 1 if torch.cuda.is_available() else kernels
+        self.bytes = round(kernels * (one + max(two - one, 0) * (many - 1)))
+
+
+def _check_host(needed: int, less: str) -> None:
+    free = host.free_bytes()
+    if needed > free:
+        raise UserError(
+            f"batches that are read ahead take {_gib(needed)}, and {_gib(free)} of the machine's memory are free; "
+            f"lower {less}"
+        )
 
 
 def free_bytes() -> int:
     """Memory that is free where training will run: of the GPU, or of the machine and its container."""
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()[0]
-    free = psutil.virtual_memory().available
-    try:
-        most, used = ((CGROUP / f"memory.{name}").read_text() for name in ("max", "current"))
-        reclaimed = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
-        free = min(free, int(most) - int(used) + int(reclaimed.get("inactive_file", 0)))
-    except (OSError, ValueError):  # no container, or no limit ("max")
-        pass
-    return max(free, 0)
+    return host.free_bytes()
 
 
 def _weights(objective: Trainable) -> int:
@@ -112,55 +185,57 @@ def _weights(objective: Trainable) -> int:
 
 def _needed(count: int, options: TrainOptions) -> int:
     """Bytes of so many weights in training: themselves, gradient, moments, averages, and copies to save."""
-    kept = 3 + len(options.ema)
-    copies = 0 if torch.cuda.is_available() else kept
-    parts = processes.world() if options.shard else 1
-    return FLOAT * count * (1 + kept + copies) // parts
+    gradient = FLOAT * count // _parts(options)
+    return _held(count, options) + max(gradient, _copies(count, options))
 
 
-def _of_a_case(
-    objective: Trainable, cases: Readable, count: int, options: TrainOptions
-) -> tuple[int, int]:
-    """Bytes of a case as it is read, and of what a step keeps for its backward pass."""
-    batch = cases.batch([row % len(cases) for row in range(count)])
-    data = sum(value.numel() * value.element_size() for value in batch.values())
+def _held(count: int, options: TrainOptions) -> int:
+    """Weights, two moments, averages."""
+    return FLOAT * count * (3 + len(options.ema)) // _parts(options)
+
+
+def _copies(count: int, options: TrainOptions) -> int:
+    """Of all that is held, in the machine's memory while a checkpoint is written."""
+    return 0 if torch.cuda.is_available() else _held(count, options)
+
+
+def _libraries() -> int:
+    return 0 if torch.cuda.is_available() else LIBRARIES
+
+
+def _parts(options: TrainOptions) -> int:
+    return processes.world() if options.shard else 1
+
+
+def _size(batch: Batch) -> int:
+    return sum(value.numel() * value.element_size() for value in batch.values())
+
+
+def _of_a_step(objective: Trainable, cases: Readable, many: int, options: TrainOptions) -> None:
+    """All turns of a step with so many cases; gradients are dropped, buffers left as they were."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     buffers = [b for module in objective.players.values() for b in module.buffers()]
     before = [buffer.clone() for buffer in buffers]
-    try:
-        with torch.random.fork_rng():
-            kept = _kept(objective, batch)
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        kept = 0  # training will say what is wrong, and where
-    for buffer, value in zip(buffers, before, strict=True):
-        buffer.copy_(value.to(buffer.device))
-    half = 1 if options.precision == "fp32" else 2
-    return data // count, kept // (count * half)
-
-
-def _kept(objective: Trainable, batch: Batch) -> int:
-    """Bytes that the turn that keeps most of a step keeps, beside weights and the batch."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     for module in objective.players.values():
         module.to(device)
-    batch = place(batch, device, channels_last=False)
-    own = [*batch.values(), *(p for m in objective.players.values() for p in m.parameters())]
-    known = {tensor.untyped_storage().data_ptr() for tensor in own}
-    found: dict[int, int] = {}
+    batch = place(cases.batch([row % len(cases) for row in range(many)]), device, False)
+    half = options.precision != "fp32"
+    kind = torch.float16 if options.precision == "fp16" else torch.bfloat16
+    try:
+        with torch.autocast(device.type, kind, enabled=half):
+            for who, loss in objective.losses(batch):
+                _differentiated(loss, objective, who)
+    finally:
+        for buffer, value in zip(buffers, before, strict=True):
+            buffer.copy_(value.to(buffer.device))
 
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            found[storage.data_ptr()] = storage.nbytes()
-        return tensor
 
-    most = 0
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        for _ in objective.losses(batch):
-            most = max(most, sum(found.values()))
-            found.clear()
-    return most
+def _differentiated(loss: Tensor, objective: Trainable, who: Who) -> None:
+    """The gradient of a turn, dropped at once."""
+    names = (who,) if isinstance(who, str) else who
+    wanted = [p for n in names for p in objective.players[n].parameters() if p.requires_grad]
+    with torch.autocast(loss.device.type, enabled=False):
+        torch.autograd.grad(loss, wanted, allow_unused=True)
 
 
 def _gib(size: float) -> str:

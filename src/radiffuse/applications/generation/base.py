@@ -27,6 +27,7 @@ from ..parts import (
 from ..presets import TRAINING
 from ..ranges import SHARE, Rule, at_least, require
 from ..recipe import Batch, image_key
+from ..sizes import check_stride
 from ..task import Task
 from .body import body_of
 from .chain import grid_of, sampler_of
@@ -150,6 +151,17 @@ class Generative(Backbone, ABC):
             classes=self.classes or (facts.classes if wants else 0),
             spectrum=self.spectrum or (facts.spectrum[key] if self.filtered else ()),
         ).fitting()
+
+    def fitting(self) -> Self:
+        """This recipe, once its images are known to suit the network (a transformer's patches divide them).
+
+        Raises:
+            UserError: they do not.
+        """
+        if self.backbone == "dit":
+            check_stride(self.size, self.stride, "--patch")
+            return self
+        return super().fitting()
 
     @property
     def stride(self) -> int:

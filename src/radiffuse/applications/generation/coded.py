@@ -1,7 +1,8 @@
 """Generation of codes by a diffusion, and of images by an auto-encoder trained before."""
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -11,7 +12,8 @@ from torch import Tensor
 from ...diffusion.denoiser import Denoiser
 from ...diffusion.noise import Seeded
 from ...diffusion.sample import last, prior
-from ...training.objective import Objective, device_of
+from ...nn.blocks import cut_to
+from ...training.objective import device_of
 from ..latent.denoising import CodeDenoising
 from ..latent.fields import CoderFields
 from ..recipe import Batch
@@ -33,9 +35,20 @@ class Coded(CoderFields, Generative, ABC):
         return self.coder_stride * super().stride
 
     @property
+    def strides(self) -> tuple[int, ...]:
+        return tuple(self.coder_stride * stride for stride in super().strides)
+
+    def spared(self, size: Sequence[int], spacing: Sequence[float]) -> tuple[int, ...]:
+        """As of any volume, of codes: the auto-encoder halves all axes alike."""
+        return super().spared([math.ceil(side / self.coder_stride) for side in size], spacing)
+
+    def notices(self) -> list[str]:
+        return super(Coded, self.of_codes()).notices()
+
+    @property
     def code_size(self) -> tuple[int, ...]:
-        """Places of a code along each axis."""
-        return tuple(side // self.coder_stride for side in self.size)
+        """Places of a code along each axis; the last may stand for what continues the image."""
+        return tuple(math.ceil(side / self.coder_stride) for side in self.size)
 
     def of_codes(self) -> Self:
         """This recipe as one of images that are its codes; white ones of unit variance until they are known."""
@@ -66,14 +79,15 @@ class Coded(CoderFields, Generative, ABC):
             spectrum=tuple(spectrum) if self.filtered else (),
         )
 
-    def objective(self) -> Objective:
-        return self.of_second()
+    def objective(self) -> CodeDenoising:
+        """The second stage's; the auto-encoder in it has new weights, until those of the first are read."""
+        return CodeDenoising(*self.second())
 
-    def of_second(self) -> CodeDenoising:
-        """The second stage's objective; the auto-encoder in it has new weights, until those of the first are read."""
+    def second(self) -> tuple[Any, ...]:
+        """What `CodeDenoising` is made of."""
         inner = self.of_codes()
         network = inner.network()
-        return CodeDenoising(
+        return (
             network,
             inner.times(network.schedule),
             inner.weight(),
@@ -105,7 +119,7 @@ class Coded(CoderFields, Generative, ABC):
     def decoded(self, objective: CodeDenoising, codes: Tensor) -> Tensor:
         """Images (B, C, *S) in [-1, 1]."""
         objective.first.to(codes.device)
-        return objective.latent.decode(codes).clamp(-1, 1)
+        return cut_to(objective.latent.decode(codes), self.size).clamp(-1, 1)
 
     def trajectory(self, objective: Any, batch: Batch) -> Iterator[Tensor]:
         """What the states of the chain decode to, the last one the result; batch as in `predict`."""

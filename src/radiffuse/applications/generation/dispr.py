@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -15,7 +15,6 @@ from ...diffusion.losses import Times, Weight, discrete_times
 from ...diffusion.network import Network
 from ...diffusion.sample import last
 from ...diffusion.schedule import Discrete, Schedule
-from ...nn import UNet
 from ...papers import Paper, by_id
 from ...training.objective import Hybrid, Prepared
 from ..conditional import Conditional
@@ -25,7 +24,7 @@ from ..parts import PredictsName, SamplerName, WeightName, check_timesteps, netw
 from ..ranges import Rule, at_least, less_than, more_than, one_of, require
 from ..recipe import Batch
 from ..task import Task
-from .shapes.learned import check_strides, prepared, to_learn
+from .shapes.learned import prepared, to_learn
 from .shapes.pictures import turned_back
 from .shapes.presets import SMALL, TINY, TRAINING
 from .shapes.task import SHAPES
@@ -128,11 +127,6 @@ class DISPR(Conditional, Law):
         filled.make_grid(filled.schedule())
         return filled
 
-    def fitting(self) -> Self:
-        """This recipe, once its volumes divide by the network's strides."""
-        check_strides(self)
-        return self
-
     def suitable(self, batch: Batch) -> Tensor:
         """Which cases hold a shape (B,)."""
         inside = batch["mask"].flatten(1) > 0
@@ -161,8 +155,14 @@ class DISPR(Conditional, Law):
         """The noise schedule."""
         return (Discrete.linear if self.betas == "linear" else Discrete.cosine)(self.timesteps)
 
-    def unet(self, axes: int = 0, **options: Any) -> UNet:
-        return super().unet(axes, whole=int(self.whole_depth), **options)
+    def spared(self, size: Sequence[int], spacing: Sequence[float]) -> tuple[int, ...]:
+        """None but the depth: `whole_depth` says that."""
+        return ()
+
+    @property
+    def halvings(self) -> tuple[int, ...]:
+        times = super().halvings
+        return (0, *times[1:]) if self.whole_depth else times
 
     def network(self) -> Network:
         schedule = self.schedule()

@@ -22,6 +22,7 @@ from ..evaluation.progress import progress_bar
 from . import panels
 from .baselines import Mixture, fit_generation
 from .sampling import chain, drawn_labels, generate, kept_in
+from .told import follows
 from .volumes import Volumes, are_volumes, look_at
 
 COUNT = 1000
@@ -84,6 +85,7 @@ def evaluate_generation(
         panels.write_all(
             asked.folder_for_pictures, real, samples, simple, copies, states, asked.seed
         )
+    follow, truth = follows(recipe, real, train, held_out, samples, asked.seed)
     return asked.record(
         recipe,
         train,
@@ -96,9 +98,10 @@ def evaluate_generation(
             "copy_threshold": copies.threshold,
             "ms_ssim_scales": scales(samples.shape[2:]),
         },
-        method={**method, **_bits(recipe, objective, real, held_out, bits)},
+        method={**method, **follow, **_bits(recipe, objective, real, held_out, bits)},
         baseline={**baseline, **_bits_of_baseline(model, real, held_out, bits)},
-        reference=_reference(real, rows, rest, copies, seen),
+        baselines=_of_codes(recipe, objective, real, train, rest, seen, len(samples), asked.seed),
+        reference={**_reference(real, rows, rest, copies, seen), **truth},
         features={**real.named, **({} if seen is None else {"slices": seen.named})},
     )
 
@@ -137,6 +140,28 @@ def _metrics(
         **({} if seen is None else {**seen.distances(images), **seen.nearest(images, ids)}),
     }
     return metrics, copies
+
+
+def _of_codes(
+    recipe: Any,
+    objective: Any,
+    real: Judge,
+    train: Cases,
+    rest: Tensor,
+    seen: Volumes | None,
+    count: int,
+    seed: int,
+) -> dict[str, dict[str, Metric]]:
+    """What the auto-encoder alone does: the Gaussian of its codes, decoded; of recipes that have one."""
+    if not hasattr(recipe, "first_objective"):
+        return {}
+    device = device_of(objective)
+    codes = torch.cat([objective.codes(x.to(device)).cpu() for x in real.train.split(8)])
+    drawn = fit_generation(codes, None, train.patients).sample(
+        [derive(seed, k) for k in range(count)]
+    )
+    images = torch.cat([recipe.decoded(objective, z.to(device)).cpu() for z in drawn.split(8)])
+    return {"Gaussian of codes": _metrics(real, images, rest, seen)[0]}
 
 
 def _reference(

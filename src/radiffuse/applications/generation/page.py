@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ...report.markdown import number, short, table
 from ..evaluation.page import Record
 
-__all__ = ["features", "section", "steps"]
+__all__ = ["covariates", "features", "section", "steps"]
 
 LABELS = {
     "fid": "FID, lower is better",
@@ -26,11 +26,18 @@ LABELS = {
 def section(record: Record, name: str, shown: Sequence[str]) -> list[str]:
     """Generated images, the Gaussian baseline and real training images, metric by metric."""
     keys = [*shown, *(key for key in record["method"] if key not in shown)]
-    who = ("method", "baseline", "reference")
-    rows = [[key, *(number(record.get(each, {}).get(key)) for each in who)] for key in keys]
-    head = ["", record["name"], "Gaussian baseline", "real training images"]
-    found = [[LABELS.get(key, key), *cells] for key, *cells in rows if any(cells)]
+    others = record.get("baselines") or {}
+    columns = [record["method"], record["baseline"], *others.values(), record["reference"]]
+    rows = [[key, *(number(column.get(key)) for column in columns)] for key in keys]
+    head = ["", record["name"], "Gaussian baseline", *others, "real training images"]
+    found = [[_label(key), *cells] for key, *cells in rows if any(cells)]
     return [f"### {name}", "", *_about(record), "", *table(head, found)]
+
+
+def _label(key: str) -> str:
+    if key.startswith("told_"):
+        return f"told {key.removeprefix('told_')} against read off, r"
+    return LABELS.get(key, key)
 
 
 def _about(record: Record) -> list[str]:
@@ -53,6 +60,28 @@ def _features(named: Record) -> str:
     """The hashes of the feature networks: of images, and of slices of volumes."""
     slices = f", of slices `{named['slices']['hash']}`" if "slices" in named else ""
     return f"`{named['hash']}`{slices}"
+
+
+def covariates(record: Record, name: str) -> list[str]:
+    """Whether volumes follow what they are told, by the way it is told; how sharp the reading is, beside."""
+    codes, first = record["codes"], record["trained"]["both"]
+    real = record["real"]
+    about = (
+        f"`{record['command']}`: {first['steps']} steps each. Codes of {' x '.join(map(str, codes['code']))}, held-out "
+        f"volumes come back with {short(codes['psnr'])} dB, MS-SSIM {short(codes['ms_ssim'])}. Correlations of what "
+        f"was told with what is read off the volume; the last row: of the true numbers of held-out volumes, the most "
+        f"that can be reached. {record['note']}"
+    )
+    keys = list(real)
+    rows = [[way, *(short(its[key]) for key in keys)] for way, its in record["ways"].items()]
+    head = ["told by", *(_label(key) for key in keys)]
+    return [
+        f"### {name}",
+        "",
+        about.strip(),
+        "",
+        *table(head, [*rows, ["real", *(short(real[key]) for key in keys)]]),
+    ]
 
 
 def steps(record: Record, name: str) -> list[str]:

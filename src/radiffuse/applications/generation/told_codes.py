@@ -118,5 +118,7 @@ class ToldCodes(Coded, ABC):
 
     def conditions(self, batch: Batch) -> Batch:
         values = [batch[name].float() for name in self.names]
-        empty = batch["image"].new_zeros(len(batch["image"]), 0)
-        return {"vector": self.law.told(torch.stack(values, 1) if values else empty)}
+        count = len(next(iter(batch.values())))
+        return {
+            "vector": self.law.told(torch.stack(values, 1) if values else torch.zeros(count, 0))
+        }

@@ -20,29 +20,48 @@ __all__ = ["CODER", "CRITIC", "Coding", "Error", "Perceptual"]
 
 CODER, CRITIC = "autoencoder", "critic"
 Error = Callable[[Tensor, Tensor], Tensor]
+SLICES = 4
+"""Of a volume along each axis, for a network of pictures."""
 
 
 class Perceptual:
     """Distance of two images in the features of a network (LPIPS without its weights, Zhang et al. 2018).
 
     After each stage features are normalised over channels; the squared differences are averaged over places,
-    added over channels, and averaged over stages.
+    added over channels, and averaged over stages. A network of pictures sees slices of volumes, drawn anew at every
+    call, the same of both.
 
     Args:
         stages: of the network; frozen.
+        pictures: whether the network is of pictures.
     """
 
-    def __init__(self, stages: nn.Sequential) -> None:
-        self.stages = stages.eval().requires_grad_(False)
+    def __init__(self, stages: nn.Sequential, pictures: bool = False) -> None:
+        self.stages, self.pictures = stages.eval().requires_grad_(False), pictures
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """x, y (B, C, *S) in [-1, 1]; ()."""
         self.stages.to(x.device)
+        if self.pictures and x.ndim == 5:
+            return torch.stack([self._distance(a, b) for a, b in _slices(x, y)]).mean()
+        return self._distance(x, y)
+
+    def _distance(self, x: Tensor, y: Tensor) -> Tensor:
         total = x.new_zeros(())
         for stage in self.stages:
             x, y = stage(x), stage(y)
             total = total + (_unit(x) - _unit(y)).square().sum(1).mean()
         return total / len(self.stages)
+
+
+def _slices(x: Tensor, y: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """`SLICES` places along each axis of volumes, (B k, C, H, W) of both."""
+    found = []
+    for axis in (2, 3, 4):
+        at = torch.randint(x.shape[axis], (SLICES,), device="cpu").to(x.device)
+        a, b = (v.index_select(axis, at).movedim(axis, 1).flatten(0, 1) for v in (x, y))
+        found.append((a, b))
+    return found
 
 
 def _unit(h: Tensor) -> Tensor:
@@ -56,7 +75,7 @@ class Coding:
     Args:
         coder: the auto-encoder.
         critic: of patches; None leaves its part out.
-        features: stages for the perceptual distance; None leaves it out.
+        features: the perceptual distance; None leaves it out.
         error: (reconstruction, image) -> scalar, in place of the mean absolute error.
         kl: factor of the codes' penalty.
         perceptual, adversarial: factors.
@@ -68,7 +87,7 @@ class Coding:
         self,
         coder: AutoEncoder,
         critic: nn.Module | None,
-        features: nn.Sequential | None,
+        features: Perceptual | None,
         error: Error = F.l1_loss,
         *,
         kl: float,
@@ -85,7 +104,7 @@ class Coding:
         last = (CODER, CRITIC) if isinstance(coder.law, Codebook) else (CRITIC,)
         self.unaveraged = tuple(name for name in last if name in self.players)
         self.coder, self.error = coder, error
-        self.perceive = Perceptual(features) if features is not None and perceptual else None
+        self.perceive = features if perceptual else None
         self.kl, self.perceptual, self.adversarial, self.after = kl, perceptual, adversarial, after
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:

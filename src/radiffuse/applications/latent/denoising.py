@@ -13,7 +13,10 @@ from ...nn.autoencoder import AutoEncoder
 from ...training.objective import Denoising
 from ..recipe import Batch
 
-__all__ = ["CodeDenoising"]
+__all__ = ["CODE", "DEVIATION", "CodeDenoising"]
+
+CODE, DEVIATION = "code", "deviation"
+"""Of a batch whose images were encoded before (`kept`): mean and deviation of the law of codes."""
 
 
 class CodeDenoising(Denoising):
@@ -42,10 +45,24 @@ class CodeDenoising(Denoising):
         self.told = told
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
-        yield "network", self.matching(self.codes(batch["image"]), self.told(batch))
+        yield "network", self.matching(self.drawn(batch), self.told(batch))
+
+    def drawn(self, batch: Batch) -> Tensor:
+        """A draw of the code of each case, (B, C_z, *L) float32."""
+        if CODE in batch:
+            return batch[CODE] + batch[DEVIATION] * gaussian(batch[CODE])
+        return self.codes(batch["image"])
+
+    @torch.no_grad()
+    def law(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of the codes of images (B, C, *S), as the network sees them, float32."""
+        device = next(self.network.backbone.parameters()).device
+        self.first.to(device)
+        mean, deviation = self.latent.law(x.to(device))
+        return mean.float(), deviation.float()
 
     @torch.no_grad()
     def codes(self, x: Tensor) -> Tensor:
         """Codes drawn for images (B, C, *S), as the network sees them, (B, C_z, *L) float32."""
-        self.first.to(x.device)
-        return self.latent.encode(x, gaussian).float()
+        mean, deviation = self.law(x)
+        return mean + deviation * gaussian(mean)

@@ -5,13 +5,12 @@ from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from ...nn.autoencoder import AutoEncoder
 from ...nn.critic import PatchCritic
 from ..ranges import SHARE, Checked, Rule, at_least, between, more_than, one_or_more
 from ..recipe import check_fitted
-from .coding import Coding, Error
+from .coding import Coding, Error, Perceptual
 
 __all__ = ["CoderFields"]
 
@@ -115,11 +114,11 @@ class CoderFields(Checked):
             self.of_shares,
         )
 
-    def first_objective(self, features: nn.Sequential | None = None) -> Coding:
+    def first_objective(self, features: Perceptual | None = None) -> Coding:
         """The objective of the first stage.
 
         Args:
-            features: stages of a network that sees images, for the perceptual loss; None leaves it out.
+            features: the perceptual distance; None leaves it out.
         """
         own: Any = self
         critic = None

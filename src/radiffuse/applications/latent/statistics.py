@@ -12,6 +12,7 @@ from ...metrics.diversity import ms_ssim_per_patient
 from ...metrics.estimate import average_per_patient
 from ...metrics.fidelity import psnr
 from ...nn.autoencoder import AutoEncoder, Codebook
+from ...nn.blocks import cut_to
 from ..evaluation.asked import spread
 
 __all__ = ["codes_of", "measured"]
@@ -118,7 +119,8 @@ def _reconstructed(coder: AutoEncoder, cases: Cases, batch: int) -> dict[str, An
     for first in range(0, len(rows), batch):
         x = cases.batch(rows[first : first + batch])["image"]
         images.append(x)
-        made.append(coder.decode(coder.encode(x.to(device))[0]).clamp(-1, 1).float().cpu())
+        back = cut_to(coder.decode(coder.encode(x.to(device))[0]), x.shape[2:])
+        made.append(back.clamp(-1, 1).float().cpu())
     x, y = torch.cat(images), torch.cat(made)
     patients = [cases.patients[row] for row in rows]
     return {

@@ -99,8 +99,8 @@ class BrainSPADE(PainterFields, ToldCodes):
     # --- what each stage learns from --------------------------------------------------------------
 
     def coded(self, cases: "Cases") -> "Cases":
-        """What the auto-encoder learns from: maps."""
-        return as_images(cases, self.maps)
+        """What auto-encoder and diffusion learn from: maps as "image", their flags, and the numbers of the data."""
+        return as_images(cases, self.maps, self.names[: self.labels], self.names[self.labels :])
 
     @property
     def of_shares(self) -> bool:
@@ -111,13 +111,7 @@ class BrainSPADE(PainterFields, ToldCodes):
         return likeness if self.of_shares else super().coder_error
 
     def objective(self) -> Stages:
-        return Stages(self.of_second(), self.maps, self.painting(), self.segmenter())
-
-    def conditions(self, batch: Batch) -> Batch:
-        """Flags of the map in `batch`, and the numbers beside it."""
-        flags = self.maps.flags(self.maps.drawn(batch["image"]))
-        numbers = [batch[name].float()[:, None] for name in self.names[self.labels :]]
-        return {"vector": self.law.told(torch.cat([flags, *(n.to(flags) for n in numbers)], 1))}
+        return Stages(*self.second(), painting=self.painting(), segmenter=self.segmenter())
 
     def later_data(
         self,
@@ -148,8 +142,7 @@ class BrainSPADE(PainterFields, ToldCodes):
 
     def drawn_maps(self, objective: Stages, batch: Batch) -> Tensor:
         """Soft label maps (B, K, *S); `batch` as in `drawn`."""
-        codes = last(self.chain(objective.labels, batch))
-        return self.maps.drawn(self.decoded(objective.labels, codes))
+        return self.maps.drawn(self.decoded(objective, last(self.chain(objective, batch))))
 
     @torch.no_grad()
     def drawn(self, objective: Stages, batch: Batch) -> Batch:

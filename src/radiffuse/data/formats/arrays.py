@@ -1,23 +1,27 @@
 """Array files: NAME.npz with one case per row, MedMNIST, NAME.npy."""
 
-import math
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from tokenize import TokenError
-from typing import IO, BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...errors import UserError
-from ..columns import HAIR, ArrayColumn, Column, names_mask, names_raw
-from ..table import Table, labels_from, numbered, row_ids, splits_of, strings
-from .stored import as_tensor, check_bytes, check_regular
+from ..columns import HAIR, ArrayColumn, Column, Kind, names_mask, names_raw
+from ..rows import RowsColumn, StoredArray, end_to_end
+from ..table import Table, labels_from, listener, numbered, row_ids, splits_of, strings
+from .array_files import check_sizes, declared, left_on_disk, told_of
+from .stored import as_tensor, check_regular
+
+Array = np.ndarray | StoredArray
 
 METADATA = ("split", "patient", "case", "slice", "label_name")
+HELD = (*METADATA, "label", "train_labels", "val_labels", "test_labels")
+"""What is looked at in whole, whatever its size."""
 AXES = ("NHW", "NDHW", "NCHW", "NHWC", "NCDHW", "NDHWC")
 """What the axes of images may be: cases, depth, rows, columns; and channels, first or last."""
 DAMAGED = (OSError, EOFError, ValueError, KeyError, RuntimeError, SyntaxError, TokenError)
@@ -61,10 +65,12 @@ def open_arrays(path: Path) -> Table:
     return _table(path, arrays, count, said)
 
 
-def _said_axes(arrays: Mapping[str, np.ndarray], path: Path) -> dict[str, str]:
+def _said_axes(arrays: Mapping[str, Array], path: Path) -> dict[str, str]:
     """The texts `axes` and `NAME_axes`, which say what the axes of arrays are."""
     found = {}
     for key, array in arrays.items():
+        if isinstance(array, StoredArray):
+            continue
         name = key.removesuffix("axes").removesuffix("_")
         text = array.dtype.kind in "US" and array.size == 1
         if not text or not (key == "axes" or (key.endswith("_axes") and name in arrays)):
@@ -80,15 +86,21 @@ def _said_axes(arrays: Mapping[str, np.ndarray], path: Path) -> dict[str, str]:
     return found
 
 
-def _load(path: Path) -> dict[str, np.ndarray]:
+def _load(path: Path) -> dict[str, Array]:
+    """The arrays by name; those that are too large to be held stay in the file."""
     try:
         with path.open("rb") as stream:
-            _check_sizes(stream, path)
+            there = declared(stream, path, HELD)
+            check_sizes(there, path)
+            stay = left_on_disk(there, path)
+            stream.seek(0)
+            if len(stay) == len(there):
+                return dict(stay)
             loaded = np.load(stream, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
                 return {"image": loaded}
             with loaded:
-                return {name: loaded[name] for name in loaded.files}
+                return {name: stay[name] if name in stay else loaded[name] for name in loaded.files}
     except (*DAMAGED, zipfile.BadZipFile, zlib.error) as error:
         if "pickle" in str(error).lower() and "Object arrays" in str(error):
             raise UserError(
@@ -98,58 +110,27 @@ def _load(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path}: is damaged, cut short or no NumPy array file") from None
 
 
-def _check_sizes(stream: BinaryIO, path: Path) -> None:
-    """Look at the sizes that headers declare, before anything is unpacked; the stream goes back to its start.
-
-    Raises:
-        UserError: more than the memory, or than the file can hold.
-        ValueError: no header of NumPy.
-    """
-    declared = 0
-    if zipfile.is_zipfile(stream):
-        with zipfile.ZipFile(stream) as archive:
-            for info in archive.infolist():
-                with archive.open(info) as member:
-                    size = _declared(member)
-                check_bytes(size, path, info.file_size)
-                declared += size
-        check_bytes(declared, path, path.stat().st_size, packed=True)
-    else:
-        stream.seek(0)
-        check_bytes(_declared(stream), path, path.stat().st_size)
-    stream.seek(0)
-
-
-def _declared(stream: IO[bytes]) -> int:
-    """Bytes of the array that a NumPy file declares."""
-    version = np.lib.format.read_magic(stream)
-    read = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    if version not in read:
-        raise ValueError(f"version {version}")
-    shape, _, dtype = read[version](stream)
-    if dtype.hasobject:
-        raise ValueError("Object arrays are pickles")
-    return math.prod(shape) * dtype.itemsize
-
-
-def _medmnist(arrays: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
+def _medmnist(arrays: dict[str, Array], path: Path) -> dict[str, Array]:
     """MedMNIST: {train,val,test}_{images,labels}, joined."""
     parts = [part for part in ("train", "val", "test") if f"{part}_images" in arrays]
     joined = {"image": _end_to_end(arrays, [f"{part}_images" for part in parts], path)}
     if all(f"{part}_labels" in arrays for part in parts):
         labels = _end_to_end(arrays, [f"{part}_labels" for part in parts], path)
         several = labels.ndim == 2 and labels.shape[1] > 1
-        joined["labels" if several else "label"] = labels if several else labels.reshape(-1)
+        joined["labels" if several else "label"] = labels if several else _whole(labels).reshape(-1)
     words = [np.full(len(arrays[f"{part}_images"]), part) for part in parts]
     if joined["image"].ndim == 4 and joined["image"].shape[-1] == 3:
         joined["image_axes"] = np.array("NHWC")
     return joined | {"split": np.concatenate(words)}
 
 
-def _end_to_end(arrays: Mapping[str, np.ndarray], names: list[str], path: Path) -> np.ndarray:
+def _whole(array: Array) -> np.ndarray:
+    """An array of few values, which is always held."""
+    assert isinstance(array, np.ndarray)
+    return array
+
+
+def _end_to_end(arrays: Mapping[str, Array], names: list[str], path: Path) -> Array:
     for name in names:
         array = arrays[name]
         if array.dtype.kind not in "biuf" or not array.ndim:
@@ -159,13 +140,11 @@ def _end_to_end(arrays: Mapping[str, np.ndarray], names: list[str], path: Path) 
     if len({arrays[name].shape[1:] for name in names}) > 1:
         told = ", ".join(f"{name} {arrays[name].shape}" for name in names)
         raise UserError(f"{path}: arrays of one kind differ in shape: {told}")
-    return np.concatenate([arrays[name] for name in names])
+    return end_to_end([arrays[name] for name in names], path)
 
 
-def _table(
-    path: Path, arrays: Mapping[str, np.ndarray], count: int, said: Mapping[str, str]
-) -> Table:
-    meta = {name: strings(arrays[name]) for name in METADATA if name in arrays}
+def _table(path: Path, arrays: Mapping[str, Array], count: int, said: Mapping[str, str]) -> Table:
+    meta = {name: strings(_whole(arrays[name])) for name in METADATA if name in arrays}
     ids = _ids(meta, count, path)
     columns: dict[str, Column] = {}
     notices: list[str] = []
@@ -174,7 +153,7 @@ def _table(
         if name in METADATA:
             continue
         if array.dtype.kind in "US":
-            texts[name] = strings(array)
+            texts[name] = strings(_whole(array))
             continue
         axes = said.get(f"{name}_axes", said.get("axes", ""))
         axes = axes if len(axes) == array.ndim else ""
@@ -205,30 +184,49 @@ def _ids(meta: Mapping[str, tuple[str, ...]], count: int, path: Path) -> tuple[s
 
 
 def _column(
-    array: np.ndarray, name: str, axes: str, path: Path, ids: tuple[str, ...], notices: list[str]
-) -> ArrayColumn:
+    array: Array, name: str, axes: str, path: Path, ids: tuple[str, ...], notices: list[str]
+) -> Column:
     where = f"{path}: {name}"
+    if isinstance(array, StoredArray):
+        notices.append(told_of(array, where, path))
     if array.dtype.kind == "O" or array.dtype.kind not in "biufc":
         raise UserError(f"{where}: holds {array.dtype}, not numbers")
     if name == "label":
         if array.size != len(array):
             raise UserError(f"{where}: one label per case is needed, found shape {array.shape}")
+        assert isinstance(array, np.ndarray)
         return labels_from(as_tensor(array), where, ids)
-    if array.dtype.kind == "c":
-        return ArrayColumn(torch.from_numpy(array.astype(np.complex64)), "raw", where)
-    data = as_tensor(array)
-    if data.ndim == 1:
-        return ArrayColumn(data.float(), "scalar", where)
     mask = names_mask(name) or array.dtype.kind == "b"
-    if not mask and (data.ndim == 2 or names_raw(name)):
-        return ArrayColumn(data.float(), "raw", where)
-    data = channels_first(
-        data, axes or axes_of(array.shape, where, notices.append, array.dtype == np.uint8)
-    )
+    if array.dtype.kind == "c":
+        return _made(array, lambda part: torch.from_numpy(part.astype(np.complex64)), "raw", where)
+    if array.ndim == 1:
+        return _made(array, lambda part: as_tensor(part).float(), "scalar", where)
+    if not mask and (array.ndim == 2 or names_raw(name)):
+        return _made(array, lambda part: as_tensor(part).float(), "raw", where)
+    axes = axes or axes_of(array.shape, where, notices.append, array.dtype == np.uint8)
     if mask:
-        return ArrayColumn(labels_per_voxel(data, where, notices.append), "mask", where)
+        hear = listener(notices)
+        return _made(
+            array,
+            lambda part: labels_per_voxel(channels_first(as_tensor(part), axes), where, hear),
+            "mask",
+            where,
+        )
     limits = (0.0, 255.0) if array.dtype == np.uint8 else None
-    return ArrayColumn(data, "image", where, range=limits)
+    return _made(array, lambda part: channels_first(as_tensor(part), axes), "image", where, limits)
+
+
+def _made(
+    array: Array,
+    convert: Callable[[np.ndarray], Tensor],
+    kind: Kind,
+    where: str,
+    limits: tuple[float, float] | None = None,
+) -> Column:
+    """A column of what `convert` makes of the array, in memory or, row by row, from its file."""
+    if isinstance(array, StoredArray):
+        return RowsColumn(array, convert, kind, where, limits)
+    return ArrayColumn(convert(array), kind, where, range=limits)
 
 
 def labels_per_voxel(data: Tensor, where: str, notice: Callable[[str], None]) -> Tensor:

@@ -3,12 +3,13 @@
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
 from ..columns import FileColumn
+from ..copies import named
 from ..image import Image
 from ..table import Table, listener, numbered
 from .dicom import read_files, sorted_out
@@ -51,23 +52,21 @@ class SeriesColumn(FileColumn):
 
     Attributes:
         frames: the frame of each case; None where it is all of its files.
-        digests: hashes of films so far, by the row of their first frame.
     """
 
     frames: tuple[int | None, ...] = ()
-    digests: dict[int, str] = field(default_factory=dict, repr=False, compare=False)
 
-    def _read(self, row: int) -> Image:
-        return read_files(self.members[row], self.notice, self.frames[row])
+    def _read(self, row: int, notice: Callable[[str], None]) -> Image:
+        return read_files(self.members[row], notice, self.frames[row])
 
     def hashed(self, row: int) -> str:
         frame = self.frames[row]
         if frame is None:
             return super().hashed(row)
-        first = row - frame
-        if first not in self.digests:
-            self.digests[first] = super().hashed(first)
-        return f"{self.digests[first]}-{frame}"
+        return f"{super().hashed(row - frame)}-{frame}"
+
+    def stamp(self, row: int) -> str:
+        return named(super().stamp(row), self.frames[row])
 
 
 def open_dicom(folder: Path, files: Sequence[Path]) -> Table | None:

@@ -57,12 +57,18 @@ def check_bytes(
             f"{path}: declares {declared / 2**30:.3g} GiB of voxels, and this machine has "
             f"{MOST_BYTES / 2**30:.3g} GiB of memory; cut it into parts, or mend its header"
         )
-    if stored is not None and declared > stored * (MOST_PACKED if packed else 1):
+    if stored is not None:
+        check_stored(declared, path, stored, packed)
+
+
+def check_stored(declared: int, path: Path | str, stored: int, packed: bool = False) -> None:
+    """The part of `check_bytes` that looks at the file alone."""
+    if declared > stored * (MOST_PACKED if packed else 1):
         raise UserError(
             f"{path}: declares {declared} bytes of voxels, and holds {stored}{' packed' if packed else ''}: "
             "is damaged or cut short"
         )
-    if stored is not None and packed:
+    if packed:
         check_expansion(declared, stored, path)
 
 

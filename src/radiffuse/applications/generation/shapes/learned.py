@@ -13,7 +13,7 @@ from .pictures import depth_first, pictured, thickness, tiled
 if TYPE_CHECKING:
     from ....data.dataset import Facts
 
-__all__ = ["check_strides", "prepared", "to_learn"]
+__all__ = ["prepared", "to_learn"]
 
 Told = Literal["thickness", "picture"]
 _AXES = 3
@@ -47,21 +47,6 @@ def _volume_of(facts: "Facts") -> tuple[int, ...]:
         what = "are all empty" if labels < 1 else f"hold {labels} labels"
         raise UserError(f"the masks {what}: a shape has the labels 0, outside, and 1, inside")
     return size
-
-
-def check_strides(recipe: Any) -> None:
-    """Refuse volumes whose sides do not divide by the network's strides.
-
-    Raises:
-        UserError: says both.
-    """
-    depth = recipe.patch if recipe.whole_depth else recipe.stride
-    strides = depth, *[recipe.stride] * (len(recipe.size) - 1)
-    if any(side % step for side, step in zip(recipe.size, strides, strict=True)):
-        raise UserError(
-            f"volumes of {sides(recipe.size)}, depth first, do not divide by this network's strides "
-            f"{sides(strides)}; resize with --size, or change --multiples or --patch"
-        )
 
 
 def prepared(recipe: Any, batch: Batch) -> Batch:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ....data.cases import Cases
-from ....data.columns import Kind, content_hash
+from ....data.columns import ArrayColumn, Column, Kind, content_hash
 from ....data.image import Image
 from ....errors import UserError
 from ...losses import segmentation_loss
@@ -99,11 +99,6 @@ class Maps:
         what = torch.where(mask > 0, self.tissues + mask, tissue)
         return F.one_hot(what[:, 0], self.channels).movedim(-1, 1).to(maps)
 
-    def flags(self, maps: Tensor) -> Tensor:
-        """Which labels a map holds, (B, L) float, 0 or 1."""
-        mask = self.mask(maps).flatten(1)
-        return torch.stack([(mask == k).any(1) for k in range(1, self.labels + 1)], 1).float()
-
 
 def normalised(shares: Tensor) -> Tensor:
     """Shares (B, K, *S) that add up to 1; a voxel of nothing is the first."""
@@ -131,7 +126,7 @@ def smoothed(x: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Column:
+class _MapColumn:
     """The maps of cases, made when they are asked for."""
 
     maps: Maps
@@ -151,21 +146,49 @@ class _Column:
     def image(self, row: int) -> Image:
         return Image(self.stack([row])[0], range=(-1.0, 1.0))
 
-    def to_size(self, size: tuple[int, ...]) -> "_Column":
+    def to_size(self, size: tuple[int, ...]) -> "_MapColumn":
         raise NotImplementedError("maps have the size of their cases")
 
-    def as_kind(self, kind: Kind) -> "_Column":
+    def as_kind(self, kind: Kind) -> "_MapColumn":
         raise NotImplementedError("maps are images")
 
     def hashed(self, row: int) -> str:
         return content_hash(self.stack([row])[0])
 
+    def stamp(self, row: int) -> str:
+        return ""
+
     def source(self, row: int) -> str:
         return f"map of {self.cases.columns['mask'].source(row)}"
 
 
-def as_images(cases: Cases, maps: Maps) -> Cases:
-    """The same cases with their maps as "image" (B, 1 + T + L, *S) in [-1, 1], and nothing else."""
+def as_images(
+    cases: Cases, maps: Maps, flags: Sequence[str] = (), numbers: Sequence[str] = ()
+) -> Cases:
+    """The same cases with their maps as "image" (B, 1 + T + L, *S) in [-1, 1].
+
+    Args:
+        cases, maps: of these.
+        flags: names of numbers, 0 or 1, that say which labels a case holds; all of them or none.
+        numbers: columns that stay.
+    """
+    columns: dict[str, Column] = {"image": _MapColumn(maps, cases)}
+    if flags:
+        columns |= _flags(cases, maps, flags)
+    columns |= {name: cases.columns[name] for name in numbers}
     known = f"maps {maps} {cases.fingerprint}"
-    columns, ranges = {"image": _Column(maps, cases)}, {"image": (-1.0, 1.0)}
-    return replace(cases, columns=columns, ranges=ranges, shapes={}, known=known)
+    return replace(cases, columns=columns, ranges={"image": (-1.0, 1.0)}, shapes={}, known=known)
+
+
+def _flags(cases: Cases, maps: Maps, names: Sequence[str]) -> dict[str, Column]:
+    found = torch.zeros(len(cases.all_ids), len(names))
+    for first in range(0, len(cases), 64):
+        rows = range(first, min(first + 64, len(cases)))
+        mask = cases.batch(rows)["mask"].flatten(1)
+        for label in range(len(names)):
+            there = (mask == label + 1).any(1).float()
+            found[torch.tensor([cases.rows[row] for row in rows]), label] = there
+    return {
+        name: ArrayColumn(found[:, k].clone(), "scalar", f"flags of {cases.source}")
+        for k, name in enumerate(names)
+    }

@@ -117,7 +117,8 @@ class Painting:
         critic_rate: learning rate of the critic over the generator's.
 
     Attributes:
-        perceives: whether it wants the features of a network, for the perceptual distance.
+        perceives: whether it wants the perceptual distance.
+        perceive: that distance.
     """
 
     def __init__(
@@ -140,10 +141,6 @@ class Painting:
         self.keys, self.maps, self.weights = tuple(keys), maps, weights
         self.perceives = weights.perceptual > 0
         self.perceive: Perceptual | None = None
-
-    def shown(self, features: nn.Sequential) -> None:
-        """Take the stages of a network of images for the perceptual distance."""
-        self.perceive = Perceptual(features)
 
     def losses(self, batch: Batch) -> Iterator[tuple[Any, Tensor]]:
         """The turn of generator and encoder, the critic's, the gate's."""
