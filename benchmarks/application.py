@@ -16,7 +16,6 @@ from recorded import RESULTS, brief, radiffuse, train, trained_by, training
 
 from radiffuse.data.files import read_json, write_json
 
-
 STAGES = ("autoencoder", "images", "segmenter")
 """Folders of a run that hold trainings before and after its own."""
 

@@ -10,6 +10,7 @@ record of the run that is told in both ways, generation-SET-brain-ldm.json.
 
 import argparse
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -44,6 +45,13 @@ def main():
             first += ["--autoencoder", arguments.runs / f"{name}-brain-ldm-{WAYS[0]}"]
         more = [*first, "--told-by", way, *arguments.more]
         train("brain-ldm", data, run, arguments.minutes, more=more)
+        if (
+            way != WAYS[0]
+            and (seen := arguments.runs / f"{name}-brain-ldm-{WAYS[0]}/features").is_dir()
+        ):
+            shutil.copytree(
+                seen, run / "features", dirs_exist_ok=True
+            )  # one feature network judges all
         radiffuse("evaluate", run, "--count", arguments.count)
         found[way] = brief(read_json(run / "metrics.json"))
     both = arguments.runs / f"{name}-brain-ldm-{WAYS[0]}"

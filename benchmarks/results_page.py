@@ -16,7 +16,7 @@ from radiffuse import papers
 from radiffuse.applications.anomaly.page import lesions
 from radiffuse.applications.denoising.page import reference
 from radiffuse.applications.evaluation.page import columns
-from radiffuse.applications.generation.page import covariates, features, steps
+from radiffuse.applications.generation.page import covariates, features, slice_by_slice, steps
 from radiffuse.applications.reconstruction import page as reconstruction
 from radiffuse.applications.task import tasks
 from radiffuse.data.files import write_json, write_text
@@ -41,6 +41,7 @@ BESIDE = {
         ("Quality against network calls", "steps", steps),
         ("What a denoiser starts from", "starting-point", tables.starting_point),
         ("What the features see", "features", features),
+        ("Volumes whole and slice by slice", "slices", slice_by_slice),
         ("Numbers that samples are told", "covariates", covariates),
     ],
     "reconstruction": [("", "scans", reconstruction.scans)],

@@ -87,6 +87,19 @@ def test_an_entry_that_nothing_chooses_begins_again_where_there_are_places():
     assert float(found.entries.max()) <= 1
 
 
+def test_a_codebook_learns_the_same_where_networks_are_rounded():
+    """Under autocast entries stay the fp32 means of what chose them."""
+    torch.manual_seed(0)
+    plain, rounded = Codebook(4, 3), Codebook(4, 3)
+    rounded.load_state_dict(plain.state_dict())
+    h = torch.randn(2, 3, 8, 8)
+    for codebook, enabled in ((plain, False), (rounded, True)):
+        torch.manual_seed(1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            codebook(h)
+    torch.testing.assert_close(rounded.entries, plain.entries)
+
+
 def test_entries_do_not_move_outside_of_training():
     found = book([[0.0], [1.0]]).eval()
     before = found.entries.clone()

@@ -257,7 +257,7 @@ PAPERS: tuple[Paper, ...] = (
         "Jager R, Werring D, Rees G, Nachev P, Ourselin S, Cardoso MJ",
         "Medical Image Computing and Computer Assisted Intervention (MICCAI), 2022 (arXiv:2206.03461)", 2022,
         "anomaly detection", "CT, MR FLAIR", "brain", "latent DDPM (VQ)",
-        _arxiv("2206.03461")),
+        _arxiv("2206.03461"), _recipe("anomaly.fast_anomaly:FastAnomaly")),
     Paper(
         "mdda", 29,
         "Reversing skin cancer adversarial examples by multiscale diffusive and denoising aggregation "

@@ -337,6 +337,8 @@ def check_recipe(kind: Any, facts: Any, batch: dict[str, Tensor], steps: int = 2
     asked = {"seed": torch.arange(len(next(iter(batch.values())))), **batch}
     if recipe.task.name == "generation":
         asked = {"seed": torch.arange(3)}
+    if hasattr(recipe, "calibrated"):
+        recipe = recipe.calibrated(objective, [asked])
     first, second = (recipe.predict(objective, asked) for _ in range(2))
     assert set(first) >= set(recipe.task.writes), f"a prediction holds {recipe.task.writes}"
     for key, value in first.items():

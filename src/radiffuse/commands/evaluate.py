@@ -120,7 +120,7 @@ def _measure(flags: Flags, out: Path, arguments: Sequence[str]) -> None:
         folder_for_pictures=out.parent / PICTURES,
         command=command,
         cache=flags.run / "features",
-        trained=opened.options,
+        trained=opened.budget,
         validation=validation_cases(own),
         model=opened.model_sha256,
         weights=flags.weights,

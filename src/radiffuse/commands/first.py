@@ -38,7 +38,7 @@ from ..training.options import TrainOptions
 from ..training.progress import say
 from .train_flags import Order
 
-__all__ = ["first_stage", "perceptual_of", "unseen", "with_coder_of", "with_kept_codes"]
+__all__ = ["first_stage", "perceptual_of", "with_coder_of", "with_kept_codes"]
 
 OWN = ("standardised", "latent_shift", "latent_scale")
 """Fields that belong to the run, whoever trained the auto-encoder."""
@@ -71,7 +71,8 @@ def with_coder_of(asked: Order) -> Order:
 def first_stage(
     asked: Order,
     recipe: Any,
-    cases: Cases,
+    training: Cases,
+    unseen: Cases,
     made_with: Config,
     check: Callable[[Order, Config], None],
 ) -> tuple[Any, dict[str, str]]:
@@ -80,7 +81,8 @@ def first_stage(
     Args:
         asked: the command.
         recipe: fitted to the images.
-        cases: all of them.
+        training: cases to train on.
+        unseen: cases whose reconstruction is measured.
         made_with: the run's configuration; that of the first stage is made of it.
         check: refuses a folder that holds something else.
 
@@ -94,19 +96,19 @@ def first_stage(
     if asked.autoencoder is None:
         own = dataclasses.replace(made_with, train=fields.plain(asked.first), first={}, later={})
         check(dataclasses.replace(asked, out=folder, train=asked.first, later={}), own)
-        coder = _trained(asked, recipe, cases.split("train"), own)
+        coder = _trained(asked, recipe, training, own)
         about = {}
     else:
         coder = recipe.first_objective().coder
         load_coder(coder, _copied(asked.autoencoder / FIRST / MODEL, folder))
         about = {"from": str(asked.autoencoder)}
     coder.eval().requires_grad_(False)
-    found = measured(coder, cases.split("train"), unseen(cases))
+    found = measured(coder, training, unseen)
     if processes.is_main():
         write_json(folder / CODES, found)
         say(_line(folder, found))
     shift, scale = _standard(recipe, found)
-    recipe = recipe.with_codes(shift, scale, *seen(coder, cases.split("train"), shift, scale))
+    recipe = recipe.with_codes(shift, scale, *seen(coder, training, shift, scale))
     return recipe, {**about, "sha256": model_sha256(folder / MODEL)}
 
 
@@ -199,11 +201,6 @@ def _copied(model: Path, folder: Path) -> Path:
             shutil.copyfile(model, target)
     processes.barrier()
     return folder / MODEL
-
-
-def unseen(cases: Cases) -> Cases:
-    """The held-out cases; all of them where none are."""
-    return cases.held_out() if set(cases.split_of) != {"train"} else cases
 
 
 def _standard(recipe: Any, found: dict[str, Any]) -> tuple[list[float], list[float]]:

@@ -28,7 +28,8 @@ from ..training.batches import Readable
 from ..training.loop import train
 from ..training.memory import check_memory, check_weights
 from ..training.options import TrainOptions
-from .first import first_stage, unseen, with_coder_of, with_kept_codes
+from .calibrate import calibrate, set_aside
+from .first import first_stage, with_coder_of, with_kept_codes
 from .latents import look_at_latents
 from .later import later_stages
 from .lock import writing
@@ -67,29 +68,32 @@ def _train(asked: Order, arguments: Sequence[str]) -> None:
     if "label" in asked.recipe.task.reads:
         check_classes(cases.split("train"), facts.classes)
     recipe = asked.recipe.fitted(facts)
+    training, aside = _suitable(asked.method, recipe, cases.split("train")), None
+    if hasattr(recipe, "calibrated"):
+        training, aside = set_aside(training, cases, recipe)
+    unseen = aside or _unseen(cases)
     made_with = _made_with(asked, recipe, cases, arguments)
     first: dict[str, str] = {}
-    coded = cases
+    learned, staged = training, hasattr(recipe, "coded")
     if asked.first is not None:
         if checkpoint.started(asked.out) and not asked.resume:
             checkpoint.refuse_started(asked.out)
         with _told_to_resume(asked.out):
-            coded = recipe.coded(cases) if hasattr(recipe, "coded") else cases
-            recipe, first = first_stage(asked, recipe, coded, made_with, _check_folder)
+            learned, unseen = (recipe.coded(c) if staged else c for c in (training, unseen))
+            recipe, first = first_stage(asked, recipe, learned, unseen, made_with, _check_folder)
         made_with = _made_with(asked, recipe, cases, arguments)
     _check_folder(asked, made_with)
     if processes.is_main():
         for line in getattr(recipe, "notices", list)():
             print(f"note: {line}", file=sys.stderr)
     check_weights(recipe.objective, asked.train)
-    training = _suitable(asked.method, recipe, cases.split("train"))
     torch.manual_seed(derive(asked.train.seed, "weights"))
     objective = recipe.objective()
     if first:
         load_first(objective, asked.out, {"first": first})
     read: Readable = training
     if first:
-        read = with_kept_codes(objective, coded.split("train"), asked.train)
+        read = with_kept_codes(objective, learned, asked.train)
     if (line := check_memory(objective, read, asked.train)) and processes.is_main():
         print(f"note: {line}", file=sys.stderr)
     manifest = about(cases, facts, made_with) | ({"first": first} if first else {})
@@ -110,8 +114,10 @@ def _train(asked: Order, arguments: Sequence[str]) -> None:
         )
         if asked.later:
             later_stages(asked, recipe, objective, training, made_with, _check_folder)
+    if aside is not None:
+        calibrate(recipe, objective, aside, asked.out)
     if first and processes.is_main():
-        look_at_latents(asked.out, coded.split("train"), unseen(coded))
+        look_at_latents(asked.out, learned, unseen)
 
 
 @contextlib.contextmanager
@@ -164,12 +170,18 @@ def _suitable(method: str, recipe: Any, cases: Cases) -> Cases:
         case = min(set(cases.ids) - set(kept.ids))
         raise UserError(f"{cases.source}: case {case}: {unfit}; leave the case out")
     if len(kept) < 2:
+        regions = ", --learns regions takes what lies outside the masks"
         raise UserError(
             f"{cases.source}: {method} trains on healthy cases only (label {recipe.healthy}, or an "
             f"empty mask), and {len(kept)} of {len(cases)} training cases are; --healthy N says "
-            "which label is healthy, --learns regions takes what lies outside the masks"
+            f"which label is healthy{regions if hasattr(recipe, 'learns') else ''}"
         )
     return kept
+
+
+def _unseen(cases: Cases) -> Cases:
+    """Cases that are not trained on, where there are any."""
+    return cases.held_out() if set(cases.split_of) != {"train"} else cases
 
 
 def _changed(before: Any, after: Any) -> tuple[str, ...]:

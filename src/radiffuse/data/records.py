@@ -21,14 +21,15 @@ __all__ = [
     "Metrics",
     "Point",
     "Predictions",
+    "Thresholds",
     "read_record",
     "refuse_format",
     "values_of",
 ]
 
 FORMAT = 1
-"""Format of `config.toml`, `manifest.json`, `metrics.json` and `predictions.json`. A change that older code
-would misread gets the next number."""
+"""Format of `config.toml` and of the JSON files of runs and predictions. A change that older code would misread gets
+the next number."""
 
 LATENTS = "latents.json"
 """What `train` found of the codes of a latent diffusion."""
@@ -88,6 +89,13 @@ class Manifest(Struct):
     environment: dict[str, Any] = {}
     model_sha256: str | list[str] | None = None
     first: First | None = None
+
+
+class Thresholds(Struct):
+    """`calibration.json` of a run: shares of healthy values, and the threshold that each lies above."""
+
+    healthy_levels: Annotated[list[tuple[Number, Number]], Meta(min_length=1)]
+    model_sha256: str
 
 
 class Metric(Struct):

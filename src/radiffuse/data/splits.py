@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from ..diffusion.noise import derive
 from ..errors import UserError
 
 OnLeak = Literal["auto", "refuse", "drop", "keep"]
@@ -35,6 +36,20 @@ def assign(patients: Sequence[str], images: Sequence[frozenset[str]], seed: int)
     if len(order) > 1 and "train" not in split.values():
         split[order[0]] = "train"
     return tuple(split[name] for name in group)
+
+
+def parted(patients: Sequence[str], share: float, name: str) -> tuple[list[int], list[int]]:
+    """Rows of most patients, and of a share of them, one at least and not all where there are two.
+
+    Which these are depends on the patients and on `name`, what they are set aside for, alone.
+    """
+    known = sorted(set(patients), key=lambda patient: derive(0, name, patient))
+    count = min(max(1, round(share * len(known))), len(known) - 1)
+    chosen = set(known[:count])
+    rows: tuple[list[int], list[int]] = ([], [])
+    for row, patient in enumerate(patients):
+        rows[patient in chosen].append(row)
+    return rows
 
 
 def _uniform(text: str) -> float:

@@ -16,13 +16,14 @@ from .integrate import dormand_prince
 from .kernels import ancestral, diffuse, posterior
 from .noise import Noise, Seeded, gaussian
 from .sample.ode import flow
-from .schedule import Discrete
+from .schedule import Discrete, Schedule
 
 __all__ = [
     "bits_per_dimension",
     "discretised_nll",
     "log_likelihood",
     "normal_kl",
+    "step_kl",
     "variational_bound",
 ]
 
@@ -134,10 +135,7 @@ def variational_bound(
         place: float | Tensor
         estimate, place = (denoiser(x_t, t), w) if w is not None else denoiser.with_variance(x_t, t)
         if float(s) > 0:
-            true, small, _ = posterior(schedule, x_t, x, t, s)
-            mean, variance = ancestral(schedule, x_t, estimate, t, s, place)
-            variance = torch.as_tensor(variance).expand_as(x)
-            term = normal_kl(true, small.log().expand_as(x), mean, variance.log())
+            term = step_kl(schedule, x_t, x, estimate, t, s, place)
         else:
             large = posterior(schedule, x_t, x, t, s)[2]
             top = large if w is None else floor
@@ -145,6 +143,31 @@ def variational_bound(
             term = discretised_nll(x, estimate, log_variance / 2 * torch.ones_like(x), levels)
         total = total + term.flatten(1).sum(1)
     return total / (x[0].numel() * math.log(2))
+
+
+def step_kl(
+    schedule: Schedule,
+    x_t: Tensor,
+    x_0: Tensor,
+    estimate: Tensor,
+    t: Tensor,
+    s: Tensor,
+    w: float | Tensor = 0.0,
+) -> Tensor:
+    r"""KL(q(x_s | x_t, x_0) || p(x_s | x_t)) of a step from t to s > 0, element by element, in nats (B, *).
+
+    With equal variances (w = 0) $\lVert\tilde\mu - \mu_\theta\rVert^2 / 2\tilde\beta$ (Ho et al. 2020, eq. 8-12), for
+    s the step before t $\frac{\beta_t^2}{2\tilde\beta_t\,(1-\beta_t)(1-\bar\alpha_t)}(z - \hat z)^2$ of the noise.
+
+    Args:
+        x_t, x_0: a noisy image and the image it is of, (B, *).
+        estimate: the denoiser's answer at x_t.
+        w: the variance of p, as in `kernels.ancestral`.
+    """
+    true, small, _ = posterior(schedule, x_t, x_0, t, s)
+    mean, variance = ancestral(schedule, x_t, estimate, t, s, w)
+    log_variance = torch.as_tensor(variance).log().expand_as(x_t)
+    return normal_kl(true, small.log().expand_as(x_t), mean, log_variance)
 
 
 def normal_kl(mean_p: Tensor, log_p: Tensor, mean_q: Tensor, log_q: Tensor) -> Tensor:

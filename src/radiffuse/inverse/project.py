@@ -13,7 +13,7 @@ from ..diffusion.noise import Noise
 from ..diffusion.sample.base import Sampler, State
 from .measurement import Measurement
 
-__all__ = ["Constrained", "Project", "data_consistency", "low_pass"]
+__all__ = ["Constrained", "Project", "data_consistency", "kept", "low_pass"]
 
 Project = Callable[[Tensor, Tensor, Tensor, Noise], Tensor]
 """(x (B, *), alpha (), sigma (), noise source) -> x (B, *)."""
@@ -72,6 +72,23 @@ def data_consistency(
             back = inverse(gap)
             back = back if x.is_complex() or not back.is_complex() else back.real
         return x + strength * back
+
+    return project
+
+
+def kept(known: Tensor, free: Tensor) -> Project:
+    r"""Inpainting by replacement: $\alpha x + \sigma z$ of the known x wherever it is not free, at every level.
+
+    At the end what is not free is the known value itself.
+
+    Args:
+        known: x, (B, *).
+        free: bool, broadcastable over x: what the chain may make.
+    """
+
+    def project(x: Tensor, alpha: Tensor, sigma: Tensor, noise: Noise) -> Tensor:
+        noisy = alpha * known + sigma * noise(known) if bool(sigma > 0) else alpha * known
+        return torch.where(free, x, noisy)
 
     return project
 

@@ -114,9 +114,11 @@ class Codebook(nn.Module):
         if not self.chosen.any():  # the first batch
             self._begin(torch.ones_like(self.chosen, dtype=torch.bool), places)
         nearest = torch.cdist(places, self.entries).argmin(1)
-        one_hot = F.one_hot(nearest, len(self.entries)).to(places)
-        self.chosen.lerp_(one_hot.sum(0), 1 - self.decay)
-        self.sums.lerp_(one_hot.T @ places, 1 - self.decay)
+        count = torch.bincount(nearest, minlength=len(self.entries)).to(places)
+        self.chosen.lerp_(count, 1 - self.decay)
+        # no product of matrices: autocast would round it
+        total = torch.zeros_like(self.sums).index_add_(0, nearest, places)
+        self.sums.lerp_(total, 1 - self.decay)
         self._begin(self.chosen < self.least, places)
         self.entries.copy_(self.sums / self.chosen.unsqueeze(1))
 

@@ -62,7 +62,8 @@ def images(source: Source) -> str:
             source,
             "anomalies.png",
             "Anomalies",
-            "image, healthy counterpart, anomaly map, mask and, where known, the true mask",
+            ", ".join(source.metrics.get("settings", {}).get("panels", ()))
+            or "image, healthy counterpart, anomaly map, mask and, where known, the true mask",
         ),
         figure(
             source,

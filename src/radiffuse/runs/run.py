@@ -33,6 +33,7 @@ from ..training.options import Precision, TrainOptions
 from ..training.progress import say
 from ..training.tensorfile import told_sha256
 from . import config
+from .calibration import with_calibration
 from .config import Config
 from .first import load_first
 from .later import load_later
@@ -86,6 +87,21 @@ class Run:
         """
         *_, last = self.config.train, *self.config.later.values()
         return fields.build(TrainOptions, last, where=f"{self.path}: [train]")
+
+    @property
+    def budget(self) -> TrainOptions:
+        """As `options`, for as long as both stages together: what baselines are trained for; where a last stage learns
+        from what the others make, as long as that.
+        """
+        options = self.options
+        if not self.config.first or self.config.later:
+            return options
+        first = fields.build(TrainOptions, self.config.first, where=f"{self.path}: [first]")
+        both = {
+            name: (getattr(options, name), getattr(first, name)) for name in ("steps", "minutes")
+        }
+        added = {name: sum(pair) for name, pair in both.items() if None not in pair}
+        return dataclasses.replace(options, **added)
 
     def with_steps(self, steps: int | None) -> "Run":
         """The same run, its sampler set to `steps`; None leaves the recipe's own number.
@@ -177,6 +193,9 @@ def open_run(path: Path | str) -> Run:
     manifest = read_record(path / MANIFEST, Manifest) if (path / MANIFEST).is_file() else {}
     if hasattr(recipe, "first_objective"):
         load_first(objective, path, manifest)
+    known = _known(model, manifest)
+    if hasattr(recipe, "calibrated"):
+        recipe = with_calibration(recipe, path, known)
     stages = getattr(objective, "later", {})
     if stages:
         load_later(objective, path)
@@ -184,7 +203,7 @@ def open_run(path: Path | str) -> Run:
     for part in (objective, *stages.values()):
         for player in part.players.values():
             player.to(device).eval().requires_grad_(False)
-    return Run(path, made_with, recipe, objective, manifest, _known(model, manifest))
+    return Run(path, made_with, recipe, objective, manifest, known)
 
 
 def _known(model: Path, manifest: Mapping[str, Any]) -> str:

@@ -39,7 +39,11 @@ WOLLEB: dict[str, Any] = {
 }
 """The loop of Wolleb et al. 2022 (`diffusion-anomaly`): a constant rate, no clipping, the last weights."""
 
-SCHEDULES = {"linear": Discrete.linear, "cosine": Discrete.cosine}
+SCHEDULES = {
+    "linear": Discrete.linear,
+    "cosine": Discrete.cosine,
+    "scaled-linear": Discrete.scaled_linear,
+}
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Anomaly(Backbone, ABC):
     """Width of each level over `width`; each level halves the resolution."""
     attention: tuple[int, ...] = (4, 6)
     """Levels that attend, 0 = finest, the middle with the coarsest; one more than the coarsest = the middle."""
-    betas: Literal["linear", "cosine"] = "linear"
+    betas: Literal["linear", "cosine", "scaled-linear"] = "linear"
     """The list of betas."""
     timesteps: int = 1000
     """Number of betas, T."""
@@ -156,17 +160,17 @@ class Anomaly(Backbone, ABC):
         image = batch["image"].to(device_of(objective))
         check_shape(image, self.channels, self.size)
         check_not_blank(image)
-        healthy = self.counterpart(objective, {**batch, "image": image}).clamp(-1, 1)
-        found = self.residual(image, healthy)
+        made = self.compared(objective, {**batch, "image": image})
+        found = made["anomaly"]
         level = (
             otsu(found) if self.threshold == "otsu" else torch.full_like(found[:, :1], self.level)
         )
-        return {
-            "healthy": healthy,
-            "anomaly": found,
-            "mask": (found > level).long(),
-            "score": top_mean(found, self.top),
-        }
+        return {"mask": (found > level).long(), "score": top_mean(found, self.top), **made}
+
+    def compared(self, objective: Any, batch: Batch) -> Batch:
+        """Counterparts "healthy" in [-1, 1] and maps "anomaly" of checked images, and what else a method says."""
+        healthy = self.counterpart(objective, batch).clamp(-1, 1)
+        return {"healthy": healthy, "anomaly": self.residual(batch["image"], healthy)}
 
 
 def check_not_blank(image: Tensor) -> None:

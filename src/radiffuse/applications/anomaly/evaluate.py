@@ -124,6 +124,7 @@ def evaluate_anomaly(
             "baseline": best,
             "healthy": recipe.healthy,
             "fitting": int(truth.fitting.sum()),
+            "panels": panels(found, truth),
         },
         method={**_measure(own, truth, found["mask"]), **_kept(found["healthy"], truth)},
         baseline=baselines[best],
@@ -349,17 +350,23 @@ def _cases(cases: Cases, found: Found, truth: Truth) -> dict[str, Any]:
     return record
 
 
+def panels(found: dict[str, Tensor], truth: Truth) -> list[str]:
+    """What a row of the picture shows, from left to right."""
+    middle = ["divergence of the denoising steps"] if "divergence" in found else []
+    end = [] if truth.masks is None else ["true mask"]
+    return ["image", "healthy counterpart", *middle, "anomaly map", "mask", *end]
+
+
 def _draw(path: Path, truth: Truth, found: dict[str, Tensor]) -> None:
-    """A row a case: image, counterpart, map (all maps in one window), mask, and the true mask."""
+    """A row a case, see `panels`; each kind of map in one window."""
     rows = truth.measured
     sick, sound = rows[~truth.healthy[rows]], rows[truth.healthy[rows]]
     chosen = torch.cat([sick[: SHOWN - min(2, len(sound))], sound[:2]]).tolist()
-    maps = found["anomaly"]
-    top = maps[chosen].flatten().quantile(0.999).clamp_min(1e-6) if chosen else 1.0
+    maps = [_windowed(found[key], chosen) for key in ("divergence", "anomaly") if key in found]
     images = []
     for row in chosen:
         like = truth.images[row][:1]
-        shown = [maps[row] / top * 2 - 1, found["mask"][row] * 2.0 - 1]
+        shown = [*(each[row] for each in maps), found["mask"][row] * 2.0 - 1]
         if truth.masks is not None:
             shown.append(truth.masks[row] * 2.0 - 1)
         images += [
@@ -369,3 +376,9 @@ def _draw(path: Path, truth: Truth, found: dict[str, Tensor]) -> None:
         ]
     if images:
         write_grid(path, [image.float().numpy() for image in images], len(images) // len(chosen))
+
+
+def _windowed(maps: Tensor, chosen: list[int]) -> Tensor:
+    """Maps from -1, black, to 1, where 99.9 % of the values of the chosen ones lie below."""
+    top = maps[chosen].flatten().quantile(0.999).clamp_min(1e-6) if chosen else 1.0
+    return maps / top * 2 - 1

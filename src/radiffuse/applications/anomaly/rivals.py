@@ -17,6 +17,7 @@ from ...data.dataset import Cases
 from ...errors import UserError
 from ...training.options import TrainOptions
 from ..evaluation.asked import Asked
+from ..latent.coded import Coded
 from ..recipe import Batch
 from ..segmentation.segmenter import Segmenter
 from ..supervised import Rival, direct_unet
@@ -131,11 +132,34 @@ def _size_loss(read: Tensor, batch: Batch) -> Tensor:
 
 
 def plain_ddpm(recipe: Any) -> AnoDDPM | None:
-    """AnoDDPM with Gaussian noise on the network of `recipe`; None where that is the recipe itself."""
+    """AnoDDPM with Gaussian noise on the network of `recipe`; None where that is the recipe itself.
+
+    Beside a diffusion of codes, on the network of AnoDDPM's preset `small`.
+    """
     if isinstance(recipe, AnoDDPM):
         plain = dataclasses.replace(recipe, noise="gaussian")
         return None if plain == recipe else plain
+    if isinstance(recipe, Coded):
+        return _of_images(recipe)
     own = {"depth", "threshold", "level"}
     same = {field.name for field in dataclasses.fields(Anomaly)} - own
     shared = {name: getattr(recipe, name) for name in same}
     return AnoDDPM(noise="gaussian", trained=0.4, **shared)
+
+
+def _of_images(recipe: Any) -> AnoDDPM:
+    """A plain DDPM of images for a recipe whose network is of codes; as deep as the images can be halved."""
+    small = AnoDDPM.small()
+    patch = small.patch if all(side % small.patch == 0 for side in recipe.size) else 1
+    depth = len(small.multiples)
+    while depth > 1 and any(side % (patch * 2 ** (depth - 1)) for side in recipe.size):
+        depth -= 1
+    return dataclasses.replace(
+        small,
+        noise="gaussian",
+        patch=patch,
+        multiples=small.multiples[:depth],
+        attention=tuple(range(max(0, depth - 2), depth)),
+        data_std=0.5,
+        **{name: getattr(recipe, name) for name in ("healthy", "channels", "size")},
+    )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ...report.markdown import number, short, table
 from ..evaluation.page import Record
 
-__all__ = ["covariates", "features", "section", "steps"]
+__all__ = ["covariates", "features", "section", "slice_by_slice", "steps"]
 
 LABELS = {
     "fid": "FID, lower is better",
@@ -81,6 +81,27 @@ def covariates(record: Record, name: str) -> list[str]:
         about.strip(),
         "",
         *table(head, [*rows, ["real", *(short(real[key]) for key in keys)]]),
+    ]
+
+
+def slice_by_slice(record: Record, name: str) -> list[str]:
+    """A network of volumes beside one of slices, applied slice by slice."""
+    rows = {"whole volumes": "volumes", "slice by slice": "slices", "real": "real"}
+    trained = "; ".join(
+        f"{who}: {its['minutes']:.0f} minutes, {its['steps']} steps"
+        for who, its in record["trained"].items()
+    )
+    keys = list(record["real"])
+    head = ["", *(_label(key) for key in keys)]
+    body = [
+        [label, *(short(record[key][metric]) for metric in keys)] for label, key in rows.items()
+    ]
+    return [
+        f"### {name}",
+        "",
+        f"`{record['command']}`. Trained: {trained}.",
+        "",
+        *table(head, body),
     ]
 
 

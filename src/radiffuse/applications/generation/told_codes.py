@@ -17,16 +17,16 @@ from ..latent.denoising import CodeDenoising
 from ..parts import GridName, PredictsName, SamplerName, WeightName, network_of, weight_named
 from ..ranges import Rule, at_least, inside, require
 from ..recipe import Batch, check_fitted
-from .coded import Coded
+from .coded import GeneratedCodes
 
 __all__ = ["ToldCodes"]
 
 
 @dataclass(frozen=True)
-class ToldCodes(Coded, ABC):
+class ToldCodes(GeneratedCodes, ABC):
     """A latent diffusion with scaled-linear betas whose network is told a vector of numbers."""
 
-    AFTER_TRAINING: ClassVar[tuple[str, ...]] = (*Coded.AFTER_TRAINING, "covariates")
+    AFTER_TRAINING: ClassVar[tuple[str, ...]] = (*GeneratedCodes.AFTER_TRAINING, "covariates")
     RULES: ClassVar[dict[str, Rule]] = {
         "timesteps": at_least(2),
         "beta_first": inside(0, 1),

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ...data.dataset import Cases
+from ...data.splits import parted
 from ...diffusion.label_maps import likeliest
-from ...diffusion.noise import derive
 from ...metrics.segmentation import doubt_of
 from ...training.objective import device_of
 from ..evaluation.asked import Asked, spread
@@ -47,15 +47,8 @@ def set_aside(train: Cases, validation: Cases | None, measured: Sequence[str]) -
     """
     if validation is not None:
         return Aside(train, _unmeasured(validation, measured), "validation split")
-    patients = sorted(set(train.patients), key=lambda name: derive(0, "temperature", name))
-    count = min(max(1, round(ASIDE * len(patients))), len(patients) - 1)
-    chosen = set(patients[:count])
-    rows = {
-        kind: [k for k, name in enumerate(train.patients) if (name in chosen) == kind]
-        for kind in (True, False)
-    }
-    few = train.take(rows[True])
-    return Aside(train.take(rows[False]), _unmeasured(few, measured), "training patients set aside")
+    learned, fitted = (train.take(rows) for rows in parted(train.patients, ASIDE, "temperature"))
+    return Aside(learned, _unmeasured(fitted, measured), "training patients set aside")
 
 
 def _unmeasured(cases: Cases, measured: Sequence[str]) -> Cases | None:
