@@ -7,7 +7,7 @@ for the auto-encoder and, for the critic C, $\tfrac12 (C(x) - 1)^2 + \tfrac12 C(
 normal, or the commitment to a codebook (Esser et al. 2021; Rombach et al. 2022).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +17,10 @@ from ...metrics.resnet import as_pictures
 from ...nn.autoencoder import AutoEncoder, Codebook
 from ..recipe import Batch
 
-__all__ = ["CODER", "CRITIC", "Coding", "Perceptual"]
+__all__ = ["CODER", "CRITIC", "Coding", "Error", "Perceptual"]
 
 CODER, CRITIC = "autoencoder", "critic"
+Error = Callable[[Tensor, Tensor], Tensor]
 
 
 class Perceptual:
@@ -63,6 +64,7 @@ class Coding:
         coder: the auto-encoder.
         critic: of patches; None leaves its part out.
         features: the perceptual distance; None leaves it out.
+        error: (reconstruction, image) -> scalar, in place of the mean absolute error.
         kl: factor of the codes' penalty.
         perceptual, adversarial: factors.
         after: steps before the critic is heard and learns.
@@ -74,6 +76,7 @@ class Coding:
         coder: AutoEncoder,
         critic: nn.Module | None,
         features: Perceptual | None,
+        error: Error = F.l1_loss,
         *,
         kl: float,
         perceptual: float,
@@ -88,7 +91,7 @@ class Coding:
         # a codebook goes with the weights that filled it, not with their average
         last = (CODER, CRITIC) if isinstance(coder.law, Codebook) else (CRITIC,)
         self.unaveraged = tuple(name for name in last if name in self.players)
-        self.coder = coder
+        self.coder, self.error = coder, error
         self.perceive = features if perceptual else None
         self.kl, self.perceptual, self.adversarial, self.after = kl, perceptual, adversarial, after
 
@@ -97,7 +100,7 @@ class Coding:
         x = batch["image"]
         made, penalty = self.players[CODER](x)
         made = made.float()
-        loss = (made - x).abs().mean() + self.kl * penalty
+        loss = self.error(made, x) + self.kl * penalty
         if self.perceive is not None:
             loss = loss + self.perceptual * self.perceive(made, x)
         heard = CRITIC in self.players and int(self.coder.seen) >= self.after
