@@ -16,6 +16,9 @@ from recorded import RESULTS, brief, radiffuse, train, trained_by, training
 
 from radiffuse.data.files import read_json, write_json
 
+STAGES = ("autoencoder", "images", "segmenter")
+"""Folders of a run that hold trainings before and after its own."""
+
 
 def evaluated(arguments, run, other=None):
     """metrics.json of the held-out cases, or of those of another data set."""
@@ -33,10 +36,9 @@ def evaluated(arguments, run, other=None):
 def recorded(record, run, name, note):
     """Write a record beside what was trained for it."""
     record.pop("cases", None)
-    others = {folder.name: training(folder) for folder in sorted(run.glob("baseline-*"))}
-    stage = run / "autoencoder"
-    first = {"first stage": training(stage)} if (stage / "log.jsonl").is_file() else {}
-    trained = {"method": training(run), **first, **others}
+    stages = [run / name for name in STAGES if (run / name / "log.jsonl").is_file()]
+    beside = [*stages, *sorted(run.glob("baseline-*"))]
+    trained = {"method": training(run), **{folder.name: training(folder) for folder in beside}}
     out = RESULTS / f"{record['task']}-{name}.json"
     about = {"note": note, "trained": trained, "trained_by": trained_by(run)}
     write_json(out, {**about, **brief(record)})

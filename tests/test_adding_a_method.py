@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from radiffuse.applications.segmentation.baselines import Segmenter
+from radiffuse.applications.segmentation.segmenter import Segmenter
 from radiffuse.applications.segmentation.task import SEGMENTATION
 from radiffuse.diffusion.label_maps import likeliest
 from radiffuse.papers import Paper, by_id

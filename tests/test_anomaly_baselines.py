@@ -37,7 +37,7 @@ from radiffuse.applications.anomaly.rivals import (
 )
 from radiffuse.applications.anomaly.swiss_army import SwissArmy
 from radiffuse.applications.evaluation.asked import Asked
-from radiffuse.applications.segmentation.baselines import Segmenter
+from radiffuse.applications.segmentation.segmenter import Segmenter
 from radiffuse.applications.supervised import Rival, direct_unet, shares, trained_beside
 from radiffuse.data.dataset import from_iterable, open_cases
 from radiffuse.errors import UserError

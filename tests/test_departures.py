@@ -17,11 +17,16 @@ NONE = "none"  # TOML has no such value
 def loops(kind):
     """Options of the preset `paper` by loop."""
     first = getattr(kind, "first_training", None)
-    return {"train": kind.training("paper"), **({"first": first("paper")} if first else {})}
+    later = {name: kind.later_training(name, "paper") for name in getattr(kind, "LATER", ())}
+    return {
+        "train": kind.training("paper"),
+        **({"first": first("paper")} if first else {}),
+        **later,
+    }
 
 
 def held(method):
-    """What the preset `paper` holds: recipe fields, and options of the loops as train.NAME, first.NAME."""
+    """What the preset `paper` holds: recipe fields, and options of the loops as train.NAME, first.NAME, STAGE.NAME."""
     kind = papers.by_id(method).load()
     options = {
         f"{loop}.{name}": value

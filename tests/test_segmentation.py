@@ -12,11 +12,11 @@ import torch
 from radiffuse import cli
 from radiffuse.applications.evaluation.asked import Asked
 from radiffuse.applications.losses import soft_dice_loss
-from radiffuse.applications.segmentation.baselines import Segmenter
 from radiffuse.applications.segmentation.evaluate import answers_of, draw
 from radiffuse.applications.segmentation.fusion import staple, vote
 from radiffuse.applications.segmentation.overlaps import measure
 from radiffuse.applications.segmentation.segmentation_ensembles import SegmentationEnsembles
+from radiffuse.applications.segmentation.segmenter import Segmenter
 from radiffuse.applications.supervised import direct_unet
 from radiffuse.data.dataset import open_cases
 from radiffuse.data.formats.by_ending import read_image

@@ -165,7 +165,7 @@ PAPERS: tuple[Paper, ...] = (
         "Simulation and Synthesis in Medical Imaging (SASHIMI, MICCAI workshop), 2022 (arXiv:2209.08256)",
         2022,
         "segmentation (synthetic training data)", "MR T1, FLAIR", "brain", "latent DDPM, SPADE",
-        _arxiv("2209.08256")),
+        _arxiv("2209.08256"), _recipe("segmentation.brainspade:BrainSPADE")),
     Paper(
         "darl", 15, "Diffusion Adversarial Representation Learning for Self-supervised Vessel Segmentation",
         "Kim B, Oh Y, Ye JC",

@@ -3,6 +3,7 @@
     small = "what --preset small departs from, in one line"
     data = ["channels", "size"]                       # fields filled from the data
     [first]                                           # options of a first stage, where there is one
+    [later.STAGE]                                     # and of each stage after the run's own training
     [train]
     batch = { source = 128, where = "code: train.py" }
     ema = { source = "exponential 0.9999", ours = [0.0125], where = "section 4", why = "same width" }
@@ -39,7 +40,7 @@ class Constant:
     """One constant of a method.
 
     Attributes:
-        name: the recipe's field, `train.OPTION`, or `first.OPTION` of a first stage.
+        name: the recipe's field, `train.OPTION`, or `first.OPTION` and `STAGE.OPTION` of other stages.
         source: what the source says; None where it says nothing.
         where: the place in the source.
         ours: what the preset `paper` holds.
@@ -89,6 +90,11 @@ def departures(paper: Paper) -> Departures | None:
     constants = [
         *(_constant(f"first.{name}", row) for name, row in held.get("first", {}).items()),
         *(_constant(f"train.{name}", row) for name, row in held["train"].items()),
+        *(
+            _constant(f"{stage}.{name}", row)
+            for stage, rows in held.get("later", {}).items()
+            for name, row in rows.items()
+        ),
         *(_constant(name, row) for name, row in held["recipe"].items()),
     ]
     return Departures(

@@ -148,6 +148,7 @@ def _measure(flags: Flags, out: Path, arguments: Sequence[str]) -> None:
 
 def _table(record: dict[str, Any], name: str) -> str:
     """The method by its `name`, baselines and reference side by side, and why a number is missing."""
+    made = record.get("made", {})
     others = {k: v for k, v in record.get("baselines", {}).items() if v != record.get("baseline")}
     record = {k: v for k, v in record.items() if k in ("method", "baseline", "reference")} | others
     order = ("method", "baseline", *others, "reference")
@@ -166,6 +167,7 @@ def _table(record: dict[str, Any], name: str) -> str:
             if "refused" in value and metric not in reasons.setdefault(value["refused"], []):
                 reasons[value["refused"]].append(metric)
     lines += [f"no {', '.join(names)}: {reason}" for reason, names in reasons.items()]
+    lines += [f"{name}  {_cell(value)}" for name, value in made.items()]
     return "\n".join(lines)
 
 

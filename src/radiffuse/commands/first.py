@@ -38,7 +38,7 @@ from ..training.options import TrainOptions
 from ..training.progress import say
 from .train_flags import Order
 
-__all__ = ["first_stage", "with_coder_of", "with_kept_codes"]
+__all__ = ["first_stage", "perceptual_of", "with_coder_of", "with_kept_codes"]
 
 OWN = ("standardised", "latent_shift", "latent_scale")
 """Fields that belong to the run, whoever trained the auto-encoder."""
@@ -60,7 +60,11 @@ def with_coder_of(asked: Order) -> Order:
     if not (asked.autoencoder / FIRST / MODEL).is_file():
         raise UserError(f"--autoencoder {asked.autoencoder}: {FIRST}/{MODEL} is missing in it")
     names = [f.name for f in dataclasses.fields(CoderFields) if f.name not in OWN]
-    values = {name: getattr(other, name) for name in (*names, "channels")}
+    values = {name: getattr(other, name) for name in (*names, "channels", *other.CODER_TOO)}
+    if asked.recipe.CODER_TOO != other.CODER_TOO:
+        raise UserError(
+            f"--autoencoder {asked.autoencoder}: codes another kind of images than {asked.method} has"
+        )
     return dataclasses.replace(asked, recipe=dataclasses.replace(asked.recipe, **values))
 
 
@@ -90,8 +94,8 @@ def first_stage(
     coder: AutoEncoder
     torch.manual_seed(derive(asked.first.seed, "weights", "first"))
     if asked.autoencoder is None:
-        own = dataclasses.replace(made_with, train=fields.plain(asked.first), first={})
-        check(dataclasses.replace(asked, out=folder, train=asked.first), own)
+        own = dataclasses.replace(made_with, train=fields.plain(asked.first), first={}, later={})
+        check(dataclasses.replace(asked, out=folder, train=asked.first, later={}), own)
         coder = _trained(asked, recipe, training, own)
         about = {}
     else:
@@ -149,8 +153,11 @@ def _perceptual(asked: Order, recipe: Any, training: Cases, folder: Path) -> Per
     """The perceptual distance: in the user's network, else in a small one trained on these images."""
     if asked.perceptual_weights is not None:
         return _of_pictures(asked.perceptual_weights, recipe)
-    if not recipe.perceptual:
-        return None
+    return perceptual_of(training, folder) if recipe.perceptual else None
+
+
+def perceptual_of(training: Cases, folder: Path) -> Perceptual:
+    """The perceptual distance in a small network trained on these images."""
     rows = [
         k * len(training) // min(len(training), PERCEIVED)
         for k in range(min(len(training), PERCEIVED))
@@ -179,10 +186,9 @@ def _of_pictures(weights: Path, recipe: Any) -> Perceptual:
         raise UserError(
             f"{named}: is of grey or colour pictures, and these have {recipe.channels} channels"
         )
-    if len(recipe.size) == 1:
-        raise UserError(f"{named}: is of pictures, and these have one axis")
-    seen = "slices in three planes" if len(recipe.size) == 3 else "images"
-    say(f"perceptual distance: the ResNet-50 of {weights}, {weights_hash(network)}, of {seen}")
+    say(
+        f"perceptual distance: the ResNet-50 of {weights}, {weights_hash(network)}; of volumes it sees slices"
+    )
     return Perceptual(network.stages(), pictures=True)
 
 

@@ -35,6 +35,9 @@ from .tiles import in_tiles, told_of
 
 SMALLER = "lower --batch, or name --tile (volumes), or train with a smaller --width or --size"
 
+_BESIDE = {"synthetic": ("mask",)}
+"""What is drawn beside images, by task."""
+
 
 @dataclass(frozen=True)
 class Flags:
@@ -83,7 +86,7 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
     """Fill the folder, which no other command writes into."""
     processes.start()
     opened = open_run(flags.run)
-    if not opened.generative:
+    if opened.drawn is None:
         raise UserError(
             f"{flags.run}: {opened.config.method} predicts from cases; "
             f"use `radiffuse predict {flags.run} --data PATH --out DIR`"
@@ -106,10 +109,13 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
     }
     like = template(opened)
     ending = natural_ending(like)
+    keys = ("image", *getattr(opened.recipe, "also", ()), *_BESIDE.get(opened.recipe.task.name, ()))
     entries: list[dict[str, Any]] = [
         {
             "case": f"sample-{k:05d}",
-            "files": {"image": f"sample-{k:05d}{ending}"},
+            "files": {
+                key: f"sample-{k:05d}{'' if key == 'image' else f'-{key}'}{ending}" for key in keys
+            },
             "seed": derive(flags.seed, k),
             **({"label": labels[k % len(labels)]} if labels else {}),
         }
@@ -117,14 +123,17 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
     ]
     _say_covariates(opened, entries)
     folder = Folder(flags.out, flags.run, settings, ["sample", *arguments])
-    done = folder.begin({entry["files"]["image"] for entry in entries}, beside=[SHEET])
+    done = folder.begin(
+        {file for each in entries for file in each["files"].values()}, beside=[SHEET]
+    )
     with folder.going_on():
         _draw(opened, entries, like, flags, folder, done)
     processes.barrier()
     if processes.is_main():
         every = {*done, *(entry["case"] for entry in entries)}
         folder.gather(sorted(every, key=lambda case: (len(case), case)), done)
-        write_sheet(flags.out, [flags.out / entry["files"]["image"] for entry in entries])
+        shown = [f for each in entries for key, f in each["files"].items() if key != "mask"]
+        write_sheet(flags.out, [flags.out / file for file in shown])
         print(f"{flags.count} samples in {flags.out}; {flags.out / SHEET} shows them")
 
 
@@ -145,19 +154,22 @@ def _draw(
         number = missing[first][0]
         part = [entry for _, entry in missing[first : first + flags.batch]]
         folder.keep(f"{number:06d}", part)
-        images = _drawn(opened, part)
-        for entry, image in zip(part, images, strict=True):
-            if key := not_finite({"image": image}):
+        made = _drawn(opened, part)
+        for row, entry in enumerate(part):
+            images = {key: made[key][row] for key in entry["files"]}
+            if key := not_finite(images):
                 raise diverged(opened, entry["case"], key)
-            save_like(like, image, flags.out / entry["files"]["image"])
+            for key, image in images.items():
+                save_like(like, image, flags.out / entry["files"][key], labels=key == "mask")
 
 
-def _drawn(opened: Run, entries: Sequence[dict[str, Any]]) -> Tensor:
-    """The images of some entries, `(B, C, *S)`."""
+def _drawn(opened: Run, entries: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+    """What is drawn for some entries, by key."""
     batch = {"seed": torch.tensor([entry["seed"] for entry in entries])}
     if "label" in entries[0]:
         batch["label"] = torch.tensor([entry["label"] for entry in entries])
-    return opened.recipe.predict(opened.objective, batch)["image"]
+    assert opened.drawn is not None
+    return opened.drawn(opened.objective, batch)
 
 
 def _estimate(opened: Run, entries: Sequence[dict[str, Any]], flags: Flags) -> None:

@@ -31,6 +31,7 @@ from ..training.options import TrainOptions
 from .calibrate import calibrate, set_aside
 from .first import first_stage, with_coder_of, with_kept_codes
 from .latents import look_at_latents
+from .later import later_stages
 from .lock import writing
 from .prior import adopt, refuse_foreign
 from .source import check_keys, open_source
@@ -73,11 +74,13 @@ def _train(asked: Order, arguments: Sequence[str]) -> None:
     unseen = aside or _unseen(cases)
     made_with = _made_with(asked, recipe, cases, arguments)
     first: dict[str, str] = {}
+    learned, staged = training, hasattr(recipe, "coded")
     if asked.first is not None:
         if checkpoint.started(asked.out) and not asked.resume:
             checkpoint.refuse_started(asked.out)
         with _told_to_resume(asked.out):
-            recipe, first = first_stage(asked, recipe, training, unseen, made_with, _check_folder)
+            learned, unseen = (recipe.coded(c) if staged else c for c in (training, unseen))
+            recipe, first = first_stage(asked, recipe, learned, unseen, made_with, _check_folder)
         made_with = _made_with(asked, recipe, cases, arguments)
     _check_folder(asked, made_with)
     if processes.is_main():
@@ -88,7 +91,9 @@ def _train(asked: Order, arguments: Sequence[str]) -> None:
     objective = recipe.objective()
     if first:
         load_first(objective, asked.out, {"first": first})
-    read: Readable = with_kept_codes(objective, training, asked.train) if first else training
+    read: Readable = training
+    if first:
+        read = with_kept_codes(objective, learned, asked.train)
     if (line := check_memory(objective, read, asked.train)) and processes.is_main():
         print(f"note: {line}", file=sys.stderr)
     manifest = about(cases, facts, made_with) | ({"first": first} if first else {})
@@ -107,10 +112,12 @@ def _train(asked: Order, arguments: Sequence[str]) -> None:
             about=manifest,
             record=partial(record_model, asked.out, manifest),
         )
+        if asked.later:
+            later_stages(asked, recipe, objective, training, made_with, _check_folder)
     if aside is not None:
         calibrate(recipe, objective, aside, asked.out)
     if first and processes.is_main():
-        look_at_latents(asked.out, training, unseen)
+        look_at_latents(asked.out, learned, unseen)
 
 
 @contextlib.contextmanager
@@ -139,6 +146,7 @@ def _made_with(asked: Order, recipe: Any, cases: Cases, arguments: Sequence[str]
         fitted=_changed(asked.recipe, recipe),
         command=command_line(["train", *arguments]),
         first=fields.plain(asked.first) if asked.first is not None else {},
+        later={name: fields.plain(options) for name, options in asked.later.items()},
     )
 
 
@@ -216,6 +224,11 @@ def _check_folder(asked: Order, made_with: Config) -> None:
     if asked.first is not None and earlier.first:
         first = fields.build(TrainOptions, earlier.first, where=f"{out / CONFIG}: [first]")
         _compare(out, "first", first.fixed(), asked.first.fixed())
+    for name, options in asked.later.items():
+        its = fields.build(
+            TrainOptions, earlier.later.get(name, {}), where=f"{out / CONFIG}: [later.{name}]"
+        )
+        _compare(out, f"later.{name}", its.fixed(), options.fixed())
 
 
 def _compare(out: Path, table: str, old: Any, new: Any) -> None:

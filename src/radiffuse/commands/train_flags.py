@@ -2,8 +2,9 @@
 
 import dataclasses
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -51,6 +52,7 @@ class Start:
     train: TrainOptions
     first: TrainOptions
     data: DataSource | None
+    later: Mapping[str, TrainOptions]
 
     @property
     def staged(self) -> bool:
@@ -73,6 +75,7 @@ class Order:
         first: options of the loop of the first stage, of methods that have one.
         autoencoder: run whose auto-encoder is taken over in place of a first stage.
         perceptual_weights: of the network of its perceptual distance; None: one is trained on the images.
+        later: options of the loop of each stage after the run's own training, by its name.
     """
 
     method: str
@@ -86,6 +89,7 @@ class Order:
     first: TrainOptions | None = None
     autoencoder: Path | None = None
     perceptual_weights: Path | None = None
+    later: Mapping[str, TrainOptions] = field(default_factory=dict)
 
 
 def order(arguments: Sequence[str]) -> Order:
@@ -116,7 +120,10 @@ def order(arguments: Sequence[str]) -> Order:
     return Order(
         *(start.method, start.preset, recipe, flags.train, data),
         *(flags.out, flags.resume, flags.prior),
-        *((flags.first, flags.autoencoder, flags.perceptual_weights) if start.staged else ()),
+        first=flags.first if start.staged else None,
+        autoencoder=flags.autoencoder if start.staged else None,
+        perceptual_weights=flags.perceptual_weights if start.staged else None,
+        later={name: getattr(flags, name) for name in start.later},
     )
 
 
@@ -145,7 +152,11 @@ def _start(arguments: Sequence[str]) -> Start:
         _training(getattr(kind, name, None), preset, arguments, flag)
         for name, flag in (("training", "--train"), ("first_training", "--first"))
     )
-    return Start(method, kind, preset, recipe, options, first, None)
+    later = {
+        name: _training(partial(kind.later_training, name), preset, arguments, f"--{name}")
+        for name in getattr(kind, "LATER", ())
+    }
+    return Start(method, kind, preset, recipe, options, first, None, later)
 
 
 def _training(
@@ -175,7 +186,13 @@ def _from_config(file: Path, method: str | None, preset: str | None) -> Start:
     recipe = fields.build(kind, given, where=f"{file}: [recipe]", default=default)
     options = fields.build(TrainOptions, earlier.train, where=f"{file}: [train]")
     first = fields.build(TrainOptions, earlier.first, where=f"{file}: [first]")
-    return Start(earlier.method, kind, earlier.preset, recipe, options, first, earlier.data)
+    later = {
+        name: fields.build(
+            TrainOptions, earlier.later.get(name, {}), where=f"{file}: [later.{name}]"
+        )
+        for name in getattr(kind, "LATER", ())
+    }
+    return Start(earlier.method, kind, earlier.preset, recipe, options, first, earlier.data, later)
 
 
 def _flags_of(start: Start, adopts: bool) -> type[Any]:
@@ -214,6 +231,7 @@ def _flags_of(start: Start, adopts: bool) -> type[Any]:
         ),
         ("train", TrainOptions, field(default=start.train)),
         *(_first_flags(start) if start.staged else ()),
+        *((name, TrainOptions, field(default=options)) for name, options in start.later.items()),
         ("recipe", Annotated[shown, tyro.conf.arg(name="")], field(default=shown(**values))),
     ]
     return make_dataclass("TrainFlags", own, kw_only=True, frozen=True)

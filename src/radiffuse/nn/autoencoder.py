@@ -147,6 +147,7 @@ class AutoEncoder(nn.Module):
         local: normalise the channels of each voxel in place of groups of channels over the whole image, so that
             a part of an image is decoded as it is in the whole (without attention).
         decay: of the codebook's moving averages.
+        shares: channels of a voxel are shares p of a whole, by a softmax; images are 2 p - 1.
         recompute: gradient checkpointing: less memory, one more forward pass.
 
     Attributes:
@@ -171,9 +172,11 @@ class AutoEncoder(nn.Module):
         patch: int = 1,
         local: bool = False,
         decay: float = 0.99,
+        shares: bool = False,
         recompute: bool = False,
     ) -> None:
         super().__init__()
+        self.shares = shares
         widths = [width * multiple for multiple in multiples]
         self.patch, self.latent, self.local = patch, latent, local and not attends
         self.stride = patch * 2 ** (len(widths) - 1)
@@ -203,8 +206,7 @@ class AutoEncoder(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x (B, C, *S); its reconstruction from a drawn code (B, C, *S), and the penalty of the codes ()."""
         code, penalty = self.law(self._encoded(x))
-        made = depth_to_space(self.decoder(code.to(x)), self.patch)
-        return cut_to(made, x.shape[2:]), penalty
+        return cut_to(self._image(code.to(x)), x.shape[2:]), penalty
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation of the code of x (B, C, *S), (B, C_z, *ceil(S / stride)) each; of a codebook the code
@@ -221,7 +223,11 @@ class AutoEncoder(nn.Module):
 
     def decode(self, code: Tensor) -> Tensor:
         """The image (B, C, *(L stride)) of a code (B, C_z, *L), which takes the nearest entries of a codebook first."""
-        return depth_to_space(self.decoder(self.law.settled(code)), self.patch)
+        return self._image(self.law.settled(code))
+
+    def _image(self, code: Tensor) -> Tensor:
+        image = depth_to_space(self.decoder(code), self.patch)
+        return 2 * image.softmax(1) - 1 if self.shares else image
 
 
 class _Chain(nn.Sequential):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .blocks import conv, downsample, space_to_depth, whole_strides
 from .embed import Conditioning
 
-__all__ = ["PairCritic", "PatchCritic", "group_deviation"]
+__all__ = ["PairCritic", "PatchCritic", "ScaledCritic", "group_deviation"]
 
 _SLOPE = 0.2
 _GROUP = 4
@@ -132,9 +132,43 @@ class PatchCritic(nn.Module):
         """x (B, C, *S); returns logits (B, 1, *grid)."""
         return self.layers(_folded(x, self.patch))
 
+    def stages(self, x: Tensor) -> list[Tensor]:
+        """What each convolution but the last sees of x, rectified, and the logits."""
+        found, h = [], _folded(x, self.patch)
+        for layer in self.layers:
+            h = layer(h)
+            if isinstance(layer, nn.LeakyReLU):
+                found.append(h)
+        return [*found, h]
+
 
 def _folded(x: Tensor, patch: int) -> Tensor:
     return space_to_depth(whole_strides(x, [patch] * (x.ndim - 2)), patch)
+
+
+class ScaledCritic(nn.Module):
+    """Patch critics of an image at full, half, quarter ... resolution (Wang et al. 2018, pix2pixHD).
+
+    Args:
+        axes, channels, width, levels, patch: as `PatchCritic`.
+        scales: critics.
+    """
+
+    def __init__(
+        self, axes: int, channels: int, width: int, levels: int, scales: int, patch: int = 1
+    ) -> None:
+        super().__init__()
+        self.critics = nn.ModuleList(
+            PatchCritic(axes, channels, width, levels, patch) for _ in range(scales)
+        )
+
+    def forward(self, x: Tensor) -> list[list[Tensor]]:
+        """x (B, C, *S); what `PatchCritic.stages` finds at each scale, logits last."""
+        found = []
+        for number, critic in enumerate(self.critics):
+            x = downsample(x) if number else x
+            found.append(critic.stages(x))  # type: ignore[operator]
+        return found
 
 
 def _instance(channels: int) -> nn.Module:

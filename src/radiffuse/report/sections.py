@@ -83,6 +83,24 @@ def images(source: Source) -> str:
             "Segmentation",
             "image, true labels, two draws, likeliest label of the mean, deviation from 0 to 0.5",
         ),
+        figure(
+            source,
+            "segmenters.png",
+            "Segmentation",
+            "images, true labels, those of the method, of the same network on real pairs, on both, on wrong labels",
+        ),
+        figure(
+            source,
+            "pairs.png",
+            "Made pairs",
+            "a row is one seed: map and images without the labels, and with them; none picked",
+        ),
+        figure(
+            source,
+            "styles.png",
+            "Styles",
+            "of each modality: real images that give a style, and below two maps painted in each",
+        ),
         figure(source, "path.png", "Path", "one row a pair, from moving to warped; none picked"),
     ]
     shown = "".join(figure for figure in figures if figure)

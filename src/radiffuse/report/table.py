@@ -11,6 +11,7 @@ _COLUMNS = {
     "method": "method",
     "baseline": "baseline",
     "reference": "reference (real)",
+    "made": "made maps and images",
 }
 
 

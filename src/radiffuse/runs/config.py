@@ -2,7 +2,8 @@
 
 A configuration has four tables: `[run]` (format, method, preset, command, fitted), `[recipe]`
 (the recipe's fields), `[train]` (the fields of TrainOptions) and `[data]` (path, map, range, size,
-seed); `[first]` where an auto-encoder is trained first (as `[train]`), and `[prior]` where the network is that of
+seed); `[first]` where an auto-encoder is trained first (as `[train]`), `[later.STAGE]` for each stage after the run's
+own training, and `[prior]` where the network is that of
 another run. A field that is None is left out, for
 TOML has no such value. No torch is imported here.
 """
@@ -89,6 +90,7 @@ class Config:
         command: the command that made the run.
         prior: method and recipe of the run whose network this one uses; {} for its own.
         first: as `train`, of the first stage; {} where there is none.
+        later: as `train`, of each later stage by its name.
     """
 
     method: str
@@ -100,6 +102,7 @@ class Config:
     command: str = ""
     prior: Mapping[str, Any] = field(default_factory=dict)
     first: Mapping[str, Any] = field(default_factory=dict)
+    later: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -116,7 +119,7 @@ class Config:
             "command": self.command,
         }
         tables = {"run": run, "recipe": self.recipe, "train": self.train, "data": plain(self.data)}
-        more = {"first": self.first, "prior": self.prior}
+        more = {"first": self.first, "later": self.later, "prior": self.prior}
         return toml({**tables, **{name: table for name, table in more.items() if table}})
 
 
@@ -168,6 +171,12 @@ def read_config(path: Path | str) -> Config:
         command=checked("command", command, str, where=f"{path}: [run]"),
         prior=_prior(path, tables.get("prior", {})),
         first=checked("first", tables.get("first", {}), dict, where=f"{path}: [first]"),
+        later={
+            name: checked(name, table, dict, where=f"{path}: [later]")
+            for name, table in checked(
+                "later", tables.get("later", {}), dict, where=f"{path}"
+            ).items()
+        },
     )
 
 

@@ -12,13 +12,14 @@ import platform
 import shlex
 import subprocess
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy
 import torch
+from torch import Tensor
 
 from .. import __version__, papers
 from ..applications import fields
@@ -35,6 +36,7 @@ from . import config
 from .calibration import with_calibration
 from .config import Config
 from .first import load_first
+from .later import load_later
 
 CONFIG = "config.toml"
 MANIFEST = "manifest.json"
@@ -66,24 +68,33 @@ class Run:
         return self.recipe.task.name == "generation"
 
     @property
+    def drawn(self) -> Callable[[Any, dict[str, Tensor]], dict[str, Tensor]] | None:
+        """What makes images of seeds, (objective, batch) -> images by key; None where nothing does."""
+        draw: Any = getattr(self.recipe, "drawn", self.recipe.predict if self.generative else None)
+        return draw
+
+    @property
     def device(self) -> torch.device:
         """Where the players are."""
         return device_of(self.objective)
 
     @property
     def options(self) -> TrainOptions:
-        """How it was trained; the defaults where its network is that of another run.
+        """How what predicts was trained, the last stage; the defaults where its network is that of another run.
 
         Raises:
             UserError: its configuration holds another kind of value.
         """
-        return fields.build(TrainOptions, self.config.train, where=f"{self.path}: [train]")
+        *_, last = self.config.train, *self.config.later.values()
+        return fields.build(TrainOptions, last, where=f"{self.path}: [train]")
 
     @property
     def budget(self) -> TrainOptions:
-        """As `options`, for as long as all stages together: what baselines are trained for."""
+        """As `options`, for as long as both stages together: what baselines are trained for; where a last stage learns
+        from what the others make, as long as that.
+        """
         options = self.options
-        if not self.config.first:
+        if not self.config.first or self.config.later:
             return options
         first = fields.build(TrainOptions, self.config.first, where=f"{self.path}: [first]")
         both = {
@@ -185,9 +196,13 @@ def open_run(path: Path | str) -> Run:
     known = _known(model, manifest)
     if hasattr(recipe, "calibrated"):
         recipe = with_calibration(recipe, path, known)
+    stages = getattr(objective, "later", {})
+    if stages:
+        load_later(objective, path)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    for player in objective.players.values():
-        player.to(device).eval().requires_grad_(False)
+    for part in (objective, *stages.values()):
+        for player in part.players.values():
+            player.to(device).eval().requires_grad_(False)
     return Run(path, made_with, recipe, objective, manifest, known)
 
 

@@ -19,7 +19,7 @@ from ...training.options import TrainOptions
 from ..evaluation.asked import Asked
 from ..latent.coded import Coded
 from ..recipe import Batch
-from ..segmentation.baselines import Segmenter
+from ..segmentation.segmenter import Segmenter
 from ..supervised import Rival, direct_unet
 from .anoddpm import AnoDDPM
 from .attribution import Attributed, plain_classifier

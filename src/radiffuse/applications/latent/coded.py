@@ -90,9 +90,13 @@ class Coded(CoderFields, Backbone, ABC):
 
     def objective(self) -> CodeDenoising:
         """The second stage's; the auto-encoder in it has new weights, until those of the first are read."""
+        return CodeDenoising(*self.second())
+
+    def second(self) -> tuple[Any, ...]:
+        """What `CodeDenoising` is made of."""
         inner: Any = self.of_codes()
         network = inner.network()
-        return CodeDenoising(
+        return (
             network,
             inner.times(network.schedule),
             inner.weight(),

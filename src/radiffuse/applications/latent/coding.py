@@ -7,20 +7,20 @@ for the auto-encoder and, for the critic C, $\tfrac12 (C(x) - 1)^2 + \tfrac12 C(
 normal, or the commitment to a codebook (Esser et al. 2021; Rombach et al. 2022).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...metrics.resnet import as_pictures
 from ...nn.autoencoder import AutoEncoder, Codebook
 from ..recipe import Batch
 
-__all__ = ["CODER", "CRITIC", "Coding", "Perceptual"]
+__all__ = ["CODER", "CRITIC", "Coding", "Error", "Perceptual"]
 
 CODER, CRITIC = "autoencoder", "critic"
-SLICES = 4
-"""Of a volume along each axis, for a network of pictures."""
+Error = Callable[[Tensor, Tensor], Tensor]
 
 
 class Perceptual:
@@ -41,9 +41,8 @@ class Perceptual:
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """x, y (B, C, *S) in [-1, 1]; ()."""
         self.stages.to(x.device)
-        if self.pictures and x.ndim == 5:
-            return torch.stack([self._distance(a, b) for a, b in _slices(x, y)]).mean()
-        return self._distance(x, y)
+        pairs = as_pictures(x, y) if self.pictures else [(x, y)]
+        return torch.stack([self._distance(a, b) for a, b in pairs]).mean()
 
     def _distance(self, x: Tensor, y: Tensor) -> Tensor:
         total = x.new_zeros(())
@@ -51,16 +50,6 @@ class Perceptual:
             x, y = stage(x), stage(y)
             total = total + (_unit(x) - _unit(y)).square().sum(1).mean()
         return total / len(self.stages)
-
-
-def _slices(x: Tensor, y: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """`SLICES` places along each axis of volumes, (B k, C, H, W) of both."""
-    found = []
-    for axis in (2, 3, 4):
-        at = torch.randint(x.shape[axis], (SLICES,), device="cpu").to(x.device)
-        a, b = (v.index_select(axis, at).movedim(axis, 1).flatten(0, 1) for v in (x, y))
-        found.append((a, b))
-    return found
 
 
 def _unit(h: Tensor) -> Tensor:
@@ -75,6 +64,7 @@ class Coding:
         coder: the auto-encoder.
         critic: of patches; None leaves its part out.
         features: the perceptual distance; None leaves it out.
+        error: (reconstruction, image) -> scalar, in place of the mean absolute error.
         kl: factor of the codes' penalty.
         perceptual, adversarial: factors.
         after: steps before the critic is heard and learns.
@@ -86,6 +76,7 @@ class Coding:
         coder: AutoEncoder,
         critic: nn.Module | None,
         features: Perceptual | None,
+        error: Error = F.l1_loss,
         *,
         kl: float,
         perceptual: float,
@@ -100,7 +91,7 @@ class Coding:
         # a codebook goes with the weights that filled it, not with their average
         last = (CODER, CRITIC) if isinstance(coder.law, Codebook) else (CRITIC,)
         self.unaveraged = tuple(name for name in last if name in self.players)
-        self.coder = coder
+        self.coder, self.error = coder, error
         self.perceive = features if perceptual else None
         self.kl, self.perceptual, self.adversarial, self.after = kl, perceptual, adversarial, after
 
@@ -109,7 +100,7 @@ class Coding:
         x = batch["image"]
         made, penalty = self.players[CODER](x)
         made = made.float()
-        loss = (made - x).abs().mean() + self.kl * penalty
+        loss = self.error(made, x) + self.kl * penalty
         if self.perceive is not None:
             loss = loss + self.perceptual * self.perceive(made, x)
         heard = CRITIC in self.players and int(self.coder.seen) >= self.after

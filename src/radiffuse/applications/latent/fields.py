@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 
 from ...nn.autoencoder import AutoEncoder
 from ...nn.critic import PatchCritic
 from ..ranges import SHARE, Checked, Rule, at_least, between, more_than, one_or_more
 from ..recipe import check_fitted
-from .coding import Coding, Perceptual
+from .coding import Coding, Error, Perceptual
 
 __all__ = ["CoderFields"]
 
@@ -32,6 +33,9 @@ class CoderFields(Checked):
         "codebook_decay": SHARE,
         "latent_scale": more_than(0),
     }
+
+    CODER_TOO: ClassVar[tuple[str, ...]] = ()
+    """Further fields of a recipe that its auto-encoder depends on."""
 
     codes: int = 0
     """Entries of the codebook; 0 = Gaussian codes."""
@@ -73,6 +77,16 @@ class CoderFields(Checked):
     """What they are multiplied by then."""
 
     @property
+    def of_shares(self) -> bool:
+        """The channels of its images are shares of a whole (see `AutoEncoder`)."""
+        return False
+
+    @property
+    def coder_error(self) -> Error:
+        """How unlike a reconstruction is."""
+        return F.l1_loss
+
+    @property
     def coder_stride(self) -> int:
         """Voxels a place of the code."""
         return int(self.coder_patch * 2 ** (len(self.coder_multiples) - 1))
@@ -97,7 +111,8 @@ class CoderFields(Checked):
             self.coder_patch,
             self.coder_local,
             self.codebook_decay,
-            recompute=own.recompute,
+            self.of_shares,
+            own.recompute,
         )
 
     def first_objective(self, features: Perceptual | None = None) -> Coding:
@@ -119,6 +134,7 @@ class CoderFields(Checked):
             self.coder(),
             critic,
             features,
+            self.coder_error,
             kl=1.0 if self.codes else self.kl,
             perceptual=self.perceptual,
             adversarial=self.adversarial,

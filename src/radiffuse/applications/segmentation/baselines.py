@@ -1,25 +1,25 @@
 """The baselines of segmentation: one U-Net, by Dice and cross-entropy, and an ensemble of smaller trainings."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...data.dataset import Cases
 from ...data.splits import parted
-from ...diffusion.label_maps import distribution, encode, likeliest
+from ...diffusion.label_maps import likeliest
 from ...metrics.segmentation import doubt_of
 from ...training.objective import device_of
 from ..evaluation.asked import Asked, spread
 from ..evaluation.drawing import in_batches
-from ..losses import segmentation_loss
 from ..supervised import InWindows, Rival, direct_unet, shares
 from .overlaps import Answer
+from .segmenter import Segmenter
 from .temperature import fitted_temperature, tempered
 
-__all__ = ["MEMBERS", "Aside", "Ensemble", "Segmenter", "answer_of", "rivals_of", "set_aside"]
+__all__ = ["MEMBERS", "Aside", "Ensemble", "answer_of", "rivals_of", "set_aside"]
 
 Batch = dict[str, Tensor]
 MEMBERS = 4
@@ -28,34 +28,6 @@ ASIDE = 0.1
 """Share of the training patients that fit the temperature where the data have no split for it."""
 MOST = 64
 """Cases at most that fit it."""
-
-
-class Segmenter:
-    """Cross-entropy plus soft Dice of "mask", for `supervised.trained`.
-
-    Args:
-        network: (B, C, *S) -> logits (B, labels + 1, *S).
-        given: image keys, concatenated.
-        labels: number of labels but the background.
-    """
-
-    def __init__(self, network: nn.Module, given: Sequence[str], labels: int) -> None:
-        self.players: dict[str, nn.Module] = {"network": network}
-        self.given, self.labels = tuple(given), labels
-
-    def logits(self, batch: Batch) -> Tensor:
-        """(B, labels + 1, *S), background first."""
-        told = torch.cat([batch[key].float() for key in self.given], dim=1)
-        return self.players["network"](told).float()
-
-    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
-        truth = distribution(encode(batch["mask"], self.labels, 0.0))
-        yield "network", segmentation_loss(self.logits(batch), truth)
-
-    @torch.no_grad()
-    def predict(self, batch: Batch) -> Tensor:
-        """Probabilities of the labels but the background, (B, labels, *S)."""
-        return self.logits(batch).softmax(1)[:, 1:]
 
 
 @dataclass(frozen=True)

@@ -122,10 +122,13 @@ def make_case(
     }
     parts = torch.stack([_pixels(part, shape) for part in (1 - fractions.sum(0), *fractions)])
     noisy["tissue"] = parts.argmax(0).to(torch.uint8)
+    if not volumes:
+        noisy["shares"] = (255 * parts.clamp(0, 1)).round().to(torch.uint8)
     noisy["lesion"] = (_pixels(ball, shape) > 0.5).to(torch.uint8)
     name = f"brain{person:04d}" + ("" if volumes else f"_{LEVELS[level]}")
+    numbers = who.numbers if volumes else {**who.numbers, "height": height}
     return Case(
-        name, f"brain{person:04d}", level, int(noisy["lesion"].any()), noisy, affine, who.numbers
+        name, f"brain{person:04d}", level, int(noisy["lesion"].any()), noisy, affine, numbers
     )
 
 

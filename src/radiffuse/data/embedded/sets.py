@@ -29,7 +29,7 @@ def parse(name: str) -> tuple[bool, BrainOptions]:
         raise UsageError(
             f"{name}: count 1 to {MOST}, size 8 to 256 and lesions 0 to 1 are possible"
         )
-    images = 4 * options.count * options.size ** (3 if volumes else 2)
+    images = (4 if volumes else 8) * options.count * options.size ** (3 if volumes else 2)
     check_bytes(images, name)
     if options.label not in labels:
         raise UsageError(f"{name}: label is one of {', '.join(labels)}")
@@ -40,7 +40,8 @@ def parse(name: str) -> tuple[bool, BrainOptions]:
 
 def open_brains(name: str, seed: int = 0) -> Table:
     """Make the data set called `name`: keys t1, t2, tissue (1 fluid, 2 grey, 3 white), lesion, and numbers of
-    the person (brain_size, ventricles, atrophy, t1_contrast; see `anatomy.Subject`).
+    the person (brain_size, ventricles, atrophy, t1_contrast; see `anatomy.Subject`). Slices have "shares" too, of
+    every pixel what is outside, fluid, grey and white, and the number "height", mm above the anterior commissure.
 
     Slices are `(C, rows, columns)` as a radiologist sees them: front up, the person's right on
     the left. Volumes have index axes to the right, front and top. Both have their affine.
@@ -54,13 +55,14 @@ def open_brains(name: str, seed: int = 0) -> Table:
     affines = torch.stack([case.affine for case in made])
 
     def column(key: str) -> Column:
-        data = torch.stack([case.images[key] for case in made])[:, None]
+        data = torch.stack([case.images[key] for case in made])
+        data = data if key == "shares" else data[:, None]
         if key in ("tissue", "lesion"):
             return ArrayColumn(data, "mask", f"{name}: {key}", affines)
         return ArrayColumn(data, "image", f"{name}: {key}", affines, "MR", (0.0, 255.0))
 
     ids = tuple(case.name for case in made)
-    columns = {key: column(key) for key in ("t1", "t2", "tissue", "lesion")}
+    columns = {key: column(key) for key in made[0].images}
     for key in made[0].numbers:
         values = torch.tensor([case.numbers[key] for case in made])
         columns[key] = ArrayColumn(values, "scalar", f"{name}: {key}")

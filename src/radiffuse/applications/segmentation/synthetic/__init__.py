@@ -1,0 +1,1 @@
+"""Segmentation learned from pairs that are made: label maps, images painted on them, the segmenter."""

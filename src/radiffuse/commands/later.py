@@ -1,0 +1,81 @@
+"""The stages after a run's own training, each a run of its own in a folder of the run, which goes on by --resume."""
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from ..applications import fields
+from ..applications.evaluation.progress import progress_bar
+from ..data.cases import Cases
+from ..data.records import FORMAT
+from ..runs import config
+from ..runs.config import Config
+from ..runs.run import CONFIG, record_model
+from ..training import processes
+from ..training.checkpoint import MODEL, model_sha256
+from ..training.loop import train
+from ..training.memory import check_memory
+from ..training.objective import device_of
+from .first import perceptual_of
+from .train_flags import Order
+
+__all__ = ["later_stages"]
+
+
+def later_stages(
+    asked: Order,
+    recipe: Any,
+    objective: Any,
+    training: Cases,
+    made_with: Config,
+    check: Callable[[Order, Config], None],
+) -> None:
+    """Train the later stages one by one; each reads what those before it have made.
+
+    Args:
+        asked: the command.
+        recipe: fitted; says what a stage learns from.
+        objective: of the run, trained; its `later` are the objectives of the stages.
+        training: cases of the run.
+        made_with: the run's configuration; those of the stages are made of it.
+        check: refuses a folder that holds something else.
+    """
+    before = asked.out / MODEL
+    device = device_of(objective)
+    settled(objective.players)
+    for name, stage in objective.later.items():
+        options, folder = asked.later[name], asked.out / name
+        own = dataclasses.replace(made_with, train=fields.plain(options), first={}, later={})
+        check(dataclasses.replace(asked, out=folder, train=options, first=None, later={}), own)
+        with torch.no_grad(), progress_bar(name, recipe.pairs) as done:
+            data = recipe.later_data(name, objective, training, folder, options.seed, done)
+        if getattr(stage, "perceives", False):
+            stage.perceive = perceptual_of(training, folder)
+        options = dataclasses.replace(options, batch=min(options.batch, len(data)))
+        if (line := check_memory(stage, data, options)) and processes.is_main():
+            print(f"note: {name}: {line}", file=sys.stderr)
+        manifest = {
+            "format": FORMAT,
+            "method": asked.method,
+            "preset": asked.preset,
+            "command": made_with.command,
+            "after": model_sha256(before),
+        }
+        if processes.is_main():
+            config.write_config(folder / CONFIG, own)
+        record = partial(record_model, folder, manifest)
+        train(stage, data, options, folder, resume=asked.resume, about=manifest, record=record)
+        for player in stage.players.values():
+            player.to(device)
+        settled(stage.players)
+        before = folder / MODEL
+
+
+def settled(players: dict[str, torch.nn.Module]) -> None:
+    """Networks as they predict, which learn no more."""
+    for player in players.values():
+        player.eval().requires_grad_(False)
