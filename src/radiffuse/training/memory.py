@@ -1,7 +1,7 @@
 """How much memory a training or a prediction takes, estimated before it begins.
 
 Weights come with a gradient, two moments, averages, and copies of all of these while a checkpoint is
-written. What a step takes beside them is counted while it is done with one case and with two
+written. What a step takes beside them is counted while it is done with two cases and with three
 (`footprint`), and is a straight line in the number of cases.
 """
 
@@ -149,22 +149,25 @@ def check_prediction(
 
 
 class _Line:
-    """What work takes with `many` cases, from what it takes with one and with two.
+    """What work takes with `many` cases: measured up to two, from what it takes with two and with three beyond.
+
+    One case alone may take other kernels than several do.
 
     Attributes:
         bytes: of so many; 0 where the work fails.
-        beyond: even one or two take more than is free.
+        beyond: even as few take more than is free.
     """
 
     def __init__(self, work: Callable[[int], object], many: int, free: int) -> None:
-        self.bytes, self.beyond = 0, False
+        self.bytes, self.beyond, few = 0, False, min(many, 2)
         try:
-            one = measured(lambda: work(1), free)
-            two = measured(lambda: work(2), free) if many > 1 and one else one
+            counted = measured(lambda: work(few), free)
+            if many > few and counted:
+                more = measured(lambda: work(few + 1), free)
+                counted += max(more - counted, 0) * (many - few)
         except Beyond:
             self.beyond = True
             return
-        counted = one + max(two - one, 0) * (many - 1)
         kept = 0 if torch.cuda.is_available() else min(KEPT, round(SHARE * counted))
         self.bytes = counted + kept
 
