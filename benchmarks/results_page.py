@@ -50,6 +50,7 @@ BESIDE = {
 }
 """What else is shown of an application: (heading, what its files begin with, renderer)."""
 PEERS = ("peers_step", "peers_fid", "peers_default", "operators", "simplex", "startup", "fuzz")
+VOLUMES = ("volumes_sides", "volumes_data", "volumes_estimates")
 
 
 def beginning(found, word):
@@ -133,6 +134,8 @@ def page(found):
         lines += section(task.title, beginning(found, name), shown_by(task))
         for title, word, render in BESIDE.get(name, ()):
             lines += section(title, beginning(found, word), render)
+    lines += ["## Volumes: time and memory", ""]
+    lines += [line for key in VOLUMES if key in found for line in getattr(tables, key)(found[key])]
     lines += ["## Against peers, start-up, malformed inputs", ""]
     lines += [line for key in PEERS if key in found for line in getattr(tables, key)(found[key])]
     return "\n".join(lines).rstrip() + "\n"

@@ -6,37 +6,16 @@ Peaks are those of the kernel (VmHWM of Linux), in bytes above what the process 
 import argparse
 import json
 import re
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
+from peak import Peak
 
 from radiffuse.data import facts, kept
 from radiffuse.data.dataset import open_cases
 from radiffuse.training.loop import train
 from radiffuse.training.options import TrainOptions
-
-STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-RESET_PEAK = "5"
-
-
-def resident(which="VmRSS"):
-    """Bytes that this process holds (VmRSS), or held at most (VmHWM)."""
-    return 1024 * int(re.search(rf"{which}:\s+(\d+)", STATUS.read_text())[1])
-
-
-class Peak:
-    """Bytes at most above those at the beginning, and seconds, of what happens inside."""
-
-    def __enter__(self):
-        CLEAR.write_text(RESET_PEAK)
-        self.before, self.began = resident(), time.perf_counter()
-        return self
-
-    def __exit__(self, *_):
-        self.seconds = time.perf_counter() - self.began
-        self.bytes = resident("VmHWM") - self.before
 
 
 def smooth(rng, side):
@@ -87,17 +66,23 @@ class Scale:
 
 
 def data(asked):
-    """Open, measure and train on a data set of which a column holds at most `held` bytes."""
-    kept.LEAST_HELD = kept.MOST_HELD = asked.held
+    """Open, measure and train on data sets, one after the other, of which a column holds at most so many bytes."""
     facts.SAMPLE = asked.sample
     facts.AT_ONCE = min(facts.AT_ONCE, asked.sample)
-    with Peak() as peak:
-        cases = open_cases(asked.data)
-        cases.facts()
-        options = TrainOptions(steps=asked.steps, batch=asked.batch)
-        train(Scale(), cases.split("train"), options, asked.out)
-    stored = sum(path.stat().st_size for path in [asked.data, *asked.data.glob("*")])
-    return {"seconds": peak.seconds, "bytes": peak.bytes, "stored": stored, "cases": len(cases)}
+    options = TrainOptions(steps=asked.steps, batch=asked.batch)
+    found = []
+    for number, (path, held) in enumerate(asked.set):
+        kept.LEAST_HELD = kept.MOST_HELD = int(held)
+        kept.most_held.cache_clear()
+        with Peak() as peak:
+            cases = open_cases(path)
+            cases.facts()
+            train(Scale(), cases.split("train"), options, asked.out / str(number))
+        stored = sum(each.stat().st_size for each in [Path(path), *Path(path).glob("*")])
+        told = {"seconds": peak.seconds, "bytes": peak.bytes, "stored": stored}
+        found.append({**told, "cases": len(cases), "held": int(held)})
+        del cases
+    return found
 
 
 def estimated(asked):
@@ -137,14 +122,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parts = parser.add_subparsers(dest="what", required=True)
     one = parts.add_parser("data", help=data.__doc__)
-    for name in ("data", "out"):
-        one.add_argument(name, type=Path)
-    for name, usual in (
-        ("held", 1 << 28),
-        ("sample", facts.SAMPLE),
-        ("steps", 20),
-        ("batch", 2),
-    ):
+    one.add_argument("out", type=Path)
+    one.add_argument("--set", nargs=2, action="append", metavar=("PATH", "HELD"))
+    for name, usual in (("sample", facts.SAMPLE), ("steps", 20), ("batch", 2)):
         one.add_argument(f"--{name}", type=int, default=usual)
     one = parts.add_parser("command", help=estimated.__doc__)
     one.add_argument("words", nargs=argparse.REMAINDER)

@@ -10,6 +10,7 @@ from radiffuse.applications.latent.coding import CODER, CRITIC, Coding, Perceptu
 from radiffuse.diffusion.latent import decoded_in_tiles
 from radiffuse.nn.autoencoder import AutoEncoder, Codebook, Gaussian
 from radiffuse.nn.critic import PatchCritic
+from radiffuse.training.footprint import measured
 
 
 def coder(axes=2, **options):
@@ -139,6 +140,25 @@ def test_sides_that_do_not_divide_are_continued_and_cut_back():
     assert torch.equal(made, network(whole)[0][..., :6, :9])
     with pytest.raises(ValueError, match="3 x 8 are smaller than the network's stride 4 x 4"):
         network.encode(torch.zeros(1, 1, 3, 8))
+
+
+def test_layers_done_again_change_memory_not_results():
+    """An attribute of the network, so that weights are the same file."""
+    once, again = coder(2), coder(2, recompute=True)
+    again.load_state_dict(once.state_dict())
+    x = torch.randn(1, 1, 64, 64)
+    found, peaks = [], []
+    for network in (once, again):
+
+        def step(network=network):
+            torch.manual_seed(0)
+            loss = network(x)[0].square().mean()
+            return torch.autograd.grad(loss, [*network.encoder.parameters()])
+
+        found.append(step())
+        peaks.append(measured(step, 1e12))
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*found, strict=True))
+    assert peaks[1] < 0.7 * peaks[0]
 
 
 # ---------------------------------------------------------------------------- the first stage

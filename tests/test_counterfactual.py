@@ -244,7 +244,7 @@ def test_dynamic_normalisation_scales_and_never_enlarges():
 @pytest.mark.parametrize("method", METHODS)
 def test_conformance_3d(method):
     volumes = open_cases(
-        "brains3d:count=4,size=8,lesions=0.5,label=lesion",
+        "brains3d:count=4,size=9,lesions=0.5,label=lesion",
         mapping={"image": "t2", "mask": "lesion"},
     )
     tiny = papers.by_id(method).load()

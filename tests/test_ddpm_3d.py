@@ -117,9 +117,10 @@ def test_pictures_are_refused_by_the_command_in_one_line(tmp_path, refused):
 
 
 @pytest.mark.parametrize("kind", [DDPM3D, DDPM3D.small])
-def test_odd_sides_are_refused_with_those_that_fit(kind):
-    with pytest.raises(UserError, match=r"41 x 48 x 50 do not divide by .* resize with --size 4"):
-        kind().fitted(facts(41, 48, 50))
+def test_sides_may_be_odd_but_not_smaller_than_the_stride(kind):
+    assert kind().fitted(facts(41, 48, 50)).size == (41, 48, 50)
+    with pytest.raises(UserError, match=r"6 x 6 x 6 are smaller than .* resize with --size"):
+        kind().fitted(facts(6, 6, 6))
 
 
 # ---------------------------------------------------------------------------------------- what it learns

@@ -357,7 +357,7 @@ def test_every_variant_predicts_and_only_the_pull_reads_sigma_d():
         recipe.predict(objective, {k: v for k, v in batch.items() if k != "mr"})
 
 
-@pytest.mark.parametrize("size", [(SIDE, SIDE), (20, 18, 6)])
+@pytest.mark.parametrize("size", [(SIDE, SIDE + 1), (20, 17, 6)])
 @pytest.mark.parametrize("kind", [OCT, PET])
 def test_conformance(kind, size):
     """Flat images, and volumes slice by slice; noise given or made."""

@@ -442,8 +442,7 @@ def run(tmp_path_factory, told):
 
 
 def test_both_stages_see_healthy_training_cases_and_no_other(run, told):
-    for stage in ("first", "second"):
-        cases = told[stage]
+    for cases in (told["first"], told["second"].cases):
         assert set(cases.split_of) == {"train"} and len(cases) > 10
         assert is_healthy(cases.batch(range(len(cases))), 0).all()
 
@@ -451,7 +450,10 @@ def test_both_stages_see_healthy_training_cases_and_no_other(run, told):
 def test_the_threshold_is_of_patients_that_are_neither_trained_on_nor_measured(run, told):
     healthy = told["threshold"]
     every = open_cases(DATA, mapping={"image": "t2", "mask": "lesion"})
-    assert not set(healthy.patients) & {*every.split("test").patients, *told["second"].patients}
+    assert not set(healthy.patients) & {
+        *every.split("test").patients,
+        *told["second"].cases.patients,
+    }
     assert is_healthy(healthy.batch(range(len(healthy))), 0).all()
     kept = json.loads((run / "calibration.json").read_text())
     assert (kept["cases"], kept["split"]) == (len(healthy), ["val"])

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from radiffuse import cli
 from radiffuse.applications.generation.brain_ldm import BrainLDM
 from radiffuse.applications.latent.covariates import Covariates, settings_of
+from radiffuse.commands.tiles import in_tiles
 from radiffuse.data.dataset import open_cases
 from radiffuse.diffusion.latent import Latent
 from radiffuse.diffusion.noise import Seeded, gaussian
@@ -18,10 +20,12 @@ from radiffuse.diffusion.sample import DDIM, Heun, grids, last, prior
 from radiffuse.diffusion.schedule import VP
 from radiffuse.errors import UsageError, UserError
 from radiffuse.inverse import DPS, Measurement
+from radiffuse.nn.autoencoder import AutoEncoder
 from radiffuse.nn.told import Told
 from radiffuse.nn.unet import UNet
 from radiffuse.runs.run import open_run
 from radiffuse.testing import CorrelatedDenoiser, GaussianDenoiser, check_denoiser
+from radiffuse.training.footprint import measured
 
 DATA = "brains3d:count=24,size=16"
 MAP = ["--map", "image=t1", "brain_size=brain_size", "ventricles=ventricles"]
@@ -298,6 +302,52 @@ def test_a_covariate_that_never_differs_is_refused(tmp_path, refused):
     assert "covariate 'age' is 40 in every training case" in line
 
 
+def test_tiles_decode_to_the_same_volume():
+    """`--tile` of a latent run."""
+    recipe = replace(BrainLDM.tiny(), channels=1, size=(48,) * 3)
+    torch.manual_seed(0)
+    objective = recipe.objective()
+    codes = torch.randn(1, recipe.latent_channels, *recipe.code_size)
+    whole = recipe.decoded(objective, codes)
+    run = SimpleNamespace(recipe=recipe, objective=objective, config=None)
+    in_tiles(run, (24,), 0.25)
+    assert objective.latent.tile == (6, 6, 6)
+    assert float((recipe.decoded(objective, codes) - whole).abs().max()) < 1e-4
+    made = recipe.predict(objective, {"seed": torch.arange(1)})["image"]
+    assert made.shape == (1, 1, 48, 48, 48) and bool(made.isfinite().all())
+
+
+def test_decoding_in_parts_takes_the_memory_of_a_part():
+    coder = AutoEncoder(2, 1, 2, 8, (1, 2), 1, local=True)
+    latent = Latent(GaussianDenoiser(VP(), 0.0, 1.0), coder)
+
+    def peak(places, tile):
+        latent.tile, z = tile, torch.zeros(1, 2, places, places)
+        with torch.no_grad():
+            images = 4 * 4 * places**2
+            return measured(lambda: latent.decode(z), 1e12) - images - 2 * 4 * z.numel()
+
+    assert peak(96, (16, 16)) < 1.1 * peak(64, (16, 16))
+    assert peak(96, ()) > 2 * peak(64, ())
+
+
+def test_an_auto_encoder_of_whole_images_decodes_them_whole_and_says_so(capsys):
+    recipe = replace(BrainLDM.tiny(), channels=1, size=(16,) * 3, coder_local=False)
+    run = SimpleNamespace(recipe=recipe, objective=recipe.objective(), config=None)
+    in_tiles(run, (8,), 0.25)
+    assert run.objective.latent.tile == ()
+    assert "are of whole images, so that codes are decoded whole" in capsys.readouterr().err
+    with pytest.raises(UsageError, match=r"--tile 6: sides must divide .* take 8 8 8"):
+        in_tiles(run, (6,), 0.25)
+
+
+def test_volumes_that_an_auto_encoder_halves_too_often_are_told():
+    thick = replace(BrainLDM.tiny(), channels=1, size=(32, 32, 6), data_std=1.0)
+    (line,) = thick.notices()
+    assert "codes of 8 x 8 x 2 places of volumes of 32 x 32 x 6" in line and "--size" in line
+    assert replace(thick, size=(32, 32, 24)).notices() == []
+
+
 def test_odd_volumes_come_back_in_their_size_and_small_ones_are_refused():
     facts = open_cases("brains3d:count=4,size=20").facts()
     tiny = BrainLDM.tiny()
@@ -306,7 +356,7 @@ def test_odd_volumes_come_back_in_their_size_and_small_ones_are_refused():
     made = recipe.predict(recipe.objective(), {"seed": torch.arange(1)})["image"]
     assert made.shape == (1, 1, 9, 10, 13)
     with pytest.raises(
-        UserError, match=r"8 x 3 x 8 are smaller than this network's stride 4; .* --size 8 4 8"
+        UserError, match=r"8 x 3 x 8 are smaller than this network's stride 8; .* --size 8 8 8"
     ):
         tiny.fitted(replace(facts, size={"image": (8, 3, 8)}))
 

@@ -51,7 +51,7 @@ RECIPES_NEVER = (
 """Recipes know no files and no loops; `data.image` and `data.dataset` are plain data (Image, Facts)."""
 
 ALL_DIMENSIONS = (
-    *("nn/blocks.py", "nn/warp.py", "operators/", "data/transforms.py"),
+    *("nn/blocks.py", "nn/convolution.py", "nn/warp.py", "operators/", "data/transforms.py"),
     *("metrics/inception.py", "metrics/resnet.py"),  # trained elsewhere, on pictures
 )
 

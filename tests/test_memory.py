@@ -142,7 +142,7 @@ def test_predictions_that_do_not_fit_are_refused(monkeypatch):
         return net(torch.zeros(many, 10))
 
     line = check_prediction({"net": net}, work, 1000, "less")
-    assert line.startswith("1000 cases at a time take about 0.0522 GiB") and "less" not in line
+    assert line.startswith("1000 cases at a time take about 0.0597 GiB") and "less" not in line
     monkeypatch.setattr(memory, "free_bytes", lambda: 5 * 10**7)
     with pytest.raises(UserError, match=r"1000 cases at a time take .* are free; less"):
         check_prediction({"net": net}, work, 1000, "less")
@@ -273,25 +273,18 @@ def test_a_file_that_does_not_fit_is_named(refused, monkeypatch, tmp_path, data)
 WORKER = Path(__file__).resolve().parent.parent / "benchmarks" / "volumes_worker.py"
 
 
-@pytest.mark.parametrize(
-    ("size", "batch"), [((64, 64), 32), ((128, 128), 16), ((32, 32, 32), 8), ((48, 48, 48), 4)]
-)
-def test_what_is_said_is_what_is_taken(tmp_path, size, batch):
-    """Within 25 %, of a training and of its samples, by the kernel's count of this process."""
-    rng, many = np.random.default_rng(0), 4 * batch
-    np.savez(tmp_path / "a.npz", image=rng.integers(0, 256, (20, *size)).astype(np.uint8))
-    train = ("train", "ddpm", "--preset", "tiny", "--width", 32, "--data", tmp_path / "a.npz")
-    run = tmp_path / "run"
-    for words in (
-        (*train, "--train.steps", 2, "--train.batch", batch, "--out", run),
-        ("sample", run, "--count", many, "--batch", many, "--steps", 2, "--out", tmp_path / "s"),
-    ):
-        done = subprocess.run(
-            [sys.executable, WORKER, "command", *map(str, words)],
-            check=True, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
-        told = json.loads(done.stdout.splitlines()[-1])
-        assert told["said"] == pytest.approx(told["bytes"], rel=0.25), (words[0], told)
+def test_what_is_said_is_what_is_taken(tmp_path):
+    """Within 25 %, of a training, by the kernel's count of this process; `benchmarks/volumes.py` records more."""
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "a.npz", image=rng.integers(0, 256, (8, 40, 40, 40)).astype(np.uint8))
+    words = ["train", "ddpm", "--preset", "tiny", "--width", 32, "--data", tmp_path / "a.npz"]
+    words += ["--train.steps", 1, "--train.batch", 4, "--out", tmp_path / "run"]
+    done = subprocess.run(
+        [sys.executable, WORKER, "command", *map(str, words)],
+        check=True, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["said"] == pytest.approx(told["bytes"], rel=0.25), told
 
 
 # --- many rows --------------------------------------------------------------------------------------

@@ -203,3 +203,37 @@ def test_bf16_autocast_stays_close():
         fast = network(x, torch.zeros(2)).float()
     exact = network(x, torch.zeros(2))
     assert (fast - exact).norm() < 0.05 * exact.norm()
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [(8, 6, 5), (7, 4, 9), (3, 3, 3), (5, 8, 3)])
+def test_one_volume_is_convolved_as_a_batch_is(size, stride):
+    """In halves, with torch's other kernel; gradients and their gradients too."""
+    layer = conv(3, 4, 6, stride=stride).double()
+    plain = torch.nn.functional.conv3d
+    layer._is_slow = lambda x: True
+    x = torch.randn(1, 4, *size, dtype=torch.float64, requires_grad=True)
+    expected = plain(x, layer.weight, layer.bias, stride, 1)
+    made = layer(x)
+    assert torch.allclose(made, expected, atol=1e-12)
+    given = [x, layer.weight, layer.bias]
+    for one, other in zip(
+        torch.autograd.grad(made.square().sum(), given, create_graph=True),
+        torch.autograd.grad(expected.square().sum(), given, create_graph=True),
+        strict=True,
+    ):
+        assert torch.allclose(one, other, atol=1e-11)
+    assert torch.autograd.gradcheck(layer, x)
+
+
+def test_a_small_volume_alone_takes_the_fast_kernel():
+    from torch.profiler import profile
+
+    layer, x = conv(3, 8, 8), torch.randn(1, 8, 12, 12, 12)
+    with profile() as seen:
+        layer(x)
+    names = {event.key for event in seen.key_averages()}
+    assert "aten::mkldnn_convolution" in names and "aten::slow_conv3d_forward" not in names
+    with profile() as seen:
+        torch.nn.functional.conv3d(x, layer.weight, padding=1)
+    assert "aten::slow_conv3d_forward" in {event.key for event in seen.key_averages()}

@@ -342,8 +342,8 @@ def test_the_diffeomorphic_option_hardly_folds():
 @pytest.mark.parametrize("kind", [DiffuseMorph, DDM])
 def test_conformance_in_two_and_three_axes(kind):
     for data, rows in (
-        ("brains:count=6,size=16,pairs=people", 4),
-        ("brains3d:count=3,size=8,pairs=people", 2),
+        ("brains:count=6,size=17,pairs=people", 4),
+        ("brains3d:count=3,size=9,pairs=people", 2),
     ):
         cases = open_cases(data)
         check_recipe(kind, cases.facts(), cases.batch(range(rows)), steps=6)

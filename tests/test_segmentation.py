@@ -332,7 +332,7 @@ def test_an_overstated_mask_is_clipped_before_it_is_used():
 def test_conformance_of_two_and_three_axes(data):
     cases = opened(data)
     check_recipe(SegmentationEnsembles, cases.facts(), cases.batch(range(8)))
-    volumes = open_cases("brains3d:count=4,size=16", mapping={"image": "t1", "mask": "tissue"})
+    volumes = open_cases("brains3d:count=4,size=15", mapping={"image": "t1", "mask": "tissue"})
     check_recipe(SegmentationEnsembles, volumes.facts(), volumes.batch(range(2)))
     assert SegmentationEnsembles.tiny().fitted(volumes.facts()).channels == 3
 

@@ -161,29 +161,35 @@ def test_attention_that_is_most_of_the_work_is_said(tmp_path):
 # --- tiles ------------------------------------------------------------------------------------------
 
 
-def jumps(x, places):
-    """Mean size of the step between voxels `places` - 1 and `places` of the last axis, over that elsewhere."""
-    steps = x.diff(dim=-1).abs().mean((0, 1, 2, 3))
-    there = torch.zeros(len(steps), dtype=torch.bool)
-    there[[place - 1 for place in places]] = True
-    return float(steps[there].mean() / steps[~there].mean())
+def seams(made, whole, zone):
+    """Mean step along the last axis where tiles blend over that elsewhere, against those of the whole."""
+    ratios = []
+    for x in (made, whole):
+        steps = x.diff(dim=-1).abs().mean((0, 1, 2, 3))
+        ratios.append(float(steps[zone].mean() / steps[~zone].mean()))
+    return ratios[0] / ratios[1]
 
 
-@pytest.mark.parametrize("tile", [(16, 16, 16), (24, 24, 16)])
+@pytest.mark.parametrize("tile", [(24, 24, 24), (24, 24, 16)])
 @torch.no_grad()
 def test_tiles_and_slabs_of_a_network_show_no_seam(tile):
-    """Steps across the borders of tiles are those elsewhere; without an overlap they are larger."""
-    unet = busy(UNet(3, 1, 8, (1, 2), 1, ()))
-    x = F.interpolate(noise(1, 1, 4, 4, 9), size=(24, 24, 64), mode="trilinear")
-    whole = unet(x, torch.zeros(1))
-    ratios = {}
-    for overlap in (0.5, 0.0):
+    """Of noisy images, steps where tiles blend are those elsewhere; without overlap smooth ones break at borders."""
+    smooth = F.interpolate(noise(1, 1, 4, 4, 13), size=(24, 24, 96), mode="trilinear")
+    made = {}
+    for overlap, x in (
+        (0.5, smooth + noise(*smooth.shape)),
+        (0.25, smooth + noise(*smooth.shape)),
+        (0.0, smooth),
+    ):
+        whole = busy(UNet(3, 1, 8, (1, 2), 1, ()))(x, torch.zeros(1))
         by_tiles(tiled := busy(UNet(3, 1, 8, (1, 2), 1, ())), tile, overlap)
-        made = tiled(x, torch.zeros(1))
-        starts, _ = tile_weights(64, 16, 8 if overlap else 0)
-        places = [*starts[1:], *(start + 16 for start in starts[:-1])]
-        ratios[overlap] = jumps(made, places) / jumps(whole, places)
-    assert abs(ratios[0.5] - 1) < 0.05 and ratios[0.0] > 1.2, ratios
+        shared = 4 * round(overlap * tile[-1] / 4)
+        starts, weights = tile_weights(96, tile[-1], shared)
+        blends = ((weights > 0) & (weights < 1)).any(0)
+        zone = blends[1:] | blends[:-1]
+        zone[[start - 1 for start in starts[1:] if not shared]] = True
+        made[overlap] = seams(tiled(x, torch.zeros(1)), whole, zone)
+    assert abs(made[0.5] - 1) < 0.05 and abs(made[0.25] - 1) < 0.1 and made[0.0] > 1.5, made
 
 
 def test_tiles_are_told_what_the_whole_is_told():
@@ -208,14 +214,14 @@ def test_memory_of_tiles_is_flat_in_the_volume():
     def peak(side, tile):
         unet, x = UNet(3, 1, 8, (1, 2), 1, ()).eval(), torch.zeros(1, 1, side, side, side)
         if tile:
-            by_tiles(unet, (16,) * 3, 0.25)
+            by_tiles(unet, (12,) * 3, 0.25)
         with torch.no_grad():
             return measured(lambda: unet(x, torch.zeros(1)), 1e12) - (
                 2 * 4 * side**3 if tile else 0
             )
 
-    assert peak(64, True) < 1.1 * peak(32, True)
-    assert peak(64, False) == pytest.approx(8 * peak(32, False), rel=0.1)
+    assert peak(28, True) < 1.1 * peak(20, True)
+    assert peak(28, False) > 2 * peak(20, False)
 
 
 @pytest.fixture(scope="module")
@@ -240,6 +246,21 @@ def test_samples_are_drawn_by_tiles(run, tmp_path):
     assert torch.equal(found["whole"], found["large"])
     settings = json.loads((tmp_path / "tiles" / "predictions.json").read_text())
     assert "tile" in json.dumps(settings)
+
+
+def test_predictions_are_drawn_by_tiles_of_image_and_condition(tmp_path):
+    from radiffuse import cli
+
+    data = ["--data", "brains3d:count=4,size=8", "--map", "source=t1", "target=t2"]
+    words = ["train", "ddpm-conversion", *data, "--out", tmp_path / "r", *TINY]
+    assert cli.main([str(word) for word in words]) == 0
+    found = []
+    for name, more in (("whole", ()), ("large", ("--tile", 8)), ("tiles", ("--tile", 4, 4, 8))):
+        words = ["predict", tmp_path / "r", "--steps", 2, "--out", tmp_path / name, *more]
+        assert cli.main([str(word) for word in words]) == 0
+        files = sorted((tmp_path / name).glob("*-target.nii.gz"))
+        found.append(torch.stack([open_cases(file).image(0, "image").data for file in files]))
+    assert torch.equal(found[0], found[1]) and found[2].shape == found[0].shape
 
 
 @pytest.mark.parametrize(

@@ -186,10 +186,9 @@ def _of_pictures(weights: Path, recipe: Any) -> Perceptual:
         raise UserError(
             f"{named}: is of grey or colour pictures, and these have {recipe.channels} channels"
         )
-    if len(recipe.size) == 1:
-        raise UserError(f"{named}: is of pictures, and these have one axis")
-    seen = "slices in three planes" if len(recipe.size) == 3 else "images"
-    say(f"perceptual distance: the ResNet-50 of {weights}, {weights_hash(network)}, of {seen}")
+    say(
+        f"perceptual distance: the ResNet-50 of {weights}, {weights_hash(network)}; of volumes it sees slices"
+    )
     return Perceptual(network.stages(), pictures=True)
 
 

@@ -207,7 +207,14 @@ def _estimate(
         answer = partial(opened.recipe.predict, opened.objective)
         _ = answer(told) if cut is None else cut(answer, told)
 
-    line = check_prediction(opened.objective.players, work, len(rows), SMALLER)
+    last = getattr(opened.recipe, "last", None)
+    line = check_prediction(
+        opened.objective.players,
+        work,
+        len(rows),
+        SMALLER,
+        None if last is None else partial(last, opened.objective),
+    )
     if line and processes.is_main():
         print(f"note: {line}", file=sys.stderr)
 

@@ -9,6 +9,7 @@ import dataclasses
 import sys
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -177,12 +178,13 @@ def _estimate(opened: Run, entries: Sequence[dict[str, Any]], flags: Flags) -> N
     Raises:
         UserError: more than is free.
     """
-    at_once = min(flags.batch, len(entries))
+    at_once, last = min(flags.batch, len(entries)), getattr(opened.recipe, "last", None)
     line = check_prediction(
         opened.objective.players,
         lambda many: _drawn(opened, [entries[k % len(entries)] for k in range(many)]),
         at_once,
         SMALLER,
+        None if last is None else partial(last, opened.objective),
     )
     if line and processes.is_main():
         print(f"note: {line}", file=sys.stderr)

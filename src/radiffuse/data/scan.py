@@ -255,7 +255,7 @@ def value_range(
         return said, None
     sample = [rows[i] for i in spread(len(rows), 64)]
     parts = [_thinned(column.image(row).data, 1 << 16) for row in sample]
-    values = torch.cat(parts).sort().values
+    values = np.sort(torch.cat(parts).numpy())  # torch would keep the order of them beside
     if said is not None and float(values[-1] - values[0]) >= little[said[1]] * said[1]:
         return said, None
     last = len(values) - 1

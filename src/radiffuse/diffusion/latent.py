@@ -41,6 +41,9 @@ class Latent(Denoiser):
         denoiser: of z.
         coder: the auto-encoder.
         shift, scale: b and k, of all channels or of each.
+
+    Attributes:
+        tile: places of a part along each axis, where codes are decoded in parts; () for whole.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Latent(Denoiser):
         super().__init__()
         self.denoiser, self.coder, self.schedule = denoiser, coder, denoiser.schedule
         self.shift, self.scale = tuple(shift), tuple(scale)
+        self.tile: tuple[int, ...] = ()
 
     def forward(self, z_t: Tensor, t: Tensor) -> Tensor:
         return self.denoiser(z_t, t)
@@ -72,9 +76,9 @@ class Latent(Denoiser):
         return (mean - shift) * scale, deviation * scale
 
     def decode(self, z: Tensor, tile: Sequence[int] = ()) -> Tensor:
-        """The images of codes z (B, C_z, *L); with a tile, in parts of that many places."""
+        """The images of codes z (B, C_z, *L); with a tile, or `tile`, in parts of that many places."""
         shift, scale = self._numbers(z)
-        code = z / scale + shift
+        code, tile = z / scale + shift, tile or self.tile
         return decoded_in_tiles(self.coder, code, tile) if tile else self.coder.decode(code)
 
     def _numbers(self, code: Tensor) -> tuple[Tensor, Tensor]:

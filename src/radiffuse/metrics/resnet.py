@@ -4,11 +4,16 @@ He et al. 2016, bottlenecks with the stride in the middle convolution, under the
 (`conv1.weight`, `bn1.running_mean`, `layer1.0.conv1.weight` ...).
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..errors import UserError
+
 _STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))
 _SIDE = 224
+SLICES = 4
+"""Of a volume along each axis, where it is seen as pictures."""
 
 
 class _Bottleneck(nn.Module):
@@ -71,6 +76,24 @@ class _Coloured(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x
+
+
+def as_pictures(x: Tensor, y: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Pictures as they are; of volumes `SLICES` places along each axis, drawn anew, the same of both.
+
+    Raises:
+        UserError: images of one axis.
+    """
+    if x.ndim == 3:
+        raise UserError("a ResNet-50 is of pictures, and these images have one axis")
+    if x.ndim == 4:
+        return [(x, y)]
+    found = []
+    for axis in (2, 3, 4):
+        at = torch.randint(x.shape[axis], (SLICES,), device="cpu").to(x.device)
+        a, b = (v.index_select(axis, at).movedim(axis, 1).flatten(0, 1) for v in (x, y))
+        found.append((a, b))
+    return found
 
 
 def _conv(into: int, out: int, size: int, stride: int = 1) -> nn.Module:

@@ -6,6 +6,7 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .blocks import (
     Attention,
@@ -147,10 +148,12 @@ class AutoEncoder(nn.Module):
             a part of an image is decoded as it is in the whole (without attention).
         decay: of the codebook's moving averages.
         shares: channels of a voxel are shares p of a whole, by a softmax; images are 2 p - 1.
+        recompute: gradient checkpointing: less memory, one more forward pass.
 
     Attributes:
         stride: voxels of the image a place of the code, along every axis.
         seen: training steps so far.
+        local: whether a part of an image is decoded as it is in the whole.
         reach: places of the code around a voxel that its value depends on, where `local`.
     """
 
@@ -170,11 +173,12 @@ class AutoEncoder(nn.Module):
         local: bool = False,
         decay: float = 0.99,
         shares: bool = False,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         self.shares = shares
         widths = [width * multiple for multiple in multiples]
-        self.patch, self.latent = patch, latent
+        self.patch, self.latent, self.local = patch, latent, local and not attends
         self.stride = patch * 2 ** (len(widths) - 1)
         self.law = Codebook(codes, latent, decay) if codes else Gaussian()
         # places around one that a convolution, a block and a level above reach, in places of the code
@@ -182,14 +186,16 @@ class AutoEncoder(nn.Module):
         folded, last = channels * patch**axes, widths[-1]
         norm = _VoxelNorm if local else _group_norm
         middle = [Attention(axes, last), _Block(axes, last, last, norm)] if attends else []
-        self.encoder = nn.Sequential(
+        self.encoder = _Chain(
+            recompute,
             conv(axes, folded, widths[0]),
             *_levels(axes, widths, blocks, norm, down=True),
             *middle,
             *_leaving(axes, last, latent * self.law.wide, norm),
         )
         middle = [_Block(axes, last, last, norm), Attention(axes, last)] if attends else []
-        self.decoder = nn.Sequential(
+        self.decoder = _Chain(
+            recompute,
             conv(axes, latent, last),
             *middle,
             *_levels(axes, widths[::-1], blocks, norm, down=False),
@@ -222,6 +228,20 @@ class AutoEncoder(nn.Module):
     def _image(self, code: Tensor) -> Tensor:
         image = depth_to_space(self.decoder(code), self.patch)
         return 2 * image.softmax(1) - 1 if self.shares else image
+
+
+class _Chain(nn.Sequential):
+    """Layers one after the other, each done again for its gradient where that is asked for."""
+
+    def __init__(self, recompute: bool, *layers: nn.Module) -> None:
+        super().__init__(*layers)
+        self.recompute = recompute
+
+    def forward(self, x: Tensor) -> Tensor:
+        again = self.recompute and self.training and torch.is_grad_enabled()
+        for layer in self:
+            x = checkpoint(layer, x, use_reentrant=False) if again else layer(x)
+        return x
 
 
 Norm = Callable[[int], nn.Module]

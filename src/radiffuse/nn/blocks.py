@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .convolution import Conv3d
+
 __all__ = [
     "Attention",
     "Crossed",
@@ -54,21 +56,7 @@ def beside(x: Tensor, image: Tensor | None, axes: int, channels: int, stride: in
     return x if image is None else torch.cat([x, image], dim=1)
 
 
-class _Conv3d(nn.Conv3d):
-    """A convolution of volumes that stays in fp32 on a CPU where they are two voxels thin.
-
-    There the bf16 gradient of the weights reads memory that nobody wrote (torch 2.13 with oneDNN, first
-    axis of 2, 32 channels or more), so that a training met NaN now and then. So thin, it costs nothing.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu" or min(x.shape[2:]) > 2:
-            return super().forward(x)
-        with torch.autocast("cpu", enabled=False):
-            return super().forward(x.float())
-
-
-_CONVOLUTIONS: dict[int, Callable[..., nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: _Conv3d}
+_CONVOLUTIONS: dict[int, Callable[..., nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: Conv3d}
 _POOLS: dict[int, Callable[..., Tensor]] = {
     1: F.avg_pool1d,
     2: F.avg_pool2d,

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import conv, downsample, space_to_depth
+from .blocks import conv, downsample, space_to_depth, whole_strides
 from .embed import Conditioning
 
 __all__ = ["PairCritic", "PatchCritic", "ScaledCritic", "group_deviation"]
@@ -62,7 +62,7 @@ class PairCritic(nn.Module):
 
     def _judged(self, x_s: Tensor, x_t: Tensor, clock: Tensor) -> Tensor:
         embedding = self.conditioning(clock)
-        h = self.enter(space_to_depth(torch.cat([x_s, x_t], dim=1), self.patch))
+        h = self.enter(_folded(torch.cat([x_s, x_t], dim=1), self.patch))
         for block in self.blocks:
             h = block(h, embedding)
         h = torch.cat([h, group_deviation(h)], dim=1)
@@ -130,16 +130,20 @@ class PatchCritic(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, C, *S); returns logits (B, 1, *grid)."""
-        return self.layers(space_to_depth(x, self.patch))
+        return self.layers(_folded(x, self.patch))
 
     def stages(self, x: Tensor) -> list[Tensor]:
         """What each convolution but the last sees of x, rectified, and the logits."""
-        found, h = [], space_to_depth(x, self.patch)
+        found, h = [], _folded(x, self.patch)
         for layer in self.layers:
             h = layer(h)
             if isinstance(layer, nn.LeakyReLU):
                 found.append(h)
         return [*found, h]
+
+
+def _folded(x: Tensor, patch: int) -> Tensor:
+    return space_to_depth(whole_strides(x, [patch] * (x.ndim - 2)), patch)
 
 
 class ScaledCritic(nn.Module):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import conv, space_to_depth, upsample
+from .blocks import conv, cut_to, space_to_depth, upsample, whole_strides
 from .warp import enlarged
 
 __all__ = ["FieldUNet"]
@@ -66,11 +66,10 @@ class FieldUNet(nn.Module):
         """x (B, C, *S) to the field (B, n, *S) in voxels.
 
         Raises:
-            ValueError: the spatial size is not divisible by `stride`.
+            ValueError: sides shorter than the stride; others that it does not divide are continued and cut back.
         """
-        if any(side % self.stride for side in x.shape[2:]):
-            raise ValueError(f"{tuple(x.shape[2:])} does not divide by the stride {self.stride}")
-        x = space_to_depth(x, self.patch)
+        size = x.shape[2:]
+        x = space_to_depth(whole_strides(x, [self.stride] * len(size)), self.patch)
         skips = []
         for level in self.down:
             x = level(x)
@@ -80,7 +79,7 @@ class FieldUNet(nn.Module):
             x = level(torch.cat([upsample(x), skips.pop()], dim=1))
         for level in self.full:
             x = level(x)
-        return enlarged(self.leave(x), self.patch)
+        return cut_to(enlarged(self.leave(x), self.patch), size)
 
 
 class _Leaky(nn.Module):

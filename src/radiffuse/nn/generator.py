@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import conv, depth_to_space, space_to_depth, upsample
+from .blocks import conv, cut_to, depth_to_space, space_to_depth, upsample, whole_strides
 from .unet import UNet
 
 __all__ = ["Direct", "Guess", "LatentUNet", "ResNet"]
@@ -108,6 +108,8 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, into, *S); returns (B, out, *S) in (-1, 1)."""
+        size = x.shape[2:]
+        x = whole_strides(x, [self.stride] * len(size))
         h = F.relu(_normalised(self.enter(space_to_depth(x, self.patch))))
         for layer in self.down:
             h = F.relu(_normalised(layer(h)))
@@ -115,7 +117,7 @@ class ResNet(nn.Module):
             h = h + _normalised(second(F.relu(_normalised(first(h)))))
         for layer in self.up:
             h = F.relu(_normalised(layer(upsample(h))))
-        return torch.tanh(depth_to_space(self.leave(h), self.patch))
+        return cut_to(torch.tanh(depth_to_space(self.leave(h), self.patch)), size)
 
 
 def _normalised(h: Tensor) -> Tensor:

@@ -29,9 +29,8 @@ TIGHT = 0.8
 """Of what is free; an estimate beyond is said."""
 AHEAD = 3
 """Batches that are read before they are used."""
-KERNELS, FORWARD = 1.1, 1.4
-"""What kernels take, as a factor of the tensors that are counted: in training, and where no more than a few of them
-are there at once. Processors reorder what a convolution reads and writes; a GPU's own count has all of it."""
+KEPT, SHARE = 80 << 20, 0.6
+"""What the allocator of a processor keeps of memory that was given back, at most, and of what is counted."""
 LIBRARIES = 140 << 20
 """What is loaded into the machine's memory while a command works: optimisers, kernels, writers of files."""
 
@@ -85,7 +84,7 @@ def check_memory(objective: Trainable, cases: Readable, options: TrainOptions) -
     free, count = free_bytes(), _weights(objective)
     less = "raise --train.accumulate (the same gradient), or lower --train.batch, --size or --width, or --recompute"
     held = _held(count, options)
-    step = _Line(lambda many: _of_a_step(objective, cases, many, options), part, free, KERNELS)
+    step = _Line(lambda many: _of_a_step(objective, cases, many, options), part, free)
     if step.beyond:
         raise UserError(f"a training step takes more than the {_gib(free)} that are free; {less}")
     if not step.bytes:
@@ -106,15 +105,20 @@ def check_memory(objective: Trainable, cases: Readable, options: TrainOptions) -
 
 
 def check_prediction(
-    modules: Mapping[str, nn.Module], work: Callable[[int], object], at_once: int, less: str
+    modules: Mapping[str, nn.Module],
+    work: Callable[[int], object],
+    at_once: int,
+    less: str,
+    last: Callable[[int], object] | None = None,
 ) -> str:
-    """Measure the first steps of a prediction, and refuse batches that do not fit.
+    """Measure the first steps of a prediction, and its last, and refuse batches that do not fit.
 
     Args:
         modules: that predict.
         work: predicts so many cases.
         at_once: cases of a batch.
         less: what to do where memory does not suffice.
+        last: what follows the chain, of so many cases (decoding, in a latent diffusion).
 
     Returns:
         A line that says what the prediction will take; "" where it fails, as it will say itself.
@@ -127,8 +131,10 @@ def check_prediction(
     def begun(many: int) -> None:
         with enough(modules, calls=2):
             work(many)
+        if last is not None:
+            last(many)
 
-    line = _Line(begun, at_once, free, FORWARD)
+    line = _Line(begun, at_once, free)
     if line.beyond:
         raise UserError(f"a prediction takes more than the {_gib(free)} that are free; {less}")
     if not line.bytes:
@@ -150,7 +156,7 @@ class _Line:
         beyond: even one or two take more than is free.
     """
 
-    def __init__(self, work: Callable[[int], object], many: int, free: int, kernels: float) -> None:
+    def __init__(self, work: Callable[[int], object], many: int, free: int) -> None:
         self.bytes, self.beyond = 0, False
         try:
             one = measured(lambda: work(1), free)
@@ -158,8 +164,9 @@ class _Line:
         except Beyond:
             self.beyond = True
             return
-        kernels = 1 if torch.cuda.is_available() else kernels
-        self.bytes = round(kernels * (one + max(two - one, 0) * (many - 1)))
+        counted = one + max(two - one, 0) * (many - 1)
+        kept = 0 if torch.cuda.is_available() else min(KEPT, round(SHARE * counted))
+        self.bytes = counted + kept
 
 
 def _check_host(needed: int, less: str) -> None:

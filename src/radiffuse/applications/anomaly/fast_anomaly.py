@@ -175,7 +175,7 @@ class FastAnomaly(Coded, Anomaly):
         for draw in range(self.draws):
             noise = Seeded(derive(seed, "draw", draw) for seed in _seeds(batch))
             made = inpainted(SAMPLERS[self.sampler], latent, z, mask, times, noise)
-            made = cut_to(latent.decode(made), self.size).clamp(-1, 1)
+            made = self.decoded(objective, made)
             healthy += made / self.draws
             found += self.residual(image, made) / self.draws
         return {

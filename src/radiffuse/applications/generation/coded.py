@@ -11,7 +11,6 @@ from torch import Tensor
 from ...diffusion.denoiser import Denoiser
 from ...diffusion.noise import Seeded
 from ...diffusion.sample import last, prior
-from ...nn.blocks import cut_to
 from ...training.objective import device_of
 from ..latent.coded import Coded
 from ..latent.denoising import CodeDenoising
@@ -55,11 +54,6 @@ class GeneratedCodes(Coded, Generative, ABC):
         like = torch.zeros(len(batch["seed"]), inner.channels, *inner.size, device=device)
         x = prior(denoiser.schedule, like, noise, float(times[0]))
         yield from inner.make_sampler(denoiser, noise).trajectory(x, times)
-
-    def decoded(self, objective: CodeDenoising, codes: Tensor) -> Tensor:
-        """Images (B, C, *S) in [-1, 1]."""
-        objective.first.to(codes.device)
-        return cut_to(objective.latent.decode(codes), self.size).clamp(-1, 1)
 
     def trajectory(self, objective: Any, batch: Batch) -> Iterator[Tensor]:
         """What the states of the chain decode to, the last one the result; batch as in `predict`."""

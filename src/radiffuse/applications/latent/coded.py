@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+import torch
+from torch import Tensor
+
+from ...nn.blocks import cut_to
 from ..backbone import Backbone
 from ..recipe import Batch
-from ..sizes import check_least
+from ..sizes import check_least, halvings, sides
 from .denoising import CodeDenoising
 from .fields import CoderFields
 
@@ -36,7 +40,15 @@ class Coded(CoderFields, Backbone, ABC):
         return super().spared([math.ceil(side / self.coder_stride) for side in size], spacing)
 
     def notices(self) -> list[str]:
-        return super(Coded, self.of_codes()).notices()
+        """As of any recipe, of codes; and where an axis is too short or its slices too thick for the auto-encoder."""
+        lines = super(Coded, self.of_codes()).notices()
+        levels = len(self.coder_multiples)
+        if self.halved or halvings(self.size, (), levels, self.coder_patch):
+            lines.append(
+                f"the auto-encoder makes codes of {sides(self.code_size)} places of volumes of {sides(self.size)}: it "
+                "halves all axes alike, also one that is short or of thick slices; --size resamples all volumes"
+            )
+        return lines
 
     @property
     def code_size(self) -> tuple[int, ...]:
@@ -93,3 +105,12 @@ class Coded(CoderFields, Backbone, ABC):
             self.latent_scale or (1.0,),
             self.conditions,
         )
+
+    def decoded(self, objective: CodeDenoising, codes: Tensor) -> Tensor:
+        """Images (B, C, *S) in [-1, 1]."""
+        objective.first.to(codes.device)
+        return cut_to(objective.latent.decode(codes), self.size).clamp(-1, 1)
+
+    def last(self, objective: CodeDenoising, many: int) -> Tensor:
+        """The decoding of so many codes, whatever they are: to measure what it takes."""
+        return self.decoded(objective, torch.zeros(many, self.latent_channels, *self.code_size))

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...metrics.resnet import as_pictures
 from ...nn.autoencoder import AutoEncoder, Codebook
 from ..recipe import Batch
 
@@ -20,8 +21,6 @@ __all__ = ["CODER", "CRITIC", "Coding", "Error", "Perceptual"]
 
 CODER, CRITIC = "autoencoder", "critic"
 Error = Callable[[Tensor, Tensor], Tensor]
-SLICES = 4
-"""Of a volume along each axis, for a network of pictures."""
 
 
 class Perceptual:
@@ -42,9 +41,8 @@ class Perceptual:
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """x, y (B, C, *S) in [-1, 1]; ()."""
         self.stages.to(x.device)
-        if self.pictures and x.ndim == 5:
-            return torch.stack([self._distance(a, b) for a, b in _slices(x, y)]).mean()
-        return self._distance(x, y)
+        pairs = as_pictures(x, y) if self.pictures else [(x, y)]
+        return torch.stack([self._distance(a, b) for a, b in pairs]).mean()
 
     def _distance(self, x: Tensor, y: Tensor) -> Tensor:
         total = x.new_zeros(())
@@ -52,16 +50,6 @@ class Perceptual:
             x, y = stage(x), stage(y)
             total = total + (_unit(x) - _unit(y)).square().sum(1).mean()
         return total / len(self.stages)
-
-
-def _slices(x: Tensor, y: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """`SLICES` places along each axis of volumes, (B k, C, H, W) of both."""
-    found = []
-    for axis in (2, 3, 4):
-        at = torch.randint(x.shape[axis], (SLICES,), device="cpu").to(x.device)
-        a, b = (v.index_select(axis, at).movedim(axis, 1).flatten(0, 1) for v in (x, y))
-        found.append((a, b))
-    return found
 
 
 def _unit(h: Tensor) -> Tensor:

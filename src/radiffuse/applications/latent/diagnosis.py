@@ -30,6 +30,8 @@ MOST, HELD_OUT = 256, 24
 """Codes of training and of held-out cases that are looked at."""
 RISING = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Noise on codes of unit variance, decoded."""
+SAME = 100.0
+"""PSNR said of images that are equal."""
 BETWEEN = 6
 """Places on the way from one code to another."""
 
@@ -167,7 +169,10 @@ def _decoder(objective: CodeDenoising, codes: Tensor) -> list[dict[str, float]]:
     plain = _decode(objective, some)
     noise = _noise(len(some))(some)
     moved = [(level, _decode(objective, some + level * noise)) for level in RISING[1:]]
-    return [{"noise": level, "psnr": _number(psnr(x, plain, 2.0).mean())} for level, x in moved]
+    return [
+        {"noise": level, "psnr": _number(psnr(x, plain, 2.0).clamp_max(SAME).mean())}
+        for level, x in moved
+    ]
 
 
 @torch.no_grad()

@@ -112,6 +112,7 @@ class CoderFields(Checked):
             self.coder_local,
             self.codebook_decay,
             self.of_shares,
+            own.recompute,
         )
 
     def first_objective(self, features: Perceptual | None = None) -> Coding:

@@ -1,7 +1,6 @@
 """What DiffuseMorph and DDM share: two networks, one that diffuses and one that deforms."""
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -17,7 +16,7 @@ from ...nn.warp import folded, warp
 from ..backbone import UNetFields
 from ..ranges import SHARE, Rule, at_least, between, one_or_more, up_to
 from ..recipe import Batch, check_fitted
-from ..sizes import check_stride, one_size
+from ..sizes import check_least, one_size
 from ..task import Task
 from .presets import SMALL, TINY, TRAINING
 from .registering import Registering
@@ -115,8 +114,9 @@ class Deformable(UNetFields):
         if self.padding not in ("zeros", "border"):
             raise UserError("--padding must be zeros or border")
         filled = dataclasses.replace(self, size=size)
-        stride = math.lcm(filled.stride, filled.coarse * 2 ** (len(filled.encoder) - 1))
-        check_stride(size, stride, "--multiples, --patch, --encoder, --decoder or --coarse")
+        stride = max(filled.stride, filled.coarse * 2 ** (len(filled.encoder) - 1))
+        flags = "--multiples, --patch, --encoder, --decoder or --coarse"
+        check_least(size, [stride] * len(size), flags)
         return filled
 
     def objective(self) -> Registering:

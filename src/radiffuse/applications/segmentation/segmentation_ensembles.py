@@ -31,7 +31,7 @@ from ..parts import (
 from ..presets import SMALL, TINY, TRAINING
 from ..ranges import Rule, at_least, less_than, more_than
 from ..recipe import Batch
-from ..sizes import check_same_size, check_stride
+from ..sizes import check_least, check_same_size
 from ..task import Task
 from .checks import check_form, check_labels, labels_to_learn
 from .task import SEGMENTATION
@@ -190,7 +190,7 @@ class SegmentationEnsembles(Conditional):
         """As `Conditional`, the estimate kept to `scale` times [-1, 1]."""
         if self.windows is None:
             size = batch["image"].shape[2:]
-            check_stride(size, self.stride, "--multiples or --patch in training")
+            check_least(size, self.strides, "--multiples or --patch in training")
         return Clipped(super().denoiser(objective, batch), -self.scale, self.scale)
 
     def predict(self, objective: Prepared, batch: Batch) -> Batch:

@@ -14,7 +14,7 @@ from ...papers import Paper, by_id
 from ..backbone import UNetFields
 from ..ranges import Rule, at_least, more_than
 from ..recipe import Batch, check_fitted
-from ..sizes import check_stride, one_size
+from ..sizes import check_least, one_size
 from ..task import Task
 from .adversarial import KEYS, OTHER, Adversarial, Drawing, large_steps
 from .players import players_of
@@ -107,7 +107,7 @@ class SynDiff(UNetFields):
             size=size,
         )
         down = max(2 ** (len(self.multiples) - 1), 4)
-        check_stride(size, self.patch * down, "--multiples or --patch")
+        check_least(size, [self.patch * down] * len(size), "--multiples or --patch")
         critic = self.patch * 2 ** max(self.critic_levels, self.patch_levels)
         if min(size) < critic:
             sides = " x ".join(map(str, size))
