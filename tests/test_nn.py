@@ -9,6 +9,7 @@ from radiffuse.applications.generation.ddpm import DDPM
 from radiffuse.nn import Classifier, DiT, UNet
 from radiffuse.nn.blocks import Attention, Residual, conv, depth_to_space, space_to_depth
 from radiffuse.nn.classifier import AttentionPool
+from radiffuse.training.footprint import measured
 
 SIZES = {1: (16,), 2: (16, 8), 3: (8, 8, 16)}
 
@@ -237,3 +238,21 @@ def test_a_small_volume_alone_takes_the_fast_kernel():
     with profile() as seen:
         torch.nn.functional.conv3d(x, layer.weight, padding=1)
     assert "aten::slow_conv3d_forward" in {event.key for event in seen.key_averages()}
+
+
+def test_memory_of_attention_grows_with_the_voxels_and_not_with_their_square():
+    """And where the gradient is to have a gradient, it has one."""
+    plain, twice = (Attention(2, 64, hessian=hessian) for hessian in (False, True))
+    twice.load_state_dict(plain.state_dict())
+    torch.nn.init.normal_(plain.out.weight), torch.nn.init.normal_(twice.out.weight)
+    twice.load_state_dict(plain.state_dict())
+
+    def peak(layer, side):
+        with torch.no_grad():
+            return measured(lambda: layer(torch.zeros(1, 64, side, side)), 1e12)
+
+    assert peak(plain, 64) < 5 * peak(plain, 32) and peak(twice, 64) > 10 * peak(twice, 32)
+    x = torch.randn(1, 64, 4, 4, requires_grad=True)
+    assert torch.allclose(plain(x), twice(x), atol=1e-5)
+    (slope,) = torch.autograd.grad(twice(x).square().sum(), x, create_graph=True)
+    assert torch.autograd.grad(slope.square().sum(), x)[0].abs().sum() > 0

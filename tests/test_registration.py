@@ -572,7 +572,7 @@ def test_a_mask_of_another_size_and_no_geometry_is_refused():
 
 
 def test_missing_keys_sizes_and_colours_are_refused():
-    pair = {"moving": torch.rand(1, 15, 16), "fixed": torch.rand(1, 15, 16)}
+    pair = {"moving": torch.rand(1, 1, 16), "fixed": torch.rand(1, 1, 16)}
     with pytest.raises(UserError, match="stride"):
         DDM.tiny().fitted(from_iterable([pair] * 2).facts())
     colour = {key: torch.rand(3, 16, 16) for key in pair}

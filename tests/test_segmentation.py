@@ -822,15 +822,17 @@ def test_masks_that_do_not_fit_are_one_clear_line(tmp_path, refused):
     assert "holds label 5" in said and "knows 0 (background) to 2" in said
     said = refused(*train, "--data", good, "--also", "flair", "--out", tmp_path / "e")
     assert "no image flair" in said
-    crop = saved(tmp_path / "crop.npz", image[:, :15, :15], mask[:, :15, :15])
+    crop = saved(tmp_path / "crop.npz", image[:, :3, :15], mask[:, :3, :15])
     assert "stride" in refused("predict", tmp_path / "run", "--data", crop, "--out", tmp_path / "p")
+    odd = saved(tmp_path / "odd.npz", image[:, :15, :15], mask[:, :15, :15])
+    command("predict", tmp_path / "run", "--data", odd, "--out", tmp_path / "o")
 
 
 def test_a_label_unknown_in_training_too_is_refused(tmp_path, refused, monkeypatch):
     """A rare label that the look at the data missed."""
     from radiffuse.data import cases
 
-    monkeypatch.setattr(cases, "_labels_of", lambda *_: 2)
+    monkeypatch.setattr(cases, "labels_of", lambda *_: 2)
     path = saved(tmp_path / "rare.npz", *discs(8))
     said = refused("train", "segmentation-ensembles", "--preset", "tiny", "--data", path,
                    "--train.batch", "4", "--train.steps", "2", "--out", tmp_path / "r")  # fmt: skip

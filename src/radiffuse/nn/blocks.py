@@ -221,10 +221,21 @@ class Attention(nn.Module):
 
     With a `context` of tokens of that length, voxels attend to these too: further keys and values
     (Nichol et al. 2022, GLIDE).
+
+    Args:
+        axes: number of spatial axes.
+        channels: of the image.
+        head: channels of a head.
+        context: length of a token, 0 for none.
+        hessian: its gradient has a gradient. A processor's kernel whose memory grows with the number of voxels and not
+            with its square has none.
     """
 
-    def __init__(self, axes: int, channels: int, head: int = 64, context: int = 0) -> None:
+    def __init__(
+        self, axes: int, channels: int, head: int = 64, context: int = 0, hessian: bool = False
+    ) -> None:
         super().__init__()
+        self.hessian = hessian
         self.heads = math.gcd(channels, max(1, channels // head))
         self.norm = nn.GroupNorm(groups(channels), channels)
         self.qkv = conv(axes, channels, 3 * channels, size=1)
@@ -235,7 +246,9 @@ class Attention(nn.Module):
         """x (B, C, *S), context (B, N, D); returns (B, C, *S)."""
         batch, channels, *size = x.shape
         qkv = self.qkv(self.norm(x)).reshape(batch, 3, self.heads, channels // self.heads, -1)
-        q, k, v = qkv.transpose(-1, -2).unbind(1)
+        qkv = qkv.transpose(-1, -2)
+        # torch takes that kernel where channels of a head lie side by side
+        q, k, v = (qkv if self.hessian else qkv.contiguous()).unbind(1)
         if self.told is not None and context is not None:
             told = self.told(context.to(x.dtype)).reshape(batch, -1, 2, *k.shape[1::2])
             told_k, told_v = told.permute(2, 0, 3, 1, 4)

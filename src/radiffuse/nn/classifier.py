@@ -71,7 +71,7 @@ class Classifier(nn.Module):
         def add(wide: int, resample: int = 0, attends: bool = False) -> int:
             self.blocks.append(Residual(axes, now, wide, 4 * width, resample))
             if attends:
-                self.blocks.append(Attention(axes, wide))
+                self.blocks.append(Attention(axes, wide, hessian=True))
             return wide
 
         for level, multiple in enumerate(multiples):
