@@ -48,7 +48,9 @@ def trained_by(run):
 
 
 def brief(record):
-    """A record with means and intervals, and nothing by patient."""
+    """A record with means and intervals, nothing by patient, and paths as seen from here."""
     if isinstance(record, dict):
         return {key: brief(value) for key, value in record.items() if key != "per_patient"}
-    return record
+    if isinstance(record, list):
+        return [brief(value) for value in record]
+    return record.replace(f"{Path.cwd().parent}/", "../") if isinstance(record, str) else record

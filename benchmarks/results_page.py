@@ -73,8 +73,11 @@ def shown_by(task):
 def ledger(record, rest, task):
     """What `radiffuse show METHOD` prints of a record: method and baseline, no more than is needed."""
     keys = task.shown if task.name == "generation" else columns(record, task.shown)
+    stages = [
+        record["trained"][who] for who in ("method", "first stage") if who in record["trained"]
+    ]
     return {
-        "name": f"{record['name']}, {rest}, {record['trained']['method']['minutes']:.0f} minutes",
+        "name": f"{record['name']}, {rest}, {sum(its['minutes'] for its in stages):.0f} minutes",
         "command": record["command"],
         **{
             who: {

@@ -131,8 +131,8 @@ def volumes_sides(record):
         "time and 2 in memory. What ours has less is arithmetic (blocks of 2 voxels a side are folded into channels, "
         "in the auto-encoder too), and small volumes alone get oneDNN's kernel on a CPU, which torch keeps for batches "
         "and large ones: matrices unfolded in its place are most of the memory of MONAI's step. Networks of codes see "
-        "codes of one size, so that their arithmetic is alike, and most volumes of the latent diffusion miss the goal "
-        "in time (1.9 to 3.1). MONAI was not tried beyond 96: it took 16 GiB there."
+        "codes of one size, so that their arithmetic is alike, and most volumes of the latent diffusion miss the "
+        "goal in time (1.9 to 3.1). MONAI was not tried beyond 96: it took 16 GiB there."
     )
     rows = []
     for part, name in PARTS.items():

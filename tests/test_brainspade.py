@@ -606,7 +606,9 @@ def test_maps_that_obey_are_seen_to(recipe, cases):
     found = looked.obeyed(Obedient(), None, cases, 0, 16)
     assert found["label_1_on"]["mean"] == pytest.approx(12 + 4 / 64)
     assert found["label_1_off"]["mean"] == pytest.approx(4 / 64)
-    assert "mean" in found["label_1_ratio"] or "refused" in found["label_1_ratio"]
+    ratio = looked._ratio(torch.tensor([12.0, 10.0] * 8), torch.tensor([1.0, 0.0] * 8))
+    assert ratio["mean"] == pytest.approx(22) and ratio["ci95"][0] < 22 < ratio["ci95"][1]
+    assert "no map holds" in looked._ratio(torch.ones(4), torch.zeros(4))["refused"]
     assert found["label_1_there_on"]["mean"] == 1.0
     assert found["height_body"]["n"] == looked.COUNT
 

@@ -145,13 +145,11 @@ def pearson(x: Tensor, y: Tensor) -> Metric:
 
 def _ratio(on: Tensor, off: Tensor) -> Metric:
     """Ratio of two means over the same seeds; the bootstrap draws seeds."""
+    if not bool((off > 0).any()):
+        return refused("with the flag off no map holds the label", len(on))
     rows = resamples(len(on), REPLICAS)
-    below = off[rows].mean(1)
-    if not bool((below > 0).all()):
-        return refused(
-            f"with the flag off too few maps hold the label ({int((off > 0).sum())})", len(on)
-        )
-    return measured(float(on.mean() / off.mean()), *quantiles(on[rows].mean(1) / below), len(on))
+    replicas = on[rows].mean(1) / off[rows].mean(1)
+    return measured(float(on.mean() / off.mean()), *quantiles(replicas), len(on))
 
 
 def _body(maps: Tensor) -> Tensor:
