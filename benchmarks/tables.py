@@ -172,7 +172,7 @@ def volumes_data(record):
 def volumes_estimates(record):
     about = (
         "What `train` and `sample` say before they begin that they will take, and what they take from then on, by the "
-        "kernel's count, on a CPU, whose allocator keeps more or less from run to run (a fifth, in two runs of the same). "
+        "kernel's count, on a CPU, whose allocator keeps more or less from run to run (a fifth, in two of the same). "
         f"`{record['command']}`"
     )
     rows = [
