@@ -10,8 +10,9 @@ READY := .venv/.ready-for-development
 demo: $(READY)
 	$(BIN)/radiffuse demo generation --out demo-out
 
+# worksteal: each process takes whole files as long as it can, so that what a file prepares is made once
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check .
