@@ -250,7 +250,8 @@ def command(*words):
         ("syndiff", ()),
     ],
 )
-def test_train_predict_evaluate_report(method, more, data, tmp_path):
+def test_train_predict_evaluate_report(method, more, data, tmp_path, monkeypatch):
+    monkeypatch.setattr("radiffuse.metrics.features.STEPS", 3)
     run = tmp_path / "run"
     mapped = ("--map", "source=t1", "target=flair", "mask=mask")
     command("train", method, "--data", data, *mapped, "--preset", "tiny",
@@ -278,8 +279,9 @@ def test_train_predict_evaluate_report(method, more, data, tmp_path):
     assert "Translated" in (run / "report.html").read_text()
 
 
-def test_images_of_another_size_are_measured_but_for_features(tmp_path):
+def test_images_of_another_size_are_measured_but_for_features(tmp_path, monkeypatch):
     """A model of windows serves any size; a feature network compares sets of one size only."""
+    monkeypatch.setattr("radiffuse.metrics.features.STEPS", 3)
     run, mapped = tmp_path / "run", ("--map", "source=t1", "target=t2")
     command("train", "ddpm-conversion", "--data", "brains:count=40,size=16", *mapped, "--preset", "tiny",
             "--window", 8, "--train.steps", 2, "--out", run)  # fmt: skip
