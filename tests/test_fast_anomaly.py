@@ -17,7 +17,7 @@ from radiffuse.applications.anomaly.masked_codes import divergence, enlarged, ga
 from radiffuse.applications.anomaly.rivals import plain_ddpm
 from radiffuse.applications.anomaly.task import is_healthy
 from radiffuse.applications.evaluation.asked import Asked
-from radiffuse.commands import calibrate, first
+from radiffuse.commands import calibrate, stage
 from radiffuse.commands import train as training
 from radiffuse.commands.calibrate import set_aside
 from radiffuse.data.dataset import from_iterable, open_cases
@@ -421,9 +421,9 @@ def told():
 def run(tmp_path_factory, told):
     out = tmp_path_factory.mktemp("fast") / "run"
 
-    def spied(stage, plain):
+    def spied(name, plain):
         def train(objective, cases, *rest, **more):
-            told[stage] = cases
+            told[name] = cases
             return plain(objective, cases, *rest, **more)
 
         return train
@@ -433,7 +433,7 @@ def run(tmp_path_factory, told):
         return calibrate.calibrate(recipe, objective, healthy, out)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(first, "train", spied("first", first.train))
+        patch.setattr(stage, "train", spied("first", stage.train))
         patch.setattr(training, "train", spied("second", training.train))
         patch.setattr(training, "calibrate", calibrating)
         words = ["train", "fast-anomaly", "--preset", "tiny", "--data", DATA, "--map", *MAP]

@@ -2,7 +2,6 @@
 
 import dataclasses
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from ..applications.latent.kept import kept_codes
 from ..applications.latent.statistics import measured, seen
 from ..data.dataset import Cases
 from ..data.files import replacing, write_json
-from ..data.records import FORMAT
 from ..diffusion.noise import derive
 from ..errors import UserError
 from ..metrics.features import trained_features, weights_hash
@@ -25,17 +23,16 @@ from ..metrics.pretrained import load_pretrained
 from ..metrics.resnet import ResNet50
 from ..nn.augment import Augment
 from ..nn.autoencoder import AutoEncoder
-from ..runs import config
 from ..runs.config import Config
 from ..runs.first import CODES, FIRST, load_coder
-from ..runs.run import CONFIG, read_run_config, recipe_of, record_model
+from ..runs.run import CONFIG, read_run_config, recipe_of
 from ..training import processes
 from ..training.batches import Readable
 from ..training.checkpoint import MODEL, model_sha256
-from ..training.loop import train
-from ..training.memory import check_memory, check_weights, free_bytes
+from ..training.memory import check_weights, free_bytes
 from ..training.options import TrainOptions
 from ..training.progress import say
+from .stage import train_stage
 from .train_flags import Order
 
 __all__ = ["first_stage", "perceptual_of", "with_coder_of", "with_kept_codes"]
@@ -126,25 +123,7 @@ def _trained(asked: Order, recipe: Any, training: Cases, made_with: Config) -> A
     assert options is not None
     check_weights(recipe.first_objective, options)
     objective = recipe.first_objective(_perceptual(asked, recipe, training, folder))
-    if (line := check_memory(objective, training, options)) and processes.is_main():
-        print(f"note: the auto-encoder: {line}", file=sys.stderr)
-    manifest = {
-        "format": FORMAT,
-        "method": asked.method,
-        "preset": asked.preset,
-        "command": made_with.command,
-    }
-    if processes.is_main():
-        config.write_config(folder / CONFIG, made_with)
-    train(
-        objective,
-        training,
-        options,
-        folder,
-        resume=asked.resume,
-        about=manifest,
-        record=lambda names: record_model(folder, manifest, names),
-    )
+    train_stage("the auto-encoder", asked, objective, training, options, folder, made_with)
     coder: AutoEncoder = objective.coder
     return coder
 

@@ -1,9 +1,7 @@
 """The stages after a run's own training, each a run of its own in a folder of the run, which goes on by --resume."""
 
 import dataclasses
-import sys
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -11,16 +9,11 @@ import torch
 from ..applications import fields
 from ..applications.evaluation.progress import progress_bar
 from ..data.cases import Cases
-from ..data.records import FORMAT
-from ..runs import config
 from ..runs.config import Config
-from ..runs.run import CONFIG, record_model
-from ..training import processes
 from ..training.checkpoint import MODEL, model_sha256
-from ..training.loop import train
-from ..training.memory import check_memory
 from ..training.objective import device_of
 from .first import perceptual_of
+from .stage import train_stage
 from .train_flags import Order
 
 __all__ = ["later_stages"]
@@ -56,19 +49,8 @@ def later_stages(
         if getattr(stage, "perceives", False):
             stage.perceive = perceptual_of(training, folder)
         options = dataclasses.replace(options, batch=min(options.batch, len(data)))
-        if (line := check_memory(stage, data, options)) and processes.is_main():
-            print(f"note: {name}: {line}", file=sys.stderr)
-        manifest = {
-            "format": FORMAT,
-            "method": asked.method,
-            "preset": asked.preset,
-            "command": made_with.command,
-            "after": model_sha256(before),
-        }
-        if processes.is_main():
-            config.write_config(folder / CONFIG, own)
-        record = partial(record_model, folder, manifest)
-        train(stage, data, options, folder, resume=asked.resume, about=manifest, record=record)
+        after = {"after": model_sha256(before)}
+        train_stage(name, asked, stage, data, options, folder, own, after)
         for player in stage.players.values():
             player.to(device)
         settled(stage.players)

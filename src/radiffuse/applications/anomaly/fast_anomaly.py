@@ -9,7 +9,7 @@ averaged over the window and the channels, is large at codes that are not health
 healthy validation images set, are made anew by the reverse chain, all others kept.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -30,8 +30,8 @@ from ..latent.denoising import CodeDenoising
 from ..ranges import SHARE, Rule, at_least, inside, require, up_to
 from ..recipe import Batch
 from ..task import Task
+from . import fast_presets as presets
 from .base import Anomaly, healthy_only
-from .fast_presets import FIRST, SECOND, SMALL_CODES, TINY_CODES
 from .masked_codes import divergence, enlarged, gate, inpainted
 from .task import ANOMALY
 
@@ -48,6 +48,8 @@ class FastAnomaly(Coded, Anomaly):
     """Codes whose denoising steps diverge more than healthy ones are inpainted; the residual counts there alone."""
 
     paper: ClassVar[Paper] = by_id("fast-anomaly")
+    FIRST: ClassVar[Mapping[str, dict[str, Any]]] = presets.FIRST
+    SECOND: ClassVar[Mapping[str, dict[str, Any]]] = presets.SECOND
     task: ClassVar[Task] = replace(
         ANOMALY, writes=(*ANOMALY.writes, "divergence"), raw=(*ANOMALY.raw, "divergence")
     )
@@ -104,16 +106,6 @@ class FastAnomaly(Coded, Anomaly):
         """The steps t, 2 .. T, of the window that are looked at."""
         low, high = (round(share * self.timesteps) for share in self.window)
         return list(range(max(2, low), high, self.every))
-
-    @classmethod
-    def training(cls, preset: str) -> dict[str, Any]:
-        """Options of the second stage."""
-        return dict(SECOND.get(preset, {}))
-
-    @classmethod
-    def first_training(cls, preset: str) -> dict[str, Any]:
-        """Options of the first stage."""
-        return dict(FIRST.get(preset, {}))
 
     def fitted(self, facts: "Facts") -> Self:
         return super().fitted(facts).unfilled()
@@ -190,11 +182,11 @@ class FastAnomaly(Coded, Anomaly):
 
     @classmethod
     def small(cls) -> Self:
-        return cls(**SMALL_CODES)
+        return cls(**presets.SMALL_CODES)
 
     @classmethod
     def tiny(cls) -> Self:
-        return cls(**TINY_CODES)
+        return cls(**presets.TINY_CODES)
 
 
 def _seeds(batch: Batch) -> list[int]:

@@ -1,11 +1,12 @@
 """Brain LDM (Pinaya et al. 2022): volumes from a latent diffusion told age, sex and sizes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ...errors import UserError
 from ...papers import Paper, by_id
-from .coded_presets import FIRST, SECOND, SMALL
+from . import coded_presets as presets
 from .told_codes import ToldCodes
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ class BrainLDM(ToldCodes):
     """
 
     paper: ClassVar[Paper] = by_id("brain-ldm")
+    FIRST: ClassVar[Mapping[str, dict[str, Any]]] = presets.FIRST
+    SECOND: ClassVar[Mapping[str, dict[str, Any]]] = presets.SECOND
 
     width: int = 256
     multiples: tuple[int, ...] = (1, 2, 3)
@@ -29,16 +32,6 @@ class BrainLDM(ToldCodes):
     dropout: float = 0.0
     adversarial_after: int = 158_700
     critic_width: int = 96
-
-    @classmethod
-    def training(cls, preset: str) -> dict[str, Any]:
-        """Options of the second stage."""
-        return dict(SECOND.get(preset, {}))
-
-    @classmethod
-    def first_training(cls, preset: str) -> dict[str, Any]:
-        """Options of the first stage."""
-        return dict(FIRST.get(preset, {}))
 
     def fitted(self, facts: "Facts") -> Self:
         """Fill what comes from the data.
@@ -70,7 +63,7 @@ class BrainLDM(ToldCodes):
     @classmethod
     def small(cls) -> Self:
         return cls(
-            **SMALL,
+            **presets.SMALL,
             coder_width=16,
             coder_multiples=(1, 2),
             critic_width=16,
@@ -81,7 +74,13 @@ class BrainLDM(ToldCodes):
     @classmethod
     def tiny(cls) -> Self:
         return cls(
-            **{**SMALL, "steps": 5, "adversarial_after": 2, "critic_levels": 1, "perceptual": 0.0},
+            **{
+                **presets.SMALL,
+                "steps": 5,
+                "adversarial_after": 2,
+                "critic_levels": 1,
+                "perceptual": 0.0,
+            },
             coder_width=8,
             coder_multiples=(1, 2),
             critic_width=8,

@@ -2,9 +2,9 @@
 
 import math
 from abc import ABC
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -25,6 +25,21 @@ class Coded(CoderFields, Backbone, ABC):
 
     A recipe has `network()`, `times(schedule)` and `weight()` beside it.
     """
+
+    FIRST: ClassVar[Mapping[str, dict[str, Any]]] = {}
+    """Options of the loop of the auto-encoder, by preset."""
+    SECOND: ClassVar[Mapping[str, dict[str, Any]]] = {}
+    """Those of the diffusion of its codes."""
+
+    @classmethod
+    def training(cls, preset: str) -> dict[str, Any]:
+        """Options of the second stage."""
+        return dict(cls.SECOND.get(preset, {}))
+
+    @classmethod
+    def first_training(cls, preset: str) -> dict[str, Any]:
+        """Options of the first stage."""
+        return dict(cls.FIRST.get(preset, {}))
 
     @property
     def stride(self) -> int:

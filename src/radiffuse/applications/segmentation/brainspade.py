@@ -1,6 +1,6 @@
 """brainSPADE (Fernandez et al. 2022): a segmenter that learns from nothing but made label maps and made images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -42,6 +42,8 @@ class BrainSPADE(PainterFields, ToldCodes):
     """
 
     paper: ClassVar[Paper] = by_id("brainspade")
+    FIRST: ClassVar[Mapping[str, dict[str, Any]]] = TRAINING["first"]
+    SECOND: ClassVar[Mapping[str, dict[str, Any]]] = TRAINING["train"]
     task: ClassVar[Task] = SYNTHETIC
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = (*ToldCodes.AFTER_TRAINING, "attempts")
     CODER_TOO: ClassVar[tuple[str, ...]] = ("likeness",)
@@ -57,16 +59,6 @@ class BrainSPADE(PainterFields, ToldCodes):
     adversarial_after: int = 0
     beta_last: float = 0.0195
     eta: float = 1.0
-
-    @classmethod
-    def training(cls, preset: str) -> dict[str, Any]:
-        """Options of the diffusion of label maps."""
-        return dict(TRAINING["train"][preset])
-
-    @classmethod
-    def first_training(cls, preset: str) -> dict[str, Any]:
-        """Options of the auto-encoder of label maps."""
-        return dict(TRAINING["first"][preset])
 
     @classmethod
     def later_training(cls, stage: str, preset: str) -> dict[str, Any]:

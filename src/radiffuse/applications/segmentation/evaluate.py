@@ -17,6 +17,7 @@ from ...training import processes
 from ...training.objective import device_of
 from ..evaluation.asked import Asked, spread
 from ..evaluation.drawing import in_batches, predictions
+from ..evaluation.spacing import spacings_of
 from ..supervised import trained_beside
 from .baselines import Ensemble, answer_of, rivals_of, set_aside
 from .fusion import frequencies, staple, vote
@@ -162,16 +163,6 @@ def answers_of(drawn: Draws, labels: int) -> dict[str, Answer]:
         "staple": Answer(fused, None, None, fused[None]),
         "single_draw": Answer(first, drawn.single, doubt_of(drawn.single), maps[:1]),
     }
-
-
-def spacings_of(cases: Cases) -> tuple[list[tuple[float, ...]], str]:
-    """Distance between voxels of each case, and its unit: mm where all know theirs, else voxels."""
-    images = [cases.image(row, "mask") for row in range(len(cases))]
-    known = [image.spacing_mm for image in images]
-    found = [spacing for spacing in known if spacing is not None]
-    if len(found) == len(images):
-        return found, "mm"
-    return [(1.0,) * len(image.size) for image in images], "voxels"
 
 
 def write_panels(path: Path, parts: dict[str, Tensor], drawn: Draws, labels: int) -> None:

@@ -15,6 +15,7 @@ from ....training import processes
 from ....training.objective import device_of
 from ...evaluation.asked import Asked, spread
 from ...evaluation.drawing import in_batches, predictions
+from ...evaluation.spacing import spacings_of
 from ...supervised import trained_beside
 from .balancing import balanced
 from .baselines import Columns, MeanShape, rivals_of
@@ -62,7 +63,7 @@ def evaluate_shapes(
     for name, make in (made | trained).items():
         device = device_of(trained[name]) if name in trained else torch.device("cpu")
         answers[name] = in_batches(make, parts, asked.batch, device)[None]
-    spacings, unit = _spacings(held_out)
+    spacings, unit = spacings_of(held_out)
     found = {
         name: measure(each, truth, held_out.patients, spacings, recipe.axis)
         for name, each in answers.items()
@@ -125,16 +126,6 @@ def _draws(
         for _, several in predictions(recipe, objective, cases, asked, told, "drawing", samples)
     ]
     return torch.cat(parts, 1)
-
-
-def _spacings(cases: Cases) -> tuple[list[tuple[float, ...]], str]:
-    """Distance between voxels of each case, and its unit: mm where all know theirs, else voxels."""
-    images = [cases.image(row, "mask") for row in range(len(cases))]
-    known = [image.spacing_mm for image in images]
-    found = [spacing for spacing in known if spacing is not None]
-    if len(found) == len(images):
-        return found, "mm"
-    return [(1.0,) * len(image.size) for image in images], "voxels"
 
 
 def write_panels(path: Path, truth: Tensor, answers: dict[str, Tensor], axis: int) -> None:

@@ -1,5 +1,6 @@
 """Evaluation of a segmenter of made pairs, on real held-out cases; and of what it was made to learn from."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from ....training import processes
 from ....training.objective import device_of
 from ...evaluation.asked import Asked, spread
 from ...evaluation.drawing import in_batches
+from ...evaluation.spacing import spacings_of
 from ...supervised import trained_beside
 from ..baselines import answer_of
-from ..evaluate import check_masks, spacings_of
+from ..evaluate import check_masks
 from ..overlaps import measure
 from .baselines import rivals_of
 from .looked import COUNT, disentangled, obeyed
@@ -100,8 +102,7 @@ def _pairs(recipe: Any, objective: Stages, asked: Asked) -> Pairs:
     """Those that the segmenter learned from; drawn anew where there is no run."""
 
     def drawn() -> Pairs:
-        draw = lambda batch: recipe.drawn(objective, batch)  # noqa: E731
-        return made(draw, recipe.pairs, asked.seed, recipe.discard)
+        return made(partial(recipe.drawn, objective), recipe.pairs, asked.seed, recipe.discard)
 
     if not asked.cache:
         return drawn()
