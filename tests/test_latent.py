@@ -417,6 +417,11 @@ def test_the_gaussian_of_codes_and_what_was_told_stand_beside_a_latent_diffusion
     assert "fid" in found["method"] and "bits_per_dimension" not in found["method"]
     assert set(found["baselines"]) == {"Gaussian of codes"}
     assert set(found["baselines"]["Gaussian of codes"]) <= set(found["method"])
+    torch.rand(7)
+    assert cli.main(["evaluate", str(trained), "--count", "10"]) == 0
+    assert json.loads(metrics.read_text())["baselines"] == found["baselines"], (
+        "drawn from its own seed"
+    )
 
 
 class Few(dict):

@@ -19,6 +19,7 @@ from ...training.objective import device_of
 from ..evaluation.asked import Asked, spread
 from ..evaluation.judge import Judge, judge
 from ..evaluation.progress import progress_bar
+from ..latent.diagnosis import drawn_codes
 from . import panels
 from .baselines import Mixture, fit_generation
 from .sampling import chain, drawn_labels, generate, kept_in
@@ -156,7 +157,7 @@ def _of_codes(
     if not hasattr(recipe, "first_objective"):
         return {}
     device = device_of(objective)
-    codes = torch.cat([objective.codes(x.to(device)).cpu() for x in real.train.split(8)])
+    codes = drawn_codes(objective, train, len(train))
     drawn = fit_generation(codes, None, train.patients).sample(
         [derive(seed, k) for k in range(count)]
     )

@@ -22,7 +22,7 @@ from ..evaluation.asked import spread
 from .denoising import CodeDenoising
 from .verdict import verdict
 
-__all__ = ["Stationary", "decoded", "diagnosed"]
+__all__ = ["Stationary", "decoded", "diagnosed", "drawn_codes"]
 
 LEVELS = 12
 """Noise levels looked at, evenly spaced in the law of training."""
@@ -65,8 +65,9 @@ class Stationary:
         return self.mean + torch.fft.irfftn(kept * seen, s=z_t.shape[2:], dim=axes)
 
 
-def _codes(objective: CodeDenoising, cases: Cases, most: int, batch: int = 8) -> Tensor:
-    """Codes as the network sees them, drawn from their laws, (N, C_z, *L) on the CPU."""
+@torch.no_grad()
+def drawn_codes(objective: CodeDenoising, cases: Cases, most: int, batch: int = 8) -> Tensor:
+    """Codes of up to `most` cases as the network sees them, drawn from their laws, (N, C_z, *L) on the CPU."""
     rows = spread(len(cases), most)
     device = next(objective.first.parameters()).device
     found = []
@@ -97,7 +98,7 @@ def diagnosed(
         first step of sampling. "decoder": PSNR of images decoded with noise on the code against without it, by
         "noise". "verdict": faults with the setting to change, worst first.
     """
-    learned, codes = _codes(objective, train, MOST), _codes(objective, held_out, HELD_OUT)
+    learned, codes = drawn_codes(objective, train, MOST), drawn_codes(objective, held_out, HELD_OUT)
     gaussian = Stationary.of(learned)
     flat = learned.movedim(1, 0).flatten(1)
     within = torch.tensor(about["within"]).square().sum()
@@ -178,7 +179,7 @@ def _decoder(objective: CodeDenoising, codes: Tensor) -> list[dict[str, float]]:
 @torch.no_grad()
 def decoded(objective: CodeDenoising, held_out: Cases) -> tuple[list[Tensor], list[Tensor]]:
     """Images (C, *S) for two pictures: codes at rising noise, two rows of six, and from one code to the other."""
-    codes = _codes(objective, held_out, 2)
+    codes = drawn_codes(objective, held_out, 2)
     codes = codes if len(codes) == 2 else codes.repeat(2, *[1] * (codes.ndim - 1))
     noise = _noise(2)(codes)
     rising = [
