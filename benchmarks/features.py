@@ -29,7 +29,8 @@ from radiffuse.data.dataset import open_cases
 from radiffuse.data.files import write_json
 from radiffuse.diffusion.noise import derive
 from radiffuse.metrics.distribution import distances_between_sets
-from radiffuse.metrics.features import extract, trained_features, weights_hash
+from radiffuse.metrics.features import extract, weights_hash
+from radiffuse.metrics.joined import joined_features
 from radiffuse.runs.run import open_run
 
 MOST, COMPONENTS = 600, 32
@@ -171,7 +172,7 @@ def measured(arguments):
     images, labels = read_images(train)
     fingerprint = train.take(learned).fingerprint
     known = None if labels is None else labels[learned]
-    network = trained_features(
+    network = joined_features(
         images[learned],
         known,
         fingerprint=fingerprint,

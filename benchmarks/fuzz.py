@@ -56,6 +56,7 @@ def forked(seed: int, good: Path, folder: Path) -> Verdict:
 def _child(seed: int, good: Path, place: Path, answer: Path) -> None:
     """What C libraries print counts as output too."""
     try:
+        torch.set_num_threads(1)  # torch's pool is made anew, before two threads ask for it at once
         place.parent.mkdir(parents=True, exist_ok=True)
         said = answer.with_suffix(".txt")
         to = os.open(said, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)

@@ -8,7 +8,8 @@ import torch
 
 from radiffuse.acquisition import MRI, Acquired
 from radiffuse.applications.reconstruction.bayes_mri import BayesMRI, PosteriorChain, uniform
-from radiffuse.applications.reconstruction.complex_prior import as_complex, random_phase
+from radiffuse.applications.reconstruction.complex_prior import random_phase
+from radiffuse.applications.reconstruction.measuring import as_complex
 from radiffuse.data.dataset import open_cases
 from radiffuse.diffusion.noise import Seeded, gaussian
 from radiffuse.diffusion.schedule import VE

@@ -9,12 +9,24 @@ import torch
 from safetensors import SafetensorError
 from scipy import ndimage
 
+from radiffuse.applications.evaluation.asked import Asked
+from radiffuse.applications.generation import evaluate as generation
 from radiffuse.applications.generation.baselines import fit_gaussian
+from radiffuse.applications.generation.ddpm import DDPM
+from radiffuse.data.dataset import open_cases
 from radiffuse.diffusion.noise import Seeded
 from radiffuse.errors import UserError
 from radiffuse.metrics import corruptions
 from radiffuse.metrics.distribution import fid, kid, neighbourhood_hits
-from radiffuse.metrics.features import FeatureNetwork, extract, trained_features, weights_hash
+from radiffuse.metrics.features import (
+    DIMENSION,
+    SHOWN,
+    FeatureNetwork,
+    extract,
+    trained_features,
+    weights_hash,
+)
+from radiffuse.metrics.joined import MEMBERS, JoinedFeatures, joined_features
 from radiffuse.training import tensorfile
 
 
@@ -265,3 +277,67 @@ def test_a_lone_image_of_its_kind_is_mixed_with_another_of_the_batch():
 
 def test_network_with_axes_of_different_length_keeps_every_map():
     assert FeatureNetwork(1, (33, 16)).eval()(torch.zeros(2, 1, 33, 16)).shape == (2, 24)
+
+
+# --------------------------------------------------------------------------------- several as one
+def test_several_networks_are_joined_to_as_many_features_as_one_has(tmp_path):
+    """Standardised, named by all weights, with grades that are the mean of the members'."""
+    images, calls = blobs(60), []
+    joined = joined_features(
+        images,
+        fingerprint="abc",
+        cache=tmp_path,
+        members=2,
+        steps=3,
+        progress=lambda *at: calls.append(at),
+    )
+    assert calls[0] == (1, 6) and calls[-1] == (6, 6)
+    found = extract(joined, images)
+    assert found.shape == (60, DIMENSION)
+    assert float(found.mean(dim=0).abs().max()) < 1e-4
+    assert float((found.std(dim=0) - 1).abs().max()) < 1e-3
+    members = [trained_features(images, fingerprint="abc", steps=3, seed=seed) for seed in (0, 1)]
+    with torch.no_grad():
+        grades = sum(member.grades(member.hidden(images)) for member in members) / 2
+    own = (grades - grades.mean(0)) / grades.std(0)
+    assert torch.allclose(found[:, SHOWN:], own, atol=1e-3)
+    again = joined_features(images, fingerprint="abc", cache=tmp_path, members=2, steps=3)
+    assert weights_hash(again) == weights_hash(joined) != weights_hash(members[0])
+
+
+def test_what_tells_images_apart_counts_alike_from_every_network():
+    """A network whose numbers are a thousand times another's does not drown it."""
+    images = blobs(60)
+    members = [trained_features(images, fingerprint="abc", steps=3, seed=seed) for seed in (0, 1)]
+    before = extract(JoinedFeatures(members, images), images)
+    with torch.no_grad():
+        members[0].identity.weight *= 1000
+        members[0].identity.bias *= 1000
+    after = extract(JoinedFeatures(members, images), images)
+    assert torch.allclose(before.abs(), after.abs(), atol=1e-2)
+
+
+def test_an_evaluation_of_generated_pictures_joins_three(monkeypatch):
+    """What `evaluate` of a generation is measured by."""
+    seen = {}
+
+    class Enough(Exception):
+        pass
+
+    def judged(*_, **more):
+        seen.update(more)
+        raise Enough
+
+    monkeypatch.setattr(generation, "judge", judged)
+    cases = open_cases("brains:count=16,size=16")
+    recipe = DDPM.tiny()
+    with pytest.raises(Enough):
+        generation.evaluate_generation(
+            recipe,
+            None,
+            cases.split("train"),
+            cases.held_out(),
+            Asked(),
+            samples=torch.zeros(4, 1, 16, 16),
+        )
+    assert seen["members"] == MEMBERS == 3

@@ -241,6 +241,12 @@ def command(*words):
     assert cli.main([str(word) for word in words]) == 0
 
 
+def few_steps(monkeypatch):
+    """Of the features' training, and of the samplers that are compared."""
+    monkeypatch.setattr("radiffuse.metrics.features.STEPS", 3)
+    monkeypatch.setattr("radiffuse.applications.translation.ddpm_conversion.COMPARED", 4)
+
+
 @pytest.mark.parametrize(
     ("method", "more"),
     [
@@ -251,7 +257,7 @@ def command(*words):
     ],
 )
 def test_train_predict_evaluate_report(method, more, data, tmp_path, monkeypatch):
-    monkeypatch.setattr("radiffuse.metrics.features.STEPS", 3)
+    few_steps(monkeypatch)
     run = tmp_path / "run"
     mapped = ("--map", "source=t1", "target=flair", "mask=mask")
     command("train", method, "--data", data, *mapped, "--preset", "tiny",
@@ -281,7 +287,7 @@ def test_train_predict_evaluate_report(method, more, data, tmp_path, monkeypatch
 
 def test_images_of_another_size_are_measured_but_for_features(tmp_path, monkeypatch):
     """A model of windows serves any size; a feature network compares sets of one size only."""
-    monkeypatch.setattr("radiffuse.metrics.features.STEPS", 3)
+    few_steps(monkeypatch)
     run, mapped = tmp_path / "run", ("--map", "source=t1", "target=t2")
     command("train", "ddpm-conversion", "--data", "brains:count=40,size=16", *mapped, "--preset", "tiny",
             "--window", 8, "--train.steps", 2, "--out", run)  # fmt: skip

@@ -109,7 +109,8 @@ PAPERS: tuple[Paper, ...] = (
         "Medical Image Computing and Computer Assisted Intervention (MICCAI), LNCS 13436, 655-664, 2022 "
         "(arXiv:2203.03623)", 2022,
         "reconstruction", "MR", "knee", "DDPM in k-space",
-        _arxiv("2203.03623")),
+        _arxiv("2203.03623"),
+        _recipe("reconstruction.mc_ddpm:MCDDPM")),
     Paper(
         "score-mri", 6, "Score-based diffusion models for accelerated MRI",
         "Chung H, Ye JC",

@@ -16,7 +16,8 @@ at once, so that its features see anatomy and realism:
 standardised, both over the training images. Real images hardly vary in a grade, so that a fault lies many
 deviations away. So few leave the covariance of the Frechet distance well determined: its floor, real
 images against real ones, grows as d^2 / n. `benchmarks/features.py` measures floor, faults and a Gaussian.
-What the features see least is a small smooth deformation of an intact image.
+What the features see least is a small smooth deformation of an intact image. An evaluation of generated pictures
+joins the features of several networks (`joined`).
 
 The first 12 hex digits of the SHA-256 of the weights name the features: numbers compare only under one name.
 """
@@ -100,10 +101,14 @@ class FeatureNetwork(nn.Module):
         hidden: Tensor = self.project(self.body(x).flatten(1))
         return hidden
 
+    def grades(self, hidden: Tensor) -> Tensor:
+        """`(B, 64)` -> `(B, 9)`: mean logits of each fault."""
+        logits: Tensor = self.graded(hidden)
+        return logits.unflatten(1, (-1, LEVELS)).mean(dim=2)
+
     def described(self, hidden: Tensor) -> Tensor:
         """`(B, 64)` -> `(B, 24)`: components of what is shown, and mean logits of each fault."""
-        grades = self.graded(hidden).unflatten(1, (-1, LEVELS)).mean(dim=2)
-        return torch.cat([self.identity(hidden) @ self.axes, grades], dim=1)
+        return torch.cat([self.identity(hidden) @ self.axes, self.grades(hidden)], dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, *S)` in [-1, 1] -> `(B, 24)`, standardised over the training images."""

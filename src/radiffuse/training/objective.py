@@ -82,11 +82,15 @@ class Denoising:
     def matching(self, x_0: Tensor, condition: Batch) -> Tensor:
         """The loss of x_0 (B, C, *S) at random times, under random noise."""
         t = self.times(len(x_0))
-        z = gaussian(x_0)
+        z = self.noise_for(x_0, condition)
         network = self._playing()
         x_t = diffuse(network.schedule, x_0, t, z)
         out = network.raw(x_t, t, **condition).float()
         return self.loss(out, x_0, z, x_t, t)
+
+    def noise_for(self, x_0: Tensor, condition: Batch) -> Tensor:
+        """The noise of x_0 (B, C, *S)."""
+        return gaussian(x_0)
 
     def loss(self, out: Tensor, x_0: Tensor, z: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """The weighted mean squared error of the network's output at x_t = alpha x_0 + sigma z."""

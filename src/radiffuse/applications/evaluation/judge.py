@@ -1,6 +1,7 @@
 """The real images, and the feature network in whose eyes sets of images are compared."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from ...data.dataset import Cases
 from ...errors import UserError
 from ...metrics.features import extract, trained_features, weights_hash
+from ...metrics.joined import joined_features
 from ...metrics.pretrained import load_pretrained
 from .progress import progress_bar
 
@@ -48,6 +50,7 @@ def judge(
     seed: int = 0,
     cache: Path | None = None,
     weights: Path | None = None,
+    members: int = 1,
 ) -> Judge:
     """Read the real images; train the feature network (or find it in `cache`), or read `weights`.
 
@@ -58,6 +61,7 @@ def judge(
         cache: folder that keeps the feature network.
         weights: of a ResNet-50 or an Inception-v3 of the user's (`metrics.pretrained`) in place of our own
             network.
+        members: networks of our own whose features are joined.
 
     Raises:
         UserError: there are no images, they differ in size, or `weights` cannot be used.
@@ -74,8 +78,9 @@ def judge(
             )
         network = load_pretrained(weights)
     else:
+        learn = trained_features if members == 1 else partial(joined_features, members=members)
         with progress_bar("training the feature network", 1) as done:
-            network = trained_features(
+            network = learn(
                 images,
                 labels,
                 fingerprint=train.fingerprint,

@@ -14,6 +14,7 @@ from ...metrics.distribution import distances_between_sets, frechet_metrics
 from ...metrics.diversity import Copies, copy_metrics, find_copies, pair_similarity, scales
 from ...metrics.estimate import Metric, average, average_per_patient, proportion, refused
 from ...metrics.features import extract
+from ...metrics.joined import MEMBERS
 from ...training import processes
 from ...training.objective import device_of
 from ..evaluation.asked import Asked, spread
@@ -73,7 +74,8 @@ def evaluate_generation(
     if not processes.is_main():
         return {}
     in_space = are_volumes(train)
-    real = judge(train, held_out, cache=asked.cache, weights=None if in_space else asked.weights)
+    weights, members = (None, 1) if in_space else (asked.weights, MEMBERS)
+    real = judge(train, held_out, cache=asked.cache, weights=weights, members=members)
     seen = look_at(real, train.fingerprint, asked.cache, asked.weights) if in_space else None
     samples = _checked(samples, real.train)
     model = fit_generation(real.train, real.labels, train.patients)

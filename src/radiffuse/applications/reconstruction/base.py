@@ -14,16 +14,12 @@ from ...diffusion.noise import Noise
 from ...diffusion.schedule import VE, Schedule
 from ...errors import UserError
 from ...inverse import warm_start
-from ...papers import Paper
 from ..generation.continuous import Continuous
 from ..ranges import Rule, at_least, below, between, more_than, require
-from ..recipe import Batch
-from ..task import Task
-from .maps import maps_of
 from .posterior import walk
+from .reconstructing import Reconstructing
 from .scanner import Scanner
 from .solvers import SolverName
-from .task import RECONSTRUCTION
 
 if TYPE_CHECKING:
     from ...data.dataset import Facts
@@ -32,7 +28,7 @@ __all__ = ["Reconstruction"]
 
 
 @dataclass(frozen=True)
-class Reconstruction(Continuous, Scanner):
+class Reconstruction(Reconstructing, Continuous):
     """Posterior sampling with an unconditional prior of images in [-1, 1].
 
     The chain works on images in [0, 1], the papers' unit: noise levels below are in that unit. What
@@ -40,15 +36,11 @@ class Reconstruction(Continuous, Scanner):
     defaults are as large as Chung and Ye's, who use one for score-MRI, MCG and R2D2+.
     """
 
-    paper: ClassVar[Paper]
-    task: ClassVar[Task] = RECONSTRUCTION
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = (
         *Continuous.AFTER_TRAINING,
         *(field.name for field in fields(Scanner)),
         *("solver", "lowest", "highest", "warm", "samples", "slice_axis", "through_plane", "widen"),
     )
-    ALONE: ClassVar[bool] = False
-    """Whether cases go through the chain one by one, for each has its own number of steps."""
     OF_VOLUMES: ClassVar[bool] = True
     """Whether a network of pictures serves volumes: here as the prior of their slices (`slice_axis`)."""
     BEGINS: ClassVar[str] = ""
@@ -61,20 +53,9 @@ class Reconstruction(Continuous, Scanner):
         "lowest": more_than(0),
         "highest": more_than(0),
         "warm": below(1),
-        "samples": at_least(1),
         "slice_axis": between(0, 2),
         "through_plane": at_least(0),
-        "widen": more_than(0),
     }
-    EXPECTS: ClassVar[str] = (
-        "To train: grey images, in any range, of patients who stand on one side of the split. To predict: "
-        "k-space of an .h5 file (fastMRI or ISMRMRD), complex (slices, coils, *space), its centre in the "
-        "middle and fully sampled (5 lines for coil maps), 0 where nothing was measured; or images, of "
-        "which a measurement (mri, ct, super-resolution, noise, inpainting) is simulated; or, with simulated=false, "
-        "the noisy or small images themselves (noise: their deviation over the range). Volumes go slice by slice "
-        "through a prior of slices (slice_axis). Of k-space `magnitude` is written in its units in place of `image`."
-    )
-    """What `radiffuse show` says that the data have to be."""
 
     blocks: int = 4
     attention: tuple[int, ...] = (4,)
@@ -89,15 +70,11 @@ class Reconstruction(Continuous, Scanner):
     """Highest noise level of the chain."""
     warm: float = 0.0
     """Begin at this time of the chain, in (0, 1), as CCDF does; 0 = at its highest level."""
-    samples: int = 4
-    """Draws of a case that `evaluate` takes the mean and the intervals of."""
     slice_axis: int = 0
     """Volumes and a prior of slices: the axis that numbers the slices."""
     through_plane: float = 0.0
     """Volumes and a prior of slices: the price of a jump of one grey value between neighbouring slices, as
     a log-probability (`inverse.ThroughPlane`); goes with --set solver=dds."""
-    widen: float = 1.0
-    """Factor of the widths of 90 % intervals: "widen" of the settings in `evaluate`'s metrics.json."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -146,14 +123,6 @@ class Reconstruction(Continuous, Scanner):
         start = self.warm or float(times[0])
         return warm_start(schedule, first, times, start, noise)
 
-    def reconstruct(self, objective: Any, acquired: Acquired, seeds: Sequence[int]) -> Tensor:
-        """One posterior sample a case, in [0, 1], real or complex.
-
-        Raises:
-            UserError: the chain diverged.
-        """
-        return self.drawn(objective, acquired, seeds)[0]
-
     def drawn(
         self, objective: Any, acquired: Acquired, seeds: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
@@ -169,43 +138,3 @@ class Reconstruction(Continuous, Scanner):
         if not bool(torch.isfinite(x.abs()).all()):
             raise UserError(f"the chain of {self.paper.id} diverged; take more steps (--steps)")
         return x, expected
-
-    def estimate(
-        self, objective: Any, acquired: Acquired, seeds: Sequence[int]
-    ) -> tuple[Tensor, Batch]:
-        """The image of `predict`, and what else the method says of it, (B, 1, *S) in its units."""
-        x, expected = self.drawn(objective, acquired, seeds)
-        if expected is x:
-            return x, {}
-        return x, {"expected": expected.abs() if x.is_complex() else expected.clamp(min=0)}
-
-    def predict(self, objective: Any, batch: Batch) -> Batch:
-        """A posterior sample of every case.
-
-        Args:
-            batch: "kspace" complex (B, K, *S), or "image" (B, 1, *S) in [-1, 1] to be measured by
-                simulation (the same scan for the same image) unless `simulated` is false; "seed" int64 (B,) draws
-                the chain.
-
-        Returns:
-            "image" in [-1, 1] for simulated measurements, "magnitude" in units of the k-space
-            for real ones; "expected": the posterior's mean as `drawn` tells it, where the solver does,
-            in [0, 1] or units of the k-space; "unmeasured": the share of x that the prior says
-            (`unmeasured_part`); "unexplained": |A^H (y - A x)|, where x misses the measurement;
-            "residual" (B,): the size of y - A x over that of the noise, 1 where noise alone is left;
-            "acceleration" (B,): unknowns over measured values.
-            With their sign or phase "_magnitude" and "_unmeasured", for means over draws.
-
-        Raises:
-            UserError: the measurement cannot be used, or the chain diverged.
-        """
-        if len(batch["seed"]) > 1 and (self.ALONE or "kspace" in batch):
-            parts = [self.predict(objective, _row(batch, row)) for row in range(len(batch["seed"]))]
-            return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
-        acquired = self.acquire(batch)
-        x, more = self.estimate(objective, acquired, [int(seed) for seed in batch["seed"]])
-        return maps_of(acquired, x, more, "kspace" in batch)
-
-
-def _row(batch: Batch, row: int) -> Batch:
-    return {key: value[row : row + 1] for key, value in batch.items()}

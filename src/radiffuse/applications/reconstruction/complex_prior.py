@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Literal, Self
 import torch
 from torch import Tensor
 
-from ...acquisition import Acquired, Acquisition, smooth_phase
+from ...acquisition import Acquisition, smooth_phase
 from ...diffusion.losses import Times, Weight
 from ...diffusion.network import Network
 from ...errors import UserError
 from ...training.objective import Denoising
-from ..recipe import Batch
+from ..recipe import Batch, image_key
 from .base import Reconstruction
-from .measuring import content_seeds
+from .measuring import as_complex
 
 if TYPE_CHECKING:
     from ...data.dataset import Facts
 
-__all__ = ["ComplexDenoising", "ComplexPrior", "as_complex", "random_phase"]
+__all__ = ["ComplexDenoising", "ComplexPrior", "complex_key", "phased", "random_phase"]
 
 
 def random_phase(size: tuple[int, ...], count: int, std: float) -> Tensor:
@@ -38,16 +38,27 @@ def random_phase(size: tuple[int, ...], count: int, std: float) -> Tensor:
     return torch.cat(turned)
 
 
-def as_complex(stored: Tensor, channels: int) -> Tensor:
-    """Stored images of n slices (B, n C, *S) in [-1, 1] as complex (B, n, *S).
+def complex_key(facts: "Facts") -> str:
+    """The first image key, whose images are grey or complex.
 
-    Args:
-        stored: C = 1: grey, becomes (x + 1) / 2 with phase 0; C = 2: real and imaginary part.
-        channels: C.
+    Raises:
+        UserError: they are neither.
     """
+    key = image_key(facts)
+    if facts.channels[key] not in (1, 2):
+        raise UserError(
+            f"images of {facts.channels[key]} channels are neither grey nor complex (real and imaginary part); "
+            "name others with --map image=COLUMN"
+        )
+    return key
+
+
+def phased(stored: Tensor, channels: int, std: float) -> Tensor:
+    """Stored images of n slices (B, n C, *S) as complex (B, n, *S); grey ones get one `random_phase` for all slices."""
+    x = as_complex(stored, channels)
     if channels == 1:
-        return ((stored + 1) / 2).to(stored.dtype.to_complex())
-    return torch.complex(stored[:, ::2].contiguous(), stored[:, 1::2].contiguous())
+        x = x * random_phase(tuple(stored.shape[2:]), len(stored), std).to(x.device)
+    return x
 
 
 class ComplexDenoising(Denoising):
@@ -92,14 +103,7 @@ class ComplexPrior(Reconstruction):
             return filled
         if self.filtered:
             raise UserError("--filtered knows the spectrum of grey images, not of complex ones")
-        stored = facts.channels[
-            "image" if "image" in facts.channels else next(iter(facts.channels))
-        ]
-        if stored not in (1, 2):
-            raise UserError(
-                f"images of {stored} channels are neither grey nor complex (real and imaginary part); "
-                "name others with --map image=COLUMN"
-            )
+        stored = facts.channels[complex_key(facts)]
         std = filled.data_std
         if stored == 1 and not self.data_std:
             # of either part of m e^{i phi} with uniform phi: E m^2 / 2
@@ -109,15 +113,7 @@ class ComplexPrior(Reconstruction):
 
     def slices(self, batch: Batch) -> Tensor:
         """The complex images (B, n, *S) a batch trains on, their phases real or synthetic."""
-        return self.phased(batch["image"], batch["image"].shape[1])
-
-    def phased(self, stored: Tensor, channels: int) -> Tensor:
-        """Stored images of n slices (B, n C, *S) as complex (B, n, *S), one phase for all slices."""
-        x = as_complex(stored, channels)
-        if channels == 1:
-            size = tuple(stored.shape[2:])
-            x = x * random_phase(size, len(stored), self.phase).to(x.device)
-        return x
+        return phased(batch["image"], batch["image"].shape[1], self.phase)
 
     def denoising(self, network: Network) -> Denoising:
         if self.values != "channels":
@@ -131,10 +127,3 @@ class ComplexPrior(Reconstruction):
                 f"{self.paper.id} knows complex images; --set measurement=mri, not {self.measurement}"
             )
         return super().acquisition(measured)
-
-    def acquire(self, batch: Batch) -> Acquired:
-        """As `Reconstruction.acquire`; images of two channels are complex and keep their phase."""
-        if "kspace" in batch or batch["image"].shape[1] != 2:
-            return super().acquire(batch)
-        images = as_complex(batch["image"], 2)
-        return self.acquisition().simulate(images, content_seeds(images))

@@ -21,7 +21,7 @@ from ..parts import PredictsName
 from ..presets import PRECONDITIONED, SMALL, TINY
 from ..ranges import Rule, at_least
 from ..recipe import Batch
-from .complex_prior import ComplexPrior
+from .complex_prior import ComplexPrior, phased
 from .posterior import check_solver, prior_denoiser
 from .presets import trained
 from .stacks import Stack, in_units, replaced, side_by_side
@@ -113,7 +113,7 @@ class DiffuseRecon(ComplexPrior):
         if self.pair == 2:
             following = batch["image_neighbours"][:, channels : 2 * channels]
             image = torch.cat([image, following], 1)
-        return self.phased(image, channels)
+        return phased(image, channels, self.phase)
 
     def acquire(self, batch: Batch) -> Acquired:
         """The measurement of slice s; with its neighbours (`Stack`) where the batch holds them."""

@@ -14,7 +14,7 @@ from ...errors import UserError
 from ...inverse.classical import misfit
 from ..recipe import Batch
 
-__all__ = ["content_seeds", "measure", "scanner_of"]
+__all__ = ["as_complex", "content_seeds", "measure", "scanner_of"]
 
 
 def scanner_of(recipe: Any, measured: bool) -> Acquisition:
@@ -39,7 +39,7 @@ def scanner_of(recipe: Any, measured: bool) -> Acquisition:
 
 
 def measure(recipe: Any, scanner: Acquisition, batch: Batch) -> Acquired:
-    """The measurement of a batch, as `Reconstruction.acquire` says."""
+    """The measurement of a batch, as `Scanner.acquire` says."""
     acquired = _acquired(recipe, scanner, batch)
     return _doubted(recipe, acquired) if isinstance(scanner, MRI) else acquired
 
@@ -52,7 +52,9 @@ def _acquired(recipe: Any, scanner: Acquisition, batch: Batch) -> Acquired:
         raise UserError(f"the data hold k-space; --set measurement=mri, not {recipe.measurement}")
     images = batch["image"]
     if recipe.simulated:
-        return scanner.simulate((images + 1) / 2, content_seeds(images))
+        parts = recipe.values == "channels" and images.shape[1] == 2
+        measured = as_complex(images, 2) if parts else (images + 1) / 2
+        return scanner.simulate(measured, content_seeds(images))
     if isinstance(scanner, LowResolution | Noisy):
         return scanner.read((images + 1) / 2)
     raise UserError(
@@ -73,6 +75,18 @@ def _doubted(recipe: Any, acquired: Acquired) -> Acquired:
     std = expand(std, measurement.y).to(acquired.first.real)
     weighed = replace(measurement, std=std)
     return replace(acquired, measurement=weighed, noise=measurement.deviations)
+
+
+def as_complex(stored: Tensor, channels: int) -> Tensor:
+    """Stored images of n slices (B, n C, *S) in [-1, 1] as complex (B, n, *S).
+
+    Args:
+        stored: C = 1: grey, becomes (x + 1) / 2 with phase 0; C = 2: real and imaginary part.
+        channels: C.
+    """
+    if channels == 1:
+        return ((stored + 1) / 2).to(stored.dtype.to_complex())
+    return torch.complex(stored[:, ::2].contiguous(), stored[:, 1::2].contiguous())
 
 
 def content_seeds(images: Tensor) -> list[int]:

@@ -89,7 +89,8 @@ class Scanner(Checked):
         return scanner_of(self, measured)
 
     def acquire(self, batch: Batch) -> Acquired:
-        """The measurement of a batch: its k-space, or a simulation from its images in [-1, 1].
+        """The measurement of a batch: its k-space, or a simulation from its images in [-1, 1]; those of two
+        channels are complex where `values` are, and keep their phase.
 
         Raises:
             UserError: a measurement that cannot be, or k-space for a method of something else.

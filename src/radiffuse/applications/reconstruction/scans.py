@@ -9,9 +9,13 @@ from ...acquisition.kspace import check_kspace
 from ...diffusion.noise import derive
 from ...errors import UserError
 from ...operators import Coils, Fourier
+from ...operators.coils import espirit
 from .measuring import scanner_of
 
-__all__ = ["undersampled"]
+__all__ = ["combined", "undersampled"]
+
+CENTRE = 24
+"""Side of the middle of k-space from which maps are estimated that combine coils, at most."""
 
 FULL = 1.1
 """Unknown over measured values up to which a scan counts as fully sampled (some leave corners out)."""
@@ -46,12 +50,29 @@ def undersampled(recipe: Any, kspace: Tensor, case: str) -> tuple[Acquired, Tens
             f"{case}: its k-space is undersampled itself ({unknowns:.1f} unknowns a measured value), so "
             "that nothing is known to compare with; `radiffuse predict` reconstructs it"
         )
+    if getattr(recipe, "ONE_COIL", False):
+        kspace = combined(kspace)
     draw, size = MASKS[scanner.mask], tuple(kspace.shape[2:])
     mask = draw(size, scanner.acceleration, scanner.centre, [derive(0, "mask", case)]).mask
     acquired = recipe.acquire({"kspace": kspace * mask.to(kspace.real)})
     images = Fourier(kspace.dim() - 2).adjoint(kspace)
     truth = images.abs().square().sum(1, keepdim=True).sqrt()
     if acquired.maps is not None:
-        combined = Coils(acquired.maps.to(images.device)).adjoint(images).abs()
-        truth = truth * (combined * truth).sum() / truth.square().sum()
+        seen = Coils(acquired.maps.to(images.device)).adjoint(images).abs()
+        truth = truth * (seen * truth).sum() / truth.square().sum()
     return acquired, truth / acquired.scale.to(truth).reshape(-1, *[1] * (truth.dim() - 1))
+
+
+def combined(kspace: Tensor) -> Tensor:
+    """The k-space (1, 1, *S) of one coil: that of the images of fully sampled coils, added up by their maps.
+
+    Args:
+        kspace: complex (1, K, *S), centred.
+    """
+    if kspace.shape[1] == 1:
+        return kspace
+    size = kspace.shape[2:]
+    widths = tuple(min(CENTRE, side) for side in size)
+    maps = espirit(kspace.cpu(), widths, kernel=min(5, *widths), threshold=0.01, crop=0.0)
+    fourier = Fourier(len(size))
+    return fourier(Coils(maps.to(kspace.device)).adjoint(fourier.adjoint(kspace)))

@@ -44,6 +44,8 @@ __all__ = ["Conversion"]
 
 SOLVERS: tuple[SamplerName, ...] = ("euler-maruyama", "predictor-corrector", "ode")
 """The paper's three ways to sample one score."""
+COMPARED = 100
+"""Steps of each of them, at least, where they are compared; the ODE chooses its own."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ class Conversion(Conditional, Law):
         """The same trained network under each of the paper's samplers, for comparison."""
         if self.formulation == "sde":
             for name in SOLVERS:
-                steps = 1 if name == "ode" else max(self.steps, 100)  # the ODE chooses its own
+                steps = 1 if name == "ode" else max(self.steps, COMPARED)
                 one = dataclasses.replace(self, sampler=name, steps=steps)
                 yield name, dataclasses.replace(one, grid="uniform", start=1.0, stop=1e-3)
 
