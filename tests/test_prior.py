@@ -58,7 +58,21 @@ def test_what_cannot_take_a_prior_says_so(prior, adopted, refused):
     said = refused("train", "mcg", "--prior", prior, "--out", adopted)
     assert "holds a run already" in said
     assert "no such run" in refused("train", "mcg", "--prior", out, "--out", out)
+    assert "mc-ddpm cannot take" in refused("train", "mc-ddpm", "--prior", prior, "--out", out)
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "mapped"),
+    [("mc-ddpm", ()), ("anoddpm", ()), ("ddpm-conversion", ("--map", "source=t1", "target=t2"))],
+)
+def test_networks_told_more_than_noisy_images_are_no_priors(method, mapped, tmp_path, refused):
+    """Of k-space told a mask, of other noise, of images told images: as a prior each would answer wrongly."""
+    run = str(tmp_path / "run")
+    words = ["train", method, "--data", DATA, *mapped, "--preset", "tiny", "--train.steps", "1"]
+    assert cli.main([*words, "--out", run]) == 0
+    said = refused("train", "mcg", "--prior", run, "--out", tmp_path / "out")
+    assert f"{method} is no prior of images" in said
 
 
 @pytest.mark.parametrize(

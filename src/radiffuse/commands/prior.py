@@ -72,9 +72,9 @@ def refuse_foreign(out: Path) -> None:
 
 def _fitted(asked: Order, prior: Run) -> Any:
     """The recipe with what follows from the prior's images."""
-    if asked.recipe.task.name != "reconstruction":
+    if not getattr(asked.recipe, "TAKES_PRIOR", False):
         raise UserError(f"--prior: {asked.method} cannot take another run's network; train it")
-    if not hasattr(prior.objective, "network") or not hasattr(prior.recipe, "channels"):
+    if not getattr(prior.recipe, "IS_PRIOR", False):
         raise UserError(f"--prior {prior.path}: {prior.config.method} is no prior of images")
     values = {name: getattr(prior.recipe, name) for name in FROM_PRIOR}
     return dataclasses.replace(asked.recipe, **values)

@@ -49,6 +49,8 @@ class Generative(Backbone, ABC):
     """
 
     task: ClassVar[Task] = GENERATION
+    IS_PRIOR: ClassVar[bool] = True
+    """Whether its network is one of images alone, which reconstructions may take (`train METHOD --prior RUN`)."""
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = (
         *("sampler", "steps", "grid", "start", "stop", "leap", "eta", "churn", "guidance"),
     )

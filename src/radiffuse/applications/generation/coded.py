@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -26,6 +26,8 @@ WHITE = (0.0, 1.0, 1.0)
 @dataclass(frozen=True)
 class GeneratedCodes(Coded, Generative, ABC):
     """A latent diffusion that makes images: codes are drawn and decoded."""
+
+    IS_PRIOR: ClassVar[bool] = False
 
     def of_codes(self) -> Self:
         """As `Coded`; white until their spectrum is known."""

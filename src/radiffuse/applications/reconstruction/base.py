@@ -41,6 +41,8 @@ class Reconstruction(Reconstructing, Continuous):
         *(field.name for field in fields(Scanner)),
         *("solver", "lowest", "highest", "warm", "samples", "slice_axis", "through_plane", "widen"),
     )
+    TAKES_PRIOR: ClassVar[bool] = True
+    """Whether the network may be that of another run."""
     OF_VOLUMES: ClassVar[bool] = True
     """Whether a network of pictures serves volumes: here as the prior of their slices (`slice_axis`)."""
     BEGINS: ClassVar[str] = ""
