@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
-from radiffuse.applications.translation.adversarial import Adversarial, large_steps
+from radiffuse.applications.large_steps import large_steps
+from radiffuse.applications.translation.adversarial import Adversarial
 from radiffuse.applications.translation.syndiff import SynDiff
 from radiffuse.data.dataset import Facts
 from radiffuse.diffusion.kernels import posterior
@@ -86,7 +87,7 @@ def test_real_states_follow_the_chain(level):
     objective = made()
     objective.times = lambda count: torch.full((count,), level / 4, dtype=torch.float64)
     torch.manual_seed(1)
-    x_s, x_t, t = objective._states(torch.zeros(4000, 1, 4, 4))
+    x_s, x_t, t = objective.states(torch.zeros(4000, 1, 4, 4))
     sigma = objective.schedule.sigma(t)[0]
     beta = objective.schedule.betas[level - 1]
     assert float(x_t.var()) == pytest.approx(float(sigma**2), rel=0.02)
@@ -314,11 +315,11 @@ def test_the_penalty_is_half_gamma_times_the_squared_slope_every_tenth_step():
 
 def test_the_penalty_is_computed_exactly_under_autocast():
     objective = made()
-    x_s, x_t, t = objective._states(Blobs().source[:4])
+    x_s, x_t, t = objective.states(Blobs().source[:4])
     judge = objective.players["judge_source"]
-    exact = objective._slope("source", x_s, x_t, t)
+    exact = objective.slope(judge, x_s, x_t, t)
     judge.forward = torch.autocast("cpu", torch.bfloat16)(judge.forward)  # as the loop has it
-    under = objective._slope("source", x_s, x_t, t)
+    under = objective.slope(judge, x_s, x_t, t)
     assert judge(x_s, x_t, t.float()).dtype == torch.bfloat16 and torch.equal(exact, under)
     gradients = torch.autograd.grad(under, list(judge.parameters()), allow_unused=True)
     assert sum(float(g.abs().sum()) for g in gradients if g is not None) > 0

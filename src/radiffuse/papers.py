@@ -129,7 +129,7 @@ PAPERS: tuple[Paper, ...] = (
         "Dar SUH, Öztürk Ş, Korkmaz Y, Elmas G, Özbey M, Güngör A, Çukur T",
         "arXiv:2207.05876, 2022 (Medical Image Analysis 88:102872, 2023)", 2022,
         "reconstruction", "MR", "brain", "DDPM, adversarial",
-        _arxiv("2207.05876")),
+        _arxiv("2207.05876"), _recipe("reconstruction.adadiff:AdaDiff")),
     Paper(
         "bayes-mri", 9, "Bayesian MRI reconstruction with joint uncertainty estimation using diffusion models",
         "Luo G, Blumenthal M, Heide M, Uecker M",

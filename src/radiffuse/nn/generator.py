@@ -33,8 +33,8 @@ class LatentUNet(nn.Module):
             layers += [nn.Linear(before, after), nn.SiLU()]
         self.mapping = nn.Sequential(*layers)
 
-    def forward(self, x: Tensor, clock: Tensor, z: Tensor, image: Tensor) -> Tensor:
-        """x (B, C, *S), clock (B,), z (B, latent), image (B, C_c, *S); (B, C, *S) in (-1, 1)."""
+    def forward(self, x: Tensor, clock: Tensor, z: Tensor, image: Tensor | None = None) -> Tensor:
+        """x (B, C, *S), clock (B,), z (B, latent), image (B, C_c, *S) or none; (B, C, *S) in (-1, 1)."""
         z = z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + 1e-8)
         return torch.tanh(self.unet(x, clock, vector=self.mapping(z), image=image))
 

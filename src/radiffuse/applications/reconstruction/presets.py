@@ -4,7 +4,15 @@ from typing import Any
 
 from ..presets import LOG_NORMAL, SMALL, TINY, averaged
 
-__all__ = ["SMALL_PRIOR", "TINY_PRIOR", "UNSAMPLED", "trained"]
+__all__ = [
+    "ADVERSARIAL",
+    "SMALL_ADVERSARIAL",
+    "SMALL_PRIOR",
+    "TINY_ADVERSARIAL",
+    "TINY_PRIOR",
+    "UNSAMPLED",
+    "trained",
+]
 
 _LEVELS: dict[str, Any] = {**LOG_NORMAL, "sigma_max": 0.0}
 
@@ -32,6 +40,38 @@ UNSAMPLED: dict[str, Any] = {
 """The chain of a small network of what was not sampled, and its scans."""
 
 
+SMALL_ADVERSARIAL: dict[str, Any] = {
+    "width": 32,
+    "multiples": (1, 2, 4),
+    "blocks": 1,
+    "attention": (2,),
+    "patch": 2,
+    "mapped": 128,
+    "critic_width": 24,
+    "critic_levels": 4,
+    "values": "real",
+    "acceleration": 4.0,
+    "adapt": 100,
+}
+"""A small adversarial prior of magnitudes."""
+
+TINY_ADVERSARIAL: dict[str, Any] = {
+    "width": 16,
+    "multiples": (1, 2),
+    "blocks": 1,
+    "attention": (),
+    "patch": 2,
+    "latent": 8,
+    "mapped": 16,
+    "critic_width": 8,
+    "critic_levels": 2,
+    "timesteps": 2,
+    "values": "real",
+    "adapt": 3,
+}
+"""The same for tests."""
+
+
 def trained(steps: int, batch: int, decay: float = 0.0, **more: Any) -> dict[str, Any]:
     """Options of a training loop whose exponential average decays so; 0 = the last weights."""
     return {
@@ -40,3 +80,30 @@ def trained(steps: int, batch: int, decay: float = 0.0, **more: Any) -> dict[str
         "ema": averaged(decay, steps) if decay else (0.0,),
         **more,
     }
+
+
+ADVERSARIAL: dict[str, dict[str, Any]] = {
+    "paper": trained(
+        150_000,
+        batch=8,
+        decay=0.999,
+        learning_rate=1e-4,
+        betas=(0.5, 0.9),
+        warmup=0,
+        clip=0.0,
+        cooldown=1.0,
+    ),
+    "small": {
+        "batch": 8,
+        "learning_rate": 2e-4,
+        "betas": (0.5, 0.9),
+        "warmup": 50,
+        "clip": 0.0,
+        "cooldown": 0.5,
+        "precision": "bf16",
+        "ema": (0.05,),
+        "minutes": 30.0,
+    },
+    "tiny": {"batch": 8, "learning_rate": 2e-3, "betas": (0.5, 0.9), "warmup": 10, "steps": 100},
+}
+"""Training of `adadiff`."""

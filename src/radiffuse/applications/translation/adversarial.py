@@ -7,29 +7,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...diffusion.denoiser import Denoiser
-from ...diffusion.kernels import diffuse, posterior
-from ...diffusion.losses import Times, discrete_times
-from ...diffusion.noise import Noise, gaussian
-from ...diffusion.schedule import VP, Discrete, expand
+from ...diffusion.noise import Noise
+from ...diffusion.schedule import Discrete
+from ..large_steps import LargeSteps
 from ..recipe import Batch
 
-__all__ = ["KEYS", "OTHER", "Adversarial", "Drawing", "large_steps"]
+__all__ = ["KEYS", "OTHER", "Adversarial", "Drawing"]
 
 KEYS = ("source", "target")
 OTHER = {"source": "target", "target": "source"}
 
 
-def large_steps(steps: int, first: float = 1e-3) -> Discrete:
-    r"""The VP schedule in few steps: $\bar\alpha_i = e^{-\tfrac12 t_i^2(20-0.1)-0.1 t_i}$.
-
-    $t_i = 10^{-3} + (1-10^{-3})\,i/T$; time 0 of the chain is clean, as in the authors' code.
-    """
-    grid = first + (1 - first) * torch.linspace(0, 1, steps + 1, dtype=torch.float64)
-    kept = VP(0.1, 20.0).alpha(grid) ** 2
-    return Discrete(1 - kept[1:] / kept[:-1])
-
-
-class Adversarial:
+class Adversarial(LargeSteps):
     r"""Two diffusions and a cycle, trained together; j is either modality, j' the other.
 
     Eight players: `diffuse_j` makes $\hat x^j_0$ from $(x^j_t, \tilde y^{j'}, t, z)$, `judge_j` judges
@@ -62,12 +51,11 @@ class Adversarial:
         cycle: float = 0.5,
         rate: float = 1.6,
     ) -> None:
-        self.players, self.schedule, self.latent = players, schedule, latent
-        self.penalty, self.every, self.fidelity, self.cycle = penalty, every, fidelity, cycle
+        super().__init__(schedule, penalty, every)
+        self.players, self.latent = players, latent
+        self.fidelity, self.cycle = fidelity, cycle
         self.rates = dict.fromkeys(self.generators, rate)
         self.unaveraged = self.critics
-        self.times: Times = discrete_times(schedule)
-        self.noise: Noise = gaussian
 
     def losses(self, batch: Batch) -> Iterator[tuple[tuple[str, ...], Tensor]]:
         """The critics' turn, then the generators'. batch["source"], batch["target"] (B, C, *S).
@@ -88,33 +76,24 @@ class Adversarial:
         total = torch.zeros((), device=real["source"].device)
         for key in KEYS:
             judge, patch = self.players[f"judge_{key}"], self.players[f"patch_{key}"]
-            x_s, x_t, t = self._states(real[key])
+            x_s, x_t, t = self.states(real[key])
             with torch.no_grad():
                 fake_s, _ = self._reversed(key, x_t, t, made[OTHER[key]])
-            total = total + F.softplus(-judge(x_s, x_t, self._clock(t, x_t))).mean()
-            total = total + F.softplus(judge(fake_s, x_t, self._clock(t, x_t))).mean()
+            total = total + self.told_apart(judge, x_s, fake_s, x_t, t)
             total = total + F.softplus(-patch(real[key])).mean()
             total = total + F.softplus(patch(made[key])).mean()
             if due:
-                total = total + self.penalty / 2 * self._slope(key, x_s, x_t, t)
+                total = total + self.penalty / 2 * self.slope(judge, x_s, x_t, t)
         return total
-
-    def _slope(self, key: str, x_s: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """Mean squared norm of the gradient of the critic's logit at real states, along x_s."""
-        with torch.enable_grad():
-            x = x_s.detach().requires_grad_()
-            logit = self.players[f"judge_{key}"](x, x_t, self._clock(t, x_t), exact=True)
-            (slope,) = torch.autograd.grad(logit.sum(), x, create_graph=True)
-            return slope.square().flatten(1).sum(dim=1).mean()
 
     def _generators(self, real: Batch) -> Tensor:
         """One loss of all four generators; the critics stand still."""
         total = torch.zeros((), device=real["source"].device)
         made = {key: self._translated(key, real) for key in KEYS}
         for key in KEYS:
-            _, x_t, t = self._states(real[key])
+            _, x_t, t = self.states(real[key])
             fake_s, x_0 = self._reversed(key, x_t, t, made[OTHER[key]])
-            judged = self.players[f"judge_{key}"](fake_s, x_t, self._clock(t, x_t))
+            judged = self.judged(self.players[f"judge_{key}"], fake_s, x_t, t)
             total = total + F.softplus(-judged).mean()
             total = total + F.softplus(-self.players[f"patch_{key}"](made[key])).mean()
             total = total + self.fidelity * F.l1_loss(x_0, real[key])
@@ -126,35 +105,18 @@ class Adversarial:
         """Modality `key` made from the other one of `images`."""
         return self.players[f"translate_{key}"](images[OTHER[key]]).float()
 
-    def _states(self, x_0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """A real pair (x_s, x_t) of successive states of the chain, and t (B,); s = t - 1/T."""
-        t = self.times(len(x_0))
-        s = self._before(t)
-        x_s = diffuse(self.schedule, x_0, s, self.noise(x_0))
-        beta = self.schedule.betas[(t * self.schedule.steps).round().long() - 1]
-        beta = expand(beta.to(x_0), x_0)
-        return x_s, torch.sqrt(1 - beta) * x_s + torch.sqrt(beta) * self.noise(x_0), t
-
     def _reversed(
         self, key: str, x_t: Tensor, t: Tensor, condition: Tensor
     ) -> tuple[Tensor, Tensor]:
         """x_s drawn from q(x_s given x_t and the generator's estimate), and the estimate."""
         x_0 = self.estimate(key, x_t, t, condition, self.noise)
-        mean, variance, _ = posterior(self.schedule, x_t, x_0, t, self._before(t))
-        return mean + torch.sqrt(variance) * self.noise(x_t), x_0
+        return self.drawn_before(x_t, x_0, t, self.noise), x_0
 
     def estimate(self, key: str, x_t: Tensor, t: Tensor, condition: Tensor, noise: Noise) -> Tensor:
         """The clean image of modality `key` that the diffusive generator draws at x_t, t (B,)."""
         generator = self.players[f"diffuse_{key}"]
         z = noise(x_t.new_empty(len(x_t), self.latent))
-        return generator(x_t, self._clock(t, x_t), z, condition).float()
-
-    def _before(self, t: Tensor) -> Tensor:
-        """t - 1/T, exactly 0 at the clean end."""
-        return ((t * self.schedule.steps).round() - 1) / self.schedule.steps
-
-    def _clock(self, t: Tensor, like: Tensor) -> Tensor:
-        return t.to(like.device, like.dtype)
+        return generator(x_t, self.clock(t, x_t), z, condition).float()
 
     def _counter(self) -> Tensor:
         """Training steps so far, kept with the weights so that lazy penalties survive a stop."""

@@ -12,11 +12,12 @@ from ...diffusion.sample import DDPM, grids, last
 from ...errors import UserError
 from ...papers import Paper, by_id
 from ..backbone import UNetFields
+from ..large_steps import large_steps
 from ..ranges import Rule, at_least, more_than
 from ..recipe import Batch, check_fitted
 from ..sizes import check_least, one_size
 from ..task import Task
-from .adversarial import KEYS, OTHER, Adversarial, Drawing, large_steps
+from .adversarial import KEYS, OTHER, Adversarial, Drawing
 from .players import players_of
 from .presets import TRAINING
 from .task import TRANSLATION_UNPAIRED
