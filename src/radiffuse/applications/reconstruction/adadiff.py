@@ -1,6 +1,6 @@
 """AdaDiff (Dar et al. 2022): a prior of few large steps, adapted to each scan before it answers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -90,6 +90,11 @@ class AdaDiff(Reconstructing, UNetFields):
     mask: MaskName = "gaussian-columns"
     samples: int = 1
 
+    @property
+    def steps(self) -> int:
+        """Steps of the rapid phase."""
+        return self.timesteps
+
     def __post_init__(self) -> None:
         super().__post_init__()
         said = "must be channels (complex images) or real (their phase is held by the coil maps)"
@@ -155,7 +160,7 @@ class AdaDiff(Reconstructing, UNetFields):
         t = torch.full((1,), 1 / self.timesteps)
         generator = objective.players["network"].eval()
 
-        def made(network: torch.nn.Module) -> Tensor:
+        def made(network: Callable[..., Tensor]) -> Tensor:
             return self.unit(objective.made(network, x, t, z))
 
         found = adapted(generator, made, measurement, self.adapt, self.adapt_rate)

@@ -74,7 +74,7 @@ class AdversarialPrior(LargeSteps):
         """What the generator draws of x_0 at x_t, t (B,), with a new latent."""
         return self.made(self.players["network"], x_t, t, self.latents(x_t, noise))
 
-    def made(self, generator: nn.Module, x_t: Tensor, t: Tensor, z: Tensor) -> Tensor:
+    def made(self, generator: Callable[..., Tensor], x_t: Tensor, t: Tensor, z: Tensor) -> Tensor:
         """What a generator makes at x_t, t (B,), of the latent z (B, latent)."""
         made: Tensor = generator(x_t, self.clock(t, x_t), z).float()
         return made

@@ -272,10 +272,11 @@ class _Calls:
         self.images = self.backward = 0
         network = objective.players["network"]
         network.register_forward_hook(self._count)
-        network.register_full_backward_hook(self._count_backward)
 
     def _count(self, module: Any, inputs: Any, output: Any) -> None:
         self.images += len(inputs[0])
+        if isinstance(output, Tensor) and output.requires_grad:
+            output.register_hook(self._count_backward)
 
-    def _count_backward(self, module: Any, to_inputs: Any, from_outputs: Any) -> None:
-        self.backward += len(from_outputs[0])
+    def _count_backward(self, gradient: Tensor) -> None:
+        self.backward += len(gradient)
