@@ -6,17 +6,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ....data.gaps import FLAG
 from ....errors import UserError
 
 if TYPE_CHECKING:
     from ....data.dataset import Facts
 
 __all__ = [
-    *("FLAG", "check_contrasts", "codes_of", "configurations", "contrasts_of", "named", "whole"),
+    *("check_contrasts", "codes_of", "configurations", "contrasts_of", "named", "whole"),
 ]
-
-FLAG = "_given"
-"""Ends the key that says which cases of a batch have an image."""
 
 
 def contrasts_of(facts: "Facts", asked: Sequence[str]) -> tuple[str, ...]:
