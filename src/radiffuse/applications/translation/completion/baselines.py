@@ -13,7 +13,7 @@ from ....diffusion.denoiser import Denoiser
 from ....diffusion.network import Given
 from ....diffusion.noise import Noise
 from ....diffusion.sample import prior
-from ....inverse.conditioned import PseudoInverse
+from ....inverse.conditioned import MomentMatching
 from ....inverse.measurement import Measurement
 from ....inverse.project import Constrained, kept
 from ....operators.fourier import Mask
@@ -105,8 +105,9 @@ class Inpainting(UMMCSGM):
     """
 
     posterior: bool = False
-    """By an approximate posterior (`PseudoInverse`, a gradient through the network) in place of replacement: given
-    channels with noise at every level (Song et al. 2021, section 5)."""
+    """By the posterior (`MomentMatching`: gradients through the network, as many solver steps as contrasts, enough for
+    contrasts that depend pixel by pixel) in place of replacement: given channels with noise at every level (Song et al.
+    2021, section 5)."""
 
     def drawn(self, objective: Completing, images: Tensor, code: Tensor, noise: Noise) -> Tensor:
         shape = (1, -1, *[1] * (images.ndim - 2))
@@ -115,7 +116,7 @@ class Inpainting(UMMCSGM):
         denoiser: Denoiser = Given(network, known=torch.zeros_like(known), images=images).eval()
         if self.posterior:
             measured = Measurement(torch.where(known, images, 0), Mask(known), 0.0)
-            denoiser = PseudoInverse(denoiser, measured, self.data_std)
+            denoiser = MomentMatching(denoiser, measured, self.data_std, self.channels)
         times = self.make_grid(denoiser.schedule)
         x = prior(denoiser.schedule, images, noise, float(times[0]))
         sampler = self.make_sampler(denoiser, noise)
