@@ -384,7 +384,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("completion")
     data = saved(folder / "data", [(10, 100)] * 8)
     command("train", "umm-csgm", "--data", data, "--preset", "tiny", "--train.steps", 2,
-            "--train.batch", 4, "--out", folder / "run")  # fmt: skip
+            "--train.batch", 4, "--guess", 8, "--out", folder / "run")  # fmt: skip
     return folder / "run"
 
 
@@ -421,6 +421,9 @@ def test_a_missing_column_is_what_is_made_in_the_values_of_its_training(trained,
     low, high = json.loads((trained / "manifest.json").read_text())["data"]["range"]["flair"]
     values = made.get_fdata()
     assert values.min() >= low - 1 and values.max() <= high + 1 and values.max() > high - 60
+    command(*words, "--range", 0, 900, "--out", tmp_path / "asked")
+    made = nibabel.Nifti1Image.from_filename(tmp_path / "asked" / "c1-flair.nii.gz")
+    assert made.get_fdata().max() > high + 200
 
 
 @pytest.mark.parametrize(

@@ -371,12 +371,12 @@ def _like(opened: Run, cases: Cases, row: int, key: str = "") -> Image:
     """The stored image whose type, range and geometry the output `key` takes: its own if there."""
     task = opened.recipe.task
     if key in cases.image_keys:
-        return in_units_of(opened, key, cases.image(row, key))
+        return in_units_of(opened, key, cases.image(row, key), key)
     if task.pictures:
         return volume_like(opened, cases, row)
     wanted = (*task.reads, *task.given, *cases.image_keys)
     keys = [key for key in wanted if key in cases.image_keys]
     if keys:
-        return in_units_of(opened, key, cases.image(row, keys[0]))
+        return in_units_of(opened, key, cases.image(row, keys[0]), keys[0])
     given = cases.columns[task.given[0]].image(cases.rows[row])
     return Image(torch.zeros(1, *given.size), given.affine, range=(0.0, 1.0), format=".nii.gz")

@@ -90,14 +90,17 @@ def asked_for(recipe: Any, batch: Batch, place: int, key: str) -> bool:
     return key + FLAG in batch and float(batch[key + FLAG][place]) < 0.5
 
 
-def in_units_of(opened: Run, key: str, like: Image) -> Image:
-    """The image that an output of `key` is written like, in the stored values that the training had for it.
+def in_units_of(opened: Run, key: str, like: Image, of: str) -> Image:
+    """The image `like`, of the key `of`, as the image that an output of `key` is written like.
 
-    Where the type of `like` cannot hold these it becomes float.
+    Its stored values are those that the training had for `key`, or those of --range where that was given. Where the
+    type of `like` cannot hold these it becomes float.
     """
-    limits = opened.config.data.range.get(key)
-    if key not in subset_of(opened.recipe) or limits is None:
+    trained = opened.config.data.range
+    if key not in subset_of(opened.recipe) or key not in trained or like.range is None:
         return like
+    asked = tuple(like.range) != tuple(trained.get(of, like.range))
+    limits = like.range if asked or key == of else trained[key]
     data = like.data
     if not data.is_floating_point() and not _holds(data, limits):
         data = data.float()

@@ -98,7 +98,7 @@ TRAINING: dict[str, dict[str, Any]] = {
 
 COMPLETION_TRAINING: dict[str, dict[str, Any]] = {
     "paper": {**SHARED["paper"], "steps": 1_300_000, "ema": averaged(0.999, 1_300_000)},
-    "small": {**SHARED["small"], "batch": 8},
+    "small": {**SHARED["small"], "batch": 8, "warmup": 50},
     "tiny": SHARED["tiny"],
 }
 """Training of `umm-csgm`."""
