@@ -242,9 +242,9 @@ def test_one_training_learns_the_answers_of_all_configurations():
 class Recorder(nn.Module):
     """A backbone that keeps what it sees and answers 0, or what it is given as its parameter."""
 
-    def __init__(self):
+    def __init__(self, count=14, channels=4, side=8):
         super().__init__()
-        self.out = nn.Parameter(torch.zeros(14, 4, 8, 8))
+        self.out = nn.Parameter(torch.zeros(count, channels, side, side))
         self.seen = []
 
     def forward(self, x, clock, image):
@@ -322,6 +322,32 @@ def test_a_first_guess_reads_what_is_given_and_nothing_else(brains):
     assert not torch.allclose(swapped["mean"][:, 1], told["mean"][:, 1])
     x_t, t = images + 1.0, torch.tensor(0.5)
     assert torch.equal(network.given(x_t, t, **told)[:, [0, 2]], x_t[:, [0, 2]])
+
+
+class Guessing(nn.Module):
+    """A guess that is its parameters."""
+
+    def __init__(self):
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(8, 3, 16, 16))
+        self.std = nn.Parameter(torch.full((8, 3, 16, 16), 0.3))
+
+    def forward(self, image):
+        return self.mean, self.std
+
+
+def test_around_a_guess_no_loss_touches_given_contrasts(brains):
+    small = dataclasses.replace(UMMCSGM.small(), multiples=(1, 2), attention=())
+    objective = small.fitted(brains.facts()).objective()
+    network, guess = Recorder(8, 3, 16), Guessing()
+    objective.players |= {"network": network, "guess": guess}
+    for _, loss in objective.losses(brains.batch(range(8))):
+        loss.backward()
+    ((seen, told),) = network.seen
+    known = told[:, 3:6].bool()
+    assert known.any() and not seen[known].any()  # a given contrast leaves nothing to denoise
+    for parameter in (network.out, guess.mean, guess.std):
+        assert not parameter.grad[known].any() and parameter.grad[~known].all()
 
 
 def test_the_noise_reaches_as_far_as_the_data_lie_apart(brains):
