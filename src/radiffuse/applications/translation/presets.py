@@ -116,7 +116,7 @@ COMPLETION_SMALL: dict[str, Any] = {
     "law_std": 1.5,
     "sampler": "dpm-solver",
     "grid": "karras",
-    "steps": 12,
+    "steps": 8,
     "stop": 0.1,
     "samples": 8,
 }
