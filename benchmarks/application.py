@@ -25,6 +25,7 @@ def evaluated(arguments, run, other=None):
     words = ["--count", arguments.count] if arguments.count else []
     words += ["--samples", arguments.samples] if arguments.samples else []
     words += ["--set", *arguments.set] if arguments.set else []
+    words += ["--beside", *arguments.beside] if arguments.beside else []
     if other is None:
         radiffuse("evaluate", run, *words)
         return read_json(run / "metrics.json")
@@ -59,6 +60,7 @@ def main():
     parser.add_argument("--samples", type=int, help="draws of each case")
     parser.add_argument("--set", nargs="*", default=[], help="fields changed after training")
     parser.add_argument("--also", nargs="*", default=[], help="other data to evaluate on as well")
+    parser.add_argument("--beside", nargs="*", default=[], help="other runs to measure too")
     parser.add_argument("--note", default="", help="said beside the numbers")
     words = sys.argv[1:]
     end = words.index("--") if "--" in words else len(words)

@@ -34,15 +34,17 @@ def test_default_keys_and_mapping():
     assert batch["mask"].unique().tolist() == [0, 1, 2, 3]
 
 
-def test_contrasts_are_those_of_t1_and_t2():
-    cases = open_cases("brains:count=6", mapping={"t1": "t1", "t2": "t2", "tissue": "tissue"})
+def test_contrasts_are_those_of_t1_t2_and_flair():
+    keys = ("t1", "t2", "flair", "tissue")
+    cases = open_cases("brains:count=6", mapping=dict(zip(keys, keys, strict=True)))
     batch = cases.batch(range(6))
     fluid, grey, white = (
-        {key: batch[key][batch["tissue"] == label].mean() for key in ("t1", "t2")}
+        {key: batch[key][batch["tissue"] == label].mean() for key in keys[:3]}
         for label in (1, 2, 3)
     )
     assert fluid["t1"] < grey["t1"] < white["t1"]
     assert fluid["t2"] > grey["t2"] > white["t2"]
+    assert fluid["flair"] < white["flair"] < grey["flair"]
 
 
 def test_people_differ_and_their_slices_belong_to_them():
@@ -77,14 +79,14 @@ def test_volume_and_slice_of_one_person_agree():
     assert torch.corrcoef(torch.stack([found.flatten(), wanted.flatten()]))[0, 1] > 0.9
 
 
-def test_lesions_are_bright_on_t2_dark_on_t1_and_nowhere_else():
+def test_lesions_are_bright_on_t2_and_flair_dark_on_t1_and_nowhere_else():
     name = "brains:count=6,lesions=1,radius_mm=14,noise=0"
     ill = open_brains(name).columns
     healthy = open_brains(name.replace("lesions=1", "lesions=0")).columns
     mask = ill["lesion"].stack(range(6)).bool()
     assert mask.flatten(1).any(1).all()
     assert not healthy["lesion"].stack(range(6)).any()
-    for key, sign in (("t1", -1), ("t2", 1)):
+    for key, sign in (("t1", -1), ("t2", 1), ("flair", 1)):
         change = ill[key].stack(range(6)).float() - healthy[key].stack(range(6)).float()
         assert (change[mask] * sign).mean() > 25
         far = torch.nn.functional.max_pool2d(mask.float(), 7, stride=1, padding=3) == 0

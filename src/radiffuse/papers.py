@@ -88,7 +88,7 @@ PAPERS: tuple[Paper, ...] = (
         "Meng X, Gu Y, Pan Y, Wang N, Xue P, Lu M, He X, Zhan Y, Shen D",
         "arXiv:2207.03430, 2022", 2022,
         "translation (any missing contrast)", "MR T1, T1ce, T2, FLAIR", "brain", "SDE (score)",
-        _arxiv("2207.03430")),
+        _arxiv("2207.03430"), _recipe("translation.umm_csgm:UMMCSGM")),
     Paper(
         "syndiff", 3, "Unsupervised Medical Image Translation with Adversarial Diffusion Models",
         "Özbey M, Dalmaz O, Dar SUH, Bedel HA, Özturk Ş, Güngör A, Çukur T",

@@ -41,6 +41,9 @@ class Task:
         paired: keys that must show the same anatomy, position by position.
         alike: keys that must be on one grey scale.
         pictures: keys that are pictures where a prediction is a volume.
+        subset: field of the recipe that names images which training and evaluation need all, and of which a case to
+            predict has some and lacks some; what it lacks is written. "": there is none.
+        beside: whether `evaluate --beside RUN` measures other runs on the same cases.
         raw: predictions that are stored as the numbers they are, not in the input's grey range.
         intervals: predictions of which several draws give the half width of a 90 % interval.
         evaluation: "module:function" that measures a method beside its baselines (see `evaluate`).
@@ -63,6 +66,8 @@ class Task:
     paired: tuple[str, ...] = ()
     alike: tuple[str, ...] = ()
     pictures: tuple[str, ...] = ()
+    subset: str = ""
+    beside: bool = False
     evaluation: str = ""
     demonstration: Demonstration | None = None
     title: str = ""

@@ -17,6 +17,7 @@ from ..runs.run import command_line, environment, open_run, read_run_config
 from ..training import processes
 from ..training.checkpoint import sweep
 from . import parsing
+from .beside import runs_beside
 from .lock import writing
 from .source import (
     asked_cases,
@@ -52,6 +53,7 @@ class Flags:
         set: field=value words, settings of the recipe that only prediction reads.
         seed: sample k depends on this and on k alone.
         batch: cases at once, for speed and memory; a case differs by rounding alone, with 1 not at all.
+        beside: other runs to measure on the same cases (of missing contrasts: runs of one source and one target).
         weights: an Inception-v3 (FID's, ImageNet's) or ResNet-50 (RadImageNet's) of yours, as safetensors.
     """
 
@@ -69,6 +71,7 @@ class Flags:
     set: tuple[str, ...] = ()
     seed: int = 0
     batch: int = 16
+    beside: tuple[Path, ...] = ()
     weights: Path | None = None
 
 
@@ -124,6 +127,7 @@ def _measure(flags: Flags, out: Path, arguments: Sequence[str]) -> None:
         validation=validation_cases(own),
         model=opened.model_sha256,
         weights=flags.weights,
+        **runs_beside(opened, flags.beside),
     )
     if not processes.is_main():
         return

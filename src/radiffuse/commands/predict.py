@@ -16,7 +16,6 @@ import tyro
 from torch import Tensor
 
 from ..applications.segmentation.fusion import staple, vote
-from ..applications.task import Task
 from ..data.dataset import Cases
 from ..data.image import Image
 from ..data.planes import Cut
@@ -35,7 +34,8 @@ from .lock import writing
 from .pictures import diverged, not_finite, said_of, volume_like, write_output
 from .predictions import Folder
 from .slicewise import Slicewise, slicewise
-from .source import asked_cases, check_axes, check_given, open_source, source_of
+from .source import asked_cases, check_axes, check_given, source_of
+from .subset import asked_for, in_units_of, incomplete, open_to_predict, written_of
 from .tiles import in_tiles, told_of
 
 SMALLER = "lower --batch or --size, or name --tile (volumes)"
@@ -108,9 +108,9 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
     opened = in_tiles(opened.with_precision(flags.precision), flags.tile, flags.overlap)
     opened, judged, notice = beside_healthy(opened)
     source = source_of(opened.config, flags.data, flags.map, flags.size, flags.range, flags.slices)
-    every = open_source(source, opened.recipe)
+    every = open_to_predict(source, opened, flags.map)
     check_axes(opened, every, source)
-    cases = asked_cases(every, flags.split, source, opened)
+    cases = incomplete(asked_cases(every, flags.split, source, opened), opened.recipe)
     check_given(method, opened.recipe, cases.keys, source)
     settings = {
         "method": method,
@@ -134,7 +134,7 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
     neighbours = getattr(opened.recipe, "NEIGHBOURS", ())
     cut = slicewise(cases, opened.recipe.task, neighbours, flags.batch)
     cases = cases.whole()
-    done = folder.begin(_coming(cases.ids, opened.recipe.task, flags.samples))
+    done = folder.begin(_coming(cases.ids, written_of(opened.recipe), flags.samples))
     with folder.going_on():
         _predict(opened, judged, cases, cut, flags, folder, done)
     processes.barrier()
@@ -145,10 +145,10 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
             print(f"note: {printable(notice)}", file=sys.stderr)
 
 
-def _coming(ids: Sequence[str], task: Task, samples: int) -> set[str]:
+def _coming(ids: Sequence[str], keys: Sequence[str], samples: int) -> set[str]:
     """Names, but for their ending, of the files that a prediction may write."""
     ends = [""] if samples == 1 else [f"-{sample:02d}" for sample in range(samples)]
-    return {f"{case}{end}-{key}" for case in ids for end in ends for key in task.writes}
+    return {f"{case}{end}-{key}" for case in ids for end in ends for key in keys}
 
 
 def _predict(
@@ -234,6 +234,8 @@ def _batch(
     row and key.
     """
     batch = {key: value.to(opened.device) for key, value in cases.batch(rows).items()}
+    if hasattr(opened.recipe, "check"):
+        opened.recipe.check(batch)
     sums: dict[str, Sums] = {}
     maps: dict[str, list[Tensor]] = {}
 
@@ -250,7 +252,8 @@ def _batch(
             elif flags.samples > 1 and value.dim() > 2:
                 maps.setdefault(key, []).append(value.cpu())
         for place, (row, seed) in enumerate(zip(rows, seeds, strict=True)):
-            one = {key: value[place] for key, value in outputs.items()}
+            wanted = partial(asked_for, opened.recipe, batch, place)
+            one = {key: value[place] for key, value in outputs.items() if wanted(key)}
             if fault := not_finite(one):
                 bad.setdefault(row, fault)
             if row in bad:
@@ -260,7 +263,9 @@ def _batch(
             yield entry if cut is None else cut.told(entry, batch)
     good = {place: row for place, row in enumerate(rows) if row not in bad}
     if sums:
-        yield from _summed(opened, cases, good, sums, flags)
+        yield from _summed(
+            opened, cases, good, sums, flags, partial(asked_for, opened.recipe, batch)
+        )
     if maps:
         yield from _fused(opened, cases, good, maps, sums, flags)
 
@@ -293,12 +298,17 @@ def _who(cases: Cases, row: int) -> dict[str, Any]:
 
 
 def _summed(
-    opened: Run, cases: Cases, rows: Mapping[int, int], sums: Mapping[str, Sums], flags: Flags
+    opened: Run,
+    cases: Cases,
+    rows: Mapping[int, int],
+    sums: Mapping[str, Sums],
+    flags: Flags,
+    wanted: Callable[[int, str], bool],
 ) -> Iterator[dict[str, Any]]:
     """Write CASE-KEY-mean like a draw, and CASE-KEY-std and the like as float NIfTI in stored units."""
     for place, row in rows.items():
         files: dict[str, Any] = {}
-        for key in (key for key in sums if not key.startswith("_")):
+        for key in (key for key in sums if not key.startswith("_") and wanted(place, key)):
             like = _like(opened, cases, row, key)
             if sums[key].mean[place].dim() == len(like.size) + 1:
                 name = flags.out / f"{cases.ids[row]}-{key}"
@@ -361,12 +371,12 @@ def _like(opened: Run, cases: Cases, row: int, key: str = "") -> Image:
     """The stored image whose type, range and geometry the output `key` takes: its own if there."""
     task = opened.recipe.task
     if key in cases.image_keys:
-        return cases.image(row, key)
+        return in_units_of(opened, key, cases.image(row, key), key)
     if task.pictures:
         return volume_like(opened, cases, row)
     wanted = (*task.reads, *task.given, *cases.image_keys)
     keys = [key for key in wanted if key in cases.image_keys]
     if keys:
-        return cases.image(row, keys[0])
+        return in_units_of(opened, key, cases.image(row, keys[0]), keys[0])
     given = cases.columns[task.given[0]].image(cases.rows[row])
     return Image(torch.zeros(1, *given.size), given.affine, range=(0.0, 1.0), format=".nii.gz")

@@ -40,12 +40,14 @@ def run(arguments: Sequence[str]) -> None:
         return
     recipe = paper.load()
     task = recipe.task
-    print(f"\nreads        {', '.join(task.reads)}")
+    named = ("images of any names",) if task.subset else ()
+    print(f"\nreads        {', '.join((*task.reads, *named))}")
     if task.optional:
         print(f"may read     {', '.join(task.optional)}")
     if task.given:
         print(f"predicts by  {' or '.join(task.given)}")
-    print(f"writes       {', '.join(task.writes)}")
+    lacking = ("those of them that a case lacks",) if task.subset else ()
+    print(f"writes       {', '.join((*task.writes, *lacking))}")
     if expects := getattr(recipe, "EXPECTS", ""):
         print("\n" + textwrap.fill(f"expects      {expects}", 100, subsequent_indent=" " * 13))
     print("\n" + "\n".join(_presets(recipe)))

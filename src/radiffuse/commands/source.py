@@ -17,8 +17,14 @@ from ..training import processes
 from .parsing import pairs
 
 
-def open_source(source: DataSource, recipe: Any = None) -> Cases:
-    """Open the cases that a configuration names, with the neighbouring slices a recipe asks for."""
+def open_source(source: DataSource, recipe: Any = None, **lacking: Any) -> Cases:
+    """Open the cases that a configuration names, with the neighbouring slices a recipe asks for.
+
+    Args:
+        source: path, columns and the like.
+        recipe: that reads them.
+        lacking: what the data may lack, as `open_cases` takes it.
+    """
     cases = open_cases(
         source.path,
         mapping=source.map,
@@ -29,6 +35,7 @@ def open_source(source: DataSource, recipe: Any = None) -> Cases:
         orientation=source.orientation,
         codes=source.codes,
         slices=source.slices,
+        **lacking,
     )
     return with_neighbours(cases, getattr(recipe, "NEIGHBOURS", ()))
 

@@ -168,7 +168,13 @@ def _suitable(method: str, recipe: Any, cases: Cases) -> Cases:
     kept = cases.kept(choose)
     if (unfit := getattr(recipe, "UNFIT", "")) and len(kept) < len(cases):
         case = min(set(cases.ids) - set(kept.ids))
-        raise UserError(f"{cases.source}: case {case}: {unfit}; leave the case out")
+        said = f"{cases.source}: case {case}: {unfit}"
+        if cases.volumes is None or len(kept) < 2:
+            raise UserError(f"{said}; leave the case out")
+        left = len(cases) - len(kept)
+        if processes.is_main():
+            print(f"note: {printable(said)}: {left} such slices are left out", file=sys.stderr)
+        return kept
     if len(kept) < 2:
         regions = ", --learns regions takes what lies outside the masks"
         raise UserError(

@@ -15,6 +15,7 @@ from .codes import coded
 from .columns import ArrayColumn, Column, names_mask
 from .facts import Facts
 from .formats.stored import MOST_BYTES
+from .gaps import filled, without_image
 from .grids import check_pair
 from .joined import joined
 from .names import safe_names
@@ -48,6 +49,8 @@ def open_cases(
     orientation: str = "",
     codes: Sequence[int] = (),
     slices: Cut = "none",
+    gaps: Sequence[str] = (),
+    where_there: Mapping[str, str] = {},
 ) -> Cases:
     """Open a data set.
 
@@ -68,6 +71,8 @@ def open_cases(
         codes: the stored numbers that mean the labels 0, 1, 2 ... of masks; (): found in the data.
         slices: cut volumes into slices, each a case of its patient: along a plane of the patient, or along
             axis 0, 1 or 2 of the arrays. `size` is that of a slice.
+        gaps: keys of images that some cases may lack (see `gaps`).
+        where_there: key -> column, beside `mapping`, of columns that the data may lack; one at least is there.
 
     Raises:
         UserError: anything wrong with the data, in one line.
@@ -83,6 +88,8 @@ def open_cases(
         orientation=orientation,
         codes=codes,
         slices=slices,
+        gaps=gaps,
+        where_there=where_there,
     )
 
 
@@ -115,11 +122,14 @@ def cases_from(
     orientation: str = "",
     codes: Sequence[int] = (),
     slices: Cut = "none",
+    gaps: Sequence[str] = (),
+    where_there: Mapping[str, str] = {},
 ) -> Cases:
     """Decide what a table leaves open: roles, sizes, splits, ranges; and check every case."""
     if not table.ids:
         raise UserError(f"{table.source}: holds no case")
-    table = _mapped(table, mapping or table.default)
+    found = _where_there(table, where_there)
+    table = filled(_mapped(table, {**found, **mapping} or table.default), gaps)
     columns, told, codes = coded(_ordered(table.columns), codes, table.source)
     orientation = CODES.get(slices, orientation)
     columns, more, orientation = placed(
@@ -137,7 +147,7 @@ def cases_from(
             for key, column in columns.items()
         }
     seen = {
-        key: scan(column, key, table.source, table.ids)
+        key: scan(column, key, table.source, table.ids, without_image(columns, key))
         for key, column in columns.items()
         if column.kind in ("image", "mask")
     }
@@ -208,6 +218,25 @@ def _split(
     drop, notices = guard(table.source, table.ids, patients, table.split_of, images, on_leak)
     table.notices.extend(notices)
     return patients, table.split_of, [row for row in range(len(table.ids)) if row not in drop]
+
+
+def _where_there(table: Table, wanted: Mapping[str, str]) -> dict[str, str]:
+    """Those of the columns `wanted` that a table has, by key; a notice names the others.
+
+    Raises:
+        UserError: it has none.
+    """
+    found = {key: name for key, name in wanted.items() if name in table.columns}
+    if wanted and not found:
+        there = ", ".join((*table.columns, *table.texts))
+        raise UserError(
+            f"{table.source}: has none of the columns {', '.join(wanted.values())}; it has {there}; "
+            "--map KEY=COLUMN says which is which"
+        )
+    lacking = [name for key, name in wanted.items() if key not in found]
+    if lacking:
+        table.notices.append(f"{table.source}: has no column {', '.join(lacking)}")
+    return found
 
 
 def _mapped(table: Table, mapping: Mapping[str, str]) -> Table:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from .columns import Column, Kind
+from .gaps import check_no_gaps
 from .image import Image
 from .table import Table
 
@@ -136,6 +137,7 @@ def _check(table: Table, key: str, words: Sequence[str]) -> None:
                 f"{table.source}: has no column {word!r} to join for {key!r}; "
                 f"it has {', '.join(table.columns)}"
             )
+        check_no_gaps(table.columns[word], table.ids)
     kinds = {word: table.columns[word].kind for word in words}
     if len(set(kinds.values())) > 1:
         told = ", ".join(f"{word} ({kind})" for word, kind in kinds.items())

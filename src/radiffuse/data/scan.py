@@ -1,7 +1,7 @@
 """Looking once at every case: shapes, broken voxels, constant images, byte-identical images."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,41 +43,56 @@ class Seen:
     notices: tuple[str, ...] = ()
 
 
-def scan(column: Column, key: str, source: str, ids: Sequence[str]) -> Seen:
+def scan(
+    column: Column,
+    key: str,
+    source: str,
+    ids: Sequence[str],
+    empty: Collection[int] = (),
+) -> Seen:
     """Look at every image or mask of a column.
+
+    Args:
+        column, key: the images.
+        source, ids: of the data, for messages.
+        empty: rows of cases that have no image (see `gaps`).
 
     Raises:
         UserError: shapes that do not mix, NaN or infinite voxels, or every image is constant.
     """
     if too_large(column):
-        return _scan_few(column, key, source, ids)
+        return _scan_few(column, key, source, ids, empty)
     looks = _look_array(column) if isinstance(column, ArrayColumn) else _look_files(column)
     shapes = [look.shape for look in looks]
     notices = _same_shapes(shapes, key, source, ids)
     _finite(looks, key, source, ids)
-    constant = tuple(row for row, look in enumerate(looks) if look.constant)
+    there = [look for row, look in enumerate(looks) if row not in empty]
+    constant = tuple(row for row, look in enumerate(looks) if look.constant and row not in empty)
     if column.kind == "image" and constant:
-        if len(constant) == len(looks):
+        if len(constant) == len(there):
             raise UserError(
                 f"{source}: every image of {key!r} is constant (one grey value); nothing to learn"
             )
         notices += (f"{source}: {key} is constant (one grey value) in {_named(constant, ids)}",)
-    ranges = frozenset(look.range for look in looks)
+    ranges = frozenset(look.range for look in there)
     digests: tuple[str | None, ...]
     digests = tuple(None if look.constant else look.digest for look in looks)
-    return Seen(tuple(shapes), digests, constant, ranges, _widest(looks), notices)
+    return Seen(tuple(shapes), digests, constant, ranges, _widest(there), notices)
 
 
-def _scan_few(column: Column, key: str, source: str, ids: Sequence[str]) -> Seen:
+def _scan_few(
+    column: Column, key: str, source: str, ids: Sequence[str], empty: Collection[int]
+) -> Seen:
     """Decode a few files of a large column; compare all by the bytes of their files."""
-    few = spread(len(column), 8)
+    there = [row for row in range(len(column)) if row not in empty]
+    few = [there[place] for place in spread(len(there), 8)]
     images = [column.image(row) for row in few]
     shapes = tuple(tuple(image.data.shape) for image in images)
     notices = _same_shapes(shapes, key, source, [ids[row] for row in few])
     line = f"{source}: {key} is large; {len(few)} of {len(column)} files were checked on opening"
     return Seen(
         shapes=shapes,
-        digests=tuple(column.hashed(row) for row in range(len(column))),
+        digests=tuple(None if row in empty else column.hashed(row) for row in range(len(column))),
         constant=(),
         ranges=frozenset(image.range for image in images),
         values=_widest([_look(image) for image in images]),

@@ -47,6 +47,14 @@ def images(source: Source) -> str:
         ),
         figure(
             source,
+            "completion.png",
+            "Completed",
+            ", ".join(source.metrics.get("settings", {}).get("panels", ()))
+            + "; grey where a contrast was not given; a row a missing contrast, the first case, none picked; "
+            "deviation and error from 0 (black) to 0.5 (white)",
+        ),
+        figure(
+            source,
             "reconstructions.png",
             "Reconstructed",
             ", ".join(source.metrics.get("settings", {}).get("panels", ())).replace("_", " "),

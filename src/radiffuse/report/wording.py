@@ -75,6 +75,9 @@ _METRICS = {
         "bits per dimension", "lower", "code length of held-out images under the model, per value"
     ),
     "psnr": Wording("PSNR (dB)", "higher", "peak signal-to-noise ratio"),
+    "crps": Wording("CRPS", "lower", "error of the law of the draws, images in [-1, 1]"),
+    "coverage_90": Wording("coverage", "0.9", "share of the body inside 90 % intervals of the draws"),
+    "lesion_psnr": Wording("PSNR of lesions (dB)", "higher", "inside the mask"),
     "ssim": Wording("SSIM", "higher", "structural similarity"),
     "accuracy": Wording("accuracy", "higher", "share of images in their class, mean over patients"),
     "balanced_accuracy": Wording("balanced accuracy", "higher", "mean recall of the classes"),

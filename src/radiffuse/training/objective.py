@@ -94,10 +94,14 @@ class Denoising:
 
     def loss(self, out: Tensor, x_0: Tensor, z: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """The weighted mean squared error of the network's output at x_t = alpha x_0 + sigma z."""
+        return self.errors(out, x_0, z, t).mean()
+
+    def errors(self, out: Tensor, x_0: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        """The weighted squared error of the network's output at every voxel, (B, C, *S)."""
         schedule, predicts = self.network.schedule, self.network.predicts
         target = predicts.target(x_0, z, *schedule(t, x_0))
         weight = expand(self.weight(schedule, t, predicts).to(target), target)
-        return (weight * (out - target) ** 2).mean()
+        return weight * (out - target) ** 2
 
     def _playing(self) -> Network:
         """The network around the player as the loop has it (wrapped for many processes)."""

@@ -6,7 +6,17 @@ from ..presets import PRECONDITIONED, averaged
 from ..presets import TINY as TINY_NETWORK
 from ..presets import TRAINING as SHARED
 
-__all__ = ["CONVERSION", "SMALL", "TINY", "TRAINING"]
+__all__ = [
+    *(
+        "COMPLETION_SMALL",
+        "COMPLETION_TINY",
+        "COMPLETION_TRAINING",
+        "CONVERSION",
+        "SMALL",
+        "TINY",
+        "TRAINING",
+    ),
+]
 
 CONVERSION: dict[str, dict[str, Any]] = {
     "paper": {
@@ -85,3 +95,44 @@ TRAINING: dict[str, dict[str, Any]] = {
     "tiny": {"batch": 8, "learning_rate": 2e-3, "betas": (0.5, 0.9), "warmup": 10, "steps": 100},
 }
 """Training of `syndiff`."""
+
+COMPLETION_TRAINING: dict[str, dict[str, Any]] = {
+    "paper": {**SHARED["paper"], "steps": 1_300_000, "ema": averaged(0.999, 1_300_000)},
+    "small": {**SHARED["small"], "batch": 8, "warmup": 50},
+    "tiny": SHARED["tiny"],
+}
+"""Training of `umm-csgm`."""
+
+COMPLETION_SMALL: dict[str, Any] = {
+    "width": 32,
+    "multiples": (1, 2, 4, 4),
+    "blocks": 1,
+    "attention": (3,),
+    "patch": 2,
+    "guess": 16,
+    "sigma_max": 80.0,
+    "law": "log-normal",
+    "law_mean": -1.3,
+    "law_std": 1.5,
+    "sampler": "dpm-solver",
+    "grid": "karras",
+    "steps": 8,
+    "stop": 0.1,
+    "samples": 8,
+}
+"""The small preset of `umm-csgm`."""
+
+COMPLETION_TINY: dict[str, Any] = {
+    **TINY_NETWORK,
+    **PRECONDITIONED,
+    "sigma_max": 80.0,
+    "law": "log-normal",
+    "law_mean": -0.5,
+    "law_std": 1.6,
+    "sampler": "heun",
+    "grid": "karras",
+    "steps": 4,
+    "stop": 0.0,
+    "samples": 2,
+}
+"""Its tiny preset."""

@@ -97,7 +97,11 @@ def subject(seed: int, person: int) -> Subject:
         field=2.8 * smooth + 1.2 * rough,
         widening=float(uniform(draw, -0.25, 0.5)),
         fluid=float(uniform(draw, -0.6, 1.1)),
-        means={"t1": means(0.16, 0.56, 0.84), "t2": means(0.93, 0.52, 0.36)},
+        means={
+            "t1": means(0.16, 0.56, 0.84),
+            "t2": means(0.93, 0.52, 0.36),
+            "flair": means(0.10, 0.70, 0.55),
+        },
         detail=float(uniform(draw, 0.7, 1.1)),
         bias=0.07 * bias,
     )
@@ -138,11 +142,11 @@ def tissue(maps: Tensor, fluid: float) -> Tensor:
 
 
 def contrasts(maps: Tensor, fractions: Tensor, ball: Tensor, subject: Subject) -> dict[str, Tensor]:
-    """T1- and T2-like images; detail is what the template's T1 shows beyond its tissues."""
+    """T1-, T2- and FLAIR-like images; detail is what the template's T1 shows beyond its tissues."""
     flat = (maps[1:] * torch.tensor([[0.32], [0.70], [0.93]])).sum(0)
     detail = (maps[0] - flat) * subject.detail
     out = {}
-    for key, sign, lesion in (("t1", 1.0, 0.36), ("t2", -0.8, 0.97)):
+    for key, sign, lesion in (("t1", 1.0, 0.36), ("t2", -0.8, 0.97), ("flair", -0.4, 0.97)):
         clean = (fractions * subject.means[key][:, None]).sum(0) + sign * detail
         out[key] = clean * (1 - ball) + lesion * ball
     return out

@@ -48,7 +48,7 @@ class BrainOptions:
     Attributes:
         count: number of cases: axial slices, three of each person, or volumes, one of each.
         size: pixels along each side of a field of view of 208 mm.
-        lesions: share of cases with a lesion (dark on T1, bright on T2; `lesion` is its mask).
+        lesions: share of cases with a lesion (dark on T1, bright on T2 and FLAIR; `lesion` is its mask).
         radius_mm: mean radius of lesions.
         contrast: of lesions: 1 replaces tissue altogether, 0 is not visible.
         noise: standard deviation of the noise, of the brightest tissue.

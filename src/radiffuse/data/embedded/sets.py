@@ -29,7 +29,7 @@ def parse(name: str) -> tuple[bool, BrainOptions]:
         raise UsageError(
             f"{name}: count 1 to {MOST}, size 8 to 256 and lesions 0 to 1 are possible"
         )
-    images = (4 if volumes else 8) * options.count * options.size ** (3 if volumes else 2)
+    images = (5 if volumes else 9) * options.count * options.size ** (3 if volumes else 2)
     check_bytes(images, name)
     if options.label not in labels:
         raise UsageError(f"{name}: label is one of {', '.join(labels)}")
@@ -39,7 +39,7 @@ def parse(name: str) -> tuple[bool, BrainOptions]:
 
 
 def open_brains(name: str, seed: int = 0) -> Table:
-    """Make the data set called `name`: keys t1, t2, tissue (1 fluid, 2 grey, 3 white), lesion, and numbers of
+    """Make the data set called `name`: keys t1, t2, flair, tissue (1 fluid, 2 grey, 3 white), lesion, and numbers of
     the person (brain_size, ventricles, atrophy, t1_contrast; see `anatomy.Subject`). Slices have "shares" too, of
     every pixel what is outside, fluid, grey and white, and the number "height", mm above the anterior commissure.
 

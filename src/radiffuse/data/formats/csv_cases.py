@@ -11,6 +11,7 @@ import torch
 
 from ...errors import UserError
 from ..columns import ArrayColumn, Column
+from ..gaps import Gapped
 from ..table import Table, file_column, labels_from, labels_from_text, numbers, splits_of
 from .stored import ENDINGS, ending
 
@@ -108,7 +109,7 @@ def _table(path: Path, cells: dict[str, tuple[str, ...]], count: int, notices: l
         where = f"{path}: column {name}"
         if _are_paths(values, path.parent):
             files += 1
-            columns[_role(name)] = file_column(_paths(values, ids, where, path), name, notices)
+            columns[_role(name)] = _files(values, where, path, name, notices)
             continue
         found = numbers(values)
         if name == "label" and found is not None:
@@ -155,11 +156,14 @@ def _are_paths(values: Sequence[str], folder: Path) -> bool:
     return numbers(values) is None and _beside(folder, said[0]).exists()
 
 
-def _paths(values: Sequence[str], ids: Sequence[str], where: str, path: Path) -> list[Path]:
-    for case, value in zip(ids, values, strict=True):
-        if not value:
-            raise UserError(f"{where}: case {case} names no file; leave the case out")
-    return [_beside(path.parent, value) for value in values]
+def _files(values: Sequence[str], where: str, path: Path, name: str, notices: list[str]) -> Column:
+    """The files that cells name; an empty cell is a gap."""
+    there = [value for value in values if value]
+    column = file_column([_beside(path.parent, value) for value in there], name, notices)
+    if len(there) == len(values):
+        return column
+    rows = iter(range(len(there)))
+    return Gapped(column, tuple(next(rows) if value else -1 for value in values), where)
 
 
 def _beside(folder: Path, value: str) -> Path:

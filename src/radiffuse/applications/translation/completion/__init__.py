@@ -1,0 +1,1 @@
+"""Completion: whatever contrasts a case lacks, from those it has."""
