@@ -169,6 +169,8 @@ def _suitable(method: str, recipe: Any, cases: Cases) -> Cases:
     if (unfit := getattr(recipe, "UNFIT", "")) and len(kept) < len(cases):
         case = min(set(cases.ids) - set(kept.ids))
         raise UserError(f"{cases.source}: case {case}: {unfit}; leave the case out")
+    if said := getattr(recipe, "LEFT_OUT", ""):
+        return _told_left_out(kept, cases, said)
     if len(kept) < 2:
         regions = ", --learns regions takes what lies outside the masks"
         raise UserError(
@@ -176,6 +178,21 @@ def _suitable(method: str, recipe: Any, cases: Cases) -> Cases:
             f"empty mask), and {len(kept)} of {len(cases)} training cases are; --healthy N says "
             f"which label is healthy{regions if hasattr(recipe, 'learns') else ''}"
         )
+    return kept
+
+
+def _told_left_out(kept: Cases, cases: Cases, said: str) -> Cases:
+    """The cases that are left, after a notice where some are not.
+
+    Raises:
+        UserError: fewer than two are.
+    """
+    lost = len(cases) - len(kept)
+    line = f"{cases.source}: {lost} of {len(cases)} training cases are left out: {said}"
+    if len(kept) < 2:
+        raise UserError(line)
+    if lost and processes.is_main():
+        print(f"note: {line}", file=sys.stderr)
     return kept
 
 
