@@ -277,7 +277,11 @@ def _written(
     task = opened.recipe.task
     if CHAIN in outputs:
         file = write_chain(outputs, out / f"{cases.ids[row]}{end}-{CHAIN}{ending_like(cases)}")
-        return {**_who(cases, row), "files": {CHAIN: file}, "values": {"length": int(outputs["length"])}}
+        return {
+            **_who(cases, row),
+            "files": {CHAIN: file},
+            "values": {"length": int(outputs["length"])},
+        }
     like = _like(opened, cases, row)
     written = {
         key: write_output(

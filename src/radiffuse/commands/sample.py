@@ -110,7 +110,8 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
     }
     like, chains = template(opened), CHAIN in opened.recipe.task.writes
     ending = PDB if chains else natural_ending(like)
-    keys = (CHAIN,) if chains else ("image", *getattr(opened.recipe, "also", ()), *_BESIDE.get(opened.recipe.task.name, ()))
+    beside = (*getattr(opened.recipe, "also", ()), *_BESIDE.get(opened.recipe.task.name, ()))
+    keys = (CHAIN if chains else "image", *beside)
     entries: list[dict[str, Any]] = [
         {
             "case": f"sample-{k:05d}",

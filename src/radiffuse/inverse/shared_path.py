@@ -141,9 +141,7 @@ class SMCDiff(Replacement):
     def finish(self, x: Tensor, t: Tensor, state: State) -> Tensor:
         return self._resampled(super().finish(x, t, state), state.log_weight, -1.0)[0]
 
-    def _resampled(
-        self, x: Tensor, log_weight: Tensor, trigger: float
-    ) -> tuple[Tensor, Tensor]:
+    def _resampled(self, x: Tensor, log_weight: Tensor, trigger: float) -> tuple[Tensor, Tensor]:
         log_weight = torch.log_softmax(log_weight, 1)
         u = torch.special.ndtr(self.noise(x.real.flatten(1)[:, :1])).view_as(log_weight)
         count = self.particles

@@ -75,13 +75,10 @@ class _Layer(nn.Module):
         self.parts = (width, width, 1, width)
         self.enter, self.leave = nn.Linear(width, width), nn.Linear(width, width)
         self.first, self.second = nn.Linear(sum(self.parts), width), nn.Linear(width, width)
-        self.pull = nn.Sequential(
-            nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1, bias=False)
-        )
-        nn.init.xavier_uniform_(self.pull[-1].weight, gain=0.001)
-        self.node = nn.Sequential(
-            nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, width)
-        )
+        pull = nn.Linear(width, 1, bias=False)
+        nn.init.xavier_uniform_(pull.weight, gain=0.001)
+        self.pull = nn.Sequential(nn.Linear(width, width), nn.SiLU(), pull)
+        self.node = nn.Sequential(nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, width))
         self.norm = nn.LayerNorm(width)
 
     def forward(

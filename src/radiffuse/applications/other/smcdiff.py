@@ -35,7 +35,7 @@ __all__ = ["SMCDiff"]
 
 @dataclass(frozen=True)
 class SMCDiff(Checked):
-    """An E(3)-equivariant network of C-alpha atoms; motifs by a particle filter on one shared forward path of the motif.
+    """An E(3)-equivariant network of C-alpha atoms; a particle filter on one shared forward path keeps a motif.
 
     It cannot tell a chain from its mirror image: left-handed helices are as likely as right-handed ones.
     """
@@ -45,7 +45,9 @@ class SMCDiff(Checked):
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = (
         *("steps", "conditioning", "particles", "trigger", "motif", "length", "before"),
     )
-    LEFT_OUT: ClassVar[str] = "the method learns single chains of a length in its range, without a missing C-alpha"
+    LEFT_OUT: ClassVar[str] = (
+        "the method learns single chains of a length in its range, without a missing C-alpha"
+    )
     RULES: ClassVar[dict[str, Rule]] = {
         "width": between(2, 65535),
         "layers": between(1, 1000),
@@ -161,20 +163,29 @@ class SMCDiff(Checked):
             UserError: no motif is set, or a case does not hold it.
         """
         if not self.motif:
-            raise UserError("a scaffold needs a motif: --set motif=A10-25; `radiffuse sample` makes chains without")
+            raise UserError(
+                "a scaffold needs a motif: --set motif=A10-25; `radiffuse sample` makes chains without"
+            )
         made = [
             self.scaffold(objective, {key: value[row : row + 1] for key, value in batch.items()})
             for row in range(len(batch["coords"]))
         ]
         most = max(batch["coords"].shape[1], self.length)
-        found = {key: torch.stack([_padded(one[key], most) for one in made]) for key in ("coords", "motif")}
+        found = {
+            key: torch.stack([_padded(one[key], most) for one in made])
+            for key in ("coords", "motif")
+        }
         return {**found, "length": torch.stack([one["length"] for one in made])}
 
     def scaffold(self, objective: Any, batch: Batch) -> Batch:
         """One case's: "coords" (N, 3) in Angstrom, about the middle of the motif, "motif" (N,) and "length" ()."""
         device = device_of(objective)
         chain = alphas(batch["coords"])[0, : int(lengths(batch)[0])]
-        named = batch["residues"][0, : len(chain)] if "residues" in batch else numbered_from_one(len(chain))
+        named = (
+            batch["residues"][0, : len(chain)]
+            if "residues" in batch
+            else numbered_from_one(len(chain))
+        )
         motif = find_motif(self.motif, named, chain.isfinite().all(-1), self.length, self.before)
         places = list(motif.places)
         y, known = torch.zeros(2, 1, motif.length, 3, device=device)
@@ -187,13 +198,19 @@ class SMCDiff(Checked):
         denoiser = Given(objective.network, mask=mask).eval()
         x = self._walked(self.make_sampler(denoiser, y, known, noise), mask)
         chosen = x[derive(seed, "chosen") % count] * SCALE
-        return {"coords": chosen, "motif": known[0, :, 0], "length": torch.tensor(motif.length, device=device)}
+        return {
+            "coords": chosen,
+            "motif": known[0, :, 0],
+            "length": torch.tensor(motif.length, device=device),
+        }
 
     def make_sampler(self, denoiser: Denoiser, y: Tensor, known: Tensor, noise: Noise) -> Sampler:
         """The sampler that keeps a motif y (1, N, 3), known (1, N, 3) where it is."""
         if self.conditioning == "smcdiff":
             return shared_path.SMCDiff(denoiser, y, known, noise, self.particles, self.trigger)
-        return shared_path.Replacement(denoiser, y, known, noise, fixed=self.conditioning == "fixed")
+        return shared_path.Replacement(
+            denoiser, y, known, noise, fixed=self.conditioning == "fixed"
+        )
 
     def _walked(self, sampler: Sampler, mask: Tensor) -> Tensor:
         """The end of a chain from noise, (B, N, 3)."""

@@ -49,7 +49,9 @@ def open_backbones(name: str, seed: int = 0) -> Table:
     """
     options = options_of(name, BackboneOptions())
     if not (1 <= options.count <= MOST and 4 <= options.shortest <= options.longest <= 512):
-        raise UsageError(f"{name}: count 1 to {MOST} and 4 <= shortest <= longest <= 512 are possible")
+        raise UsageError(
+            f"{name}: count 1 to {MOST} and 4 <= shortest <= longest <= 512 are possible"
+        )
     made = [_chain(index, options, seed) for index in range(options.count)]
     coords = torch.full((options.count, options.longest, 3), torch.nan)
     for row, chain in enumerate(made):
@@ -75,7 +77,9 @@ def _chain(index: int, options: BackboneOptions, seed: int) -> Tensor:
         segment = int(uniform(draw, 6, 16))
         angles += [(kind[0], kind[1])] * segment
         turn = int(uniform(draw, 2, 5))
-        angles += [(float(uniform(draw, 90, 140)), float(uniform(draw, -180, 180))) for _ in range(turn)]
+        angles += [
+            (float(uniform(draw, 90, 140)), float(uniform(draw, -180, 180))) for _ in range(turn)
+        ]
     drawn = torch.tensor(angles[:length]) + _JITTER * torch.randn(length, 2, generator=draw)
     return traced(torch.deg2rad(drawn[2:, 0]), torch.deg2rad(drawn[3:, 1]))
 

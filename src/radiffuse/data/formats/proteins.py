@@ -17,8 +17,10 @@ from ..columns import ArrayColumn
 from ..files import replacing
 from ..table import Table, listener, numbered
 
-__all__ = ["ATOMS", "CHAINS", "CIF", "MISSING", "coded", "decoded"]
-__all__ += ["open_proteins", "read_backbone", "write_backbone"]
+__all__ = [
+    *("ATOMS", "CHAINS", "CIF", "MISSING", "coded", "decoded"),
+    *("open_proteins", "read_backbone", "write_backbone"),
+]
 
 ATOMS = ("N", "CA", "C", "O")
 CIF = (".cif", ".mmcif")
@@ -77,7 +79,11 @@ def _backbone(file: Path, hear: Any) -> tuple[np.ndarray, list[tuple[int, int, i
     kept = (~atoms.hetero | (atoms.res_name == _SELENIUM)) & np.isin(atoms.atom_name, ATOMS)
     residues: dict[tuple[str, int, str], np.ndarray] = {}
     for atom in np.flatnonzero(kept):
-        who = (str(atoms.chain_id[atom]), int(atoms.res_id[atom]), str(atoms.ins_code[atom]).strip())
+        who = (
+            str(atoms.chain_id[atom]),
+            int(atoms.res_id[atom]),
+            str(atoms.ins_code[atom]).strip(),
+        )
         place = residues.setdefault(who, np.full((len(ATOMS), 3), np.nan, np.float32))
         place[ATOMS.index(atoms.atom_name[atom])] = atoms.coord[atom]
     if not residues:
@@ -132,7 +138,9 @@ def _atoms(file: Path, hear: Any) -> Any:
     if models > 1:
         hear(f"{file}: holds {models} models; the first is taken")
     if other:
-        hear(f"{file}: {other} atoms have alternate locations; those of highest occupancy are taken")
+        hear(
+            f"{file}: {other} atoms have alternate locations; those of highest occupancy are taken"
+        )
     if not np.isfinite(atoms.coord).all():
         raise UserError(f"{file}: holds coordinates that are no finite numbers")
     return atoms
@@ -175,7 +183,12 @@ def write_backbone(path: Path, coords: Tensor, given: Tensor | None = None) -> N
         raise UserError(f"{path}: a chain of {count} residues or its places do not fit a PDB file")
     atoms = AtomArray(count)
     atoms.coord = coords.detach().cpu().float().numpy()
-    atoms.chain_id[:], atoms.res_name[:], atoms.atom_name[:], atoms.element[:] = "A", "GLY", "CA", "C"
+    atoms.chain_id[:], atoms.res_name[:], atoms.atom_name[:], atoms.element[:] = (
+        "A",
+        "GLY",
+        "CA",
+        "C",
+    )
     atoms.res_id = np.arange(1, count + 1)
     atoms.set_annotation("b_factor", (torch.zeros(count) if given is None else given.cpu()).numpy())
     file: Any = pdbx.CIFFile() if path.suffix.lower() in CIF else pdb.PDBFile()

@@ -1,4 +1,4 @@
-"""Chains of a batch as the network sees them: C-alpha atoms about their mean, in tens of Angstrom, and where there are any."""
+"""Chains of a batch as the network sees them: C-alpha atoms about their mean in tens of Angstrom, and a mask."""
 
 import torch
 from torch import Tensor

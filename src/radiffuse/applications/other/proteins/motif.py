@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -73,7 +74,7 @@ def find_motif(
     names = [(n, decoded(i)) for _, n, i in residues[first : first + count].tolist()]
     rows = [row for segment in wanted for row in _rows(text, segment, names, residues[first, 0])]
     said = f"motif {text}: its segments must come one after another"
-    _check(all(a < b for a, b in zip(rows, rows[1:], strict=False)), said)
+    _check(all(a < b for a, b in pairwise(rows)), said)
     lost = [names[row] for row in rows if not bool(there[first + row])]
     _check(not lost, f"motif {text}: {len(lost)} of its residues have no C-alpha: {_told(lost)}")
     length = length or count
@@ -99,15 +100,16 @@ def _chain(text: str, chain: str, residues: Tensor) -> tuple[int, int]:
     codes = residues[:, 0].tolist()
     known = [decoded(code) for code in dict.fromkeys(codes)]
     if not chain:
-        _check(len(known) == 1, f"motif {text}: which chain of {', '.join(known)}? Name it, as {known[0]}{text}")
+        _check(
+            len(known) == 1,
+            f"motif {text}: which chain of {', '.join(known)}? Name it, as {known[0]}{text}",
+        )
         return 0, len(codes)
     _check(chain in known, f"motif {text}: there is no chain {chain}; there is {', '.join(known)}")
     return codes.index(coded(chain)), codes.count(coded(chain))
 
 
-def _rows(
-    text: str, segment: Segment, names: Sequence[tuple[int, str]], code: Tensor
-) -> range:
+def _rows(text: str, segment: Segment, names: Sequence[tuple[int, str]], code: Tensor) -> range:
     """Places in the chain of the residues of a segment."""
     for end in (segment.first, segment.last):
         held = f"chain {decoded(int(code))} holds {_told([names[0]])} to {_told([names[-1]])}"
@@ -116,7 +118,9 @@ def _rows(
     _check(len(rows) > 0, f"motif {text}: its first residue comes after its last")
     numbers = {names[row][0] for row in rows}
     absent = [(n, "") for n in range(segment.first[0], segment.last[0] + 1) if n not in numbers]
-    _check(not absent, f"motif {text}: the file lacks {len(absent)} of its residues: {_told(absent)}")
+    _check(
+        not absent, f"motif {text}: the file lacks {len(absent)} of its residues: {_told(absent)}"
+    )
     return rows
 
 
