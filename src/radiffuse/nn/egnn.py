@@ -84,21 +84,22 @@ class _Layer(nn.Module):
     def forward(
         self, h: Tensor, x: Tensor, offsets: Tensor, rows: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        pairs = mask[:, :, None, None] * mask[:, None, :, None]
-        gap = (x[:, :, None] - x[:, None]) * pairs
+        gap = x[:, :, None] - x[:, None]
         squared = gap.square().sum(-1, keepdim=True)
         h = self.enter(h) * mask[..., None]
-        message = self._messages(h, squared, offsets, rows) * pairs
-        along = gap / (squared.detach().sqrt() + _NEAR)
-        moved = (along * self.pull(message) * pairs).sum(2) / mask.sum(1)[:, None, None]
-        h = h + self.node(torch.cat([h, message.sum(2)], dim=-1))
-        return self.norm(self.leave(h * mask[..., None]) * mask[..., None]), x + moved
+        message = self._messages(h, squared, offsets, rows)
+        along = gap / (squared.detach().sqrt() + _NEAR) * self.pull(message)
+        # sums over the points there are
+        moved = torch.einsum("bijc,bj->bic", along, mask) / mask.sum(1)[:, None, None]
+        heard = torch.einsum("bijw,bj->biw", message, mask)
+        h = (h + self.node(torch.cat([h, heard], dim=-1))) * mask[..., None]
+        return self.norm(self.leave(h) * mask[..., None]), x + moved * mask[..., None]
 
     def _messages(self, h: Tensor, squared: Tensor, offsets: Tensor, rows: Tensor) -> Tensor:
         """(B, N, N, W). The first linear map of (h_i, h_j, squared, e_ij), its parts before they are paired."""
         here, there, distance, apart = self.first.weight.split(self.parts, dim=1)
         first = F.linear(h, here, self.first.bias)[:, :, None] + F.linear(h, there)[:, None]
-        first = first + squared * distance[:, 0] + F.linear(offsets, apart)[rows]
+        first = torch.addcmul(first + F.linear(offsets, apart)[rows], squared, distance[:, 0])
         return F.silu(self.second(F.silu(first)))
 
 

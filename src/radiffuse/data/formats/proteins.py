@@ -3,6 +3,7 @@
 A case is a file, with all of its chains one after another; `residues` says which is which.
 """
 
+import io
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,8 @@ MISSING = "needs a package: pip install 'radiffuse[proteins]'"
 _SELENIUM = "MSE"
 """Selenomethionine is written among the ligands, and is methionine in the chain."""
 _ANY = (".", "?", " ", "")
+_NUMBERS = ((54, "1.00"), (60, "0.00"))
+"""Columns of occupancy and temperature factor, and what stands for a blank one."""
 
 
 def open_proteins(files: Sequence[Path], source: Path) -> Table:
@@ -77,19 +80,19 @@ def _backbone(file: Path, hear: Any) -> tuple[np.ndarray, list[tuple[int, int, i
     """Places (L, 4, 3) and names of the residues of a file; what had to be decided is said."""
     atoms = _atoms(file, hear)
     kept = (~atoms.hetero | (atoms.res_name == _SELENIUM)) & np.isin(atoms.atom_name, ATOMS)
+    atoms = atoms[kept]
     residues: dict[tuple[str, int, str], np.ndarray] = {}
-    for atom in np.flatnonzero(kept):
-        who = (
-            str(atoms.chain_id[atom]),
-            int(atoms.res_id[atom]),
-            str(atoms.ins_code[atom]).strip(),
-        )
-        place = residues.setdefault(who, np.full((len(ATOMS), 3), np.nan, np.float32))
-        place[ATOMS.index(atoms.atom_name[atom])] = atoms.coord[atom]
+    named = zip(
+        atoms.chain_id.tolist(), atoms.res_id.tolist(), atoms.ins_code.tolist(), strict=True
+    )
+    for who, atom, place in zip(named, atoms.atom_name.tolist(), atoms.coord, strict=True):
+        if who not in residues:
+            residues[who] = np.full((len(ATOMS), 3), np.nan, np.float32)
+        residues[who][ATOMS.index(atom)] = place
     if not residues:
         raise UserError(f"{file}: holds no backbone atoms (N, CA, C, O)")
     _say(file, residues, hear)
-    names = [(coded(chain), number, coded(insertion)) for chain, number, insertion in residues]
+    names = [(coded(chain), number, coded(code)) for chain, number, code in residues]
     return np.stack(list(residues.values())), names
 
 
@@ -127,7 +130,7 @@ def _atoms(file: Path, hear: Any) -> Any:
             if file.suffix.lower() in CIF:
                 reader, source = pdbx, pdbx.CIFFile.read(file)
             else:
-                reader, source = pdb, pdb.PDBFile.read(file)
+                reader, source = pdb, pdb.PDBFile.read(_complete(file))
             models = reader.get_model_count(source)
             atoms = reader.get_structure(source, model=1, altloc="all")
             other = int((~np.isin(atoms.altloc_id, _ANY)).sum())
@@ -144,6 +147,18 @@ def _atoms(file: Path, hear: Any) -> Any:
     if not np.isfinite(atoms.coord).all():
         raise UserError(f"{file}: holds coordinates that are no finite numbers")
     return atoms
+
+
+def _complete(file: Path) -> io.StringIO:
+    """A PDB file whose atoms have an occupancy and a temperature factor: biotite reads no others."""
+    lines = []
+    for line in file.read_text(encoding="ascii", errors="replace").splitlines():
+        if line.startswith(("ATOM", "HETATM")):
+            line = line.ljust(80)
+            numbers = [line[at : at + 6].strip() or standard for at, standard in _NUMBERS]
+            line = line[:54] + "".join(number.rjust(6) for number in numbers) + line[66:]
+        lines.append(line)
+    return io.StringIO("\n".join(lines) + "\n")
 
 
 def read_backbone(file: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -197,7 +197,6 @@ def _of_chains(
 ) -> dict[str, Metric]:
     """Geometry, secondary structure, diversity and novelty of chains."""
     folded = [measures.secondary(chain) for chain in chains]
-    mirrored = [measures.secondary(-chain) for chain in chains]
     hands = [hand for chain in chains if (hand := measures.left_handed(chain)) is not None]
     return {
         "bond_error": _mean([np.abs(measures.bonds(c) - measures.BOND).mean() for c in chains]),
@@ -206,7 +205,6 @@ def _of_chains(
         "gyration": _mean([measures.gyration(chain) for chain in chains]),
         "helix": _mean([helix for helix, _ in folded]),
         "strand": _mean([strand for _, strand in folded]),
-        "helix_mirrored": _mean([helix for helix, _ in mirrored]),
         "left_handed": _mean(hands) if hands else refused("there is no turn of a helix", 0),
         **_similarities(chains, training),
     }

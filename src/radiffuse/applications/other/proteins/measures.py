@@ -1,8 +1,9 @@
 r"""What can be measured of a trace of C-alpha atoms alone, as arrays (N, 3) in Angstrom.
 
 Bends are angles of three atoms, twists dihedrals of four (IUPAC's sign: right-handed helices near +50 degrees). There
-is no Ramachandran plot: it needs N and C. Secondary structure is P-SEA's (Labesse et al. 1997, biotite), TM-scores
-those of TM-align (Zhang & Skolnick 2005, tmtools).
+is no Ramachandran plot: it needs N and C. Secondary structure is P-SEA's (Labesse et al. 1997, biotite), which counts
+left-handed helices too, for it goes by distances where angles do not agree. TM-scores are those of TM-align (Zhang &
+Skolnick 2005, tmtools).
 """
 
 import warnings

@@ -9,7 +9,7 @@ __all__ = ["SMALL", "TINY", "TRAINING"]
 
 SMALL: dict[str, Any] = {
     **PRECONDITIONED,
-    "width": 64,
+    "width": 48,
     "steps": 200,
     "particles": 16,
 }
@@ -33,6 +33,6 @@ TRAINING: dict[str, dict[str, Any]] = {
         "ema": (0.0,),
     },
     # distances in bf16 would lose the bonds
-    "small": {**SHARED["small"], "batch": 16, "minutes": 45.0, "precision": "fp32"},
+    "small": {**SHARED["small"], "batch": 8, "minutes": 40.0, "precision": "fp32"},
     "tiny": SHARED["tiny"],
 }
