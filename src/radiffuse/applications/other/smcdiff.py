@@ -8,23 +8,22 @@ from torch import Tensor
 
 from ...diffusion.denoiser import Denoiser
 from ...diffusion.losses import discrete_times
-from ...diffusion.network import Given, Network, elapsed, unit_variance, unscaled
-from ...diffusion.noise import Noise, Seeded, derive
-from ...diffusion.sample import DDPM, Sampler, grids, prior
+from ...diffusion.network import Network, elapsed, unit_variance, unscaled
+from ...diffusion.noise import Noise
+from ...diffusion.sample import Sampler
 from ...diffusion.schedule import Discrete
-from ...errors import UserError
 from ...inverse import shared_path
 from ...nn.egnn import EGNN
 from ...papers import Paper, by_id
-from ...training.objective import device_of
 from ..parts import PredictsName, WeightName, predicts_named, weight_named
 from ..ranges import Checked, Rule, at_least, between, more_than, require
 from ..recipe import Batch
 from ..task import Task
-from .proteins.chains import SCALE, alphas, lengths, whole
+from .proteins.chains import lengths, whole
 from .proteins.denoising import Chains
-from .proteins.motif import find_motif, numbered_from_one, segments
+from .proteins.motif import segments
 from .proteins.presets import SMALL, TINY, TRAINING
+from .proteins.sampling import drawn_chains, scaffolds
 from .proteins.task import BACKBONES
 
 if TYPE_CHECKING:
@@ -141,17 +140,7 @@ class SMCDiff(Checked):
 
     def drawn(self, objective: Any, batch: Batch) -> Batch:
         """Chains from seeds (B,): "coords" (B, longest, 3) in Angstrom, 0 beyond "length" (B,)."""
-        seeds = [int(seed) for seed in batch["seed"]]
-        counts = [self.length or self._length(seed) for seed in seeds]
-        most = max(*counts, self.longest)
-        mask = (torch.arange(max(counts)) < torch.tensor(counts)[:, None]).float()
-        mask = mask.to(device_of(objective))
-        noise = _Within(Seeded(seeds), most)
-        denoiser = Given(objective.network, mask=mask).eval()
-        x = self._walked(DDPM(denoiser, noise, w=1.0), mask)
-        coords = x.new_zeros(len(seeds), most, 3)
-        coords[:, : x.shape[1]] = _in_angstrom(x, mask)
-        return {"coords": coords, "length": torch.tensor(counts, device=x.device)}
+        return drawn_chains(self, objective, batch["seed"])
 
     def predict(self, objective: Any, batch: Batch) -> Batch:
         """A scaffold of the motif of every case, case by case.
@@ -162,47 +151,7 @@ class SMCDiff(Checked):
         Raises:
             UserError: no motif is set, or a case does not hold it.
         """
-        if not self.motif:
-            raise UserError(
-                "a scaffold needs a motif: --set motif=A10-25; `radiffuse sample` makes chains without"
-            )
-        made = [
-            self.scaffold(objective, {key: value[row : row + 1] for key, value in batch.items()})
-            for row in range(len(batch["coords"]))
-        ]
-        most = max(batch["coords"].shape[1], self.length)
-        found = {
-            key: torch.stack([_padded(one[key], most) for one in made])
-            for key in ("coords", "motif")
-        }
-        return {**found, "length": torch.stack([one["length"] for one in made])}
-
-    def scaffold(self, objective: Any, batch: Batch) -> Batch:
-        """One case's: "coords" (N, 3) in Angstrom, about the middle of the motif, "motif" (N,) and "length" ()."""
-        device = device_of(objective)
-        chain = alphas(batch["coords"])[0, : int(lengths(batch)[0])]
-        named = (
-            batch["residues"][0, : len(chain)]
-            if "residues" in batch
-            else numbered_from_one(len(chain))
-        )
-        motif = find_motif(self.motif, named, chain.isfinite().all(-1), self.length, self.before)
-        places = list(motif.places)
-        y, known = torch.zeros(2, 1, motif.length, 3, device=device)
-        given = chain[list(motif.rows)]
-        y[0, places], known[0, places] = ((given - given.mean(0)) / SCALE).to(y), 1.0
-        seed = int(batch["seed"][0])
-        count = self.particles if self.conditioning == "smcdiff" else 1
-        noise = Seeded(derive(seed, "particle", k) for k in range(count))
-        mask = torch.ones(count, motif.length, device=device)
-        denoiser = Given(objective.network, mask=mask).eval()
-        x = self._walked(self.make_sampler(denoiser, y, known, noise), mask)
-        chosen = x[derive(seed, "chosen") % count] * SCALE
-        return {
-            "coords": chosen,
-            "motif": known[0, :, 0],
-            "length": torch.tensor(motif.length, device=device),
-        }
+        return scaffolds(self, objective, batch)
 
     def make_sampler(self, denoiser: Denoiser, y: Tensor, known: Tensor, noise: Noise) -> Sampler:
         """The sampler that keeps a motif y (1, N, 3), known (1, N, 3) where it is."""
@@ -212,18 +161,6 @@ class SMCDiff(Checked):
             denoiser, y, known, noise, fixed=self.conditioning == "fixed"
         )
 
-    def _walked(self, sampler: Sampler, mask: Tensor) -> Tensor:
-        """The end of a chain from noise, (B, N, 3)."""
-        schedule = self.schedule()
-        like = mask.new_zeros(*mask.shape, 3)
-        return sampler(prior(schedule, like, sampler.noise), grids.strided(schedule, self.steps))
-
-    def _length(self, seed: int) -> int:
-        """A length by the law of `lengths`."""
-        law = torch.tensor(self.lengths, dtype=torch.float64)
-        share = derive(seed, "length") / 2**63
-        return round(float(torch.quantile(law, share)))
-
     @classmethod
     def small(cls) -> Self:
         return cls(**SMALL)
@@ -231,24 +168,3 @@ class SMCDiff(Checked):
     @classmethod
     def tiny(cls) -> Self:
         return cls(**TINY)
-
-
-class _Within:
-    """Noise of chains cut from noise of `most` residues, so that a chain's does not depend on the others' lengths."""
-
-    def __init__(self, noise: Noise, most: int) -> None:
-        self.noise, self.most = noise, most
-
-    def __call__(self, like: Tensor) -> Tensor:
-        return self.noise(like.new_zeros(len(like), self.most, 3))[:, : like.shape[1]]
-
-
-def _padded(x: Tensor, most: int) -> Tensor:
-    """x (N, *) with zeros up to `most`."""
-    return torch.cat([x, x.new_zeros(most - len(x), *x.shape[1:])])
-
-
-def _in_angstrom(x: Tensor, mask: Tensor) -> Tensor:
-    """Chains about their mean."""
-    mean = (x * mask[..., None]).sum(1, keepdim=True) / mask.sum(1)[:, None, None]
-    return (x - mean) * mask[..., None] * SCALE
