@@ -264,8 +264,8 @@ def test_the_loss_is_a_mean_over_residues(cases):
     padded["length"] = torch.cat([batch["length"], torch.tensor([58.0])])
     torch.nn.init.zeros_(objective.network.backbone.layers[0].pull[-1].weight)
     torch.manual_seed(0)
-    losses = [float(next(objective.losses(padded))[1].detach()) for _ in range(20)]
-    assert np.mean(losses) == pytest.approx(1.0, abs=0.03)
+    losses = [float(next(objective.losses(padded))[1].detach()) for _ in range(6)]
+    assert np.mean(losses) == pytest.approx(1.0, abs=0.06)
 
 
 def test_what_is_learned_from_is_one_whole_chain_of_a_fit_length():

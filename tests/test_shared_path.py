@@ -38,7 +38,7 @@ def replaced_mean(steps):
     return mean
 
 
-def drawn(sampler, rows, steps=128):
+def drawn(sampler, rows, steps=64):
     torch.manual_seed(1)
     start = prior(linear(steps), torch.zeros(rows, 2, dtype=torch.float64))
     return sampler(start, grids.uniform(steps))
@@ -46,19 +46,19 @@ def drawn(sampler, rows, steps=128):
 
 def test_weighed_particles_are_the_posterior():
     """x_2 given x_1 = 1.5 is N(1.35, 0.19)."""
-    x = drawn(SMCDiff(exact(128), Y, KNOWN, particles=4096), 4096)
+    x = drawn(SMCDiff(exact(96), Y, KNOWN, particles=4096), 4096, 96)
     assert float(x[:, 1].mean()) == pytest.approx(RHO * GIVEN, abs=0.06)
     assert float(x[:, 1].var()) == pytest.approx(1 - RHO**2, abs=0.04)
 
 
 def test_replacement_is_biased_as_its_recursion_says():
     assert replaced_mean(1024) == pytest.approx(0.938, abs=5e-4)
-    x = drawn(Replacement(exact(64), Y.expand(4096, 2), KNOWN), 4096, 64)
+    x = drawn(Replacement(exact(64), Y.expand(4096, 2), KNOWN), 4096)
     assert float(x[:, 1].mean()) == pytest.approx(replaced_mean(64), abs=0.04)
 
 
 def test_a_fixed_motif_is_biased_too():
-    x = drawn(Replacement(exact(64), Y.expand(2048, 2), KNOWN, fixed=True), 2048, 64)
+    x = drawn(Replacement(exact(64), Y.expand(2048, 2), KNOWN, fixed=True), 2048)
     assert 0.95 < float(x[:, 1].mean()) < 1.25
 
 
