@@ -361,6 +361,12 @@ def test_chains_that_do_not_fit_are_left_out_and_said(tmp_path, capsys, refused)
     assert "7 of 7 training cases are left out" in said
 
 
+def test_views_of_coordinates_are_refused(tmp_path, refused):
+    words = ("train", "smcdiff", "--data", SMALL, "--out", tmp_path / "run", *SHORT)
+    said = refused(*words, "--train.mirror", "0", code=2)
+    assert "--train.mirror: views are of images, and backbones:" in said
+
+
 def test_evaluation_measures_chains_and_scaffolds(run, capsys):
     assert cli.main(["evaluate", str(run), "--count", "2", "--set", "particles=2"]) == 0
     record = json.loads((run / "metrics.json").read_text())

@@ -18,7 +18,7 @@ from ..data.checks import check_classes, check_pairs, none_held_out
 from ..data.dataset import Cases, check_trainable
 from ..data.files import check_folder
 from ..diffusion.noise import derive
-from ..errors import UserError, printable
+from ..errors import UsageError, UserError, printable
 from ..runs import config
 from ..runs.config import Config
 from ..runs.first import load_first
@@ -61,6 +61,7 @@ def _train(asked: Order, arguments: Sequence[str]) -> None:
     check_trainable(cases)
     check_keys(asked.method, asked.recipe, cases.keys, asked.data)
     check_pairs(cases, asked.recipe.task.paired, asked.method)
+    _check_views(asked.train, cases)
     if processes.is_main():
         for line in (*cases.notices, *none_held_out(cases)):
             print(f"note: {printable(line)}", file=sys.stderr)
@@ -118,6 +119,19 @@ def _train(asked: Order, arguments: Sequence[str]) -> None:
         calibrate(recipe, objective, aside, asked.out)
     if first and processes.is_main():
         look_at_latents(asked.out, learned, unseen)
+
+
+def _check_views(options: TrainOptions, cases: Cases) -> None:
+    """Refuse views of what is no image.
+
+    Raises:
+        UsageError: names the options.
+    """
+    asked = [name for name in ("mirror", "turn", "zoom", "shift") if getattr(options, name)]
+    if asked and not (cases.image_keys or cases.mask_keys):
+        raise UsageError(
+            f"--train.{asked[0]}: views are of images, and {cases.source} has {', '.join(cases.keys)}; leave it"
+        )
 
 
 @contextlib.contextmanager
