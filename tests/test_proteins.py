@@ -361,6 +361,19 @@ def test_chains_that_do_not_fit_are_left_out_and_said(tmp_path, capsys, refused)
     assert "7 of 7 training cases are left out" in said
 
 
+def test_scaffolds_longer_than_was_trained_are_refused(cases):
+    long = {"coords": torch.zeros(1, 90, 3), "seed": torch.tensor([1])}
+    recipe = SMCDiff(motif="5-9", longest=80).fitted(cases.facts())
+    with pytest.raises(
+        UserError, match="its chain has 90 residues, and the network was trained on up to 80"
+    ):
+        recipe.predict(recipe.objective(), long)
+    with pytest.raises(
+        UserError, match="--length must be at most the longest chain trained on, 80"
+    ):
+        dataclasses.replace(recipe, length=81)
+
+
 def test_views_of_coordinates_are_refused(tmp_path, refused):
     words = ("train", "smcdiff", "--data", SMALL, "--out", tmp_path / "run", *SHORT)
     said = refused(*words, "--train.mirror", "0", code=2)

@@ -104,6 +104,8 @@ class SMCDiff(Checked):
         require(self.longest >= self.shortest, "longest", said)
         said = f"must be at most --timesteps, {self.timesteps}, not {self.steps}"
         require(self.steps <= self.timesteps, "steps", said)
+        said = f"must be at most the longest chain trained on, {self.longest}, not {self.length}"
+        require(self.length <= self.longest, "length", said)
         if self.motif:
             segments(self.motif)
 

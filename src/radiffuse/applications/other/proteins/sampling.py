@@ -22,13 +22,12 @@ def drawn_chains(recipe: Any, objective: Any, seeds: Tensor) -> Batch:
     """One chain a seed (B,): "coords" (B, N, 3) about its mean, 0 beyond "length" (B,)."""
     drawn = [int(seed) for seed in seeds]
     counts = [recipe.length or drawn_length(recipe.lengths, seed) for seed in drawn]
-    most = max(*counts, recipe.longest)
     mask = (torch.arange(max(counts)) < torch.tensor(counts)[:, None]).float()
     mask = mask.to(device_of(objective))
     denoiser = Given(objective.network, mask=mask).eval()
-    x = _walked(recipe, DDPM(denoiser, _Within(Seeded(drawn), most), w=1.0), mask)
+    x = _walked(recipe, DDPM(denoiser, _Within(Seeded(drawn), recipe.longest), w=1.0), mask)
     mean = (x * mask[..., None]).sum(1, keepdim=True) / mask.sum(1)[:, None, None]
-    coords = x.new_zeros(len(drawn), most, 3)
+    coords = x.new_zeros(len(drawn), recipe.longest, 3)
     coords[:, : x.shape[1]] = (x - mean) * mask[..., None] * SCALE
     return {"coords": coords, "length": torch.tensor(counts, device=x.device)}
 
@@ -69,6 +68,11 @@ def _scaffold(recipe: Any, objective: Any, batch: Batch) -> Batch:
     named = numbered_from_one(len(chain)) if unnamed else batch["residues"][0, : len(chain)].cpu()
     there = chain.isfinite().all(-1)
     motif = find_motif(recipe.motif, named, there, recipe.length, recipe.before)
+    if motif.length > recipe.longest:
+        raise UserError(
+            f"motif {recipe.motif}: its chain has {motif.length} residues, and the network was trained on up to "
+            f"{recipe.longest}; name a length of the scaffold, --set length=N"
+        )
     given, places = chain[list(motif.rows)], list(motif.places)
     y, known = torch.zeros(2, 1, motif.length, 3, device=device)
     y[0, places], known[0, places] = ((given - given.mean(0)) / SCALE).to(y), 1.0
