@@ -245,7 +245,8 @@ def test_conformance(cases):
 
 
 def test_chains_are_centred_in_nanometres_and_padded(cases):
-    x, mask = chains(cases.batch([0, 1]))
+    batch = cases.batch([0, 1])
+    x, mask = chains({**batch, "coords": batch["coords"] + 50})
     assert x.shape[1] == int(mask.sum(1).max()) and not (x * (1 - mask[..., None])).any()
     assert float(x.sum(1).abs().max()) < 1e-4
     steps = (x[0, 1:] - x[0, :-1]).norm(dim=1)[: int(mask[0].sum()) - 1]

@@ -102,7 +102,7 @@ def test_equal_particles_have_equal_weights():
 def test_a_weight_is_the_likelihood_of_where_the_path_goes():
     """N(y_s; mu, beta) over known entries alone, beta that of the step; y_s and not y_t."""
     sampler = SMCDiff(Still(torch.zeros(1, 2)), Y.float(), KNOWN, particles=2, trigger=2.0)
-    mean, path = torch.tensor([[0.3, 9.0], [0.8, -9.0]]), torch.tensor([[0.5, 0.0]])
+    mean, path = torch.tensor([[0.3, 9.0], [0.8, -5.0]]), torch.tensor([[0.5, 0.0]])
     _, log_weight = sampler.weighed(mean, torch.tensor(0.02), path, torch.zeros(1, 2))
     expected = torch.tensor([-(0.2**2), -(0.3**2)]) / 0.04
     assert torch.allclose(log_weight[0], torch.log_softmax(expected, 0), atol=1e-5)
