@@ -472,7 +472,7 @@ def test_labels_a_model_does_not_know(file):
         ("cath500.npz", 500, ("coords", "length")),
         ("acdc128.npz", 758, ("ed", "es", "ed_mask", "es_mask")),
         ("wbc1_128.npz", 300, ("image", "mask", "label")),
-        ("cath_pdb", 100, ("coords", "length")),
+        ("cath_pdb", 100, ("coords", "length", "residues")),
         ("kspace_brain_8ch_R8.h5", 1, ("image", "kspace")),
         ("chase_db1", 10, ("image", "vessel")),
         ("duke_sdoct", 12, ("noisy", "averaged")),

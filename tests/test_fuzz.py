@@ -13,7 +13,7 @@ import malformed_judge as judge
 
 COUNT = 300
 NOT_READ = ("gif", "matlab5", "proteins")
-"""Forms that are refused undamaged: two of which no reader is there, and no method for the third."""
+"""Forms that are refused undamaged: two of which no reader is there, and chains too short for the third's method."""
 
 
 @pytest.fixture(scope="module")

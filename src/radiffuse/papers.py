@@ -273,7 +273,7 @@ PAPERS: tuple[Paper, ...] = (
         "Trippe BL, Yim J, Tischer D, Baker D, Broderick T, Barzilay R, Jaakkola TS",
         "International Conference on Learning Representations (ICLR), 2023 (arXiv:2206.04119)", 2023,
         "other: protein backbones", "C-alpha coordinates", "proteins", "DDPM, particle filter",
-        _arxiv("2206.04119")),
+        _arxiv("2206.04119"), _recipe("other.smcdiff:SMCDiff")),
     Paper(
         "r2d2", 31, "MR Image Denoising and Super-Resolution Using Regularized Reverse Diffusion",
         "Chung H, Lee ES, Ye JC",

@@ -29,6 +29,7 @@ from ..training import processes
 from ..training.memory import check_prediction
 from ..training.options import Precision
 from . import parsing
+from .backbones import CHAIN, ending_like, trace_sheet, write_chain
 from .healthy import Outputs, beside_healthy, calibration_name
 from .lock import writing
 from .pictures import diverged, not_finite, said_of, volume_like, write_output
@@ -140,6 +141,8 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
     processes.barrier()
     if processes.is_main():
         folder.gather(cases.ids, done)
+        if CHAIN in opened.recipe.task.writes:
+            trace_sheet(flags.out, sorted(flags.out.glob(f"*-{CHAIN}.*")))
         print(f"{len(cases)} cases predicted in {flags.out}")
         if notice:
             print(f"note: {printable(notice)}", file=sys.stderr)
@@ -262,6 +265,8 @@ def _batch(
             entry = {**_written(opened, cases, row, one, flags.out, end), "seed": seed}
             yield entry if cut is None else cut.told(entry, batch)
     good = {place: row for place, row in enumerate(rows) if row not in bad}
+    if CHAIN in sums:  # chains have no mean: each lies as it likes
+        return
     if sums:
         yield from _summed(
             opened, cases, good, sums, flags, partial(asked_for, opened.recipe, batch)
@@ -275,6 +280,13 @@ def _written(
 ) -> dict[str, Any]:
     """Write the outputs of one draw of one case, and say what was written."""
     task = opened.recipe.task
+    if CHAIN in outputs:
+        file = write_chain(outputs, out / f"{cases.ids[row]}{end}-{CHAIN}{ending_like(cases)}")
+        return {
+            **_who(cases, row),
+            "files": {CHAIN: file},
+            "values": {"length": int(outputs["length"])},
+        }
     like = _like(opened, cases, row)
     written = {
         key: write_output(

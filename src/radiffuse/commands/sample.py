@@ -28,6 +28,7 @@ from ..training.memory import check_prediction
 from ..training.options import Precision
 from ..training.progress import say
 from . import parsing
+from .backbones import CHAIN, PDB, trace_sheet, write_chain
 from .lock import writing
 from .pictures import SHEET, diverged, not_finite, template, write_sheet
 from .predictions import Folder
@@ -107,14 +108,15 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
         "labels": labels,
         **({"covariates": sorted(flags.covariates)} if flags.covariates else {}),
     }
-    like = template(opened)
-    ending = natural_ending(like)
-    keys = ("image", *getattr(opened.recipe, "also", ()), *_BESIDE.get(opened.recipe.task.name, ()))
+    like, chains = template(opened), CHAIN in opened.recipe.task.writes
+    ending = PDB if chains else natural_ending(like)
+    beside = (*getattr(opened.recipe, "also", ()), *_BESIDE.get(opened.recipe.task.name, ()))
+    keys = (CHAIN if chains else "image", *beside)
     entries: list[dict[str, Any]] = [
         {
             "case": f"sample-{k:05d}",
             "files": {
-                key: f"sample-{k:05d}{'' if key == 'image' else f'-{key}'}{ending}" for key in keys
+                key: f"sample-{k:05d}{'' if key == keys[0] else f'-{key}'}{ending}" for key in keys
             },
             "seed": derive(flags.seed, k),
             **({"label": labels[k % len(labels)]} if labels else {}),
@@ -133,7 +135,7 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
         every = {*done, *(entry["case"] for entry in entries)}
         folder.gather(sorted(every, key=lambda case: (len(case), case)), done)
         shown = [f for each in entries for key, f in each["files"].items() if key != "mask"]
-        write_sheet(flags.out, [flags.out / file for file in shown])
+        (trace_sheet if chains else write_sheet)(flags.out, [flags.out / file for file in shown])
         print(f"{flags.count} samples in {flags.out}; {flags.out / SHEET} shows them")
 
 
@@ -156,11 +158,19 @@ def _draw(
         folder.keep(f"{number:06d}", part)
         made = _drawn(opened, part)
         for row, entry in enumerate(part):
-            images = {key: made[key][row] for key in entry["files"]}
-            if key := not_finite(images):
+            one = {key: value[row] for key, value in made.items()}
+            if key := not_finite({key: one[key] for key in entry["files"]}):
                 raise diverged(opened, entry["case"], key)
-            for key, image in images.items():
-                save_like(like, image, flags.out / entry["files"][key], labels=key == "mask")
+            _save(like, one, entry, flags.out)
+
+
+def _save(like: Image, made: dict[str, Tensor], entry: dict[str, Any], out: Path) -> None:
+    """Write the files of one entry."""
+    for key, file in entry["files"].items():
+        if key == CHAIN:
+            write_chain(made, out / file)
+        else:
+            save_like(like, made[key], out / file, labels=key == "mask")
 
 
 def _drawn(opened: Run, entries: Sequence[dict[str, Any]]) -> dict[str, Tensor]:

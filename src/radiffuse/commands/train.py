@@ -18,7 +18,7 @@ from ..data.checks import check_classes, check_pairs, none_held_out
 from ..data.dataset import Cases, check_trainable
 from ..data.files import check_folder
 from ..diffusion.noise import derive
-from ..errors import UserError, printable
+from ..errors import UsageError, UserError, printable
 from ..runs import config
 from ..runs.config import Config
 from ..runs.first import load_first
@@ -61,6 +61,7 @@ def _train(asked: Order, arguments: Sequence[str]) -> None:
     check_trainable(cases)
     check_keys(asked.method, asked.recipe, cases.keys, asked.data)
     check_pairs(cases, asked.recipe.task.paired, asked.method)
+    _check_views(asked.train, cases)
     if processes.is_main():
         for line in (*cases.notices, *none_held_out(cases)):
             print(f"note: {printable(line)}", file=sys.stderr)
@@ -120,6 +121,19 @@ def _train(asked: Order, arguments: Sequence[str]) -> None:
         look_at_latents(asked.out, learned, unseen)
 
 
+def _check_views(options: TrainOptions, cases: Cases) -> None:
+    """Refuse views of what is no image.
+
+    Raises:
+        UsageError: names the options.
+    """
+    asked = [name for name in ("mirror", "turn", "zoom", "shift") if getattr(options, name)]
+    if asked and not (cases.image_keys or cases.mask_keys):
+        raise UsageError(
+            f"--train.{asked[0]}: views are of images, and {cases.source} has {', '.join(cases.keys)}; leave it"
+        )
+
+
 @contextlib.contextmanager
 def _told_to_resume(out: Path) -> Iterator[None]:
     try:
@@ -175,6 +189,8 @@ def _suitable(method: str, recipe: Any, cases: Cases) -> Cases:
         if processes.is_main():
             print(f"note: {printable(said)}: {left} such slices are left out", file=sys.stderr)
         return kept
+    if said := getattr(recipe, "LEFT_OUT", ""):
+        return _told_left_out(kept, cases, said)
     if len(kept) < 2:
         regions = ", --learns regions takes what lies outside the masks"
         raise UserError(
@@ -182,6 +198,21 @@ def _suitable(method: str, recipe: Any, cases: Cases) -> Cases:
             f"empty mask), and {len(kept)} of {len(cases)} training cases are; --healthy N says "
             f"which label is healthy{regions if hasattr(recipe, 'learns') else ''}"
         )
+    return kept
+
+
+def _told_left_out(kept: Cases, cases: Cases, said: str) -> Cases:
+    """The cases that are left, after a notice where some are not.
+
+    Raises:
+        UserError: fewer than two are.
+    """
+    lost = len(cases) - len(kept)
+    line = f"{cases.source}: {lost} of {len(cases)} training cases are left out: {said}"
+    if len(kept) < 2:
+        raise UserError(line)
+    if lost and processes.is_main():
+        print(f"note: {line}", file=sys.stderr)
     return kept
 
 

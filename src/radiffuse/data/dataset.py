@@ -57,8 +57,8 @@ def open_cases(
     Args:
         path: NAME.npz (one case per row, or MedMNIST), a folder with cases.csv, a Decathlon
             dataset.json, a folder of images (sub-folders are classes, or train / val / test), a
-            DICOM folder, one image file, a fastMRI or ISMRMRD .h5, or "brains", "brains3d" or "shapes3d"
-            for what is embedded, with options as in "brains:count=200,size=96".
+            DICOM folder, one image file, a fastMRI or ISMRMRD .h5, PDB or mmCIF files, or "brains", "brains3d",
+            "shapes3d" or "backbones" for what is embedded, with options as in "brains:count=200,size=96".
         mapping: key -> column. Only these keys, and "label", remain. "ed+es" joins columns: every
             case is there once for each.
         range: stored values that become [-1, 1], for every image key or by key. Without it the
@@ -99,6 +99,10 @@ def _table(path: str, seed: int) -> Table:
         from .embedded.sets import open_brains
 
         return open_brains(path, seed)
+    if kind == "backbones":
+        from .embedded.backbones import open_backbones
+
+        return open_backbones(path, seed)
     if kind == "shapes3d":
         from .embedded.shapes import open_shapes
 

@@ -2,7 +2,8 @@
 
 Nothing here knows MRI or CT. `conditioned` turns the prior's denoiser into the posterior's, for any
 sampler, and `volume` does so for a volume and a prior of slices; `gradient`, `restoration`, `proximal`,
-`variational`, `annealing`, `langevin` and `particle` are samplers; `project` and `warm` serve any sampler.
+`variational`, `annealing`, `langevin`, `particle` and `shared_path` are samplers; `project` and `warm` serve
+any sampler.
 docs/posterior.md says which of them sample the true posterior.
 """
 
@@ -17,6 +18,7 @@ from .project import Constrained, Project, data_consistency, low_pass
 from .proximal import DiffPIR
 from .restoration import DDRM
 from .rician import RicianMeasurement
+from .shared_path import Replacement, SMCDiff
 from .variational import REDDiff
 from .volume import Slicewise, ThroughPlane
 from .warm import warm_start
@@ -38,7 +40,9 @@ __all__ = [
     "PseudoInverse",
     "REDDiff",
     "RangeNull",
+    "Replacement",
     "RicianMeasurement",
+    "SMCDiff",
     "Slicewise",
     "ThroughPlane",
     "data_consistency",

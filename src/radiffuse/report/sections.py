@@ -65,7 +65,7 @@ def images(source: Source) -> str:
             "Denoised",
             "noisy, the method, with tuned strength where it differs, baselines, reference",
         ),
-        figure(source, "baseline.png", "Baseline", "Gaussian (probabilistic PCA), first seeds"),
+        figure(source, "baseline.png", "Baseline", _baseline(source)),
         figure(
             source,
             "anomalies.png",
@@ -109,13 +109,30 @@ def images(source: Source) -> str:
             "Styles",
             "of each modality: real images that give a style, and below two maps painted in each",
         ),
+        figure(
+            source,
+            "scaffolds.png",
+            "Scaffolds",
+            "a chain from three sides, the motif in black; C-alpha atoms alone, from blue (first) to red (last)",
+        ),
         figure(source, "path.png", "Path", "one row a pair, from moving to warped; none picked"),
     ]
     shown = "".join(figure for figure in figures if figure)
     if not shown:
         return _missing("no pictures", source)
     note = "One grey window, [-1, 1] of the scaled images, for all; pixels are not smoothed."
+    if source.picture("scaffolds.png"):
+        note = (
+            "C-alpha traces, each chain from three sides and none picked. There is no Ramachandran plot without N and "
+            "C atoms, and a network that cannot tell left from right makes left-handed helices as often as others."
+        )
     return f'<div class="panels">{shown}</div><p class="note">{note}</p>'
+
+
+def _baseline(source: Source) -> str:
+    """What stands beside what was generated."""
+    chains = source.metrics.get("task") == "backbones"
+    return "chains of training angles" if chains else "Gaussian (probabilistic PCA), first seeds"
 
 
 def denoising(source: Source) -> str:

@@ -37,7 +37,7 @@ class DataSource:
 
     Attributes:
         path: file or folder, absolute in what is written now, or the name of an embedded set
-            ("brains", "brains3d", "shapes3d").
+            ("brains", "brains3d", "shapes3d", "backbones").
         map: key -> column, which column plays which role.
         range: by image key, the stored values that become [-1, 1]; {} where the data decide.
         size: spatial size every image is brought to; () leaves the size alone.
@@ -73,7 +73,7 @@ def located(path: str) -> str:
 
 def is_embedded(path: str) -> bool:
     """Whether this names data that come with the library."""
-    return path.partition(":")[0] in ("brains", "brains3d", "shapes3d")
+    return path.partition(":")[0] in ("brains", "brains3d", "shapes3d", "backbones")
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from .decathlon import LISTS, open_decathlon
 from .dicom_file import is_dicom
 from .fastmri import open_fastmri
 from .nnunet import is_nnunet, open_nnunet
+from .proteins import CHAINS, open_proteins
 from .stems import split_folders, stem
 from .stored import DICOM, ending
 from .who import people_in_names, subject_of, told
 
-_CHAINS = (".pdb", ".ent")
 _HDF5 = (".h5", ".hdf5", ".mat")
 _ARRAYS = (".npz", ".npy", *_HDF5)
 
@@ -43,6 +43,8 @@ def open_table(path: Path) -> Table:
             return open_csv(path)
         if name.endswith(".json"):
             return open_json(path)
+        if name.endswith(CHAINS):
+            return open_proteins([path], path)
         return open_one(path)
     if (path / "cases.csv").is_file():
         return open_csv(path / "cases.csv")
@@ -99,7 +101,7 @@ def open_folder(folder: Path) -> Table:
         raise UserError(f"{folder}: is an empty folder")
     images = [file for file in files if ending(file) and ending(file) not in DICOM]
     slices = [file for file in files if is_dicom(file)]
-    chains = [file for file in files if file.suffix.lower() in _CHAINS]
+    chains = [file for file in files if file.suffix.lower() in CHAINS]
     _one_kind(folder, images, slices, chains, files)
     if images:
         return open_files(images, folder)
@@ -110,9 +112,7 @@ def open_folder(folder: Path) -> Table:
         if table is not None:
             return table
     if chains:
-        from .proteins import open_pdb
-
-        return open_pdb(chains, folder)
+        return open_proteins(chains, folder)
     raise UserError(
         f"{folder}: holds {len(files)} files but no image, no cases.csv and no dataset.json"
     )

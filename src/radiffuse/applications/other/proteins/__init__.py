@@ -1,0 +1,1 @@
+"""Protein backbones: chains of C-alpha atoms, and scaffolds around a motif."""
