@@ -355,11 +355,11 @@ def _pairs_to_register(folder: Path, rng: np.random.Generator) -> None:
 
 
 def _proteins(folder: Path, rng: np.random.Generator) -> None:
-    for number in range(3):
+    for number in range(6):
         lines = [
-            f"ATOM  {4 * row + atom:5d}  {name:<3} ALA A{row + 1:4d}    "
+            f"ATOM  {4 * row + atom + 1:5d}  {name:<3} ALA A{row + 1:4d}    "
             + "".join(f"{value:8.3f}" for value in rng.normal(size=3) * 10)
-            for row in range(4)
+            for row in range(44)
             for atom, name in enumerate(("N", "CA", "C", "O"))
         ]
         (folder / f"c{number}.pdb").write_text("\n".join(lines) + "\nEND\n")
@@ -406,7 +406,7 @@ FORMS: dict[str, Form] = {
     ),
     "bids": Form(_bids, victims="**/*"),
     "pairs": Form(_pairs_to_register, method="diffusemorph"),
-    "proteins": Form(_proteins),
+    "proteins": Form(_proteins, method="smcdiff"),
 }
 
 
