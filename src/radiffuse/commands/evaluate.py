@@ -18,6 +18,7 @@ from ..training import processes
 from ..training.checkpoint import sweep
 from . import parsing
 from .lock import writing
+from .prior import prior_beside
 from .source import (
     asked_cases,
     check_axes,
@@ -52,6 +53,7 @@ class Flags:
         set: field=value words, settings of the recipe that only prediction reads.
         seed: sample k depends on this and on k alone.
         batch: cases at once, for speed and memory; a case differs by rounding alone, with 1 not at all.
+        prior: run of a generative method on the same data, by which images are purified beside (purification).
         weights: an Inception-v3 (FID's, ImageNet's) or ResNet-50 (RadImageNet's) of yours, as safetensors.
     """
 
@@ -69,6 +71,7 @@ class Flags:
     set: tuple[str, ...] = ()
     seed: int = 0
     batch: int = 16
+    prior: Path | None = None
     weights: Path | None = None
 
 
@@ -106,6 +109,7 @@ def _measure(flags: Flags, out: Path, arguments: Sequence[str]) -> None:
     if "kspace" not in {*opened.recipe.task.given} & {*cases.keys}:
         check_keys(opened.config.method, opened.recipe, cases.keys, source)
     check_axes(opened, cases, source)
+    prior = None if flags.prior is None else prior_beside(flags.prior, opened)
     held_out = asked_cases(cases, flags.split, source, opened)
     command = command_line(["evaluate", *arguments])
     own = own_cases(cases, source, opened)
@@ -122,6 +126,7 @@ def _measure(flags: Flags, out: Path, arguments: Sequence[str]) -> None:
         cache=flags.run / "features",
         trained=opened.budget,
         validation=validation_cases(own),
+        prior=prior,
         model=opened.model_sha256,
         weights=flags.weights,
     )

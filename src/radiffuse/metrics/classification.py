@@ -16,6 +16,7 @@ from .estimate import REPLICAS, Metric, average_per_patient, measured, quantiles
 
 __all__ = [
     "REFERRED",
+    "balanced_accuracy",
     "bootstrap",
     "classification",
     "ece",
@@ -85,6 +86,11 @@ def bootstrap(
         else:
             made[name] = measured(float(metric(own)[0]), *quantiles(values), n=count)
     return made
+
+
+def balanced_accuracy(found: Tensor, label: Tensor, classes: int) -> float:
+    """Mean recall of the classes that occur, of labels `found` (n,)."""
+    return float(_by_class(torch.ones(1, len(label)).double(), found, label, classes)[0])
 
 
 def macro_f1(w: Tensor, found: Tensor, label: Tensor, classes: int) -> Tensor:
