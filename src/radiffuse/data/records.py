@@ -102,7 +102,7 @@ class Calibrated(Struct):
 
     model_sha256: str
     healthy_levels: Annotated[list[tuple[Number, Number]], Meta(min_length=1)] | None = None
-    strength: Annotated[Number, Meta(ge=0)] | None = None
+    strength: Annotated[float, Meta(ge=0)] | None = None
 
 
 class Metric(Struct):

@@ -32,7 +32,11 @@ REFERRED = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
 
 
 def classification(
-    probability: Tensor, label: Tensor, patients: Sequence[str], seed: int = 0
+    probability: Tensor,
+    label: Tensor,
+    patients: Sequence[str],
+    seed: int = 0,
+    only: Sequence[str] = (),
 ) -> dict[str, Metric]:
     """Every metric of predicted probabilities, intervals by a bootstrap over patients.
 
@@ -40,6 +44,7 @@ def classification(
         probability: (n, C), rows summing to 1.
         label: int64 (n,), the truth.
         patients: of the n images.
+        only: names of those that are wanted beside accuracy; empty: all.
 
     Returns:
         accuracy, balanced_accuracy (mean recall), f1 (macro), auroc (mean over one class against the
@@ -54,6 +59,7 @@ def classification(
         "ece": lambda w: ece(p, label, w),
         "brier": lambda w: w @ _brier(p, label) / w.sum(1),
     }
+    metrics = {name: metric for name, metric in metrics.items() if not only or name in only}
     own = average_per_patient(right.tolist(), patients, seed)
     return {"accuracy": own, **bootstrap(metrics, patients, seed)}
 

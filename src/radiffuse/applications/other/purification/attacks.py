@@ -131,10 +131,7 @@ def _from_anywhere(slope: Slope, x: Tensor, eps: float, steps: int, seeds: Seque
 
 def has_auto_pgd() -> bool:
     """Whether the library of `auto_pgd` is installed."""
-    try:
-        return importlib.util.find_spec("art") is not None
-    except ValueError:
-        return False
+    return importlib.util.find_spec("art") is not None
 
 
 def auto_pgd(
@@ -153,13 +150,12 @@ def auto_pgd(
         UserError: the library is missing, or images are outside [0, 1].
     """
     check_unit(x)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            from art.attacks.evasion import AutoProjectedGradientDescent
-            from art.estimators.classification import PyTorchClassifier
-    except ImportError:
-        raise UserError(ATTACKS_MISSING) from None
+    if not has_auto_pgd():
+        raise UserError(ATTACKS_MISSING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from art.attacks.evasion import AutoProjectedGradientDescent
+        from art.estimators.classification import PyTorchClassifier
     device = "gpu" if x.is_cuda else "cpu"
     seen = PyTorchClassifier(
         logits,
