@@ -124,6 +124,14 @@ def test_no_classifier_and_no_parameter_is_asked(toy):
     assert all(each.grad is None for each in classifier.parameters()), "attacks leave no gradient"
 
 
+def test_the_preset_paper_is_the_card_s():
+    """Figure 1: the image, a half, a quarter and twice its size."""
+    paper = MDDA()
+    assert paper.scales == (2.0, 1.0, 0.5, 0.25)
+    assert (paper.repeats, paper.sigma, paper.tv_weight, paper.tv_iterations) == (3, 0.03, 0.05, 30)
+    assert (paper.aggregation, paper.smooth) == ((0.25, 0.5, 0.25), 0.5)
+
+
 # ------------------------------------------------------------------------------ total variation
 def noisy(*shape):
     return 0.5 + 0.2 * torch.randn(shape, generator=torch.Generator().manual_seed(3)).double()
