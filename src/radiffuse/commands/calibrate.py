@@ -21,7 +21,7 @@ from ..training.progress import say
 __all__ = ["calibrate", "set_aside"]
 
 MOST, BATCH = 256, 16
-"""Cases at most; of these at once."""
+"""Cases at most, where the recipe says no other number (`CALIBRATED_BY`); of these at once."""
 
 
 def set_aside(training: Cases, cases: Cases, recipe: Any) -> tuple[Cases, Cases]:
@@ -53,10 +53,10 @@ def set_aside(training: Cases, cases: Cases, recipe: Any) -> tuple[Cases, Cases]
 
 
 def calibrate(recipe: Any, objective: Any, aside: Cases, out: Path) -> None:
-    """Set what the recipe calibrates by up to 256 of the cases, and write it to the run."""
+    """Set what the recipe calibrates by some of the cases, and write it to the run."""
     if not processes.is_main():
         return
-    cases = aside.take(spread(len(aside), MOST))
+    cases = aside.take(spread(len(aside), getattr(recipe, "CALIBRATED_BY", MOST)))
     device = device_of(objective)
     for player in objective.players.values():
         player.eval()

@@ -46,6 +46,7 @@ class MDDA(Checked):
         *("strength", "eps", "attack_steps", "draws"),
     )
     CALIBRATED: ClassVar[tuple[str, ...]] = ("strength",)
+    CALIBRATED_BY: ClassVar[int] = 128
     CALIBRATION: ClassVar[str] = "strength of the purification"
     STRENGTHS: ClassVar[tuple[float, ...]] = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
     """Those that are tried, as many as of everything that it is compared with."""

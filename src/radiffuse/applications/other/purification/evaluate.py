@@ -28,7 +28,7 @@ from .trial import KNOWING, Trial, trial_of
 
 __all__ = ["evaluate_purification"]
 
-CHOSEN_ON, SHOWN = 256, 6
+SHOWN = 6
 ABLATIONS: dict[str, dict[str, Any]] = {
     "no_noise": {"sigma": 0.0},
     "no_aggregation": {"aggregation": (0.0, 1.0, 0.0)},
@@ -129,7 +129,7 @@ def _rivals(
     """Everything that is compared, at the settings that validation images chose."""
     others = filters((recipe.channels, *recipe.size), asked.prior)
     validation = asked.validation if asked.validation is not None else apart(train)[1]
-    validation = validation.take(spread(len(validation), CHOSEN_ON))
+    validation = validation.take(spread(len(validation), recipe.CALIBRATED_BY))
     batches = _in_batches(validation, asked, device)
     seen = attacked(logits, batches, recipe.eps / 255, recipe.attack_steps)
     found = {
