@@ -26,6 +26,7 @@ def evaluated(arguments, run, other=None):
     words += ["--samples", arguments.samples] if arguments.samples else []
     words += ["--set", *arguments.set] if arguments.set else []
     words += ["--beside", *arguments.beside] if arguments.beside else []
+    words += ["--prior", arguments.prior] if arguments.prior else []
     if other is None:
         radiffuse("evaluate", run, *words)
         return read_json(run / "metrics.json")
@@ -34,12 +35,13 @@ def evaluated(arguments, run, other=None):
     return read_json(out)
 
 
-def recorded(record, run, name, note):
+def recorded(record, run, name, note, prior=None):
     """Write a record beside what was trained for it."""
     record.pop("cases", None)
     stages = [run / name for name in STAGES if (run / name / "log.jsonl").is_file()]
     beside = [*stages, *sorted(run.glob("baseline-*"))]
     trained = {"method": training(run), **{folder.name: training(folder) for folder in beside}}
+    trained |= {"prior": training(prior)} if prior else {}
     out = RESULTS / f"{record['task']}-{name}.json"
     about = {"note": note, "trained": trained, "trained_by": trained_by(run)}
     write_json(out, {**about, **brief(record)})
@@ -58,6 +60,7 @@ def main():
     parser.add_argument("--processes", type=int, default=1, help="share the CPU among so many")
     parser.add_argument("--count", type=int, help="held-out cases at most")
     parser.add_argument("--samples", type=int, help="draws of each case")
+    parser.add_argument("--prior", type=Path, help="a generative run that stands beside")
     parser.add_argument("--set", nargs="*", default=[], help="fields changed after training")
     parser.add_argument("--also", nargs="*", default=[], help="other data to evaluate on as well")
     parser.add_argument("--beside", nargs="*", default=[], help="other runs to measure too")
@@ -70,7 +73,7 @@ def main():
     data = [arguments.data, *(["--map", *arguments.map] if arguments.map else [])]
     more = {"preset": arguments.preset, "more": rest, "processes": arguments.processes}
     train(arguments.method, data, run, arguments.minutes, **more)
-    recorded(evaluated(arguments, run), run, name, arguments.note)
+    recorded(evaluated(arguments, run), run, name, arguments.note, arguments.prior)
     radiffuse("report", run)
     for other in arguments.also:
         about = f"{name}-on-{Path(other).stem}"

@@ -41,6 +41,7 @@ NEIGHBOURS: tuple[tuple[str, str, str], ...] = (
     ("reconstruction", "generation", "a prior of images is a generative model"),
     ("segmentation", "generation", "label maps of brainspade are drawn by a latent diffusion"),
     ("other", "reconstruction", "r2d2 measures and solves as the reconstructions do"),
+    ("other", "classification", "behind mdda stands the plain classifier"),
 )
 """Applications that import another one, and why."""
 

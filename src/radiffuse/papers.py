@@ -266,7 +266,7 @@ PAPERS: tuple[Paper, ...] = (
         "Wang Y, Li Y, Shen Z, Qiao Y",
         "Computers in Biology and Medicine 164:107310, 2023 (arXiv:2208.10373)", 2022,
         "other: adversarial purification", "dermoscopy", "skin", "diffusion and denoising, no network",
-        _arxiv("2208.10373")),
+        _arxiv("2208.10373"), _recipe("other.mdda:MDDA")),
     Paper(
         "smcdiff", 30,
         "Diffusion probabilistic modeling of protein backbones in 3D for the motif-scaffolding problem",

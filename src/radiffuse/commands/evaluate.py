@@ -19,6 +19,7 @@ from ..training.checkpoint import sweep
 from . import parsing
 from .beside import runs_beside
 from .lock import writing
+from .prior import prior_beside
 from .source import (
     asked_cases,
     check_axes,
@@ -54,6 +55,7 @@ class Flags:
         seed: sample k depends on this and on k alone.
         batch: cases at once, for speed and memory; a case differs by rounding alone, with 1 not at all.
         beside: other runs to measure on the same cases (of missing contrasts: runs of one source and one target).
+        prior: run of a generative method on the same data, by which images are purified beside (purification).
         weights: an Inception-v3 (FID's, ImageNet's) or ResNet-50 (RadImageNet's) of yours, as safetensors.
     """
 
@@ -72,6 +74,7 @@ class Flags:
     seed: int = 0
     batch: int = 16
     beside: tuple[Path, ...] = ()
+    prior: Path | None = None
     weights: Path | None = None
 
 
@@ -109,6 +112,7 @@ def _measure(flags: Flags, out: Path, arguments: Sequence[str]) -> None:
     if "kspace" not in {*opened.recipe.task.given} & {*cases.keys}:
         check_keys(opened.config.method, opened.recipe, cases.keys, source)
     check_axes(opened, cases, source)
+    prior = None if flags.prior is None else prior_beside(flags.prior, opened)
     held_out = asked_cases(cases, flags.split, source, opened)
     command = command_line(["evaluate", *arguments])
     own = own_cases(cases, source, opened)
@@ -125,6 +129,7 @@ def _measure(flags: Flags, out: Path, arguments: Sequence[str]) -> None:
         cache=flags.run / "features",
         trained=opened.budget,
         validation=validation_cases(own),
+        prior=prior,
         model=opened.model_sha256,
         weights=flags.weights,
         **runs_beside(opened, flags.beside),

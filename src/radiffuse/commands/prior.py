@@ -55,6 +55,33 @@ def adopt(asked: Order, folder: Path, command: str) -> None:
     print(f"{asked.out}: {asked.method} with the prior of {folder}")
 
 
+def prior_beside(folder: Path, opened: Run) -> tuple[Any, Any]:
+    """Recipe and objective of the generative run that purification is compared with.
+
+    Raises:
+        UserError: this run is no purification, the other makes no images, or stored values became others in it.
+    """
+    method = opened.config.method
+    if opened.recipe.task.name != "purification":
+        raise UserError(f"--prior: {method} is compared with no prior; only purification is")
+    prior = open_run(folder)
+    if not hasattr(prior.recipe, "denoiser") or not hasattr(prior.objective, "network"):
+        raise UserError(
+            f"--prior {folder}: {prior.config.method} is no prior of images; train ddpm"
+        )
+    theirs, ours = (each.config.data.range.get("image") for each in (prior, opened))
+    if theirs != ours:
+        raise UserError(
+            f"--prior {folder}: was trained on stored values {_ends(theirs)}, and {opened.path} on {_ends(ours)}; "
+            "train it on the same data"
+        )
+    return prior.recipe, prior.objective
+
+
+def _ends(limits: Any) -> str:
+    return "of an unknown range" if limits is None else f"{limits[0]:g} to {limits[1]:g}"
+
+
 def refuse_foreign(out: Path) -> None:
     """Refuse to begin a run where records lie that no training made.
 

@@ -15,13 +15,13 @@ from ..errors import UserError
 __all__ = [
     "FORMAT",
     "LATENTS",
+    "Calibrated",
     "Entry",
     "Latents",
     "Manifest",
     "Metrics",
     "Point",
     "Predictions",
-    "Thresholds",
     "read_record",
     "refuse_format",
     "values_of",
@@ -91,11 +91,18 @@ class Manifest(Struct):
     first: First | None = None
 
 
-class Thresholds(Struct):
-    """`calibration.json` of a run: shares of healthy values, and the threshold that each lies above."""
+class Calibrated(Struct):
+    """`calibration.json` of a run.
 
-    healthy_levels: Annotated[list[tuple[Number, Number]], Meta(min_length=1)]
+    Attributes:
+        model_sha256: of the model it is of.
+        healthy_levels: shares of healthy values, and the threshold that each lies above.
+        strength: of a purification.
+    """
+
     model_sha256: str
+    healthy_levels: Annotated[list[tuple[Number, Number]], Meta(min_length=1)] | None = None
+    strength: Annotated[float, Meta(ge=0)] | None = None
 
 
 class Metric(Struct):

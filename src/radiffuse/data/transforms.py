@@ -10,7 +10,7 @@ from torch import Tensor
 from .image import Image
 
 
-def resize(x: Tensor, size: Sequence[int], nearest: bool = False) -> Tensor:
+def resize(x: Tensor, size: Sequence[int], nearest: bool = False, cubic: bool = False) -> Tensor:
     """Resize `(..., *S)` to `(..., *size)` about the outer edges of the picture.
 
     Along each axis, with s = old/new, voxel j of the result is centred at (j + 1/2) s - 1/2 of the
@@ -23,6 +23,7 @@ def resize(x: Tensor, size: Sequence[int], nearest: bool = False) -> Tensor:
         x: any type; integers come back as float32 unless `nearest`.
         size: new spatial size; as many last axes of `x` as it is long.
         nearest: for label maps.
+        cubic: s < 1 interpolates by cubic convolution (Keys 1981), edges repeated.
     """
     if not nearest and not x.is_floating_point():
         x = x.float()
@@ -35,7 +36,8 @@ def resize(x: Tensor, size: Sequence[int], nearest: bool = False) -> Tensor:
             index = ((torch.arange(new, dtype=torch.float64) + 0.5) * old / new).floor().long()
             x = x.index_select(axis, index.clamp_max(old - 1).to(x.device))
         else:
-            weights = axis_weights(old, new).to(x)
+            enlarging = cubic and old < new
+            weights = (cubic_weights if enlarging else axis_weights)(old, new).to(x)
             x = torch.tensordot(x.movedim(axis, -1), weights, dims=([-1], [1])).movedim(-1, axis)
     return x.contiguous()
 
@@ -52,6 +54,16 @@ def axis_weights(old: int, new: int) -> Tensor:
         return (_ramp(start + stretch - position) - _ramp(start - position)) / stretch
     centre = (start + (scale - 1) / 2).clamp(0, old - 1)
     return (1 - (centre - position).abs()).clamp_min(0)
+
+
+def cubic_weights(old: int, new: int) -> Tensor:
+    """`(new, old)` weights of cubic convolution along one axis (Keys 1981, a = -1/2); every row adds up to 1."""
+    centre = ((torch.arange(new, dtype=torch.float64) + 0.5) * old / new - 0.5)[:, None]
+    taps = centre.floor() + torch.arange(-1, 3)
+    far = (centre - taps).abs()
+    inner, outer = 1.5 * far**3 - 2.5 * far**2 + 1, -0.5 * far**3 + 2.5 * far**2 - 4 * far + 2
+    weights = torch.where(far <= 1, inner, outer)
+    return torch.zeros(new, old).double().scatter_add_(1, taps.long().clamp(0, old - 1), weights)
 
 
 def _ramp(u: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from ..operators import LinearOperator, norm
 from . import Measurement
 from .classical import OfImages
 
-__all__ = ["Gradient", "l1_wavelet", "shrink", "total_variation", "wavelet_shrink"]
+__all__ = ["Gradient", "l1_wavelet", "rof", "shrink", "total_variation", "wavelet_shrink"]
 
 MARGIN = 1.02
 """Over the norm found by power iteration, which comes from below."""
@@ -125,9 +125,38 @@ def total_variation(
     return x
 
 
-def _project(v: Tensor, limit: Tensor) -> Tensor:
+def rof(y: Tensor, weight: float, iterations: int = 30) -> Tensor:
+    r"""$\arg\min_x \tfrac12\|x-y\|^2 + w\sum_i |\nabla x|_i$, each channel for itself (Rudin, Osher & Fatemi 1992).
+
+    Fast projected gradients on the dual, from y on (Beck & Teboulle 2009, FGP): as `total_variation` of an identity,
+    in a fixed number of cheap iterations.
+
+    Args:
+        y: images (B, C, *S).
+        weight: w >= 0, in units of y.
+        iterations: how many.
+    """
+    # one image at a time stays in a processor's cache: half the time
+    parts = y.split(1) if y.device.type == "cpu" else (y,)
+    return torch.cat([_rof(part, weight, iterations) for part in parts])
+
+
+def _rof(y: Tensor, weight: float, iterations: int) -> Tensor:
+    D, step = Gradient(), 1 / (4 * (y.ndim - 2))
+    v = ahead = torch.zeros_like(D(y))
+    momentum = 1.0
+    for _ in range(iterations):
+        new = _project(ahead + step * D(y - D.adjoint(ahead)), weight)
+        later = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
+        ahead = new + (momentum - 1) / later * (new - v)
+        v, momentum = new, later
+    return y - D.adjoint(v)
+
+
+def _project(v: Tensor, limit: Tensor | float) -> Tensor:
     """Vectors v (B, axes, C, *S) shortened to `limit`."""
-    length = torch.linalg.vector_norm(v, dim=1, keepdim=True)
+    # vector_norm along a short axis took twenty times as long on a CPU
+    length = v.abs().square().sum(1, keepdim=True).sqrt()
     return v * (limit / length.clamp(min=1e-30)).clamp(max=1)
 
 

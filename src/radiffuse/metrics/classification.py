@@ -16,6 +16,7 @@ from .estimate import REPLICAS, Metric, average_per_patient, measured, quantiles
 
 __all__ = [
     "REFERRED",
+    "balanced_accuracy",
     "bootstrap",
     "classification",
     "ece",
@@ -31,7 +32,11 @@ REFERRED = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
 
 
 def classification(
-    probability: Tensor, label: Tensor, patients: Sequence[str], seed: int = 0
+    probability: Tensor,
+    label: Tensor,
+    patients: Sequence[str],
+    seed: int = 0,
+    only: Sequence[str] = (),
 ) -> dict[str, Metric]:
     """Every metric of predicted probabilities, intervals by a bootstrap over patients.
 
@@ -39,6 +44,7 @@ def classification(
         probability: (n, C), rows summing to 1.
         label: int64 (n,), the truth.
         patients: of the n images.
+        only: names of those that are wanted beside accuracy; empty: all.
 
     Returns:
         accuracy, balanced_accuracy (mean recall), f1 (macro), auroc (mean over one class against the
@@ -53,6 +59,7 @@ def classification(
         "ece": lambda w: ece(p, label, w),
         "brier": lambda w: w @ _brier(p, label) / w.sum(1),
     }
+    metrics = {name: metric for name, metric in metrics.items() if not only or name in only}
     own = average_per_patient(right.tolist(), patients, seed)
     return {"accuracy": own, **bootstrap(metrics, patients, seed)}
 
@@ -85,6 +92,11 @@ def bootstrap(
         else:
             made[name] = measured(float(metric(own)[0]), *quantiles(values), n=count)
     return made
+
+
+def balanced_accuracy(found: Tensor, label: Tensor, classes: int) -> float:
+    """Mean recall of the classes that occur, of labels `found` (n,)."""
+    return float(_by_class(torch.ones(1, len(label)).double(), found, label, classes)[0])
 
 
 def macro_f1(w: Tensor, found: Tensor, label: Tensor, classes: int) -> Tensor:

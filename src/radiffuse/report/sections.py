@@ -115,6 +115,13 @@ def images(source: Source) -> str:
             "Scaffolds",
             "a chain from three sides, the motif in black; C-alpha atoms alone, from blue (first) to red (last)",
         ),
+        figure(
+            source,
+            "purification.png",
+            "Purification",
+            "clean, attacked by PGD, purified; what the attack added, and by what the purified image differs from the "
+            "clean one, the attack's reach at full scale; none picked",
+        ),
         figure(source, "path.png", "Path", "one row a pair, from moving to warped; none picked"),
     ]
     shown = "".join(figure for figure in figures if figure)

@@ -115,6 +115,17 @@ _METRICS = {
 }  # fmt: skip
 
 
+_ATTACKS = {
+    "fgsm": ("FGSM", "attacked in one step, the defence unknown to the attacker"),
+    "pgd": ("PGD", "attacked in many steps, the defence unknown to the attacker"),
+    "apgd": (
+        "Auto-PGD",
+        "attacked by AutoAttack's first member, the defence unknown to the attacker",
+    ),
+    "adaptive": ("known defence", "attacked through the defence (BPDA, EOT)"),
+}
+
+
 def wording(name: str) -> Wording:
     """Words for a metric; an unknown one speaks for itself."""
     if name.startswith("told_"):
@@ -122,4 +133,8 @@ def wording(name: str) -> Wording:
         return Wording(
             label, "as reference", "correlation of what was told with what is read off the image"
         )
+    clean, _, attack = name.rpartition("accuracy_")
+    if attack in _ATTACKS:
+        label = f"{clean.replace('_', ' ')}accuracy, {_ATTACKS[attack][0]}"
+        return Wording(label, "higher", _ATTACKS[attack][1])
     return _METRICS.get(name, Wording(name.replace("_", " "), "", ""))

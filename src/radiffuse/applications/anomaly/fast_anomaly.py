@@ -57,6 +57,8 @@ class FastAnomaly(Coded, Anomaly):
         *Anomaly.AFTER_TRAINING,
         *("sampler", "masked", "smooth", "draws"),
     )
+    CALIBRATED: ClassVar[tuple[str, ...]] = ("healthy_levels",)
+    CALIBRATION: ClassVar[str] = "threshold of healthy images"
     RULES: ClassVar[dict[str, Rule]] = {
         "codes": at_least(2),
         "trained": up_to(1),

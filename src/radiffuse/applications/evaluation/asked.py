@@ -28,6 +28,7 @@ class Asked:
         trained: how the method itself was trained, as long as which its baselines train.
         options: how long trained baselines train in place of that.
         validation: cases that are neither trained on nor, as a rule, measured; None where the data name none.
+        prior: recipe and objective of a generative run that purification is compared with.
     """
 
     count: int | None = None
@@ -41,6 +42,7 @@ class Asked:
     trained: TrainOptions | None = None
     options: TrainOptions | None = None
     validation: Cases | None = None
+    prior: tuple[Any, Any] | None = None
 
     def chosen(self, held_out: Cases) -> Cases:
         """The cases to measure."""

@@ -1,0 +1,1 @@
+"""Adversarial purification: an image is cleaned of an attack before an unchanged classifier sees it."""
