@@ -15,6 +15,7 @@ from radiffuse.applications.translation.conversion import CorrectFirst
 from radiffuse.applications.translation.ddpm_conversion import Conversion
 from radiffuse.applications.translation.evaluate import _alignment
 from radiffuse.data.dataset import open_cases
+from radiffuse.data.formats.by_ending import read_image
 from radiffuse.diffusion.denoiser import Denoiser
 from radiffuse.diffusion.noise import Seeded
 from radiffuse.diffusion.sample import (
@@ -300,8 +301,6 @@ def test_images_of_another_size_are_measured_but_for_features(tmp_path, monkeypa
 
 def assert_sums(out, entries, summed):
     """Mean and deviation are those of the draws written beside them, up to 8 bit rounding."""
-    from radiffuse.data.formats.by_ending import read_image
-
     draws = [
         read_image(out / entry["files"]["target"]).data.double()
         for entry in entries
@@ -312,6 +311,33 @@ def assert_sums(out, entries, summed):
     std = read_image(out / summed["files"]["target-std"]).data.double()
     assert len(draws) == 3 and float((mean - several.mean(0)).abs().max()) <= 1
     assert float((std.reshape(several[0].shape) - several.std(0)).abs().max()) <= 1.5
+
+
+def test_a_ct_made_of_an_mr_image_is_in_hounsfield_units(tmp_path):
+    """The target's stored values are those of training, not those of the source that it is made of."""
+    draw = np.random.default_rng(0)
+    mr = draw.uniform(0, 1800, (12, SIDE, SIDE)).astype(np.float32)
+    np.savez(tmp_path / "both.npz", mr=mr, ct=mr / 1800 * 2000 - 1000)
+    np.savez(tmp_path / "mr.npz", mr=mr[:2])
+    run, mapped = tmp_path / "run", ("--map", "source=mr", "target=ct")
+    command("train", "ddpm-conversion", "--data", tmp_path / "both.npz", *mapped, "--preset", "tiny",
+            "--train.steps", 1, "--out", run)  # fmt: skip
+    out = tmp_path / "out"
+    command(
+        "predict",
+        run,
+        "--data",
+        tmp_path / "mr.npz",
+        "--map",
+        "source=mr",
+        "--steps",
+        1,
+        "--out",
+        out,
+    )
+    entries = json.loads((out / "predictions.json").read_text())["predictions"]
+    made = [read_image(out / entry["files"]["target"]).data for entry in entries]
+    assert len(made) == 2 and min(float(image.min()) for image in made) < -500
 
 
 def test_syndiff_goes_back_where_only_the_target_is_there(data, tmp_path):

@@ -93,11 +93,11 @@ def asked_for(recipe: Any, batch: Batch, place: int, key: str) -> bool:
 def in_units_of(opened: Run, key: str, like: Image, of: str) -> Image:
     """The image `like`, of the key `of`, as the image that an output of `key` is written like.
 
-    Its stored values are those that the training had for `key`, or those of --range where that was given. Where the
-    type of `like` cannot hold these it becomes float.
+    Its stored values are those that the training had for `key` (a CT made of an MR image is in Hounsfield units), or
+    those of --range where that was given. Where the type of `like` cannot hold these it becomes float.
     """
-    trained = opened.config.data.range
-    if key not in subset_of(opened.recipe) or key not in trained or like.range is None:
+    trained, alike = opened.config.data.range, opened.recipe.task.alike
+    if key not in trained or like.range is None or {key, of} <= set(alike):
         return like
     asked = tuple(like.range) != tuple(trained.get(of, like.range))
     limits = like.range if asked or key == of else trained[key]
