@@ -12,6 +12,7 @@ import pytest
 from PIL import Image as Picture
 
 from radiffuse import papers
+from radiffuse.commands import evaluate
 from radiffuse.errors import UserError
 from radiffuse.report import write_report
 from radiffuse.report.chart import Axis, Point, chart
@@ -120,6 +121,18 @@ def test_text_from_files_is_escaped(run):
     page = Page(write_report(run))
     assert "script" not in {tag for tag, _ in page.tags}
     assert page.text.count(evil) >= 6
+
+
+def test_the_main_baseline_has_its_name_and_one_of_equal_numbers_its_column(run):
+    metrics = json.loads((run / "metrics.json").read_text())
+    main = metrics["baseline"]
+    metrics["baselines"] = {"median": main, "fewer_bits": dict(main), "worse": {"fid": METRIC}}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    text = Page(write_report(run)).text
+    assert text.count("baseline: median") == 1 and "fewer bits" in text and "worse" in text
+    table = evaluate._table(metrics, "ddpm").splitlines()[0].split("  ")
+    assert [each.strip() for each in table if each.strip()][:2] == ["ddpm", "baseline: median"]
+    assert "fewer_bits" in " ".join(table)
 
 
 def test_what_is_missing_is_said_with_the_command_that_makes_it(tmp_path):

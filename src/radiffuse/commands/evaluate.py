@@ -13,6 +13,7 @@ from .. import __version__
 from ..applications.evaluate import evaluate
 from ..data.files import check_file, write_json
 from ..data.planes import Cut
+from ..report.table import apart
 from ..runs.run import command_line, environment, open_run, read_run_config
 from ..training import processes
 from ..training.checkpoint import sweep
@@ -158,12 +159,13 @@ def _measure(flags: Flags, out: Path, arguments: Sequence[str]) -> None:
 def _table(record: dict[str, Any], name: str) -> str:
     """The method by its `name`, baselines and reference side by side, and why a number is missing."""
     made = record.get("made", {})
-    others = {k: v for k, v in record.get("baselines", {}).items() if v != record.get("baseline")}
+    main, others = apart(record)
     record = {k: v for k, v in record.items() if k in ("method", "baseline", "reference")} | others
     order = ("method", "baseline", *others, "reference")
     who = [name for name in order if name in record]
     metrics = list(dict.fromkeys(metric for name in who for metric in record[name]))
-    rows = [["", *(name if each == "method" else each for each in who)]]
+    titles = {"method": name, "baseline": f"baseline: {main}" if main else "baseline"}
+    rows = [["", *(titles.get(each, each) for each in who)]]
     rows += [[metric, *(_cell(record[name].get(metric, {})) for name in who)] for metric in metrics]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [

@@ -15,6 +15,18 @@ _COLUMNS = {
 }
 
 
+def apart(metrics: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The name of the main baseline among all, "" where it has none, and the others by name.
+
+    One whose numbers equal the main one's is another baseline all the same.
+    """
+    main, others = metrics.get("baseline"), metrics.get("baselines")
+    others = dict(others) if isinstance(others, dict) else {}
+    name = next((name for name, column in others.items() if column and column == main), "")
+    others.pop(name, None)
+    return name, others
+
+
 def metrics_table(metrics: Mapping[str, Any]) -> str:
     """A row a metric: name and meaning, which way is better, then mean, 95 % interval and n."""
     columns = _columns(metrics)
@@ -40,14 +52,16 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
 def _columns(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """What is compared, by its title: the method, its main baseline by name, the other baselines."""
     found = {name: metrics[name] for name in _COLUMNS if isinstance(metrics.get(name), dict)}
-    others = metrics.get("baselines")
+    main, others = apart(metrics)
     columns = {}
     for name, column in found.items():
         if column:
             title = str(metrics.get("name", "method")) if name == "method" else _COLUMNS[name]
+            if name == "baseline" and main:
+                title = f"{title}: {main.replace('_', ' ')}"
             columns[title] = column
-        if name == "baseline" and isinstance(others, dict):
-            columns |= {k.replace("_", " "): v for k, v in others.items() if v and v != column}
+        if name == "baseline":
+            columns |= {k.replace("_", " "): v for k, v in others.items() if v}
     return columns
 
 
