@@ -92,6 +92,7 @@ class Discs:
 def short_training_of_features():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(features, "STEPS", 200)
+        patch.setattr("radiffuse.applications.generation.evaluate.MEMBERS", 1)
         yield
 
 
