@@ -23,6 +23,7 @@ from radiffuse.applications.task import Task
 from radiffuse.commands.source import asked_cases, open_source
 from radiffuse.errors import UserError
 from radiffuse.metrics import features
+from radiffuse.metrics.joined import MEMBERS
 from radiffuse.runs import run
 from radiffuse.training import processes
 
@@ -641,7 +642,7 @@ def test_sample_and_predict_on_a_full_disk_keep_what_there_is_and_go_on(
 def test_evaluate_and_report_on_a_full_disk_are_one_line_and_go_on(
     copy, hasty, disk_for, monkeypatch, refused
 ):
-    for room, what in ((0, "evaluated/"), (1, "features-"), (2, "pictures/")):
+    for room, what in ((0, "evaluated/"), (1, "features-"), (1 + MEMBERS, "pictures/")):
         with disk_for(room):
             line = refused("evaluate", copy, "--count", 4)
         assert what in line and line.endswith("the disk is full; free some space and run again")
