@@ -12,8 +12,8 @@ import malformed_files as files
 import malformed_judge as judge
 
 COUNT = 300
-NOT_READ = ("gif", "matlab5", "proteins")
-"""Forms that are refused undamaged: two of which no reader is there, and chains too short for the third's method."""
+NOT_READ = ("gif", "matlab5")
+"""Forms that are refused undamaged: there is no reader of them."""
 
 
 @pytest.fixture(scope="module")
