@@ -20,10 +20,10 @@ from ..generation.ncsn import langevin_step
 from ..ranges import Rule, at_least, inside, more_than, none_or, require
 from ..task import Task
 from .complex_prior import ComplexPrior, complex_key
-from .interpolator import Compared, Interpolation, Interpolator, SelfScored
 from .presets import SELF_SMALL, SELF_TINY, trained
 from .task import WITHOUT_REFERENCES
-from .undersampled import Undersampled
+from .unreferenced.interpolator import Compared, Interpolation, Interpolator, SelfScored
+from .unreferenced.undersampled import Undersampled
 
 if TYPE_CHECKING:
     from ...data.dataset import Facts
@@ -121,8 +121,9 @@ class SelfScore(ComplexPrior):
             coils, *given = facts.raw["kspace"]
         else:
             given = list(facts.size[complex_key(facts)])
-        found = {"size": size or tuple(given), "scanned_coils": self.scanned_coils or coils}
-        return dataclasses.replace(self, channels=2, **found).fitting()
+        size = size or tuple(given)
+        coils = self.scanned_coils or coils
+        return dataclasses.replace(self, channels=2, size=size, scanned_coils=coils).fitting()
 
     def schedule(self) -> Schedule:
         return VE(self.lowest, self.highest) if self.process == "ve" else super().schedule()
@@ -137,7 +138,9 @@ class SelfScore(ComplexPrior):
         network = self.network()
         shape = (self.scanned_coils, self.filters, self.layers, self.unrolls)
         return SelfScored(
-            *(network, self.times(network.schedule), self.weight()),
+            network,
+            self.times(network.schedule),
+            self.weight(),
             Interpolator(len(self.size), *shape),
             Interpolation(self.kept, self.miss, self.compared),
             self.measured,

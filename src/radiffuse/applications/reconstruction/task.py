@@ -31,6 +31,6 @@ WITHOUT_REFERENCES = replace(
     reads=(),
     optional=("image", "kspace"),
     beside=True,
-    evaluation="radiffuse.applications.reconstruction.without_references:evaluate_without_references",
+    evaluation="radiffuse.applications.reconstruction.unreferenced.evaluate:evaluate_without_references",
 )
 """The same for a method that trains on undersampled scans: k-space, or images that are measured first."""

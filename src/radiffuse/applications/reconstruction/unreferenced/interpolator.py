@@ -10,20 +10,21 @@ and draws of it, f_theta(y), are the images that the score network learns.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from ...diffusion.losses import Times, Weight
-from ...diffusion.network import Network
-from ...errors import UserError
-from ...nn.bayes import MeanField, drawn, kl_to_prior
-from ...nn.blocks import conv, zeroed
-from ...operators import Coils, Fourier
-from ...training.batches import Readable
-from ...training.objective import Denoising
-from ..recipe import Batch
+from ....diffusion.losses import Times, Weight
+from ....diffusion.network import Network
+from ....errors import UserError
+from ....nn.bayes import MeanField, drawn, kl_to_prior
+from ....nn.blocks import conv, zeroed
+from ....operators import Coils, Fourier
+from ....training.batches import Readable
+from ....training.objective import Denoising
+from ...recipe import Batch
 from .undersampled import Undersampled, resampled
 
 __all__ = ["Compared", "Interpolation", "Interpolator", "SelfScored"]
@@ -44,7 +45,7 @@ def _branch(axes: int, channels: int, width: int, layers: int) -> nn.Sequential:
     """Convolutions of mean-field weights; at the beginning they answer nothing on average."""
     sides = [channels, *[width] * (layers - 1), channels]
     made: list[nn.Module] = []
-    for number, (into, out) in enumerate(zip(sides[:-1], sides[1:], strict=True), start=1):
+    for number, (into, out) in enumerate(pairwise(sides), start=1):
         layer = conv(axes, into, out)
         made.append(MeanField(zeroed(layer) if number == layers else layer))
         made.append(nn.ReLU() if number < layers else nn.Identity())
@@ -104,7 +105,7 @@ class Interpolation:
         x = combined_image(network(y * fewer, fewer, maps), maps)
         if self.compared == "zero-filled":
             gap = x - combined_image(y, maps)
-            numbers = 2 * gap[0].numel()
+            numbers = 2.0 * gap[0].numel()
         else:
             new = mask & ~fewer
             gap = new * (Fourier(y.dim() - 2)(Coils(maps)(x)) - y)

@@ -8,13 +8,13 @@ network is `Unrolled` of complex images. A scan is reconstructed from all of its
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ...inverse import Measurement
-from ...operators import Coils, Fourier, Mask
-from ..supervised import direct_unet
+from ....inverse import Measurement
+from ....operators import Coils, Fourier, Mask
+from ...supervised import direct_unet
+from ..unrolled import Batch, Refiner, Unrolled
 from .undersampled import resampled
-from .unrolled import Batch, Refiner, Unrolled
 
 __all__ = ["ComplexRefiner", "Splitting"]
 
@@ -37,7 +37,7 @@ class Splitting(Unrolled):
         kept: share of the samples outside of the calibration region that it is given.
     """
 
-    def __init__(self, refiner: nn.Module, steps: int, kept: float = 0.6) -> None:
+    def __init__(self, refiner: Refiner, steps: int, kept: float = 0.6) -> None:
         super().__init__(refiner, steps)
         self.kept = kept
 
@@ -56,7 +56,8 @@ class Splitting(Unrolled):
         x = self.reconstruct(measurement, measurement.A.adjoint(measurement.y))
         left = mask & ~given
         u, v = left * y, left * sense(x)
-        yield "network", sum((_norm(u - v, p) / _norm(u, p)).mean() for p in (1, 2))
+        errors = torch.stack([_norm(u - v, p) / _norm(u, p) for p in (1, 2)])
+        yield "network", errors.sum(0).mean()
 
 
 def _norm(x: Tensor, p: int) -> Tensor:

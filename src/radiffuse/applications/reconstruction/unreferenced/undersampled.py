@@ -6,12 +6,12 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from ...acquisition import Acquired
-from ...acquisition.kspace import calibration_widths
-from ...data.scan import spread
-from ...errors import UserError
-from ...training.batches import Readable
-from ..recipe import Batch
+from ....acquisition import Acquired
+from ....acquisition.kspace import calibration_widths
+from ....data.scan import spread
+from ....errors import UserError
+from ....training.batches import Readable
+from ...recipe import Batch
 
 __all__ = ["Undersampled", "resampled"]
 

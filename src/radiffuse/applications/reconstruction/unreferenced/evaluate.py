@@ -1,4 +1,4 @@
-"""Evaluation of a method trained without references: beside the wavelets, one trained likewise, and priors with them."""
+"""Evaluation of what was trained without references: beside wavelets, a network trained likewise, and priors."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -7,15 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...acquisition import Acquired
-from ...data.dataset import Cases
-from ...diffusion.noise import derive
-from ...errors import UserError
-from ...inverse import Measurement
-from ..evaluation.asked import Asked
-from ..supervised import Rival, trained_beside
-from .baselines import Baseline, classical
-from .evaluate import evaluate_reconstruction
+from ....acquisition import Acquired
+from ....data.dataset import Cases
+from ....diffusion.noise import derive
+from ....errors import UserError
+from ....inverse import Measurement
+from ...evaluation.asked import Asked
+from ...supervised import Rival, trained_beside
+from ..baselines import Baseline, classical
+from ..evaluate import evaluate_reconstruction
 from .splitting import Splitting
 
 __all__ = ["Supervised", "evaluate_without_references"]
@@ -85,8 +85,9 @@ class Supervised:
     def __call__(self, measurement: Measurement, like: Tensor) -> Tensor:
         ones = torch.ones(len(like))
         acquired = Acquired(measurement, like, ones, ones, measurement.A.adjoint)
-        drawn = [
-            self.other.drawn(self.objective, acquired, [derive(self.seed, "beside", k, row) for row in range(len(like))])
-            for k in range(self.draws)
-        ]  # fmt: skip
-        return torch.stack([told for _, told in drawn]).mean(0)
+        rows = range(len(like))
+        told = []
+        for k in range(self.draws):
+            seeds = [derive(self.seed, "beside", k, row) for row in rows]
+            told.append(self.other.drawn(self.objective, acquired, seeds)[1])
+        return torch.stack(told).mean(0)
