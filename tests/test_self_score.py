@@ -194,12 +194,12 @@ def test_kl_is_that_of_gaussians_and_falls_where_nothing_else_is_asked():
     told = {"kspace": y, "mask": mask, "centre": centre, "maps": torch.ones_like(y)}
     told["share"] = torch.full((2,), 1.0)
     how, optimiser = Interpolation(0.5, 1.0, "left-out"), torch.optim.Adam(f.parameters(), 0.2)
-    before = float(kl_to_prior(f))
+    before = float(kl_to_prior(f).detach())
     for _ in range(12):
         optimiser.zero_grad()
         how.loss(f, told).backward()
         optimiser.step()
-    assert math.isfinite(before) and float(kl_to_prior(f)) < 0.9 * before
+    assert math.isfinite(before) and float(kl_to_prior(f).detach()) < 0.9 * before
 
 
 def test_what_it_is_given_stands_in_the_answer():
@@ -217,6 +217,22 @@ def test_what_it_is_given_stands_in_the_answer():
         k = f(y, fewer, maps)
     assert float((fewer * (k - y)).abs().max()) < 1e-6
     assert float((~fewer * k).abs().mean()) > 0.01
+
+
+def test_both_networks_have_a_say():
+    """What a change of one alone does to the answer, the other one's answer being 0."""
+    mask, _ = columns(1)
+    y = mask * torch.randn(1, 1, 24, 24, dtype=torch.complex64)
+    maps = torch.ones_like(y)
+    for name in ("of_image", "of_kspace"):
+        torch.manual_seed(0)
+        f = Interpolator(AXES, 1, 4, 2, 1)
+        last = getattr(f, name)[0][-2].mean
+        with torch.no_grad():
+            nn.init.normal_(last.weight, std=0.3)
+            with drawn(f):
+                k = f(y, mask, maps)
+        assert float(k[~mask].abs().mean()) > 0.05, name
 
 
 def test_targets_are_draws_of_the_weights_from_all_that_was_sampled(recipe, batch):
@@ -268,7 +284,7 @@ def test_the_loss_is_the_squared_miss_over_the_noise_and_the_weights_share(compa
         gap = (mask & ~fewer) * (k - y)
         count = 2 * int((mask & ~fewer).sum())
     expected = gap.abs().square().sum() / count / (2 * 0.1**2)
-    assert float(found) == pytest.approx(float(expected), rel=1e-4)
+    assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-4)
 
 
 def test_a_law_learned_from_parts_of_scans_is_nearer_to_the_truth_than_zero_filled_images():
@@ -298,7 +314,7 @@ def test_a_law_learned_from_parts_of_scans_is_nearer_to_the_truth_than_zero_fill
         loss = how.loss(f, told)
         loss.backward()
         optimiser.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     assert losses[-1] < 0.3 * losses[0]
     with torch.no_grad(), drawn(f):
         made = f(told["kspace"], mask, told["maps"])
@@ -396,7 +412,7 @@ def test_it_trains_on_scans_and_predicts(recipe, cases, batch):
             optimisers[name].zero_grad()
             loss.backward()
             optimisers[name].step()
-            seen[name].append(float(loss))
+            seen[name].append(float(loss.detach()))
     assert all(sum(v[-4:]) < sum(v[:4]) for v in seen.values()), seen
     asked = {"image": cases.batch([0, 1])["image"], "seed": torch.arange(2)}
     first, second = (recipe.predict(objective, asked) for _ in range(2))
@@ -456,14 +472,14 @@ def test_the_self_supervised_network_is_compared_with_what_it_was_not_given(batc
     network.reconstruct = lambda m, first: given.append(m) or reconstruct(m, first)
     optimiser = torch.optim.Adam(network.players["network"].parameters(), 2e-3)
     losses = []
-    for step in range(16):
-        torch.manual_seed(step % 4)
+    for step in range(8):
+        torch.manual_seed(step % 2)
         ((_, loss),) = network.losses(batch)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        losses.append(float(loss))
-    assert sum(losses[-4:]) < sum(losses[:4])
+        losses.append(float(loss.detach()))
+    assert sum(losses[-2:]) < sum(losses[:2])
     seen = given[0].y.abs().sum(1, keepdim=True) > 0
     assert bool((seen & ~batch["mask"]).sum() == 0) and int(seen.sum()) < int(batch["mask"].sum())
 
@@ -477,7 +493,7 @@ def test_it_is_measured_beside_a_network_without_references_and_a_prior_with_the
         lambda recipe, train: {"l1_wavelet": lambda m, x: x},
     )
     prior = dataclasses.replace(BayesMRI.tiny(), coils=3).fitted(cases.facts())
-    asked = Asked(count=2, cache=tmp_path / "features", options=TrainOptions(steps=2, batch=2))
+    asked = Asked(count=2, cache=tmp_path / "features", options=TrainOptions(steps=1, batch=2))
     two = dataclasses.replace(recipe, samples=2)
     half = cases.take(range(4))
     record = evaluate_without_references(
@@ -490,17 +506,3 @@ def test_it_is_measured_beside_a_network_without_references_and_a_prior_with_the
     grey = ScoreMRI.tiny()
     with pytest.raises(UserError, match="--beside: score-mri is no prior of complex images"):
         Supervised("score-mri", grey, None, recipe, 0)
-
-
-def test_draws_of_a_prior_beside_do_not_depend_on_the_method(recipe, cases):
-    """The same draws for the same seed, and another mean for another."""
-    prior = dataclasses.replace(BayesMRI.tiny(), coils=3).fitted(cases.facts())
-    objective = prior.objective()
-    acquired = recipe.acquire({"image": cases.batch([0])["image"]})
-    told = [
-        Supervised("bayes-mri", prior, objective, dataclasses.replace(recipe, samples=1), seed)(
-            acquired.measurement, acquired.first
-        )
-        for seed in (0, 0, 1)
-    ]
-    assert torch.equal(told[0], told[1]) and not torch.equal(told[1], told[2])
