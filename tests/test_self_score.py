@@ -259,6 +259,14 @@ def test_targets_are_draws_of_the_weights_from_all_that_was_sampled(recipe, batc
     assert torch.equal(every[0], batch["kspace"]) and torch.equal(every[1], batch["mask"])
 
 
+def test_few_of_a_batch_may_teach_the_interpolators(recipe, batch):
+    f, seen = recipe.objective().players["interpolator"], []
+    f.register_forward_hook(lambda _, given, out: seen.append(len(given[0])))
+    for most in (0, 3):
+        Interpolation(0.5, 0.1, "left-out", most).loss(f, batch)
+    assert seen == [4, 3]
+
+
 @pytest.mark.parametrize("compared", ["zero-filled", "left-out"])
 def test_the_loss_is_the_squared_miss_over_the_noise_and_the_weights_share(compared):
     """Half the mean of squares over gamma_2^2, and KL over cases and numbers, from their definitions."""

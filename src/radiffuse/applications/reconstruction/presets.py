@@ -36,8 +36,9 @@ SELF_SMALL: dict[str, Any] = {
     **_SELF,
     "steps": 30,
     "repeats": 2,
-    "filters": 32,
-    "unrolls": 3,
+    "filters": 16,
+    "unrolls": 2,
+    "pairs": 8,
     "scans": 200,
 }
 """`self-score`: fewer levels, and a small law of interpolators."""

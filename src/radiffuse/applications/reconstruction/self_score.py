@@ -66,7 +66,7 @@ class SelfScore(ComplexPrior):
         "miss": more_than(0),
         **dict.fromkeys(("scans", "unrolls", "filters"), at_least(1)),
         "layers": at_least(2),
-        "scanned_coils": at_least(0),
+        **dict.fromkeys(("scanned_coils", "pairs"), at_least(0)),
     }
     TRAINED: ClassVar[Mapping[str, Any]] = trained(
         300_000, batch=8, decay=0.999, learning_rate=1e-4, warmup=0, clip=0.0
@@ -97,6 +97,8 @@ class SelfScore(ComplexPrior):
     """Their width."""
     layers: int = 3
     """Their convolutions."""
+    pairs: int = 0
+    """Scans of a batch whose pairs (y, y') teach f, the first; 0 = all."""
     scans: int = 512
     """Training scans that are measured and kept, at most; evenly spaced ones of more."""
     scanned_coils: int = 0
@@ -142,7 +144,7 @@ class SelfScore(ComplexPrior):
             self.times(network.schedule),
             self.weight(),
             Interpolator(len(self.size), *shape),
-            Interpolation(self.kept, self.miss, self.compared),
+            Interpolation(self.kept, self.miss, self.compared, self.pairs),
             self.measured,
         )
 

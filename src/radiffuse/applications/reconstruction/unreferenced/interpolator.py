@@ -92,14 +92,17 @@ class Interpolation:
         std: gamma_2, deviation of what it may miss, of each part.
         compared: "zero-filled": image f(y') with the zero-filled image of y, the paper's; "left-out": its k-space
             with y where y' has nothing.
+        most: cases of a batch that teach it, the first; 0 = all.
     """
 
     kept: float
     std: float
     compared: Compared
+    most: int = 0
 
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
         """The evidence bound's negative, over the numbers compared."""
+        batch = {key: value[: self.most or None] for key, value in batch.items()}
         y, mask, maps = batch["kspace"], batch["mask"], batch["maps"]
         fewer = resampled(mask, batch["centre"], self.kept)
         x = combined_image(network(y * fewer, fewer, maps), maps)
