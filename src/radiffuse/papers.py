@@ -141,7 +141,7 @@ PAPERS: tuple[Paper, ...] = (
         "Cui Z-X, Cao C, Liu S, Zhu Q, Cheng J, Wang H, Zhu Y, Liang D",
         "arXiv:2209.00835, 2022", 2022,
         "reconstruction, self-supervised", "MR", "knee, brain", "NCSN",
-        _arxiv("2209.00835")),
+        _arxiv("2209.00835"), _recipe("reconstruction.self_score:SelfScore")),
     Paper(
         "mcg", 11, "Improving Diffusion Models for Inverse Problems using Manifold Constraints",
         "Chung H, Sim B, Ryu D, Ye JC",

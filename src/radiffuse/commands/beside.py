@@ -18,7 +18,8 @@ def runs_beside(opened: Run, paths: Sequence[Path]) -> dict[str, Any]:
 
     Args:
         opened: the run that is measured.
-        paths: runs of one source and one target, trained on the same columns in the same units.
+        paths: runs of the same data in the same units: of one source and one target each where the method makes
+            missing images, else of the same application, of which no contrasts are told.
 
     Raises:
         UsageError: the method is not measured beside other runs.
@@ -30,6 +31,8 @@ def runs_beside(opened: Run, paths: Sequence[Path]) -> dict[str, Any]:
         raise UsageError(
             f"--beside: {opened.config.method} is measured beside its own baselines alone"
         )
+    if not opened.recipe.task.subset:
+        return {"beside": _alike(opened, paths)}
     keys = subset_of(opened.recipe)
     ours = opened.config.data
     names = {ours.map.get(key, key): key for key in keys}
@@ -54,3 +57,30 @@ def runs_beside(opened: Run, paths: Sequence[Path]) -> dict[str, Any]:
         name = method if method not in found else f"{method} {path.name}"
         found[name] = (other.recipe, other.objective, source, target)
     return {"beside": found}
+
+
+def _alike(opened: Run, paths: Sequence[Path]) -> dict[str, Any]:
+    """Runs of the same application and the same data, by name the recipe and its objective.
+
+    Raises:
+        UserError: a run of another application, of other data or in other units.
+    """
+    ours = opened.config.data
+    found: dict[str, Any] = {}
+    for path in paths:
+        other = open_run(path)
+        data, method = other.config.data, other.config.method
+        task = opened.recipe.task.name
+        if method == opened.config.method or other.recipe.task.name != task:
+            raise UserError(f"{path}: is a run of {method}, and another method of {task} is needed")
+        if (data.path, dict(data.map), dict(data.range)) != (
+            ours.path,
+            dict(ours.map),
+            dict(ours.range),
+        ):
+            raise UserError(
+                f"{path}: was trained on other data than {opened.path}, or reads them by another --map or --range"
+            )
+        name = method if method not in found else f"{method} {path.name}"
+        found[name] = (other.recipe, other.objective)
+    return found

@@ -41,7 +41,7 @@ def run(arguments: Sequence[str]) -> None:
     recipe = paper.load()
     task = recipe.task
     named = ("images of any names",) if task.subset else ()
-    print(f"\nreads        {', '.join((*task.reads, *named))}")
+    print(f"\nreads        {', '.join((*task.reads, *named)) or 'one of what it may read'}")
     if task.optional:
         print(f"may read     {', '.join(task.optional)}")
     if task.given:

@@ -275,6 +275,11 @@ class Cases:
             spectrum={key: power(sample_of(columns[key], training, ranges[key])) for key in images},
             **scalars_of(columns, training),
             spacing=spacing_of(columns[key], training) if images else (),
+            raw={
+                key: tuple(column.stack(training[:1]).shape[1:])
+                for key, column in columns.items()
+                if column.kind == "raw"
+            },
         )
 
 

@@ -6,6 +6,7 @@ from torch import Tensor
 from ..diffusion.denoiser import Denoiser, score_of
 from ..diffusion.noise import Noise, gaussian
 from ..diffusion.sample.base import Sampler, State
+from ..diffusion.sample.langevin import StepSize
 from ..diffusion.schedule import expand
 from ..operators.base import norm
 from .measurement import Measurement
@@ -29,6 +30,7 @@ class AnnealedLangevin(Sampler):
         count: Langevin steps a level, one network call each.
         rate: of the largest curvature's inverse, in (0, 2).
         anneal: gamma, how much of the level's noise the likelihood is widened by.
+        size: the step-size rule, as of `diffusion.sample.Langevin`, in place of `rate`.
     """
 
     def __init__(
@@ -39,9 +41,11 @@ class AnnealedLangevin(Sampler):
         count: int = 3,
         rate: float = 0.5,
         anneal: float = 1.0,
+        size: StepSize | None = None,
     ) -> None:
         super().__init__(denoiser, noise)
         self.measurement, self.count, self.rate, self.anneal = measurement, count, rate, anneal
+        self.size = size
 
     def init(self, x: Tensor, t: Tensor) -> State:
         """||A|| of each case, broadcast over x."""
@@ -55,10 +59,11 @@ class AnnealedLangevin(Sampler):
             return self.denoiser(x_t, t), state
         # precision of the likelihood with respect to x_s
         precision = 1 / (self.anneal**2 * sigma**2 + alpha**2 * m.std**2)
-        step = self.rate / (1 / sigma**2 + state**2 * precision)
+        usual = self.rate / (1 / sigma**2 + state**2 * precision)
         x = x_t * (alpha / alpha_t)
         for _ in range(self.count):
             pull = m.adjoint(alpha * m.y - m.A(x), x) * precision
-            drift = score_of(self.denoiser, x, s) + pull
-            x = x + step * drift + torch.sqrt(2 * step) * self.noise(x)
+            drift, z = score_of(self.denoiser, x, s) + pull, self.noise(x)
+            step = usual if self.size is None else self.size(self.schedule, s, drift, z)
+            x = x + step * drift + torch.sqrt(2 * step) * z
         return x, state

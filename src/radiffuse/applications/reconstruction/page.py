@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ...report.markdown import short, table
-from ..evaluation.page import Record
+from ..evaluation.page import Record, comparison
 
 __all__ = ["entries", "scans", "section"]
 
@@ -24,7 +24,12 @@ UNTOLD = (
 
 
 def section(record: Record, name: str, shown: Sequence[str]) -> list[str]:
-    """One table a measurement: methods with their calls and seconds, then classical methods."""
+    """One table a measurement: methods with their calls and seconds, then classical methods.
+
+    An evaluation of one method is shown as in other applications.
+    """
+    if "entries" not in record:
+        return comparison(record, name, shown)
     first = next(iter(next(iter(record["entries"].values())).values()))
     n = first["data"]["held_out"]
     note = f" {record['note']}" if record.get("note") else ""
@@ -103,7 +108,7 @@ def entries(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """The numbers of each of `methods` on each measurement, beside the best classical method."""
     for name, record in records:
-        for measurement, its in record["entries"].items():
+        for measurement, its in record.get("entries", {}).items():
             tables = its.get("classical", {}).get("metrics", {})
             if not tables:
                 continue

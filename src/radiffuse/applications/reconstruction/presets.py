@@ -6,6 +6,8 @@ from ..presets import LOG_NORMAL, SMALL, TINY, averaged
 
 __all__ = [
     "ADVERSARIAL",
+    "SELF_SMALL",
+    "SELF_TINY",
     "SMALL_ADVERSARIAL",
     "SMALL_PRIOR",
     "TINY_ADVERSARIAL",
@@ -20,6 +22,40 @@ SMALL_PRIOR: dict[str, Any] = {**SMALL, **_LEVELS}
 """A small network of EDM's levels."""
 
 TINY_PRIOR: dict[str, Any] = {**TINY, **_LEVELS}
+"""The same for tests."""
+
+_SELF: dict[str, Any] = {
+    "data_std": 0.2,
+    "levels": 0,
+    "highest": 2.0,
+    "compared": "left-out",
+}
+
+SELF_SMALL: dict[str, Any] = {
+    **SMALL_PRIOR,
+    **_SELF,
+    "steps": 30,
+    "repeats": 2,
+    "filters": 16,
+    "unrolls": 2,
+    "pairs": 8,
+    "scans": 200,
+}
+"""`self-score`: fewer levels, and a small law of interpolators."""
+
+SELF_TINY: dict[str, Any] = {
+    **TINY_PRIOR,
+    **_SELF,
+    "steps": 4,
+    "repeats": 1,
+    "filters": 8,
+    "layers": 2,
+    "unrolls": 1,
+    "scans": 16,
+    "coils": 3,
+    "acceleration": 2.0,
+    "refinements": 0,
+}
 """The same for tests."""
 
 UNSAMPLED: dict[str, Any] = {

@@ -1,8 +1,10 @@
-"""Reconstruction: an image from a measurement, by a prior learned from images alone."""
+"""Reconstruction: an image from a measurement, by a prior learned from images alone, or from measurements."""
+
+from dataclasses import replace
 
 from ..task import Demonstration, Task
 
-__all__ = ["RECONSTRUCTION"]
+__all__ = ["RECONSTRUCTION", "WITHOUT_REFERENCES"]
 
 RECONSTRUCTION = Task(
     "reconstruction",
@@ -23,3 +25,12 @@ RECONSTRUCTION = Task(
 """Training reads images. Prediction reads k-space, and writes "magnitude" in its units instead of
 "image", or images whose measurement it simulates. Where the solver says it, "expected"
 is what a draw's chain tells of the posterior's mean."""
+
+WITHOUT_REFERENCES = replace(
+    RECONSTRUCTION,
+    reads=(),
+    optional=("image", "kspace"),
+    beside=True,
+    evaluation="radiffuse.applications.reconstruction.unreferenced.evaluate:evaluate_without_references",
+)
+"""The same for a method that trains on undersampled scans: k-space, or images that are measured first."""

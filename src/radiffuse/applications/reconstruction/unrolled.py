@@ -118,8 +118,8 @@ class Unrolled:
             x, r2 = self.players["network"](x)
             if self.steps:
                 with torch.autocast(x.device.type, enabled=False):
-                    x = measurement.nearest(x.float(), r2.float(), CONJUGATE_GRADIENTS)
-        return x.float()
+                    x = measurement.nearest(x.to(first.dtype), r2.float(), CONJUGATE_GRADIENTS)
+        return x.to(first.dtype)
 
     def __call__(self, measurement: Measurement, first: Tensor) -> Tensor:
         with torch.no_grad():

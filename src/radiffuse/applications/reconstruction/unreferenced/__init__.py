@@ -1,0 +1,1 @@
+"""Learning to reconstruct from undersampled scans alone."""

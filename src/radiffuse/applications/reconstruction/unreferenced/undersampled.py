@@ -1,0 +1,126 @@
+"""Undersampled scans as training data: no fully sampled image leaves this file, and masks drawn within masks."""
+
+from collections.abc import Callable
+from typing import NoReturn
+
+import torch
+from torch import Tensor
+
+from ....acquisition import Acquired
+from ....acquisition.kspace import calibration_widths
+from ....data.scan import spread
+from ....errors import UserError
+from ....training.batches import Readable
+from ...recipe import Batch
+
+__all__ = ["Undersampled", "resampled"]
+
+
+class Undersampled:
+    """What the scanner gave of each training case, measured once and kept: the firewall of self-supervision.
+
+    A batch holds "kspace" complex (B, K, *S), 0 where not sampled; "mask" and "centre" boolean (B, 1, *S), what was
+    sampled and the calibration region; "maps" complex (B, K, *S); "noise" (B,), the deviation of its parts; "share"
+    (B,), one over the number of scans. An image is measured by a simulation that its content fixes, so that it is
+    the same scan at every look, and is not kept.
+
+    Args:
+        cases: with "kspace", or else "image".
+        acquire: {"kspace"} or {"image"} of one case -> a measurement.
+        most: scans in all; evenly spaced ones of more.
+    """
+
+    def __init__(self, cases: Readable, acquire: Callable[[Batch], Acquired], most: int) -> None:
+        self._cases, self._acquire = cases, acquire
+        self._rows = spread(len(cases), most)
+        self._kept: dict[int, Batch] = {}
+        self.fingerprint: str = getattr(cases, "fingerprint", "")
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def images(self) -> NoReturn:
+        """There are none.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError("training without references was asked for a fully sampled image")
+
+    def batch(self, indices: list[int], /) -> Batch:
+        """The scans of `indices`, side by side."""
+        scans = [self._scan(self._rows[index]) for index in indices]
+        return {key: torch.cat([scan[key] for scan in scans]) for key in scans[0]}
+
+    def _scan(self, row: int) -> Batch:
+        if row not in self._kept:
+            case = self._cases.batch([row])
+            given = next((key for key in ("kspace", "image") if key in case), None)
+            if given is None:
+                raise UserError(
+                    "the data hold neither k-space nor images; name a column with --map image=COLUMN"
+                )
+            self._kept[row] = self._of(self._acquire({given: case[given]}))
+        return self._kept[row]
+
+    def _of(self, acquired: Acquired) -> Batch:
+        assert acquired.mask is not None and acquired.maps is not None
+        y, mask = acquired.measurement.y, acquired.mask
+        return {
+            "kspace": y,
+            "mask": mask,
+            "centre": _centre(mask, y.shape[1] > 1),
+            "maps": acquired.maps.to(y),
+            "noise": acquired.measurement.deviations.float(),
+            "share": torch.full((len(y),), 1 / len(self)),
+        }
+
+
+def _centre(mask: Tensor, several: bool) -> Tensor:
+    """The calibration region of a mask (1, 1, *S), boolean."""
+    region = torch.zeros_like(mask)
+    inside = region
+    for axis, width in enumerate(calibration_widths(mask, several), start=2):
+        inside = inside.narrow(axis, mask.shape[axis] // 2 - width // 2, width)
+    inside.fill_(True)
+    return region
+
+
+def resampled(mask: Tensor, centre: Tensor, kept: float) -> Tensor:
+    """P' strictly within P: some of what was sampled outside of the calibration region, and all of that region.
+
+    Masks of whole lines (along the last axis) lose whole lines, others points. Drawn from the global generator.
+
+    Args:
+        mask, centre: boolean (B, 1, *S), what was sampled and its calibration region.
+        kept: share of lines or points outside that stays, in (0, 1); at least one goes.
+
+    Raises:
+        UserError: nothing was sampled outside of the calibration region.
+    """
+    return torch.cat(
+        [
+            one & ~_left_out(one & ~inner, kept)
+            for one, inner in zip(mask.split(1), centre.split(1), strict=True)
+        ]
+    )
+
+
+def _left_out(outside: Tensor, kept: float) -> Tensor:
+    across = tuple(range(2, outside.dim() - 1))
+    lines = outside.any(across, keepdim=True)
+    whole = bool((outside == lines).all())
+    places = lines if whole else outside
+    count = int(places.sum())
+    if not count:
+        raise UserError(
+            "a training scan has no sample outside of its calibration region, so that none can be left out: "
+            "lower --acceleration or --calibration, or leave it out"
+        )
+    gone = max(1, count - round(kept * count))
+    which = places.flatten().nonzero()[:, 0]
+    chosen = which[torch.randperm(count)[:gone].to(which.device)]
+    flat = torch.zeros_like(places).flatten()
+    flat[chosen] = True
+    return flat.reshape(places.shape) & outside
