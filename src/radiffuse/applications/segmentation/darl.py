@@ -30,8 +30,8 @@ __all__ = ["DARL"]
 
 @dataclass(frozen=True)
 class DARL(UNetFields):
-    """A diffusion of pictures without vessels and one generator in two modes, which segments a picture or paints drawn vessels
-    on one; two critics and a cycle in place of labels, one pass to segment.
+    """A diffusion of pictures without vessels, and one generator that segments a picture or paints drawn vessels on
+    one; two critics and a cycle in place of labels, one pass to segment.
 
     The defaults are Kim et al. 2023. Data without pictures free of vessels ("background") have their vessels taken
     out by morphology.

@@ -45,14 +45,14 @@ class Trees:
         chance = torch.Generator().manual_seed(seed)
         row, place, heading, width = self._trunks(cases, size, chance)
         left = self.reach * width * (0.5 + torch.rand(len(row), generator=chance))
-        passed = []
+        passed, sides = [], torch.tensor(size)
         while len(row):
             passed.append((row, place, width))
             turn = self.bend * torch.randn(heading.shape, generator=chance)
             heading = torch.nn.functional.normalize(heading + turn, dim=1)
             place, left = place + heading, left - 1
-            forks = left <= 0
-            going, ends = (~forks).nonzero()[:, 0], forks.nonzero()[:, 0]
+            near = ((place + sides > 0) & (place < 2 * sides)).all(1)  # none comes back from afar
+            going, ends = (near & (left > 0)).nonzero()[:, 0], (near & (left <= 0)).nonzero()[:, 0]
             thin = width[ends] * _MURRAY
             ends, thin = ends[thin >= self.thinnest], thin[thin >= self.thinnest]
             aside = self.fork * torch.randn(heading[ends].shape, generator=chance)

@@ -59,8 +59,7 @@ FILTERS = {"frangi": frangi, "matched_filter": matched}
 def scores(name: str, recipe: Any, parts: dict[str, Tensor]) -> Tensor:
     """What a filter says of every voxel, (n, 1, *S); of the channel the method reads, evened in the field of view."""
     x = grey(parts["image"], recipe.channel, recipe.channels)
-    told = {key: parts[key] for key in ("image", "fov_mask") if key in parts}
-    x = evened(x if not recipe.bright else -x, field_of(told), CELL)
+    x = evened(x if not recipe.bright else -x, field_of(parts), CELL)
     return torch.stack([FILTERS[name](one[0]) for one in x])[:, None]
 
 

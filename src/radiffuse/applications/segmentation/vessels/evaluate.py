@@ -1,4 +1,4 @@
-"""Evaluation of vessels found without labels: overlap, ranking and centrelines, beside filters and a U-Net with labels."""
+"""Evaluation of vessels found without labels, beside filters and a U-Net that has labels."""
 
 import math
 from collections.abc import Sequence

@@ -43,9 +43,12 @@ class Triples:
         B is cut from "background", or from "image" with its vessels taken out, of any case of the batch. F ends
         with the field of view of B.
         """
-        shown, _ = self._parts(batch, "image")
-        empty, inside = self._parts(batch, "background" if "background" in batch else "image")
-        if "background" not in batch:
+        seen = self.seen(batch)
+        shown, _ = self._parts(*seen)
+        if "background" in batch:
+            empty, inside = self._parts(*self.seen({"image": batch["background"]}))
+        else:
+            empty, inside = self._parts(*seen)
             empty = without_vessels(empty, self.closing, self.dark)
         other = torch.randperm(len(empty), device="cpu")
         seed = int(torch.randint(2**31, ()))
@@ -53,18 +56,20 @@ class Triples:
         drawn = self.trees.draw(len(shown), size, seed).to(shown)
         return shown, empty[other], drawn * inside[other]
 
-    def seen(self, batch: Batch, key: str = "image") -> tuple[Tensor, Tensor]:
-        """One channel of an image (B, 1, *S) as networks see it, and its field of view as 0 and 1."""
-        x = grey(batch[key], self.channel, self.channels)
-        if not self.cell and ("fov_mask" not in batch or key != "image"):
+    def seen(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """One channel of "image" (B, 1, *S) as networks see it, and its field of view as 0 and 1.
+
+        Where grey values are not evened, all of a picture without "fov_mask" is its field of view.
+        """
+        x = grey(batch["image"], self.channel, self.channels)
+        if not self.cell and "fov_mask" not in batch:
             return x, torch.ones_like(x)
-        told = {"fov_mask": batch["fov_mask"]} if "fov_mask" in batch and key == "image" else {}
-        inside = field_of({"image": batch[key], **told})
+        inside = field_of(batch)
         return (evened(x, inside, self.cell) if self.cell else x), inside.to(x)
 
-    def _parts(self, batch: Batch, key: str) -> tuple[Tensor, Tensor]:
+    def _parts(self, image: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
         """A random window and phase of every case, and of its field of view."""
-        pair = dict(zip(("image", "inside"), self.seen(batch, key), strict=True))
+        pair = {"image": image, "inside": inside}
         if self.windows is not None:
             pair = self.windows.cut(pair, ("image", "inside"))
         x = torch.cat([pair["image"], pair["inside"]], dim=1)
