@@ -243,7 +243,9 @@ def test_grey_values_are_evened_in_the_field_of_view_alone():
     y = evened(x.where(inside, -100.0), inside, 16)
     assert not y[..., :16].any()
     bands = y[..., 16:].reshape(4, 16, 48)
-    assert float(bands.mean((1, 2)).abs().max()) < 0.2  # cells of one mean: the ramp bends at its ends
+    assert (
+        float(bands.mean((1, 2)).abs().max()) < 0.2
+    )  # cells of one mean: the ramp bends at its ends
     assert float(bands.std((1, 2)).min()) > 0.25 and float(bands.std((1, 2)).max()) < 0.42
 
 

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from ...diffusion.schedule import Discrete
 from ...diffusion.windows import Windows, sides_of_window
-from ...errors import UserError
 from ...nn.blocks import cut_to, depth_to_space, space_to_depth, whole_strides
 from ...papers import Paper, by_id
 from ..backbone import UNetFields
 from ..ranges import Rule, at_least, below, between, more_than, require
 from ..recipe import Batch, check_fitted
 from ..sizes import check_least, check_same_size, one_size
+from .vessels.field import channel_of
 from .vessels.objective import MAKERS, Vessels
 from .vessels.players import players_of
 from .vessels.presets import SMALL, TINY, TRAINING
@@ -148,29 +148,13 @@ class DARL(UNetFields):
         filled = dataclasses.replace(
             self,
             channels=channels,
-            channel=self._read_of(channels),
+            channel=channel_of(self.channel, channels),
             size=self.size or size,
         )
         least = max(self.stride, 4)
         check_least(sub, [least] * len(sub), "--phases, --multiples or --patch")
         check_least(filled.size, [least] * len(sub), "--window, --multiples or --patch")
         return filled
-
-    def _read_of(self, channels: int) -> int:
-        """The channel that is read of images with so many.
-
-        Raises:
-            UserError: they have none of that number, or it must be named.
-        """
-        channel = self.channel if self.channel >= 0 else {1: 0, 3: 1}.get(channels, -1)
-        if channel < 0:
-            raise UserError(f"images of {channels} channels: name the one to read with --channel")
-        if channel >= channels:
-            what = "grey (1 channel)" if channels == 1 else f"of {channels} channels"
-            raise UserError(
-                f"--channel {channel}: the images are {what}, numbered from 0; leave --channel out"
-            )
-        return channel
 
     @property
     def windows(self) -> Windows | None:

@@ -8,7 +8,7 @@ from ....errors import UserError
 from ....nn.blocks import cut_to, downsample, resized, whole_strides
 from ...recipe import Batch
 
-__all__ = ["evened", "field_of", "found_field", "grey", "without_vessels"]
+__all__ = ["channel_of", "evened", "field_of", "found_field", "grey", "without_vessels"]
 
 _RIM = 0.08
 """Outside a field of view nothing is brighter than this share of the picture's 99 % quantile."""
@@ -16,6 +16,23 @@ _LEAST = 0.05
 """A field of view takes at least this share of the picture."""
 _FLAT = 0.01
 """Deviation, of grey values from -1 to 1, below which a neighbourhood is flat."""
+
+
+def channel_of(channel: int, channels: int) -> int:
+    """The channel that is read of images with so many: `channel`, or where that is -1 the only one, or green of three.
+
+    Raises:
+        UserError: they have none of that number, or it must be named.
+    """
+    channel = channel if channel >= 0 else {1: 0, 3: 1}.get(channels, -1)
+    if channel < 0:
+        raise UserError(f"images of {channels} channels: name the one to read with --channel")
+    if channel >= channels:
+        what = "grey (1 channel)" if channels == 1 else f"of {channels} channels"
+        raise UserError(
+            f"--channel {channel}: the images are {what}, numbered from 0; leave --channel out"
+        )
+    return channel
 
 
 def grey(image: Tensor, channel: int, channels: int) -> Tensor:
