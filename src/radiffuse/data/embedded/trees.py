@@ -8,8 +8,9 @@ but for the bends, hence "fractal"; the same seed draws the same trees.
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 __all__ = ["Trees"]
 
@@ -42,65 +43,59 @@ class Trees:
 
         Trunks enter anywhere within a margin around the mask, so that a mask is what a window of a larger one shows.
         """
-        chance = torch.Generator().manual_seed(seed)
+        chance = np.random.default_rng(seed)
         row, place, heading, width = self._trunks(cases, size, chance)
-        left = self.reach * width * (0.5 + torch.rand(len(row), generator=chance))
-        passed, sides = [], torch.tensor(size)
+        left = self.reach * width * (0.5 + chance.random(len(row)))
+        passed, sides = [], np.array(size)
         while len(row):
             passed.append((row, place, width))
-            turn = self.bend * torch.randn(heading.shape, generator=chance)
-            heading = torch.nn.functional.normalize(heading + turn, dim=1)
+            heading = _unit(heading + self.bend * chance.standard_normal(heading.shape))
             place, left = place + heading, left - 1
-            near = ((place + sides > 0) & (place < 2 * sides)).all(1)  # none comes back from afar
-            going, ends = (near & (left > 0)).nonzero()[:, 0], (near & (left <= 0)).nonzero()[:, 0]
-            thin = width[ends] * _MURRAY
-            ends, thin = ends[thin >= self.thinnest], thin[thin >= self.thinnest]
-            aside = self.fork * torch.randn(heading[ends].shape, generator=chance)
-            twins = [
-                torch.nn.functional.normalize(heading[ends] + sign * aside, dim=1)
-                for sign in (1, -1)
-            ]
-            thin = thin.repeat(2)
-            fresh = self.reach * thin * (0.5 + torch.rand(len(thin), generator=chance))
-            row = torch.cat([row[going], row[ends], row[ends]])
-            place = torch.cat([place[going], place[ends], place[ends]])
-            heading = torch.cat([heading[going], *twins])
-            width = torch.cat([width[going], thin])
-            left = torch.cat([left[going], fresh])
-        mask = torch.zeros(cases, 1, *size)
-        _stamp(mask, *(torch.cat(each) for each in zip(*passed, strict=True)))
-        return mask
+            near = ((place > -sides) & (place < 2 * sides)).all(1)  # none comes back from afar
+            ends = near & (left <= 0) & (width * _MURRAY >= self.thinnest)
+            going = near & (left > 0)
+            aside = self.fork * chance.standard_normal((int(ends.sum()), len(size)))
+            thin = np.tile(width[ends] * _MURRAY, 2)
+            fresh = self.reach * thin * (0.5 + chance.random(len(thin)))
+            twins = [_unit(heading[ends] + sign * aside) for sign in (1, -1)]
+            row = np.concatenate([row[going], row[ends], row[ends]])
+            place = np.concatenate([place[going], place[ends], place[ends]])
+            heading = np.concatenate([heading[going], *twins])
+            width = np.concatenate([width[going], thin])
+            left = np.concatenate([left[going], fresh])
+        mask = np.zeros((cases, *size), dtype=np.float32)
+        _stamp(mask, *(np.concatenate(each) for each in zip(*passed, strict=True)))
+        return torch.from_numpy(mask)[:, None]
 
     def _trunks(
-        self, cases: int, size: tuple[int, ...], chance: Generator
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        self, cases: int, size: tuple[int, ...], chance: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Case, place, heading and width of each trunk; they head for a point within the mask."""
         larger = max(1.0, math.prod(size) / _SIDE ** len(size))
-        counts = torch.rand(cases, generator=chance) * (self.count * larger - 1)
-        counts = (1 + counts).round().long()
-        row = torch.arange(cases).repeat_interleave(counts)
-        sides = torch.tensor(size, dtype=torch.float32)
-        outward = torch.nn.functional.normalize(
-            torch.randn(len(row), len(size), generator=chance), dim=1
-        )
-        away = 0.5 + 0.25 * torch.rand(len(row), 1, generator=chance)
-        place = sides / 2 + away * outward * sides
-        aim = torch.rand(len(row), len(size), generator=chance) * sides
-        heading = torch.nn.functional.normalize(aim - place, dim=1)
+        counts = np.rint(1 + chance.random(cases) * (self.count * larger - 1)).astype(int)
+        row = np.repeat(np.arange(cases), counts)
+        shape, sides = (len(row), len(size)), np.array(size)
+        away = 0.5 + 0.25 * chance.random((len(row), 1))
+        place = sides / 2 + away * _unit(chance.standard_normal(shape)) * sides
+        heading = _unit(chance.random(shape) * sides - place)
         least = (self.widest + self.thinnest) / 2
-        width = least + (self.widest - least) * torch.rand(len(row), generator=chance)
+        width = least + (self.widest - least) * chance.random(len(row))
         return row, place, heading, width
 
 
-def _stamp(mask: Tensor, row: Tensor, place: Tensor, width: Tensor) -> None:
+def _unit(x: np.ndarray) -> np.ndarray:
+    """Rows of length 1."""
+    return x / np.maximum(np.sqrt((x * x).sum(1, keepdims=True)), 1e-12)
+
+
+def _stamp(mask: np.ndarray, row: np.ndarray, place: np.ndarray, width: np.ndarray) -> None:
     """Set to 1 the voxels nearer than half a width to a place, and the one that holds it."""
-    size = mask.shape[2:]
-    radius = int(float(width.max()) / 2 + 1)
-    steps = [torch.arange(-radius, radius + 1)] * len(size)
-    offsets = torch.cartesian_prod(*steps).reshape(-1, len(size))
-    voxels = place.floor().long()[:, None] + offsets
-    gap = (voxels + 0.5 - place[:, None]).norm(dim=2)
-    within = (gap <= width[:, None] / 2) | (offsets == 0).all(1)
-    within &= ((voxels >= 0) & (voxels < torch.tensor(size))).all(2)
-    where, which = within.nonzero(as_tuple=True)
-    mask[(row[where], torch.zeros_like(where), *voxels[where, which].T)] = 1.0
+    size = np.array(mask.shape[1:])
+    radius = int(width.max() / 2 + 1)
+    offsets = np.indices([2 * radius + 1] * len(size)).reshape(len(size), -1).T - radius
+    voxels = np.floor(place).astype(int)[:, None] + offsets
+    gap = np.square(voxels + 0.5 - place[:, None]).sum(2)
+    within = (gap <= np.square(width[:, None] / 2)) | (offsets == 0).all(1)
+    within &= ((voxels >= 0) & (voxels < size)).all(2)
+    where, which = within.nonzero()
+    mask[(row[where], *voxels[where, which].T)] = 1.0
