@@ -172,7 +172,7 @@ PAPERS: tuple[Paper, ...] = (
         "Kim B, Oh Y, Ye JC",
         "International Conference on Learning Representations (ICLR), 2023 (arXiv:2209.14566)", 2022,
         "segmentation, self-supervised", "X-ray angiography (also fundus)", "vessels", "DDPM, adversarial",
-        _arxiv("2209.14566")),
+        _arxiv("2209.14566"), _recipe("segmentation.darl:DARL")),
     Paper(
         "segmentation-ensembles", 16, "Diffusion Models for Implicit Image Segmentation Ensembles",
         "Wolleb J, Sandkühler R, Bieder F, Valmaggia P, Cattin PC",

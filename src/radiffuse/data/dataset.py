@@ -58,7 +58,7 @@ def open_cases(
         path: NAME.npz (one case per row, or MedMNIST), a folder with cases.csv, a Decathlon
             dataset.json, a folder of images (sub-folders are classes, or train / val / test), a
             DICOM folder, one image file, a fastMRI or ISMRMRD .h5, PDB or mmCIF files, or "brains", "brains3d",
-            "shapes3d" or "backbones" for what is embedded, with options as in "brains:count=200,size=96".
+            "shapes3d", "vessels" or "backbones" for what is embedded, with options as in "brains:count=200,size=96".
         mapping: key -> column. Only these keys, and "label", remain. "ed+es" joins columns: every
             case is there once for each.
         range: stored values that become [-1, 1], for every image key or by key. Without it the
@@ -107,6 +107,10 @@ def _table(path: str, seed: int) -> Table:
         from .embedded.shapes import open_shapes
 
         return open_shapes(path, seed)
+    if kind == "vessels":
+        from .embedded.vessels import open_vessels
+
+        return open_vessels(path, seed)
     from .formats.layouts import open_table
 
     if re.search(r"(?:^|/)(?:https?|ftp|s3|gs|file):/", path):

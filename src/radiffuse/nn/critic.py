@@ -1,6 +1,6 @@
 """Critics: networks that tell real images from made ones, for adversarial training."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .blocks import conv, downsample, space_to_depth, whole_strides
 from .embed import Conditioning
 
-__all__ = ["PairCritic", "PatchCritic", "ScaledCritic", "group_deviation"]
+__all__ = ["PairCritic", "PatchCritic", "Remembering", "ScaledCritic", "group_deviation"]
 
 _SLOPE = 0.2
 _GROUP = 4
@@ -144,6 +144,47 @@ class PatchCritic(nn.Module):
 
 def _folded(x: Tensor, patch: int) -> Tensor:
     return space_to_depth(whole_strides(x, [patch] * (x.ndim - 2)), patch)
+
+
+class Remembering(PatchCritic):
+    """A patch critic that is shown made images of earlier steps too (Shrivastava et al. 2017, 50 images).
+
+    The images are kept with the weights, so that a training that was stopped goes on as it would have.
+
+    Args:
+        axes, channels, width, levels: as `PatchCritic`.
+        size: sides of the images.
+        kept: how many are kept.
+    """
+
+    pool: Tensor
+    count: Tensor
+
+    def __init__(
+        self,
+        axes: int,
+        channels: int,
+        width: int,
+        levels: int,
+        size: Sequence[int],
+        kept: int = 50,
+    ) -> None:
+        super().__init__(axes, channels, width, levels)
+        self.register_buffer("pool", torch.zeros(kept, channels, *size))
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def remembered(self, made: Tensor) -> Tensor:
+        """Of made images (B, C, *S) each, or with probability 1/2 an earlier one, whose place it takes."""
+        shown = made.detach().clone()
+        for row, image in enumerate(made.detach()):
+            filled = int(self.count)
+            place = int(torch.randint(len(self.pool), ()))
+            if filled < len(self.pool):
+                self.pool[filled], self.count = image.to(self.pool), self.count + 1
+            elif torch.rand(()) < 0.5:
+                shown[row], self.pool[place] = self.pool[place].to(shown), image.to(self.pool)
+        return shown
 
 
 class ScaledCritic(nn.Module):

@@ -15,17 +15,14 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from .blocks import conv, depth_to_space, space_to_depth, upsample
 
-__all__ = ["SPADE", "Painter", "StyleEncoder", "spectral"]
+__all__ = ["SPADE", "Modulated", "PaintedBlock", "Painter", "StyleEncoder", "spectral"]
 
 _SLOPE = 0.2
 
 
-class SPADE(nn.Module):
-    r"""Normalisation whose scale and shift are read from a label map m, voxel by voxel (equations 1 to 3):
+class Modulated(nn.Module):
+    """Normalisation whose scale and shift are read from a label map; a subclass says how it normalises.
 
-    $$ \gamma_{c}(m)\,\frac{h_c - \mu_c}{\sigma_c} + \beta_{c}(m) $$
-
-    with mean and deviation of each channel c over cases and voxels of the batch; in prediction their running averages.
     gamma and beta are two convolutions behind a shared one; gamma begins at 1 for every map, beta at 0.
 
     Args:
@@ -35,9 +32,6 @@ class SPADE(nn.Module):
         hidden: channels of the shared convolution.
     """
 
-    mean: Tensor
-    variance: Tensor
-
     def __init__(self, axes: int, channels: int, labels: int, hidden: int = 128) -> None:
         super().__init__()
         self.shared = conv(axes, labels, hidden)
@@ -45,30 +39,67 @@ class SPADE(nn.Module):
         for layer, start in ((self.gamma, 1.0), (self.beta, 0.0)):
             nn.init.normal_(layer.weight, std=0.02)  # type: ignore[arg-type]
             nn.init.constant_(layer.bias, start)  # type: ignore[arg-type]
+
+    def modulated(self, normal: Tensor, m: Tensor) -> Tensor:
+        """gamma(m) normal + beta(m), m (B, labels, *S) read at the nearest voxel."""
+        told = F.relu(self.shared(F.interpolate(m, size=normal.shape[2:])))
+        return self.gamma(told) * normal + self.beta(told)
+
+
+class SPADE(Modulated):
+    r"""Normalisation whose scale and shift are read from a label map m, voxel by voxel (equations 1 to 3):
+
+    $$ \gamma_{c}(m)\,\frac{h_c - \mu_c}{\sigma_c} + \beta_{c}(m) $$
+
+    with mean and deviation of each channel c over cases and voxels of the batch; in prediction their running averages.
+
+    Args:
+        axes, channels, labels, hidden: as `Modulated`.
+    """
+
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, axes: int, channels: int, labels: int, hidden: int = 128) -> None:
+        super().__init__(axes, channels, labels, hidden)
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("variance", torch.ones(channels))
 
     def forward(self, h: Tensor, m: Tensor) -> Tensor:
         """h (B, C, *L), m (B, labels, *S) on any grid of the same extent, read at the nearest voxel; (B, C, *L)."""
         normal = F.batch_norm(h, self.mean, self.variance, training=self.training)
-        told = F.relu(self.shared(F.interpolate(m, size=h.shape[2:])))
-        return self.gamma(told) * normal + self.beta(told)
+        return self.modulated(normal, m)
 
 
-class _Block(nn.Module):
-    """Residual block (figure 4): SPADE, ReLU, convolution, twice; a skip that changes width is normalised too."""
+class PaintedBlock(nn.Module):
+    """Residual block (figure 4): norm, ReLU, convolution, twice; a skip that changes width is normalised too.
 
-    def __init__(self, axes: int, into: int, out: int, labels: int, hidden: int) -> None:
+    Args:
+        axes, labels, hidden: as `Modulated`.
+        into, out: channels.
+        norm: which normalisation.
+    """
+
+    def __init__(
+        self,
+        axes: int,
+        into: int,
+        out: int,
+        labels: int,
+        hidden: int,
+        norm: type[Modulated] = SPADE,
+    ) -> None:
         super().__init__()
         middle = min(into, out)
-        self.norms = nn.ModuleList(SPADE(axes, n, labels, hidden) for n in (into, middle))
+        self.norms = nn.ModuleList(norm(axes, n, labels, hidden) for n in (into, middle))
         self.convs = nn.ModuleList([conv(axes, into, middle), conv(axes, middle, out)])
-        self.norm_skip = SPADE(axes, into, labels, hidden) if into != out else None
+        self.norm_skip = norm(axes, into, labels, hidden) if into != out else None
         self.skip = conv(axes, into, out, size=1) if into != out else nn.Identity()
         spectral(self.convs)
         spectral(self.skip)
 
-    def forward(self, h: Tensor, m: Tensor) -> Tensor:
+    def forward(self, h: Tensor, m: Tensor | None) -> Tensor:
+        """h (B, into, *L), m as its norms take it; (B, out, *L)."""
         skip = self.skip(h if self.norm_skip is None else self.norm_skip(h, m))
         for norm, layer in zip(self.norms, self.convs, strict=True):
             h = layer(F.relu(norm(h, m)))
@@ -115,7 +146,7 @@ class Painter(nn.Module):
             wide = [before, *[after] * count]
             self.levels.append(
                 nn.ModuleList(
-                    _Block(axes, one, other, labels * folded, hidden)
+                    PaintedBlock(axes, one, other, labels * folded, hidden)
                     for one, other in pairwise(wide)
                 )
             )

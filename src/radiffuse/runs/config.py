@@ -37,7 +37,7 @@ class DataSource:
 
     Attributes:
         path: file or folder, absolute in what is written now, or the name of an embedded set
-            ("brains", "brains3d", "shapes3d", "backbones").
+            ("brains", "brains3d", "shapes3d", "vessels", "backbones").
         map: key -> column, which column plays which role.
         range: by image key, the stored values that become [-1, 1]; {} where the data decide.
         size: spatial size every image is brought to; () leaves the size alone.
@@ -71,9 +71,13 @@ def located(path: str) -> str:
     return path if not path or is_embedded(path) else os.path.abspath(path)
 
 
+EMBEDDED = ("brains", "brains3d", "shapes3d", "vessels", "backbones")
+"""Names of data that come with the library."""
+
+
 def is_embedded(path: str) -> bool:
     """Whether this names data that come with the library."""
-    return path.partition(":")[0] in ("brains", "brains3d", "shapes3d", "backbones")
+    return path.partition(":")[0] in EMBEDDED
 
 
 @dataclass(frozen=True)
