@@ -275,6 +275,7 @@ class Cases:
             spectrum={key: power(sample_of(columns[key], training, ranges[key])) for key in images},
             **scalars_of(columns, training),
             spacing=spacing_of(columns[key], training) if images else (),
+            stain=getattr(columns.get("image"), "reference", ()),
         )
 
 

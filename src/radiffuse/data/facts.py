@@ -51,6 +51,7 @@ class Facts:
         scalar_correlation: of their normal scores, in that order.
         spacing: mm along each axis of the first image key, the median over up to 64 training cases; () where
             nothing is known of it.
+        stain: the reference that tiles of histology were brought to (`stained`); () where they are as stored.
     """
 
     keys: tuple[str, ...]
@@ -68,6 +69,7 @@ class Facts:
     scalar_correlation: tuple[tuple[float, ...], ...] = ()
     mask_size: dict[str, tuple[int, ...]] = field(default_factory=dict)
     spacing: tuple[float, ...] = ()
+    stain: tuple[float, ...] = ()
 
 
 def scalars_of(columns: Mapping[str, Column], rows: Sequence[int]) -> dict[str, Any]:

@@ -22,6 +22,9 @@ LABELS = {
     "bits_per_dimension": "bits per dimension, lower",
 }
 
+OVER = ("corrected", "to_train")
+"""What follows "fid_" and is no class."""
+
 
 def section(record: Record, name: str, shown: Sequence[str]) -> list[str]:
     """Generated images, the Gaussian baseline and real training images, metric by metric."""
@@ -37,6 +40,13 @@ def section(record: Record, name: str, shown: Sequence[str]) -> list[str]:
 def _label(key: str) -> str:
     if key.startswith("told_"):
         return f"told {key.removeprefix('told_')} against read off, r"
+    if key.startswith("taught_"):
+        return f"{key.removeprefix('taught_')} on real images, learned from these"
+    metric, _, of_class = key.partition("_")
+    if metric in ("fid", "kid", "coverage") and key not in LABELS and of_class not in OVER:
+        return (
+            f"{metric.upper() if metric != 'coverage' else metric} of {of_class.replace('_', ' ')}"
+        )
     return LABELS.get(key, key)
 
 
