@@ -1,11 +1,19 @@
 """Evaluation of tiles drawn by their class: as of other images, beside a GAN, and by what they teach a classifier."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
+
+from torch import Tensor
 
 from ....data.dataset import Cases
 from ....diffusion.noise import derive
+from ....metrics.diversity import copy_metrics
+from ....metrics.estimate import Metric
+from ....metrics.turned import turned_copies
 from ....training import processes
 from ...evaluation.asked import Asked
+from ...evaluation.judge import read_images
 from ...supervised import Rival, trained_beside
 from ..evaluate import COUNT, evaluate_generation
 from ..sampling import drawn_labels, generate, kept_in
@@ -22,7 +30,8 @@ def evaluate_tiles(
 
     The GAN has trained as long as the run, in RUN/baseline-gan, and draws the same classes. `taught_*` is what a
     classifier that learned from these tiles alone says of held-out real ones; under "reference" it has learned from
-    the real training tiles. All tiles are in the stain of the recipe.
+    the real training tiles. `copies_turned` looks for copies that were turned, mirrored or zoomed (`turned_copies`).
+    All tiles are in the stain of the recipe.
 
     Args:
         recipe, objective: a trained method of the task.
@@ -49,6 +58,23 @@ def evaluate_tiles(
     )
     if not processes.is_main():
         return {}
-    for name, metrics in learned.items():
-        (record["baselines"] if name in beside else record)[name] |= metrics
+    for more in (learned, _turned({"method": samples, **beside}, train, held_out)):
+        for name, metrics in more.items():
+            (record["baselines"] if name in beside else record)[name] |= metrics
     return record
+
+
+def _turned(
+    sets: Mapping[str, Tensor], train: Cases, held_out: Cases
+) -> dict[str, dict[str, Metric]]:
+    """`nearest_turned` and `copies_turned` of drawn tiles and, as "reference", of held-out ones."""
+    (known, _), (unseen, _) = read_images(train), read_images(held_out)
+    found = turned_copies(sets, unseen, known)
+    control = next(iter(found.values()))
+    of_real = replace(
+        control, found=control.control, flagged=control.control.distance < control.threshold
+    )
+    return {
+        name: copy_metrics(its, tuple(f"sample-{k:05d}" for k in range(len(its.flagged))), "turned")
+        for name, its in {**found, "reference": of_real}.items()
+    }
