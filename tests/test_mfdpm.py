@@ -488,13 +488,15 @@ def test_the_stain_of_training_is_kept_and_is_that_of_the_evaluation(run, monkey
     own = with_stain(open_cases(run.parent / "tiles"), recipe["stain_reference"])
     assert record["data"]["train"]["fingerprint"] == own.split("train").fingerprint
     assert manifest["data"]["fingerprint"] == own.fingerprint
-    keys = {f"{metric}_{name}" for metric in ("fid", "kid", "coverage") for name in own.class_names}
+    keys = {
+        f"{metric}_of_{name}" for metric in ("fid", "kid", "coverage") for name in own.class_names
+    }
     keys |= {"fid", "kid", "coverage", "copies_turned", "nearest_turned"}
     shown = (record["method"], record["baselines"]["gan"], record["reference"])
     assert all(keys <= its.keys() for its in shown)
     assert keys - {"copies_turned", "nearest_turned"} <= record["baseline"].keys()
     assert all({"taught_accuracy", "taught_f1", "taught_auroc"} <= its.keys() for its in shown)
-    assert record["method"]["kid_adeno"]["n"] >= 50
+    assert record["method"]["kid_of_adeno"]["n"] >= 50
     page = "\n".join(
         section({**record, "note": "", "trained": {"method": WAS}, "trained_by": ""}, "x", ())
     )
@@ -511,8 +513,10 @@ def test_tiles_of_a_class_are_measured_against_their_class_alone():
     right = by_class(real, truth, real + 0.01, truth, ("a", "b"))
     wrong = by_class(real, truth, real + 0.01, 1 - truth, ("a", "b"))
     for name in ("a", "b"):
-        assert right[f"coverage_{name}"]["mean"] == 1 and wrong[f"coverage_{name}"]["mean"] == 0
-        assert right[f"fid_{name}"]["mean"] < 0.1 < 50 < wrong[f"fid_{name}"]["mean"]
+        assert (
+            right[f"coverage_of_{name}"]["mean"] == 1 and wrong[f"coverage_of_{name}"]["mean"] == 0
+        )
+        assert right[f"fid_of_{name}"]["mean"] < 0.1 < 50 < wrong[f"fid_of_{name}"]["mean"]
 
 
 def test_an_empty_or_a_grey_tile_is_named_by_the_command(tmp_path, refused):

@@ -13,7 +13,7 @@ __all__ = ["by_class"]
 def by_class(
     real: Tensor, truth: Tensor, made: Tensor, told: Tensor, names: Sequence[str]
 ) -> dict[str, Metric]:
-    """`fid_NAME`, `kid_NAME` and `coverage_NAME` of each class that held-out images show.
+    """`fid_of_NAME`, `kid_of_NAME` and `coverage_of_NAME` of each class that held-out images show.
 
     Args:
         real: features of held-out images (n, d).
@@ -26,7 +26,7 @@ def by_class(
     for label in truth.unique().tolist():
         ours, theirs = made[told == label], real[truth == label]
         name = names[label] if names else str(label)
-        found[f"fid_{name}"] = frechet_metrics(theirs, ours)["fid"]
-        found[f"kid_{name}"] = kernel_metric(theirs, ours)
-        found[f"coverage_{name}"] = neighbourhood_metrics(theirs, ours)["coverage"]
+        found[f"fid_of_{name}"] = frechet_metrics(theirs, ours)["fid"]
+        found[f"kid_of_{name}"] = kernel_metric(theirs, ours)
+        found[f"coverage_of_{name}"] = neighbourhood_metrics(theirs, ours)["coverage"]
     return found

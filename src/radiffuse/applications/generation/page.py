@@ -22,9 +22,6 @@ LABELS = {
     "bits_per_dimension": "bits per dimension, lower",
 }
 
-OVER = ("corrected", "to_train")
-"""What follows "fid_" and is no class."""
-
 
 def section(record: Record, name: str, shown: Sequence[str]) -> list[str]:
     """Generated images, the Gaussian baseline and real training images, metric by metric."""
@@ -42,11 +39,9 @@ def _label(key: str) -> str:
         return f"told {key.removeprefix('told_')} against read off, r"
     if key.startswith("taught_"):
         return f"{key.removeprefix('taught_')} on real images, learned from these"
-    metric, _, of_class = key.partition("_")
-    if metric in ("fid", "kid", "coverage") and key not in LABELS and of_class not in OVER:
-        return (
-            f"{metric.upper() if metric != 'coverage' else metric} of {of_class.replace('_', ' ')}"
-        )
+    metric, _, name = key.partition("_of_")
+    if name:
+        return f"{LABELS.get(metric, metric).partition(',')[0]} of {name.replace('_', ' ')}"
     return LABELS.get(key, key)
 
 
