@@ -17,7 +17,8 @@ from radiffuse.data.files import read_json, write_json
 def work(arguments, run):
     """Train, sample, evaluate, report."""
     many = {"processes": arguments.processes}
-    train(arguments.method, [arguments.data], run, arguments.minutes, **many)
+    size = ["--size", *arguments.size] if arguments.size else []
+    train(arguments.method, [arguments.data], run, arguments.minutes, more=size, **many)
     radiffuse("sample", run, "--count", 64, "--out", run / "samples", **many)
     radiffuse("evaluate", run, "--count", arguments.count, "--batch", 50, **many)
     radiffuse("report", run)
@@ -27,6 +28,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True)
     parser.add_argument("--method", default="ddpm")
+    parser.add_argument("--size", nargs="+", type=int, help="resize the images")
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--run", type=Path, help="record this run, evaluated already; do not train")

@@ -87,7 +87,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(refused, words, said):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["train", "mfdpm", "--data", "x", "--out", "y"], "mfdpm is not implemented yet"),
+        (["train", "smcdiff", "--data", "x", "--out", "y"], "smcdiff is not implemented yet"),
         (["train", "ddpm", "--data", "no/such/folder", "--out", "y"], "no/such/folder"),
         (["train", "--config", "no/such.toml", "--out", "y"], "no/such.toml: no such file"),
         (["sample", "no/such/run", "--count", "1", "--out", "x"], "there is no such run folder"),
@@ -103,7 +103,7 @@ def test_what_is_not_there_is_one_line_and_exit_code_1(refused, tmp_path, monkey
 
 
 def test_a_method_without_recipe_names_those_that_have_one(refused):
-    assert "ddpm, ncsn, sde" in refused("train", "mfdpm", "--data", "x", "--out", "y")
+    assert "ddpm, ncsn, sde" in refused("train", "smcdiff", "--data", "x", "--out", "y")
 
 
 def test_methods_lists_all_papers(told):
@@ -121,7 +121,7 @@ def test_methods_as_json_has_the_agreed_fields(told):
     assert all(set(row) == fields for row in rows)
     by_id = {row["id"]: row for row in rows}
     assert by_id["r2d2"]["number"] == 31 and by_id["sde"]["number"] is None
-    assert by_id["ddpm"]["implemented"] is True and by_id["mfdpm"]["implemented"] is False
+    assert by_id["ddpm"]["implemented"] is True and by_id["smcdiff"]["implemented"] is False
 
 
 def test_methods_can_be_filtered(told):
@@ -138,8 +138,8 @@ def test_show_prints_paper_configuration_and_keys(told):
 
 
 def test_show_says_what_is_not_implemented_yet(told):
-    code, out, _ = told("show", "mfdpm")
-    assert code == 0 and "not implemented yet" in out and "Moghadam" in out
+    code, out, _ = told("show", "smcdiff")
+    assert code == 0 and "not implemented yet" in out and "Trippe" in out
 
 
 def test_an_error_of_ours_is_one_line_that_says_how_to_see_more(refused, monkeypatch):

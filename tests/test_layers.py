@@ -38,6 +38,11 @@ APPLICATIONS = (
 )
 NEIGHBOURS: tuple[tuple[str, str, str], ...] = (
     ("anomaly", "segmentation", "a supervised U-Net stands beside guidance by segmentation"),
+    (
+        "generation",
+        "classification",
+        "a classifier that learned from drawn tiles says what they teach",
+    ),
     ("reconstruction", "generation", "a prior of images is a generative model"),
     ("segmentation", "generation", "label maps of brainspade are drawn by a latent diffusion"),
     ("other", "reconstruction", "r2d2 measures and solves as the reconstructions do"),

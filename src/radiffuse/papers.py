@@ -205,7 +205,7 @@ PAPERS: tuple[Paper, ...] = (
         "IEEE/CVF Winter Conference on Applications of Computer Vision (WACV), 1999-2008, 2023 "
         "(arXiv:2209.13167)", 2023,
         "generation", "H&E histopathology", "brain (glioma)", "DDPM, P2 weighting",
-        _arxiv("2209.13167")),
+        _arxiv("2209.13167"), _recipe("generation.mfdpm:MFDPM")),
     Paper(
         "dispr", 21, "A Diffusion Model Predicts 3D Shapes from 2D Microscopy Images",
         "Waibel DJE, Röell E, Rieck B, Giryes R, Marr C",

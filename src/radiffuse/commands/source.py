@@ -10,6 +10,7 @@ from ..applications.sizes import sides
 from ..data.dataset import Cases, open_cases
 from ..data.neighbours import with_neighbours
 from ..data.planes import Cut
+from ..data.stained import with_stain
 from ..errors import UsageError, UserError, printable
 from ..runs.config import Config, DataSource, is_embedded, located
 from ..runs.run import Run
@@ -18,7 +19,7 @@ from .parsing import pairs
 
 
 def open_source(source: DataSource, recipe: Any = None, **lacking: Any) -> Cases:
-    """Open the cases that a configuration names, with the neighbouring slices a recipe asks for.
+    """Open the cases that a configuration names, with the neighbouring slices and in the stain a recipe asks for.
 
     Args:
         source: path, columns and the like.
@@ -37,7 +38,9 @@ def open_source(source: DataSource, recipe: Any = None, **lacking: Any) -> Cases
         slices=source.slices,
         **lacking,
     )
-    return with_neighbours(cases, getattr(recipe, "NEIGHBOURS", ()))
+    cases = with_neighbours(cases, getattr(recipe, "NEIGHBOURS", ()))
+    stained = getattr(recipe, "stain", "none") != "none"
+    return with_stain(cases, recipe.stain_reference) if stained else cases
 
 
 def source_of(

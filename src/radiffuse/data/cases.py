@@ -280,6 +280,7 @@ class Cases:
                 for key, column in columns.items()
                 if column.kind == "raw"
             },
+            stain=getattr(columns.get("image"), "reference", ()),
         )
 
 

@@ -52,6 +52,7 @@ class Facts:
         spacing: mm along each axis of the first image key, the median over up to 64 training cases; () where
             nothing is known of it.
         raw: shape of a case by key of what is no image (k-space).
+        stain: the reference that tiles of histology were brought to (`stained`); () where they are as stored.
     """
 
     keys: tuple[str, ...]
@@ -70,6 +71,7 @@ class Facts:
     mask_size: dict[str, tuple[int, ...]] = field(default_factory=dict)
     spacing: tuple[float, ...] = ()
     raw: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    stain: tuple[float, ...] = ()
 
 
 def scalars_of(columns: Mapping[str, Column], rows: Sequence[int]) -> dict[str, Any]:

@@ -10,7 +10,14 @@ from torch import Tensor, nn
 from .blocks import conv, downsample, space_to_depth, whole_strides
 from .embed import Conditioning
 
-__all__ = ["PairCritic", "PatchCritic", "Remembering", "ScaledCritic", "group_deviation"]
+__all__ = [
+    "PairCritic",
+    "PatchCritic",
+    "ProjectionCritic",
+    "Remembering",
+    "ScaledCritic",
+    "group_deviation",
+]
 
 _SLOPE = 0.2
 _GROUP = 4
@@ -73,16 +80,18 @@ class PairCritic(nn.Module):
 class _Down(nn.Module):
     """Leaky residual block that halves the resolution; the time is added between convolutions."""
 
-    def __init__(self, axes: int, into: int, out: int, embedding: int) -> None:
+    def __init__(self, axes: int, into: int, out: int, embedding: int = 0) -> None:
         super().__init__()
         self.conv_1, self.conv_2 = conv(axes, into, out), conv(axes, out, out)
-        self.shift = nn.Linear(embedding, out)
+        self.shift = nn.Linear(embedding, out) if embedding else None
         self.skip = conv(axes, into, out, size=1)
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        shift = self.shift(embedding)
+    def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
         h = self.conv_1(F.leaky_relu(x, _SLOPE))
-        h = F.leaky_relu(h + shift.reshape(*shift.shape, *[1] * (h.ndim - 2)), _SLOPE)
+        if self.shift is not None:
+            shift = self.shift(embedding)
+            h = h + shift.reshape(*shift.shape, *[1] * (h.ndim - 2))
+        h = F.leaky_relu(h, _SLOPE)
         h = self.conv_2(downsample(h))
         return (h + self.skip(downsample(x))) / 2**0.5
 
@@ -101,6 +110,44 @@ def group_deviation(h: Tensor) -> Tensor:
             yield deviation.expand(len(group), 1, *h.shape[2:])
 
     return torch.cat(list(channels())).to(h.dtype)
+
+
+class ProjectionCritic(nn.Module):
+    r"""Judges images told their class: $w^T\phi(x) + e_y^T\phi(x)$ (Miyato & Koyama 2018, cGANs with projection).
+
+    Blocks of `PairCritic` without a time, and the deviation over groups of cases as one more channel.
+
+    Args:
+        axes, channels, width, levels, patch: as `PairCritic`.
+        classes: number of classes.
+    """
+
+    def __init__(
+        self,
+        axes: int,
+        channels: int,
+        classes: int,
+        width: int = 32,
+        levels: int = 4,
+        patch: int = 1,
+    ) -> None:
+        super().__init__()
+        self.patch, self.stride = patch, patch * 2**levels
+        self.enter = conv(axes, channels * patch**axes, width, size=1)
+        widths = [width * min(2**level, 8) for level in range(levels + 1)]
+        self.blocks = nn.ModuleList(_Down(axes, *pair) for pair in pairwise(widths))
+        self.last = conv(axes, widths[-1] + 1, widths[-1])
+        self.leave = nn.Linear(widths[-1], 1)
+        self.of_class = nn.Embedding(classes, widths[-1])
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        """x (B, C, *S), label int64 (B,); returns logits (B,)."""
+        h = self.enter(_folded(x, self.patch))
+        for block in self.blocks:
+            h = block(h)
+        h = torch.cat([h, group_deviation(h)], dim=1)
+        found = F.leaky_relu(self.last(h), _SLOPE).flatten(2).mean(dim=2)
+        return self.leave(found)[:, 0] + (self.of_class(label) * found).sum(1)
 
 
 class PatchCritic(nn.Module):

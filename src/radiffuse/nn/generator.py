@@ -1,15 +1,25 @@
 """Generators: networks that make an image from an image in one pass, with or without a latent."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import conv, cut_to, depth_to_space, space_to_depth, upsample, whole_strides
+from .blocks import (
+    Residual,
+    conv,
+    cut_to,
+    depth_to_space,
+    groups,
+    space_to_depth,
+    upsample,
+    whole_strides,
+)
 from .unet import UNet
 
-__all__ = ["Direct", "Guess", "LatentUNet", "ResNet"]
+__all__ = ["Direct", "FromLatent", "Guess", "LatentUNet", "ResNet"]
 
 
 class LatentUNet(nn.Module):
@@ -37,6 +47,59 @@ class LatentUNet(nn.Module):
         """x (B, C, *S), clock (B,), z (B, latent), image (B, C_c, *S) or none; (B, C, *S) in (-1, 1)."""
         z = z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + 1e-8)
         return torch.tanh(self.unet(x, clock, vector=self.mapping(z), image=image))
+
+
+class FromLatent(nn.Module):
+    """An image of a class from a random latent alone, after StyleGAN (Karras et al. 2019).
+
+    A learned constant of the coarsest grid is doubled by residual blocks, whose norms are scaled and shifted by a
+    mapping of (latent, class); tanh at the end.
+
+    Args:
+        axes, channels: of the image.
+        size: its sides; those that the strides do not divide are cut from a larger image.
+        classes: number of classes.
+        width: channels of the finest level, doubled in each coarser one, to 8 times at most.
+        levels: how often the constant is doubled.
+        latent: length of the latent.
+        patch: side of the blocks of voxels that the last layer makes at once.
+    """
+
+    def __init__(
+        self,
+        axes: int,
+        channels: int,
+        size: Sequence[int],
+        classes: int,
+        width: int = 32,
+        levels: int = 4,
+        latent: int = 64,
+        patch: int = 1,
+    ) -> None:
+        super().__init__()
+        self.size, self.latent, self.patch = tuple(size), latent, patch
+        widths = [width * min(2**level, 8) for level in reversed(range(levels + 1))]
+        coarsest = [-(-side // (patch * 2**levels)) for side in size]
+        self.constant = nn.Parameter(torch.randn(1, widths[0], *coarsest))
+        self.of_class = nn.Embedding(classes, latent)
+        length = 4 * width
+        self.mapping = nn.Sequential(
+            nn.Linear(2 * latent, length), nn.SiLU(), nn.Linear(length, length), nn.SiLU()
+        )
+        self.blocks = nn.ModuleList(
+            Residual(axes, before, after, length, resample=1) for before, after in pairwise(widths)
+        )
+        self.leave_norm = nn.GroupNorm(groups(width), width)
+        self.leave = conv(axes, width, channels * patch**axes)
+
+    def forward(self, z: Tensor, label: Tensor) -> Tensor:
+        """z (B, latent), label int64 (B,); (B, C, *S) in (-1, 1)."""
+        told = self.mapping(torch.cat([z, self.of_class(label)], 1))
+        h = self.constant.expand(len(z), *self.constant.shape[1:])
+        for block in self.blocks:
+            h = block(h, told)
+        h = self.leave(F.silu(self.leave_norm(h)))
+        return cut_to(torch.tanh(depth_to_space(h, self.patch)), self.size)
 
 
 class Direct(nn.Module):

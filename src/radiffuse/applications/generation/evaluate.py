@@ -1,6 +1,7 @@
 """Evaluation of generated images: against held-out ones, a Gaussian baseline and real images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from ..evaluation.progress import progress_bar
 from ..latent.diagnosis import drawn_codes
 from . import panels
 from .baselines import Mixture, fit_generation
+from .by_class import by_class
 from .sampling import chain, drawn_labels, generate, kept_in
 from .told import follows
 from .volumes import Volumes, are_volumes, look_at
@@ -40,6 +42,7 @@ def evaluate_generation(
     asked: Asked,
     *,
     samples: Tensor | None = None,
+    beside: Mapping[str, Tensor] = {},
     bits: int = LIKELIHOOD_CASES,
 ) -> dict[str, Any]:
     """Generated images against held-out ones, beside the Gaussian baseline and real images.
@@ -48,6 +51,7 @@ def evaluate_generation(
     training images, the best that can be reached; each against the held-out images
     (`fid_to_train`: against training images other than those of the reference). Under
     "reference", `nearest_*` and `copies_*` are those of the held-out images themselves.
+    Images told their class are measured by class too (`by_class`).
     Volumes are compared by a 3-D feature network, and besides as `volumes` does; feature weights of
     the user's are for their slices.
 
@@ -56,6 +60,7 @@ def evaluate_generation(
         train, held_out: its data.
         asked: what `evaluate` was asked for.
         samples: images `(n, C, *S)` in [-1, 1] drawn before; None draws them here.
+        beside: what other methods drew, of the same classes, by their names: further "baselines".
         bits: held-out images whose bits per dimension are computed; 0 for none.
 
     Returns:
@@ -79,10 +84,15 @@ def evaluate_generation(
     seen = look_at(real, train.fingerprint, asked.cache, asked.weights) if in_space else None
     samples = _checked(samples, real.train)
     model = fit_generation(real.train, real.labels, train.patients)
-    simple = model.sample([derive(asked.seed, k) for k in range(len(samples))])
+    simple = model.sample(
+        [derive(asked.seed, k) for k in range(len(samples))],
+        None if labels is None else labels.tolist(),
+    )
     rows, rest = _halves(len(real.train), len(samples), asked.seed)
-    method, copies = _metrics(real, samples, rest, seen)
-    baseline, _ = _metrics(real, simple, rest, seen)
+    told = _Told(held_out, labels)
+    method, copies = _metrics(real, samples, rest, seen, told)
+    baseline, _ = _metrics(real, simple, rest, seen, told)
+    others = {name: _metrics(real, its, rest, seen, told)[0] for name, its in beside.items()}
     if asked.folder_for_pictures is not None:
         states = chain(recipe, objective, labels, asked.seed)
         panels.write_all(
@@ -103,10 +113,32 @@ def evaluate_generation(
         },
         method={**method, **follow, **_bits(recipe, objective, real, held_out, bits)},
         baseline={**baseline, **_bits_of_baseline(model, real, held_out, bits)},
-        baselines=_of_codes(recipe, objective, real, train, rest, seen, len(samples), asked.seed),
-        reference={**_reference(real, rows, rest, copies, seen), **truth},
+        baselines={
+            **_of_codes(recipe, objective, real, train, rest, seen, len(samples), asked.seed),
+            **others,
+        },
+        reference={**_reference(real, rows, rest, copies, seen, told), **truth},
         features={**real.named, **({} if seen is None else {"slices": seen.named})},
     )
+
+
+@dataclass(frozen=True)
+class _Told:
+    """The classes that images were told, if any, and held-out cases to measure them against by class."""
+
+    held_out: Cases
+    labels: Tensor | None
+
+    def __call__(
+        self, real: Judge, features: Tensor, labels: Tensor | None = None
+    ) -> dict[str, Metric]:
+        """`by_class` of the features of images of `labels`, or else of the labels told."""
+        if self.labels is None or "label" not in self.held_out.keys:
+            return {}
+        truth = self.held_out.columns["label"].stack(self.held_out.rows)
+        labels = self.labels if labels is None else labels
+        names = self.held_out.class_names
+        return by_class(real.held_out_features, truth, features, labels, names)
 
 
 def _checked(samples: Tensor, train: Tensor) -> Tensor:
@@ -128,7 +160,7 @@ def _halves(n: int, count: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def _metrics(
-    real: Judge, images: Tensor, rest: Tensor, seen: Volumes | None
+    real: Judge, images: Tensor, rest: Tensor, seen: Volumes | None, told: _Told | None = None
 ) -> tuple[dict[str, Metric], Copies]:
     """Every metric of a set of images, and its nearest training images in pixels."""
     features = extract(real.network, images)
@@ -137,6 +169,7 @@ def _metrics(
     in_features = find_copies(features, real.held_out_features, real.train_features)
     metrics = {
         **_distances(real, features, rest),
+        **({} if told is None else told(real, features)),
         "ms_ssim": pair_similarity(images),
         **copy_metrics(copies, ids, "pixels"),
         **copy_metrics(in_features, ids, "features"),
@@ -168,12 +201,13 @@ def _of_codes(
 
 
 def _reference(
-    real: Judge, rows: Tensor, rest: Tensor, copies: Copies, seen: Volumes | None
+    real: Judge, rows: Tensor, rest: Tensor, copies: Copies, seen: Volumes | None, told: _Told
 ) -> dict[str, Metric]:
     """Training images in place of generated ones; nearest and copies of the held-out images."""
     control = find_copies(real.held_out_features, real.held_out_features, real.train_features)
     return {
         **_distances(real, real.train_features[rows], rest),
+        **({} if real.labels is None else told(real, real.train_features[rows], real.labels[rows])),
         "ms_ssim": pair_similarity(real.train[rows]),
         "nearest_pixels": average(copies.control.distance),
         "copies_pixels": proportion(copies.control.distance < copies.threshold),

@@ -37,6 +37,11 @@ def section(record: Record, name: str, shown: Sequence[str]) -> list[str]:
 def _label(key: str) -> str:
     if key.startswith("told_"):
         return f"told {key.removeprefix('told_')} against read off, r"
+    if key.startswith("taught_"):
+        return f"{key.removeprefix('taught_')} on real images, learned from these"
+    metric, _, name = key.partition("_of_")
+    if name:
+        return f"{LABELS.get(metric, metric).partition(',')[0]} of {name.replace('_', ' ')}"
     return LABELS.get(key, key)
 
 

@@ -1,8 +1,10 @@
 """Generation: images from seeds alone, or from seeds and a class."""
 
+from dataclasses import replace
+
 from ..task import Demonstration, Task
 
-__all__ = ["GENERATION"]
+__all__ = ["GENERATION", "TILES"]
 
 GENERATION = Task(
     "generation",
@@ -37,3 +39,13 @@ GENERATION = Task(
         batch=100,
     ),
 )
+
+TILES = replace(
+    GENERATION,
+    reads=("image", "label"),
+    optional=(),
+    evaluation="radiffuse.applications.generation.tiles.evaluate:evaluate_tiles",
+    demonstration=None,
+)
+"""Tiles of histology by their class: measured as other images are, and besides by class, beside a GAN, and by what a
+classifier learns from them."""
