@@ -385,8 +385,10 @@ def test_tiles_in_another_stain_are_refused(raw, tiles):
     assert recipe_of(raw, stain="none").stain_reference == ()
     fitted = recipe_of(tiles)
     assert fitted.stain_reference == tiles.facts().stain and fitted == fitted.fitted(tiles.facts())
-    with pytest.raises(UsageError, match="--stain-reference takes eight numbers, not 2"):
+    with pytest.raises(UsageError, match="--stain-reference takes eight numbers"):
         MFDPM(stain_reference=(0.1, 0.2))
+    with pytest.raises(UsageError, match="two quantiles of more than 0"):
+        MFDPM(stain_reference=(*REFERENCE[:7], 0.0))
 
 
 # ------------------------------------------------------------------------------------------- the GAN

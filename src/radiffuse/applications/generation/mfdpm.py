@@ -8,7 +8,7 @@ from ...errors import UserError
 from ...papers import Paper, by_id
 from ..parts import SamplerName, WeightName
 from ..presets import SMALL, TINY, averaged
-from ..ranges import Rule, at_least, more_than, require
+from ..ranges import Rule, at_least, between, more_than, require
 from ..task import Task
 from .ddpm import DDPM
 from .task import TILES
@@ -41,7 +41,11 @@ class MFDPM(DDPM):
     paper: ClassVar[Paper] = by_id("mfdpm")
     task: ClassVar[Task] = TILES
     BEFORE: ClassVar[dict[str, Any]] = {}
-    RULES: ClassVar[dict[str, Rule]] = {"k": more_than(0), "gamma": at_least(0)}
+    RULES: ClassVar[dict[str, Rule]] = {
+        "k": more_than(0),
+        "gamma": at_least(0),
+        "stain_reference": between(-1, 20),
+    }
 
     stain: Literal["macenko", "none"] = "macenko"
     """How tiles are brought to one stain before they are seen: Macenko et al. 2009, or not at all."""
@@ -64,8 +68,9 @@ class MFDPM(DDPM):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        said = f"takes eight numbers, not {len(self.stain_reference)}"
-        require(len(self.stain_reference) in (0, 8), "stain_reference", said)
+        said = "takes eight numbers: two vectors of three, and two quantiles of more than 0"
+        given = self.stain_reference
+        require(not given or (len(given) == 8 and min(given[6:]) > 0), "stain_reference", said)
 
     def fitted(self, facts: "Facts") -> Self:
         """As `DDPM`.
