@@ -141,6 +141,14 @@ def test_two_laboratories_show_one_colour_and_keep_the_structure(seed):
         assert float(torch.corrcoef(torch.stack(slopes))[0, 1]) > 0.95
 
 
+def test_a_thinner_section_is_brought_to_one_strength():
+    amounts = concentrations(5, 14, 48)
+    to = torch.tensor(REFERENCE).double()
+    thick, thin = dyed(amounts), dyed(0.7 * amounts)
+    made = [stain.normalised(tile, stain.stains(tile), to) for tile in (thick, thin)]
+    assert lab_distance(*made) < 3 < 0.3 * lab_distance(thick, thin)
+
+
 def lab_distance(a, b):
     a, b = (rgb2lab(each.permute(1, 2, 0).numpy() / 255) for each in (a, b))
     return float(np.linalg.norm(a - b, axis=-1).mean())
