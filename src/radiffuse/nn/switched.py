@@ -4,6 +4,8 @@ Told a map, every normalisation of its blocks is spatially adaptive (`spade`), a
 says; told none, it is an ordinary instance normalisation with a scale and a shift of its own. Convolutions are shared.
 """
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -34,33 +36,41 @@ class SwitchedNorm(Modulated):
 
 
 class SwitchedGenerator(nn.Module):
-    """Twice down, two blocks, two more that double the resolution, tanh; see the module.
+    """Down `levels` times, two blocks, as many more that double the resolution, tanh; see the module.
 
     Args:
         axes: number of spatial axes.
         into, out: channels of the input and of what is made.
         labels: channels of the map.
-        width: channels at full resolution, 4 times as many in the blocks.
+        width: channels at full resolution; they double at each level.
         hidden: of the normalisations.
+        levels: how often the resolution is halved.
 
     Attributes:
         stride: least sides of an image; others are continued by reflection and cut back.
     """
 
-    stride = 4
-
     def __init__(
-        self, axes: int, into: int, out: int, labels: int, width: int = 64, hidden: int = 128
+        self,
+        axes: int,
+        into: int,
+        out: int,
+        labels: int,
+        width: int = 64,
+        hidden: int = 128,
+        levels: int = 2,
     ) -> None:
         super().__init__()
+        self.stride = 2**levels
+        widths = [width * 2**level for level in range(levels + 1)]
         self.enter = conv(axes, into, width, size=7)
         self.down = nn.ModuleList(
-            conv(axes, width * 2**level, 2 * width * 2**level, stride=2) for level in range(2)
+            conv(axes, one, other, stride=2) for one, other in pairwise(widths)
         )
-        widths = ((4, 4), (4, 4), (4, 2), (2, 1))
+        wide = [widths[-1], widths[-1], *reversed(widths)]
         self.blocks = nn.ModuleList(
-            PaintedBlock(axes, one * width, other * width, labels, hidden, SwitchedNorm)
-            for one, other in widths
+            PaintedBlock(axes, one, other, labels, hidden, SwitchedNorm)
+            for one, other in pairwise(wide)
         )
         self.leave = conv(axes, width, out, size=7)
 

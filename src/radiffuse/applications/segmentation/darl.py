@@ -45,7 +45,10 @@ class DARL(UNetFields):
         "channel": at_least(-1),
         "channels": at_least(0),
         **dict.fromkeys(("phases", "crops", "generator_width", "hidden"), at_least(1)),
-        **dict.fromkeys(("critic_width", "critic_levels", "light", "trees", "kept"), at_least(1)),
+        **dict.fromkeys(
+            ("critic_width", "critic_levels", "generator_levels", "light", "trees", "kept"),
+            at_least(1),
+        ),
         **dict.fromkeys(("window", "even", "level", "cycle", "adversarial"), at_least(0)),
         "timesteps": at_least(2),
         "betas": between(0, 0.999),
@@ -86,6 +89,8 @@ class DARL(UNetFields):
     """Step of the chain that the network is told in prediction: 0 for clean pictures, more for noisy ones."""
     generator_width: int = 64
     """Channels of the generator at full resolution."""
+    generator_levels: int = 2
+    """How often the generator halves the resolution."""
     hidden: int = 128
     """Channels between a map and scale and shift."""
     critic_width: int = 64
@@ -151,10 +156,15 @@ class DARL(UNetFields):
             channel=channel_of(self.channel, channels),
             size=self.size or size,
         )
-        least = max(self.stride, 4)
+        least = self.least
         check_least(sub, [least] * len(sub), "--phases, --multiples or --patch")
         check_least(filled.size, [least] * len(sub), "--window, --multiples or --patch")
         return filled
+
+    @property
+    def least(self) -> int:
+        """The least side of what both networks see."""
+        return max(self.stride, 2**self.generator_levels)
 
     @property
     def windows(self) -> Windows | None:
@@ -206,7 +216,7 @@ class DARL(UNetFields):
                 a field of view.
         """
         x, inside = self.triples().seen(batch)
-        size, least = x.shape[2:], self.phases * max(self.stride, 4)
+        size, least = x.shape[2:], self.phases * self.least
         check_least(size, [least] * len(size), "--phases, --multiples or --patch in training")
         parts = space_to_depth(whole_strides(x, [self.phases] * len(size)), self.phases)
         for name in MAKERS:  # in training a spectral norm moves with every pass

@@ -17,7 +17,8 @@ def players_of(recipe: Any) -> dict[str, Any]:
     """What `Vessels` is made of, by name; generator and critics begin with weights of N(0, 0.02^2)."""
     axes = len(recipe.size)
     unet = UNet(axes, 1, recipe.width, **recipe.unet_shape())
-    generator = SwitchedGenerator(axes, 2, 1, LABELS, recipe.generator_width, recipe.hidden)
+    shape = (recipe.generator_width, recipe.hidden, recipe.generator_levels)
+    generator = SwitchedGenerator(axes, 2, 1, LABELS, *shape)
     critics = {
         name: Remembering(
             axes, 1, recipe.critic_width, recipe.critic_levels, recipe.size, recipe.kept

@@ -18,6 +18,8 @@ SMALL: dict[str, Any] = {
     "even": 32,
     "light": 60,
     "generator_width": 16,
+    # thin vessels are lost at a quarter of a sub-image's resolution
+    "generator_levels": 1,
     "hidden": 16,
     "critic_width": 16,
 }
@@ -31,6 +33,7 @@ TINY: dict[str, Any] = {
     "even": 16,
     "light": 60,
     "generator_width": 4,
+    "generator_levels": 1,
     "hidden": 4,
     "critic_width": 4,
     "critic_levels": 2,
