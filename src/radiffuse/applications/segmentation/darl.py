@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ...diffusion.schedule import Discrete
 from ...diffusion.windows import Windows, sides_of_window
-from ...nn.blocks import cut_to, depth_to_space, space_to_depth, whole_strides
 from ...papers import Paper, by_id
 from ..backbone import UNetFields
 from ..ranges import Rule, at_least, below, between, more_than, require
@@ -20,7 +19,7 @@ from .vessels.objective import MAKERS, Vessels
 from .vessels.players import players_of
 from .vessels.presets import SMALL, TINY, TRAINING
 from .vessels.task import VESSELS
-from .vessels.triples import Trees, Triples
+from .vessels.triples import Trees, Triples, by_phases
 
 if TYPE_CHECKING:
     from ...data.dataset import Facts
@@ -150,12 +149,8 @@ class DARL(UNetFields):
         channels = self.channels or facts.channels["image"]
         sub = tuple(-(-side // self.phases) for side in whole)
         size = sides_of_window(self.window, sub, self.stride) if self.window else sub
-        filled = dataclasses.replace(
-            self,
-            channels=channels,
-            channel=channel_of(self.channel, channels),
-            size=self.size or size,
-        )
+        read, size = channel_of(self.channel, channels), self.size or size
+        filled = dataclasses.replace(self, channels=channels, channel=read, size=size)
         least = self.least
         check_least(sub, [least] * len(sub), "--phases, --multiples or --patch")
         check_least(filled.size, [least] * len(sub), "--window, --multiples or --patch")
@@ -218,17 +213,16 @@ class DARL(UNetFields):
         x, inside = self.triples().seen(batch)
         size, least = x.shape[2:], self.phases * self.least
         check_least(size, [least] * len(size), "--phases, --multiples or --patch in training")
-        parts = space_to_depth(whole_strides(x, [self.phases] * len(size)), self.phases)
         for name in MAKERS:  # in training a spectral norm moves with every pass
             objective.players[name].eval()
         t = torch.tensor((self.level + 1) / self.timesteps, dtype=torch.float64)
 
-        def segmented(cuts: list[Tensor]) -> Tensor:
-            return objective.segmented(cuts[0], t)
+        def segmented(part: Tensor) -> Tensor:
+            if self.windows is None:
+                return objective.segmented(part, t)
+            return self.windows.whole(lambda cuts: objective.segmented(cuts[0], t), [part])
 
-        each = parts.flatten(0, 1)[:, None]
-        found = self.windows.whole(segmented, [each]) if self.windows else segmented([each])
-        whole = cut_to(depth_to_space(found[:, 0].unflatten(0, parts.shape[:2]), self.phases), size)
+        whole = by_phases(segmented, x, self.phases)
         probability = ((whole + 1) / 2).clamp(0, 1) * inside
         return {"mask": (probability > 0.5).long(), "probability": probability}
 

@@ -1,5 +1,6 @@
 """The three unpaired pictures of a training step: vessels, none, a drawn mask."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -7,11 +8,25 @@ from torch import Tensor
 
 from ....data.embedded.trees import Trees
 from ....diffusion.windows import Windows
-from ....nn.blocks import space_to_depth, whole_strides
+from ....nn.blocks import cut_to, depth_to_space, space_to_depth, whole_strides
 from ...recipe import Batch
 from .field import evened, field_of, grey, without_vessels
 
-__all__ = ["Trees", "Triples"]
+__all__ = ["Trees", "Triples", "by_phases"]
+
+
+def by_phases(apply: Callable[[Tensor], Tensor], x: Tensor, phases: int) -> Tensor:
+    """A function of sub-images (M, 1, *L), on all of those of x (B, 1, *S), put back in their places.
+
+    Args:
+        apply: keeps the shape.
+        x: continued by reflection where `phases` does not divide its sides.
+        phases: every so many-th voxel along each axis makes a sub-image.
+    """
+    size = x.shape[2:]
+    parts = space_to_depth(whole_strides(x, [phases] * len(size)), phases)
+    found = apply(parts.flatten(0, 1)[:, None])[:, 0].unflatten(0, parts.shape[:2])
+    return cut_to(depth_to_space(found, phases), size)
 
 
 @dataclass(frozen=True)
