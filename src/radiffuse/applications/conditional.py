@@ -11,18 +11,18 @@ from torch import Tensor
 from ..diffusion.denoiser import Denoiser
 from ..diffusion.losses import Times, Weight
 from ..diffusion.network import Given, Network
-from ..diffusion.noise import Noise, Seeded
-from ..diffusion.sample import Sampler, last, prior
+from ..diffusion.noise import Seeded
+from ..diffusion.sample import last, prior
 from ..diffusion.schedule import Schedule
 from ..diffusion.tiling import Tiled
 from ..diffusion.windows import Windows, continued, cut_back, sides_of_window
 from ..nn import UNet
 from ..training.objective import Prepared
 from .backbone import Backbone
-from .parts import SAMPLERS, SAMPLING, GridName, SamplerName, check_sampling, grid_named
 from .ranges import Rule, at_least, below
 from .recipe import Batch
 from .sizes import check_stride, one_size
+from .walked import Walked
 
 if TYPE_CHECKING:
     from ..data.dataset import Facts
@@ -31,7 +31,7 @@ __all__ = ["Conditional", "check_stride"]
 
 
 @dataclass(frozen=True)
-class Conditional(Backbone, ABC):
+class Conditional(Backbone, Walked, ABC):
     """A diffusion of one key of the batch, told other keys, of whole images or of windows.
 
     A subclass says the keys, the network, the times of training and the defaults. What is made
@@ -47,7 +47,6 @@ class Conditional(Backbone, ABC):
     )  # fmt: skip
     """Fields that only prediction reads."""
     RULES: ClassVar[dict[str, Rule]] = {
-        **SAMPLING,
         "condition_channels": at_least(0),
         "window": at_least(0),
         "crops": at_least(1),
@@ -71,22 +70,8 @@ class Conditional(Backbone, ABC):
     """Channels of the first level."""
     multiples: tuple[int, ...] = (1, 2, 2, 4, 4)
     """Width of each level over `width`; each level halves the resolution."""
-    sampler: SamplerName = "ddpm"
-    """The sampler."""
-    steps: int = 1000
-    """Sampling steps."""
-    grid: GridName = "uniform"
-    """How the steps are spaced."""
-    start: float = 1.0
-    """Time at which sampling starts."""
-    stop: float = 0.0
-    """Time at which sampling stops; above zero noise the result is denoised once more."""
     samples: int = 10
     """Draws a case in evaluation, for their mean and deviation."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_sampling(self)
 
     @abstractmethod
     def network(self) -> Network:
@@ -201,18 +186,6 @@ class Conditional(Backbone, ABC):
         if whole.shape[2:] == self.size:
             return Given(objective.network, image=whole)
         return Tiled(objective.network, self.size, self.windows.overlaps, image=whole)
-
-    def make_sampler(self, denoiser: Denoiser, noise: Noise) -> Sampler:
-        """The sampler the fields name."""
-        return SAMPLERS[self.sampler](denoiser, noise)
-
-    def make_grid(self, schedule: Schedule) -> Tensor:
-        """The grid of times the fields name.
-
-        Raises:
-            UsageError: there is no such grid.
-        """
-        return grid_named(self.grid, schedule, self.steps, self.start, self.stop)
 
     def trajectory(self, objective: Prepared, batch: Batch) -> Iterator[Tensor]:
         """The states of the chain, the last one the result; batch as in `predict`."""

@@ -27,7 +27,7 @@ from ..diffusion.sample import (
 )
 from ..diffusion.schedule import Discrete, Schedule, Stretched
 from ..errors import UsageError
-from .ranges import Rule, at_least, below, require, up_to
+from .ranges import require
 
 SamplerName = Literal[
     "ddpm",
@@ -88,26 +88,6 @@ GRIDS: dict[str, Callable[[Schedule, int, float, float], Tensor]] = {
     "karras": lambda schedule, steps, start, stop: grids.karras(schedule, steps, 7.0, start, stop),
     "log-snr": grids.log_ratio,
 }
-
-SAMPLING: dict[str, Rule] = {"steps": at_least(1), "start": up_to(1), "stop": below(1)}
-"""What the fields of a chain may be."""
-
-
-def check_sampling(recipe: Any) -> None:
-    """Refuse a chain that does not go down, draws by a variance nobody learned, or leaps unprepared.
-
-    Raises:
-        OutOfRange: names the field.
-    """
-    said = f"must be less than --start, {recipe.start:g}, not {recipe.stop:g}"
-    require(recipe.stop < recipe.start, "stop", said)
-    learned = getattr(recipe, "learned_variance", False)
-    said = "ddpm-learned needs a learned variance, and this network learns none; take ddpm"
-    require(recipe.sampler != "ddpm-learned" or learned, "sampler", said)
-    leap = getattr(recipe, "leap", 0.0)
-    require(not leap or recipe.filtered, "leap", "needs the spectrum that --filtered measures")
-    said = "is a step from one level to another; --sampler langevin stays at them"
-    require(not leap or recipe.sampler != "langevin", "leap", said)
 
 
 def check_timesteps(betas: str, timesteps: int) -> None:

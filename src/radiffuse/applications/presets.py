@@ -2,7 +2,16 @@
 
 from typing import Any
 
-__all__ = ["LOG_NORMAL", "PRECONDITIONED", "SMALL", "TINY", "TRAINING", "averaged"]
+__all__ = [
+    "LOG_NORMAL",
+    "PRECONDITIONED",
+    "SMALL",
+    "SMALL_CHAIN",
+    "TINY",
+    "TINY_CHAIN",
+    "TRAINING",
+    "averaged",
+]
 
 SMALL: dict[str, Any] = {
     "width": 32,
@@ -24,6 +33,19 @@ TINY: dict[str, Any] = {
     "dropout": 0.0,
 }
 """The network of the tiny presets: trains and predicts in seconds, for tests."""
+
+
+SMALL_CHAIN: dict[str, Any] = {
+    "sampler": "dpm-solver",
+    "grid": "karras",
+    "start": 0.998,
+    "stop": 0.003,
+    "steps": 20,
+}
+"""The chain of the small presets of discrete betas: few steps, none where there is next to no signal or noise."""
+
+TINY_CHAIN: dict[str, Any] = {"sampler": "ddim", "start": 0.998, "steps": 5}
+"""The same for tests."""
 
 
 TRAINING: dict[str, dict[str, Any]] = {

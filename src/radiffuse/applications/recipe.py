@@ -15,7 +15,7 @@ from .task import Task
 if TYPE_CHECKING:
     from ..data.dataset import Facts
 
-__all__ = ["Batch", "Recipe", "check_fitted", "image_key"]
+__all__ = ["Batch", "Recipe", "check_fitted", "classes_of", "image_key"]
 
 Batch = dict[str, Tensor]
 
@@ -56,3 +56,19 @@ def image_key(facts: "Facts", *keys: str) -> str:
         if key in facts.channels:
             return key
     raise UserError("the data hold no image; name the column with --map image=COLUMN")
+
+
+def classes_of(facts: "Facts", asked: int, what: str) -> int:
+    """The number of classes: `asked`, or where that is 0 as many as the data have.
+
+    Raises:
+        UserError: `what` needs two or more, and there are fewer.
+    """
+    classes = asked or facts.classes
+    if classes < 2:
+        found = "one class only" if classes else "no labels"
+        raise UserError(
+            f"{what} two classes or more, and the data have {found}; "
+            "--map label=COLUMN names the column of labels"
+        )
+    return classes

@@ -29,12 +29,11 @@ from ...diffusion.network import Given
 from ...diffusion.noise import Seeded, derive
 from ...diffusion.sample import DDPM, grids
 from ...diffusion.schedule import Discrete
-from ...errors import UserError
 from ...nn.labels import LabelNetwork
 from ...papers import Paper, by_id
 from ..parts import check_timesteps
 from ..ranges import Checked, Rule, at_least, between, more_than, one_of, one_or_more, up_to
-from ..recipe import Batch, check_fitted, image_key
+from ..recipe import Batch, check_fitted, classes_of, image_key
 from ..sizes import check_shape
 from ..task import Task
 from .dual_guided import DualGuided, on_simplex
@@ -158,13 +157,7 @@ class DiffMIC(Checked):
             UserError: no image, no labels, one class only, or patches that do not fit the images.
         """
         key = image_key(facts, "image")
-        classes = self.classes or facts.classes
-        if classes < 2:
-            found = "one class only" if classes else "no labels"
-            raise UserError(
-                f"classification needs two classes or more, and the data have {found}; "
-                "--map label=COLUMN names the column of labels"
-            )
+        classes = classes_of(facts, self.classes, "classification needs")
         filled = dataclasses.replace(
             self,
             channels=self.channels or facts.channels[key],

@@ -1,9 +1,6 @@
 """Training of DiffMIC by preset, and its smaller networks."""
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
+from typing import Any
 
 __all__ = ["SMALL", "TINY", "TRAINING"]
 

@@ -18,17 +18,12 @@ from ...diffusion.schedule import Schedule
 from ...errors import UserError
 from ...training.objective import Denoising, Objective, device_of
 from ..backbone import Backbone
-from ..parts import (
-    SAMPLING,
-    GridName,
-    SamplerName,
-    check_sampling,
-)
 from ..presets import TRAINING
 from ..ranges import SHARE, Rule, at_least, require
 from ..recipe import Batch, image_key
 from ..sizes import check_stride
 from ..task import Task
+from ..walked import Walked
 from .body import body_of
 from .chain import grid_of, sampler_of
 from .guided import beside_classifier, check_labels, told_label
@@ -41,7 +36,7 @@ __all__ = ["Generative"]
 
 
 @dataclass(frozen=True)
-class Generative(Backbone, ABC):
+class Generative(Backbone, Walked, ABC):
     """Image generation by a diffusion: the fields that DDPM, NCSN and SDE share.
 
     A subclass says the schedule, the times of training and the defaults; it never asks which
@@ -56,7 +51,6 @@ class Generative(Backbone, ABC):
     )
     """Fields that only prediction reads, so that they may be changed after training."""
     RULES: ClassVar[dict[str, Rule]] = {
-        **SAMPLING,
         "classes": at_least(0),
         "label_drop": SHARE,
         "guidance": at_least(0),
@@ -87,16 +81,6 @@ class Generative(Backbone, ABC):
     """Levels that attend, 0 = finest."""
     dropout: float = 0.1
     """Dropout in residual blocks."""
-    sampler: SamplerName = "ddpm"
-    """The sampler."""
-    steps: int = 1000
-    """Sampling steps."""
-    grid: GridName = "uniform"
-    """How the steps are spaced."""
-    start: float = 1.0
-    """Time at which sampling starts."""
-    stop: float = 0.0
-    """Time at which sampling stops; above zero noise the result is denoised once more."""
     leap: float = 0.0
     """`filtered`: the first step goes, by the flow of Gaussian images of their spectrum, to the noise that
     is so many times their strongest frequency; 0 = it does not. Fewer steps are enough then."""
@@ -107,7 +91,10 @@ class Generative(Backbone, ABC):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_sampling(self)
+        said = "needs the spectrum that --filtered measures"
+        require(not self.leap or self.filtered, "leap", said)
+        said = "is a step from one level to another; --sampler langevin stays at them"
+        require(not self.leap or self.sampler != "langevin", "leap", said)
         wants = self.conditional or self.classifier
         said = f"{self.classes} needs --conditional or --classifier"
         require(wants or not self.classes, "classes", said)

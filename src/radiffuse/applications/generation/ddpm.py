@@ -21,7 +21,7 @@ from ..parts import (
     network_of,
     weight_named,
 )
-from ..presets import PRECONDITIONED, SMALL, TINY, averaged
+from ..presets import PRECONDITIONED, SMALL, SMALL_CHAIN, TINY, TINY_CHAIN, averaged
 from ..ranges import Rule, at_least
 from .base import Generative
 
@@ -122,11 +122,7 @@ class DDPM(Generative):
             betas="cosine",
             **PRECONDITIONED,
             filtered=True,
-            sampler="dpm-solver",
-            grid="karras",
-            start=0.998,
-            stop=0.003,
-            steps=20,
+            **SMALL_CHAIN,
         )
 
     @classmethod
@@ -137,7 +133,5 @@ class DDPM(Generative):
             betas="cosine",
             **PRECONDITIONED,
             filtered=True,
-            sampler="ddim",
-            start=0.998,
-            steps=5,
+            **TINY_CHAIN,
         )

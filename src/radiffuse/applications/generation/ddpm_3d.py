@@ -7,7 +7,7 @@ from ...diffusion.network import Network
 from ...papers import Paper, by_id
 from ...training.objective import Absolute, Denoising
 from ..parts import SamplerName
-from ..presets import PRECONDITIONED, SMALL, TINY, averaged
+from ..presets import PRECONDITIONED, SMALL, SMALL_CHAIN, TINY, TINY_CHAIN, averaged
 from ..ranges import require
 from ..recipe import image_key
 from ..sizes import check_volumes
@@ -22,7 +22,6 @@ QUICK: dict[str, Any] = {
     "clipped": False,
     **PRECONDITIONED,
     "filtered": True,
-    "start": 0.998,
 }
 """Training and sampling of the small presets: from the Wiener filter, not through the middle of the noise."""
 
@@ -92,12 +91,9 @@ class DDPM3D(DDPM):
         return cls(
             **{**SMALL, "multiples": (1, 2, 4), "attention": (2,)},
             **QUICK,
-            sampler="dpm-solver",
-            grid="karras",
-            stop=0.003,
-            steps=20,
+            **SMALL_CHAIN,
         )
 
     @classmethod
     def tiny(cls) -> Self:
-        return cls(**TINY, **QUICK, sampler="ddim", steps=5)
+        return cls(**TINY, **QUICK, **TINY_CHAIN)

@@ -7,7 +7,7 @@ from ...diffusion.losses import Weight, p2
 from ...errors import UserError
 from ...papers import Paper, by_id
 from ..parts import SamplerName, WeightName
-from ..presets import SMALL, TINY, averaged
+from ..presets import SMALL, SMALL_CHAIN, TINY, TINY_CHAIN, averaged
 from ..ranges import Rule, at_least, between, more_than, require
 from ..task import Task
 from .ddpm import DDPM
@@ -23,7 +23,6 @@ QUICK: dict[str, Any] = {
     "learned_variance": False,
     "clipped": False,
     "filtered": True,
-    "start": 0.998,
 }
 """Training and sampling of the small presets: from the Wiener filter; the weight stays that of the method."""
 
@@ -110,12 +109,9 @@ class MFDPM(DDPM):
         return cls(
             **{**SMALL, "attention": (1, 2, 3)},
             **QUICK,
-            sampler="dpm-solver",
-            grid="karras",
-            stop=0.003,
-            steps=20,
+            **SMALL_CHAIN,
         )
 
     @classmethod
     def tiny(cls) -> Self:
-        return cls(**TINY, **QUICK, sampler="ddim", steps=5)
+        return cls(**TINY, **QUICK, **TINY_CHAIN)

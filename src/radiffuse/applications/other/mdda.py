@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from ...diffusion.noise import Seeded, derive
-from ...errors import UserError
 from ...nn.resnet import ResNet
 from ...papers import Paper, by_id
 from ..classification.baselines import PlainClassifier, ResNetClassifier
 from ..ranges import Checked, Rule, at_least, between, one_of, one_or_more, require
-from ..recipe import Batch, check_fitted, image_key
+from ..recipe import Batch, check_fitted, classes_of, image_key
 from ..sizes import check_shape
 from ..task import Task
 from .purification.attacks import Defence, OfUnit
@@ -129,13 +128,7 @@ class MDDA(Checked):
             UserError: no image, no labels, or one class only.
         """
         key = image_key(facts, "image")
-        classes = self.classes or facts.classes
-        if classes < 2:
-            found = "one class only" if classes else "no labels"
-            raise UserError(
-                f"purification stands before a classifier of two classes or more, and the data have {found}; "
-                "--map label=COLUMN names the column of labels"
-            )
+        classes = classes_of(facts, self.classes, "purification stands before a classifier of")
         channels = self.channels or facts.channels[key]
         return replace(
             self, channels=channels, size=self.size or tuple(facts.size[key]), classes=classes

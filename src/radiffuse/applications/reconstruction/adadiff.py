@@ -11,14 +11,14 @@ from ...acquisition import Acquired, MaskName
 from ...diffusion.noise import Seeded
 from ...errors import UserError
 from ...papers import Paper, by_id
-from ..backbone import UNetFields
-from ..ranges import Rule, at_least, more_than, require
+from ..adversarial import SMALL, TINY, AdversarialFields
+from ..ranges import Rule, at_least, require
 from ..recipe import Batch, image_key
 from ..sizes import check_least, sides
 from .adaptation import Adapted, adapted
 from .adversarial_prior import AdversarialPrior
 from .complex_prior import complex_key, phased
-from .presets import ADVERSARIAL, SMALL_ADVERSARIAL, TINY_ADVERSARIAL
+from .presets import ADVERSARIAL
 from .reconstructing import Reconstructing
 from .scanner import Scanner
 from .stacks import replaced
@@ -31,7 +31,7 @@ __all__ = ["AdaDiff"]
 
 
 @dataclass(frozen=True)
-class AdaDiff(Reconstructing, UNetFields):
+class AdaDiff(Reconstructing, AdversarialFields):
     r"""Eight adversarial steps from the zero-filled image, then the prior itself is fitted to the scan.
 
     **Rapid phase**: from the zero-filled image, in place of noise, T large steps; after each estimate of $x_0$ what was
@@ -51,10 +51,6 @@ class AdaDiff(Reconstructing, UNetFields):
     RULES: ClassVar[dict[str, Rule]] = {
         "channels": at_least(0),
         "data_std": at_least(0),
-        **dict.fromkeys(("timesteps", "latent", "mapped", "penalty_every"), at_least(1)),
-        **dict.fromkeys(("critic_width", "critic_levels"), at_least(1)),
-        "penalty": at_least(0),
-        "generator_rate": more_than(0),
         "adapt": at_least(0),
         "adapt_rate": at_least(0),
     }
@@ -64,24 +60,8 @@ class AdaDiff(Reconstructing, UNetFields):
     data_std: float = 0.0
     """Standard deviation of the images in [-1, 1], to which measured scans are scaled; 0 = from the data."""
     timesteps: int = 8
-    """Large steps of the diffusion, T."""
-    width: int = 64
     multiples: tuple[int, ...] = (1, 1, 1, 2, 2)
     attention: tuple[int, ...] = (4,)
-    latent: int = 100
-    """Length of the latent z."""
-    mapped: int = 256
-    """Width of the latent's mapping network."""
-    critic_width: int = 64
-    """Channels of the critic's first layer."""
-    critic_levels: int = 6
-    """How often the critic halves the resolution."""
-    penalty: float = 1.0
-    """Factor of the R1 penalty, gamma."""
-    penalty_every: int = 10
-    """Steps between penalties."""
-    generator_rate: float = 1.6
-    """Learning rate of the generator over that of the critic (1.6e-4 over 1e-4)."""
     adapt: int = 1000
     """Steps of the adaptation to each scan; 0 = none."""
     adapt_rate: float = 1e-3
@@ -192,8 +172,8 @@ class AdaDiff(Reconstructing, UNetFields):
 
     @classmethod
     def small(cls) -> Self:
-        return cls(**SMALL_ADVERSARIAL)
+        return cls(**SMALL, values="real", acceleration=4.0, adapt=100)
 
     @classmethod
     def tiny(cls) -> Self:
-        return cls(**TINY_ADVERSARIAL)
+        return cls(**TINY, timesteps=2, values="real", adapt=3)

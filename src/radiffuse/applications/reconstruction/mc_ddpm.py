@@ -19,14 +19,10 @@ from ...papers import Paper, by_id
 from ..backbone import Backbone
 from ..law import Law
 from ..parts import (
-    SAMPLERS,
-    SAMPLING,
     GridName,
     PredictsName,
     SamplerName,
     WeightName,
-    check_sampling,
-    grid_named,
     input_of,
     predicts_named,
     weight_named,
@@ -34,6 +30,7 @@ from ..parts import (
 from ..presets import PRECONDITIONED, SMALL, TINY, TRAINING
 from ..ranges import Rule, at_least, more_than, require
 from ..recipe import Batch
+from ..walked import Walked
 from .complex_prior import complex_key, phased
 from .presets import UNSAMPLED, trained
 from .reconstructing import Reconstructing
@@ -47,7 +44,7 @@ __all__ = ["MCDDPM"]
 
 
 @dataclass(frozen=True)
-class MCDDPM(Reconstructing, Backbone, Law):
+class MCDDPM(Reconstructing, Backbone, Walked, Law):
     r"""A network told mask and measurement draws what was not sampled, and touches nothing that was.
 
     $q(y_t \mid y_0) = N(\bar\alpha_t y_0, \bar\beta_t^2 \bar M)$ with $\bar\beta_t^2 = b^2(1-\bar\alpha_t^2)$, b = 1/2
@@ -69,7 +66,6 @@ class MCDDPM(Reconstructing, Backbone, Law):
         *("sampler", "steps", "grid", "start", "stop", "samples", "widen"),
     )
     RULES: ClassVar[dict[str, Rule]] = {
-        **SAMPLING,
         "timesteps": at_least(2),
         "shrink": more_than(0),
         "accelerations": at_least(1),
@@ -95,20 +91,11 @@ class MCDDPM(Reconstructing, Backbone, Law):
     coils: int = 1
     noise: float = 0.0
     sampler: SamplerName = "ddpm-large"
-    """The sampler."""
-    steps: int = 1000
-    """Sampling steps."""
     grid: GridName = "strided"
-    """How the steps are spaced."""
-    start: float = 1.0
-    """Time at which sampling starts."""
-    stop: float = 0.0
-    """Time at which sampling stops; above zero noise the result is denoised once more."""
     samples: int = 20
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_sampling(self)
         require(self.coils == 1, "coils", "must be 1: this method knows one coil")
         require(self.values == "channels", "values", "must be channels: real and imaginary part")
         said = "must be mri: what is learned are entries of k-space"
@@ -123,7 +110,7 @@ class MCDDPM(Reconstructing, Backbone, Law):
         key = complex_key(facts)
         filled = self.filled(facts, 2, facts.size[key]).fitting()
         filled.masks(1)
-        grid_named(filled.grid, filled.schedule(), filled.steps, filled.start, filled.stop)
+        filled.make_grid(filled.schedule())
         return (
             filled
             if filled.accelerations
@@ -184,10 +171,10 @@ class MCDDPM(Reconstructing, Backbone, Law):
         free = (~acquired.mask).to(measured).expand(len(measured), -1, *measured.shape[2:])
         denoiser = Given(objective.network, measured=measured, free=free).eval()
         noise = noise_of(Seeded(seeds), free)
-        times = grid_named(self.grid, denoiser.schedule, self.steps, self.start, self.stop)
+        times = self.make_grid(denoiser.schedule)
         with torch.no_grad():
             start = prior(denoiser.schedule, measured, noise, float(times[0]))
-            drawn = SAMPLERS[self.sampler](denoiser, noise)(start, times)
+            drawn = self.make_sampler(denoiser, noise)(start, times)
         if not bool(torch.isfinite(drawn).all()):
             raise UserError(f"the chain of {self.paper.id} diverged; take more steps (--steps)")
         x = Fourier(measured.dim() - 2).adjoint(from_parts(measured + free * drawn))

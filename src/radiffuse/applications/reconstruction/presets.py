@@ -2,15 +2,14 @@
 
 from typing import Any
 
+from .. import adversarial
 from ..presets import LOG_NORMAL, SMALL, TINY, averaged
 
 __all__ = [
     "ADVERSARIAL",
     "SELF_SMALL",
     "SELF_TINY",
-    "SMALL_ADVERSARIAL",
     "SMALL_PRIOR",
-    "TINY_ADVERSARIAL",
     "TINY_PRIOR",
     "UNSAMPLED",
     "trained",
@@ -76,38 +75,6 @@ UNSAMPLED: dict[str, Any] = {
 """The chain of a small network of what was not sampled, and its scans."""
 
 
-SMALL_ADVERSARIAL: dict[str, Any] = {
-    "width": 32,
-    "multiples": (1, 2, 4),
-    "blocks": 1,
-    "attention": (2,),
-    "patch": 2,
-    "mapped": 128,
-    "critic_width": 24,
-    "critic_levels": 4,
-    "values": "real",
-    "acceleration": 4.0,
-    "adapt": 100,
-}
-"""A small adversarial prior of magnitudes."""
-
-TINY_ADVERSARIAL: dict[str, Any] = {
-    "width": 16,
-    "multiples": (1, 2),
-    "blocks": 1,
-    "attention": (),
-    "patch": 2,
-    "latent": 8,
-    "mapped": 16,
-    "critic_width": 8,
-    "critic_levels": 2,
-    "timesteps": 2,
-    "values": "real",
-    "adapt": 3,
-}
-"""The same for tests."""
-
-
 def trained(steps: int, batch: int, decay: float = 0.0, **more: Any) -> dict[str, Any]:
     """Options of a training loop whose exponential average decays so; 0 = the last weights."""
     return {
@@ -119,27 +86,8 @@ def trained(steps: int, batch: int, decay: float = 0.0, **more: Any) -> dict[str
 
 
 ADVERSARIAL: dict[str, dict[str, Any]] = {
-    "paper": trained(
-        150_000,
-        batch=8,
-        decay=0.999,
-        learning_rate=1e-4,
-        betas=(0.5, 0.9),
-        warmup=0,
-        clip=0.0,
-        cooldown=1.0,
-    ),
-    "small": {
-        "batch": 8,
-        "learning_rate": 2e-4,
-        "betas": (0.5, 0.9),
-        "warmup": 50,
-        "clip": 0.0,
-        "cooldown": 0.5,
-        "precision": "bf16",
-        "ema": (0.05,),
-        "minutes": 30.0,
-    },
-    "tiny": {"batch": 8, "learning_rate": 2e-3, "betas": (0.5, 0.9), "warmup": 10, "steps": 100},
+    "paper": trained(150_000, batch=8, decay=0.999, **adversarial.TRAINING["paper"]),
+    "small": {**adversarial.TRAINING["small"], "batch": 8, "minutes": 30.0},
+    "tiny": adversarial.TRAINING["tiny"],
 }
 """Training of `adadiff`."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from .. import adversarial
 from ..presets import PRECONDITIONED, averaged
 from ..presets import TINY as TINY_NETWORK
 from ..presets import TRAINING as SHARED
@@ -72,27 +73,13 @@ TINY: dict[str, Any] = {
 
 TRAINING: dict[str, dict[str, Any]] = {
     "paper": {
+        **adversarial.TRAINING["paper"],
         "steps": 1_250_000,
         "batch": 1,
-        "learning_rate": 1e-4,
-        "betas": (0.5, 0.9),
-        "warmup": 0,
-        "clip": 0.0,
-        "cooldown": 1.0,
         "ema": averaged(0.999, 1_250_000),
     },
-    "small": {
-        "batch": 2,
-        "learning_rate": 2e-4,
-        "betas": (0.5, 0.9),
-        "warmup": 50,
-        "clip": 0.0,
-        "cooldown": 0.5,
-        "precision": "bf16",
-        "ema": (0.05,),
-        "minutes": 40.0,
-    },
-    "tiny": {"batch": 8, "learning_rate": 2e-3, "betas": (0.5, 0.9), "warmup": 10, "steps": 100},
+    "small": {**adversarial.TRAINING["small"], "batch": 2, "minutes": 40.0},
+    "tiny": adversarial.TRAINING["tiny"],
 }
 """Training of `syndiff`."""
 

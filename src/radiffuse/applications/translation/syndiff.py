@@ -11,9 +11,9 @@ from ...diffusion.noise import Seeded
 from ...diffusion.sample import DDPM, grids, last
 from ...errors import UserError
 from ...papers import Paper, by_id
-from ..backbone import UNetFields
+from ..adversarial import SMALL, TINY, AdversarialFields
 from ..large_steps import large_steps
-from ..ranges import Rule, at_least, more_than
+from ..ranges import Rule, at_least
 from ..recipe import Batch, check_fitted
 from ..sizes import check_least, one_size
 from ..task import Task
@@ -29,7 +29,7 @@ __all__ = ["SynDiff"]
 
 
 @dataclass(frozen=True)
-class SynDiff(UNetFields):
+class SynDiff(AdversarialFields):
     """Adversarial diffusion with a cycle; the defaults are Özbey et al. 2022.
 
     Source and target need not show the same people. A prediction goes from source to target, or,
@@ -43,51 +43,31 @@ class SynDiff(UNetFields):
     RULES: ClassVar[dict[str, Rule]] = {
         "source_channels": at_least(0),
         "target_channels": at_least(0),
-        **dict.fromkeys(("timesteps", "latent", "mapped", "penalty_every", "samples"), at_least(1)),
-        **dict.fromkeys(("translator_width", "translator_blocks", "critic_width"), at_least(1)),
-        **dict.fromkeys(("critic_levels", "patch_levels"), at_least(1)),
-        **dict.fromkeys(("penalty", "fidelity", "cycle"), at_least(0)),
-        "generator_rate": more_than(0),
+        **dict.fromkeys(("translator_width", "translator_blocks"), at_least(1)),
+        **dict.fromkeys(("patch_levels", "samples"), at_least(1)),
+        **dict.fromkeys(("fidelity", "cycle"), at_least(0)),
     }
 
     source_channels: int = 0
     """Channels of the source; 0 = from the data."""
     target_channels: int = 0
     """Channels of the target; 0 = from the data."""
-    timesteps: int = 4
-    """Large steps of the diffusion, T."""
-    width: int = 64
-    """Channels of the diffusive generators' first level."""
     multiples: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
     attention: tuple[int, ...] = (-1,)
-    latent: int = 100
-    """Length of the latent z."""
-    mapped: int = 256
-    """Width of the latent's mapping network."""
     translator: Literal["resnet", "unet"] = "resnet"
     """The generators without diffusion."""
     translator_width: int = 64
     """Their channels at full resolution."""
     translator_blocks: int = 6
     """Residual blocks of the resnet."""
-    critic_width: int = 64
-    """Channels of the critics' first layer."""
-    critic_levels: int = 6
-    """How often the critics of states halve the resolution."""
     patch_levels: int = 3
     """How often the patch critics halve the resolution."""
-    penalty: float = 1.0
-    """Factor of the R1 penalty, gamma."""
-    penalty_every: int = 10
-    """Steps between penalties."""
     fidelity: float = 0.5
     """Factor of the L1 distance between estimate and image."""
     cycle: float = 0.5
     """Factor of the L1 distance after going there and back."""
     samples: int = 5
     """Draws a case in evaluation, for their mean and deviation."""
-    generator_rate: float = 1.6
-    """Learning rate of the generators over that of the critics (1.6e-4 over 1e-4)."""
 
     @classmethod
     def training(cls, preset: str) -> dict[str, Any]:
@@ -162,33 +142,8 @@ class SynDiff(UNetFields):
 
     @classmethod
     def small(cls) -> Self:
-        return cls(
-            width=32,
-            multiples=(1, 2, 4),
-            blocks=1,
-            attention=(2,),
-            patch=2,
-            mapped=128,
-            translator_width=24,
-            translator_blocks=4,
-            critic_width=24,
-            critic_levels=4,
-            patch_levels=2,
-        )
+        return cls(**SMALL, translator_width=24, translator_blocks=4, patch_levels=2)
 
     @classmethod
     def tiny(cls) -> Self:
-        return cls(
-            width=16,
-            multiples=(1, 2),
-            blocks=1,
-            attention=(),
-            patch=2,
-            latent=8,
-            mapped=16,
-            translator_width=8,
-            translator_blocks=1,
-            critic_width=8,
-            critic_levels=2,
-            patch_levels=1,
-        )
+        return cls(**TINY, translator_width=8, translator_blocks=1, patch_levels=1)

@@ -7,25 +7,19 @@ import torch
 from torch import Tensor
 
 from ...diffusion.completion import Completion, Missing
-from ...diffusion.denoiser import Denoiser
 from ...diffusion.losses import Times, Weight, uniform_times
 from ...diffusion.network import Network
 from ...diffusion.noise import Noise, Seeded
-from ...diffusion.sample import Sampler, prior
+from ...diffusion.sample import prior
 from ...diffusion.schedule import VE, Schedule
 from ...nn.generator import Guess
 from ...papers import Paper, by_id
 from ..backbone import Backbone
 from ..law import Law
 from ..parts import (
-    SAMPLERS,
-    SAMPLING,
-    GridName,
     PredictsName,
     SamplerName,
     WeightName,
-    check_sampling,
-    grid_named,
     input_of,
     predicts_named,
     weight_named,
@@ -34,6 +28,7 @@ from ..ranges import Rule, at_least, less_than, more_than, none_or, require
 from ..recipe import Batch
 from ..sizes import one_size
 from ..task import Task
+from ..walked import Walked
 from .completion import codes
 from .completion.guessed import GuessedCompleting, GuessedCompletion
 from .completion.objective import Completing
@@ -47,7 +42,7 @@ __all__ = ["UMMCSGM"]
 
 
 @dataclass(frozen=True)
-class UMMCSGM(Backbone, Law):
+class UMMCSGM(Backbone, Walked, Law):
     r"""One score network for every subset of missing contrasts: the given ones stay clean in the diffused tensor.
 
     The state is $m\,x_0 + (1 - m)(x_0 + \sigma_t z)$ over all M contrasts; the network sees it beside the code m (M
@@ -63,7 +58,6 @@ class UMMCSGM(Backbone, Law):
         "a contrast of it is constant (one grey value throughout), and training takes complete cases"
     )
     RULES: ClassVar[dict[str, Rule]] = {
-        **SAMPLING,
         "sigma_min": more_than(0),
         "sigma_max": none_or(more_than(0)),
         "samples": at_least(1),
@@ -92,21 +86,12 @@ class UMMCSGM(Backbone, Law):
     spectrum: tuple[float, ...] = ()
     """Spectrum of the contrasts, as `spectrum.power` measures it; empty = from the data."""
     sampler: SamplerName = "reverse-diffusion-langevin"
-    """The sampler."""
-    steps: int = 1000
-    """Sampling steps."""
-    grid: GridName = "uniform"
-    """How the steps are spaced."""
-    start: float = 1.0
-    """Time at which sampling starts."""
     stop: float = 1e-5
-    """Time at which sampling stops; what is missing is denoised once more there."""
     samples: int = 10
     """Draws a case in evaluation, for their mean and deviation."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_sampling(self)
         said = f"must be more than --sigma-min, {self.sigma_min:g}, not {self.sigma_max:g}"
         require(not self.sigma_max or self.sigma_max > self.sigma_min, "sigma_max", said)
         require(len(set(self.contrasts)) == len(self.contrasts), "contrasts", "names one twice")
@@ -175,18 +160,6 @@ class UMMCSGM(Backbone, Law):
         kind = GuessedCompleting if self.guess else Completing
         times = self.times(network.schedule)
         return kind(network, times, self.weight(), self.contrasts, trained)
-
-    def make_sampler(self, denoiser: Denoiser, noise: Noise) -> Sampler:
-        """The sampler the fields name."""
-        return SAMPLERS[self.sampler](denoiser, noise)
-
-    def make_grid(self, schedule: Schedule) -> Tensor:
-        """The grid of times the fields name.
-
-        Raises:
-            UsageError: there is no such grid.
-        """
-        return grid_named(self.grid, schedule, self.steps, self.start, self.stop)
 
     def predict(self, objective: Completing, batch: Batch) -> Batch:
         """One draw a case of what it lacks.

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from ...classification.presets import TRAINING as CLASSIFIERS
+
 __all__ = ["SMALL", "TINY", "TRAINING"]
 
 TRAINING: dict[str, dict[str, Any]] = {
@@ -13,17 +15,8 @@ TRAINING: dict[str, dict[str, Any]] = {
         "warmup": 800,
         "cooldown": 1.0,
     },
-    "small": {
-        "batch": 32,
-        "learning_rate": 1e-3,
-        "warmup": 100,
-        "cooldown": 0.5,
-        "weight_decay": 0.02,
-        "precision": "bf16",
-        "ema": (0.05,),
-        "minutes": 8.0,
-    },
-    "tiny": {"batch": 8, "learning_rate": 2e-3, "warmup": 5, "steps": 60},
+    "small": {**CLASSIFIERS["small"], "minutes": 8.0},
+    "tiny": CLASSIFIERS["tiny"],
 }
 
 SMALL: dict[str, Any] = {
