@@ -361,7 +361,7 @@ def one_level(sigma):
 def test_the_stationary_mean_at_a_level_weighs_the_data_by_both_noises(sigma):
     """(A^H A / (g^2 + e^2) + C_e^-1)^-1 A^H y / (g^2 + e^2): the drift is 0 there, and by 1 / g^2 far from 0."""
     measurement, denoiser, seen = one_level(sigma)
-    none = lambda like: torch.zeros_like(like)  # noqa: E731
+    none = torch.zeros_like
     walk = AnnealedLangevin(denoiser, measurement, none, count=400, size=annealed(0.4 * sigma**2))
     t, x = torch.zeros(()).double(), torch.zeros_like(seen)
     found, _ = walk.step(x, t, t, walk.init(x, t))

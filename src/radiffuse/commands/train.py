@@ -173,48 +173,33 @@ def departs(made_with: Config) -> str:
 
 
 def _suitable(method: str, recipe: Any, cases: Cases) -> Cases:
-    """The training cases a recipe takes: a method of healthy images leaves the others out.
+    """The training cases a recipe takes; what it leaves out for `UNFIT` is said.
 
     Raises:
-        UserError: fewer than two remain, or one is unfit for a recipe that takes all or none.
+        UserError: fewer than two remain.
     """
     choose = getattr(recipe, "suitable", None)
     if choose is None:
         return cases
     kept = cases.kept(choose)
-    if (unfit := getattr(recipe, "UNFIT", "")) and len(kept) < len(cases):
+    lost = len(cases) - len(kept)
+    if lost and (unfit := getattr(recipe, "UNFIT", "")):
         case = min(set(cases.ids) - set(kept.ids))
-        said = f"{cases.source}: case {case}: {unfit}"
-        if cases.volumes is None or len(kept) < 2:
-            raise UserError(f"{said}; leave the case out")
-        left = len(cases) - len(kept)
+        which = case if lost == 1 else f"{case} and {lost - 1} more"
+        line = (
+            f"{cases.source}: {lost} of {len(cases)} training cases are left out ({which}): {unfit}"
+        )
+        if len(kept) < 2:
+            raise UserError(line)
         if processes.is_main():
-            print(f"note: {printable(said)}: {left} such slices are left out", file=sys.stderr)
-        return kept
-    if said := getattr(recipe, "LEFT_OUT", ""):
-        return _told_left_out(kept, cases, said)
-    if len(kept) < 2:
+            print(f"note: {printable(line)}", file=sys.stderr)
+    elif len(kept) < 2:
         regions = ", --learns regions takes what lies outside the masks"
         raise UserError(
             f"{cases.source}: {method} trains on healthy cases only (label {recipe.healthy}, or an "
             f"empty mask), and {len(kept)} of {len(cases)} training cases are; --healthy N says "
             f"which label is healthy{regions if hasattr(recipe, 'learns') else ''}"
         )
-    return kept
-
-
-def _told_left_out(kept: Cases, cases: Cases, said: str) -> Cases:
-    """The cases that are left, after a notice where some are not.
-
-    Raises:
-        UserError: fewer than two are.
-    """
-    lost = len(cases) - len(kept)
-    line = f"{cases.source}: {lost} of {len(cases)} training cases are left out: {said}"
-    if len(kept) < 2:
-        raise UserError(line)
-    if lost and processes.is_main():
-        print(f"note: {line}", file=sys.stderr)
     return kept
 
 

@@ -52,7 +52,7 @@ class DISPR(Conditional, Law):
     task: ClassVar[Task] = SHAPES
     made: ClassVar[str] = "mask"
     GIVEN: ClassVar[tuple[str, ...]] = ("condition",)
-    UNFIT: ClassVar[str] = "its mask is empty or fills the volume: there is no shape to learn"
+    UNFIT: ClassVar[str] = "a mask that is empty or fills the volume holds no shape to learn"
 
     RULES: ClassVar[dict[str, Rule]] = {
         "axis": one_of(0, 1, 2),

@@ -44,7 +44,7 @@ class SMCDiff(Checked):
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = (
         *("steps", "conditioning", "particles", "trigger", "motif", "length", "before"),
     )
-    LEFT_OUT: ClassVar[str] = (
+    UNFIT: ClassVar[str] = (
         "the method learns single chains of a length in its range, without a missing C-alpha"
     )
     RULES: ClassVar[dict[str, Rule]] = {

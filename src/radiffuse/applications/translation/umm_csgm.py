@@ -55,7 +55,7 @@ class UMMCSGM(Backbone, Walked, Law):
     task: ClassVar[Task] = COMPLETION
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = ("sampler", "grid", "start", "stop", "samples")
     UNFIT: ClassVar[str] = (
-        "a contrast of it is constant (one grey value throughout), and training takes complete cases"
+        "a contrast is constant (one grey value throughout), and training takes complete cases"
     )
     RULES: ClassVar[dict[str, Rule]] = {
         "sigma_min": more_than(0),

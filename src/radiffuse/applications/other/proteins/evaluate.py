@@ -56,9 +56,7 @@ def evaluate_backbones(
     training, _ = _read(recipe, train)
     real, cases = _read(recipe, held_out)
     if len(real) < 2:
-        raise UserError(
-            f"{held_out.source}: fewer than two chains to compare with: {recipe.LEFT_OUT}"
-        )
+        raise UserError(f"{held_out.source}: fewer than two chains to compare with: {recipe.UNFIT}")
     count = asked.count or COUNT
     made = _made(recipe, objective, count, asked)
     random = random_chains(training, [len(chain) for chain in made], asked.seed)

@@ -8,6 +8,7 @@ Skolnick 2005, tmtools).
 
 import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 import numpy as np
 
@@ -32,11 +33,9 @@ def require_proteins() -> None:
     Raises:
         UserError: biotite or tmtools is not installed.
     """
-    try:
-        import biotite  # noqa: F401
-        import tmtools  # noqa: F401
-    except ImportError as error:
-        raise UserError(f"measuring backbones ({error.name}) {MISSING}") from None
+    for name in ("biotite", "tmtools"):
+        if find_spec(name) is None:
+            raise UserError(f"measuring backbones ({name}) {MISSING}")
 
 
 def bonds(chain: np.ndarray) -> np.ndarray:

@@ -68,6 +68,10 @@ class Vessels:
             "judge_masks": judge_masks,
             "judge_images": judge_images,
         }
+        self.remembered = {
+            "judge_masks": judge_masks.remembered,
+            "judge_images": judge_images.remembered,
+        }
         self.unaveraged = CRITICS
         schedule = network.schedule
         assert isinstance(schedule, Discrete)
@@ -94,7 +98,7 @@ class Vessels:
             ("judge_masks", wanted, found),
             ("judge_images", shown, painted),
         ):
-            earlier = self.players[critic].remembered(made)  # type: ignore[operator]
+            earlier = self.remembered[critic](made)
             told = told + (self._off(critic, real, 1.0) + self._off(critic, earlier, 0.0)) / 2
         yield CRITICS, told
 
