@@ -487,8 +487,8 @@ def test_training_takes_complete_cases_of_two_contrasts_or_more(tmp_path, capsys
                        tmp_path / "run", *words)  # fmt: skip
 
     assert "column flair: case c1 names no file" in line([(10, 100), (10, ""), (10, 100)])
-    said = line([(10, 100), (10, -9), (10, -9)])
-    assert "2 of 3 training cases are left out (c1 and 1 more): a contrast is constant" in said
+    said = line([(10, 100), (10, -9), (10, 100)])
+    assert "1 of 2 training cases are left out (c1): a contrast is constant" in said
     assert "two contrasts or more are needed" in line([(10, 100)] * 3, "--map", "t1=t1")
 
 

@@ -14,33 +14,18 @@ from ...data.dataset import Cases
 from ...diffusion.noise import derive
 from ...errors import UserError
 from ...metrics.calibration import crps
-from ...metrics.estimate import Metric, average_per_patient
+from ...metrics.estimate import Metric
 from ...metrics.fidelity import nmse, psnr, ssim
 from ...report.pictures import write_grid
 from ...training import processes
 from ..evaluation.asked import Asked, spread
 from ..evaluation.progress import progress_bar
+from ..evaluation.scores import Scores
 from .baselines import Baseline, _images, classical, tuning_of
 from .scans import undersampled
 from .spreads import Spreads, magnitude
 
 COUNT, SHOWN = 40, 6
-
-
-@dataclass
-class Scores:
-    """Values of each metric, case by case."""
-
-    values: dict[str, list[float]] = field(default_factory=dict)
-
-    def add(self, **metrics: Tensor) -> None:
-        """Add metrics (B,)."""
-        for name, value in metrics.items():
-            self.values.setdefault(name, []).extend(value.tolist())
-
-    def metrics(self, patients: Sequence[str]) -> dict[str, Metric]:
-        """Mean over patients of each."""
-        return {name: average_per_patient(v, patients) for name, v in self.values.items()}
 
 
 def evaluate_reconstruction(
@@ -86,11 +71,11 @@ def evaluate_reconstruction(
     if not processes.is_main():
         return {}
     patients = [held_out.patients[row] for row in rows]
-    tables = {name: scores.metrics(patients) for name, scores in found.theirs.items()}
+    tables = {name: scores.metrics() for name, scores in found.theirs.items()}
     best = max(tables, key=lambda name: tables[name]["psnr"].get("mean", -1.0))
     if asked.folder_for_pictures is not None:
         found.draw(asked.folder_for_pictures / "reconstructions.png")
-    method = {**found.ours.metrics(patients), **found.spreads.metrics(patients)}
+    method = {**found.ours.metrics(), **found.spreads.metrics(patients)}
     settings = {
         "count": len(rows),
         "reference": "fully sampled k-space" if scans else "images before a simulated measurement",
@@ -166,19 +151,21 @@ def _reconstructed(
     batch = 1 if recipe.ALONE or "kspace" in held_out.keys else asked.batch
     with progress_bar("reconstructing", len(rows)) as done, torch.no_grad():
         for part, acquired, truth, unit in _measured(recipe, held_out, rows, batch):
-            names = [held_out.ids[row] for row in part]
+            names, whose = (
+                [column[row] for row in part] for column in (held_out.ids, held_out.patients)
+            )
             began = time.perf_counter()
             drawn, told = _draws(recipe, objective, acquired, names, asked.seed)
             mean = told.mean(0)
             found.seconds += time.perf_counter() - began
             found.accelerations += acquired.acceleration.tolist()
-            found.ours.add(residual=acquired.misses(drawn[0]))
+            found.ours.add(whose, residual=acquired.misses(drawn[0]))
             drawn, mean = drawn / unit, mean / unit
-            _score(found.ours, drawn, mean, truth)
+            _score(found.ours, whose, drawn, mean, truth)
             found.spreads.add(drawn, truth)
             shown = _apart(rivals, acquired, unit)
             for name, image in shown.items():
-                theirs[name].add(**_fidelity(image, truth))
+                theirs[name].add(whose, **_fidelity(image, truth))
             found.panels += _panel(truth, shown, drawn, mean)[: SHOWN - len(found.panels)]
             done(rows.index(part[-1]) + 1)
     return found
@@ -204,11 +191,11 @@ def compare(
     scores = {name: Scores() for name in ("first", *rivals)}
     with progress_bar("comparing", len(rows)) as done:
         for part, acquired, truth, unit in _measured(recipe, held_out, rows, asked.batch):
+            whose = [held_out.patients[row] for row in part]
             for name, image in _apart(rivals, acquired, unit).items():
-                scores[name].add(**_fidelity(image, truth))
+                scores[name].add(whose, **_fidelity(image, truth))
             done(rows.index(part[-1]) + 1)
-    patients = [held_out.patients[row] for row in rows]
-    return {name: each.metrics(patients) for name, each in scores.items()}
+    return {name: each.metrics() for name, each in scores.items()}
 
 
 def _measured(
@@ -242,17 +229,20 @@ def _fidelity(image: Tensor, truth: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _score(scores: Scores, drawn: Tensor, mean: Tensor, truth: Tensor) -> None:
+def _score(
+    scores: Scores, whose: Sequence[str], drawn: Tensor, mean: Tensor, truth: Tensor
+) -> None:
     """Metrics of K draws (K, B, 1, *S) of one batch, and of what their chains expect, (B, 1, *S)."""
     one = _fidelity(magnitude(drawn[0]), truth)
     scores.add(
+        whose,
         **_fidelity(magnitude(mean), truth),
         psnr_mean_of_draws=psnr(magnitude(drawn.mean(0)), truth, 1.0),
         psnr_sample=one["psnr"],
         ssim_sample=one["ssim"],
     )
     if len(drawn) > 1:
-        scores.add(crps=crps(magnitude(drawn), truth))
+        scores.add(whose, crps=crps(magnitude(drawn), truth))
 
 
 def _panel(

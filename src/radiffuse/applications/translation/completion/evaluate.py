@@ -11,46 +11,23 @@ from torch import Tensor
 from ....data.dataset import Cases
 from ....errors import UserError
 from ....metrics.calibration import coverage, crps
-from ....metrics.estimate import Metric, average_per_patient, refused
+from ....metrics.estimate import Metric
 from ....metrics.fidelity import WINDOW, psnr, ssim
 from ....report.pictures import write_grid
 from ....training import processes
 from ...evaluation.asked import Asked, spread
 from ...evaluation.drawing import predictions
+from ...evaluation.scores import Scores
 from .baselines import Renamed, trained_baselines
 from .codes import configurations, named, whole
 
-__all__ = ["Scores", "evaluate_completion"]
+__all__ = ["evaluate_completion"]
 
 SPAN, BLACK, AIR = 2.0, -1.0, -0.95
 _ROWS = 12
 
 Predictor = tuple[Any, Any, int]
 """What predicts as a recipe does, its objective, and draws of a case."""
-
-
-@dataclass
-class Scores:
-    """Values of each metric, case by case, and whose they are."""
-
-    values: dict[str, list[float]] = field(default_factory=dict)
-    patients: dict[str, list[str]] = field(default_factory=dict)
-
-    def add(self, patients: Sequence[str], **metrics: Tensor) -> None:
-        """Add metrics (B,); what is not a number is left out."""
-        for name, value in metrics.items():
-            rows = value.isfinite().nonzero()[:, 0].tolist()
-            self.values.setdefault(name, []).extend(value[rows].tolist())
-            self.patients.setdefault(name, []).extend(patients[row] for row in rows)
-
-    def metrics(self, end: str = "") -> dict[str, Metric]:
-        """Mean over patients of each, under its name and `end`."""
-        return {
-            name + end: average_per_patient(v, self.patients[name])
-            if v
-            else refused(f"{name}: no case has one", 0)
-            for name, v in self.values.items()
-        }
 
 
 def evaluate_completion(
