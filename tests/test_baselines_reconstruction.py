@@ -10,6 +10,7 @@ from scipy.optimize import lsq_linear, minimize
 
 from radiffuse import papers
 from radiffuse.applications.reconstruction.baselines import classical, tuning_of
+from radiffuse.applications.reconstruction.measuring import reference
 from radiffuse.applications.tuning import TRIALS, choose, search, tune
 from radiffuse.data.dataset import open_cases
 from radiffuse.errors import UserError
@@ -357,6 +358,28 @@ def test_every_tuned_method_has_as_many_trials_and_the_record_says_so():
     assert said["method"] == {"trials": 0}
     assert {said[name]["trials"] for name in said if name != "method"} == {TRIALS}
     assert all(found[name].tuned.weight == said[name]["weight"] for name in found)
+
+
+def test_phases_of_the_scan_are_no_error_of_what_is_tuned():
+    """A complex image has the phase of its scan, which the stored magnitude lacks."""
+    recipe = papers.by_id("bayes-mri").load().tiny()
+    cases = open_cases("brains:count=4,size=32", mapping={"image": "t1"})
+    recipe = dataclasses.replace(recipe.fitted(cases.facts()), acceleration=2, refinements=0)
+    acquired = recipe.acquire({"image": cases.batch([0])["image"]})
+    truth = (cases.batch([0])["image"] + 1) / 2
+    assert acquired.first.is_complex()
+    plain = float(nmse(acquired.first.abs(), truth))
+    for name, method in classical(recipe, cases, work=90).items():
+        assert method.tuned.weight < 1, name
+        found = method(acquired.measurement, acquired.first)
+        assert float(nmse(found.abs(), truth)) < plain, name
+
+
+def test_complex_images_are_compared_by_their_magnitudes():
+    recipe = papers.by_id("bayes-mri").load().tiny()
+    parts = torch.tensor([0.3, -0.4]).reshape(1, 2, 1, 1).expand(1, 2, 4, 4)
+    assert torch.allclose(reference(recipe, parts), torch.full((1, 1, 4, 4), 0.5))
+    assert torch.equal(reference(recipe, parts[:, :1]), (parts[:, :1] + 1) / 2)
 
 
 def test_choosing_takes_any_setting():

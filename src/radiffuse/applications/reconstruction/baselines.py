@@ -21,6 +21,7 @@ from ...operators.tomography import hann
 from ..evaluation.asked import spread
 from ..evaluation.progress import progress_bar
 from ..tuning import Tuned, tune
+from .measuring import reference
 
 __all__ = [
     "PLAIN",
@@ -94,17 +95,23 @@ def classical(recipe: Any, train: Cases, work: int = 300) -> dict[str, Baseline]
         return found
     images = _images(train, spread(len(train), TUNING))
     acquired = recipe.acquire({"image": images})
-    truth = ((images + 1) / 2).to(acquired.first.dtype)
+    truth = reference(recipe, images).to(acquired.first.dtype)
     with progress_bar("tuning baselines", len(weighted)) as done:
         for number, (name, (method, grid)) in enumerate(weighted.items(), start=1):
             tried = _with_work(method, work)
-            found[name] = Chosen(tried, tune(tried, [(acquired.measurement, truth)], grid))
+            tuned = tune(_magnitudes(tried), [(acquired.measurement, truth)], grid)
+            found[name] = Chosen(tried, tuned)
             done(number)
     return found
 
 
 def _with_work(method: Weighted, work: int) -> Callable[[Measurement, Tensor, float], Tensor]:
     return _unbiased(lambda m, like, weight: method(m, like, weight, work))
+
+
+def _magnitudes(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A method's images without their phases, which are of the scan and not of the stored image."""
+    return lambda m, like, *rest: method(m, like, *rest).abs().to(like)
 
 
 def _unbiased(method: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -20,7 +20,7 @@ from ...inverse import Measurement
 from ...papers import Paper, by_id
 from ..ranges import Rule, at_least, below, more_than, none_or
 from .complex_prior import ComplexPrior
-from .presets import SMALL_PRIOR, TINY_PRIOR, trained
+from .presets import COMPLEX_LAW, SMALL_PRIOR, TINY_PRIOR, trained
 
 __all__ = ["BayesMRI", "PosteriorChain"]
 
@@ -137,12 +137,13 @@ class BayesMRI(ComplexPrior):
 
     @classmethod
     def small(cls) -> Self:
-        values = {**SMALL_PRIOR, "stop": 0.0, "acceleration": 4.0, "calibration": 0}
+        values = {**SMALL_PRIOR, **COMPLEX_LAW, "stop": 0.0, "acceleration": 4.0}
+        values |= {"calibration": 0}
         return cls(**values, mask="gaussian-columns", steps=50, repeats=3)
 
     @classmethod
     def tiny(cls) -> Self:
-        values = {**TINY_PRIOR, "acceleration": 4.0, "calibration": 0}
+        values = {**TINY_PRIOR, **COMPLEX_LAW, "acceleration": 4.0, "calibration": 0}
         return cls(**values, steps=8, repeats=2, extend=2)
 
 

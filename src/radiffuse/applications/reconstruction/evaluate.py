@@ -22,6 +22,7 @@ from ..evaluation.asked import Asked, spread
 from ..evaluation.progress import progress_bar
 from ..evaluation.scores import Scores
 from .baselines import Baseline, _images, classical, tuning_of
+from .measuring import reference
 from .scans import undersampled
 from .spreads import Spreads, magnitude
 
@@ -211,7 +212,7 @@ def _measured(
             continue
         images = _images(cases, part)
         beside = {k: v for k, v in cases.batch(part).items() if k.startswith("image_")}
-        yield part, recipe.acquire({"image": images, **beside}), (images + 1) / 2, 1.0
+        yield part, recipe.acquire({"image": images, **beside}), reference(recipe, images), 1.0
 
 
 def _apart(rivals: Mapping[str, Baseline], acquired: Acquired, unit: float) -> dict[str, Tensor]:

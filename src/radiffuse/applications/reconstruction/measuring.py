@@ -14,7 +14,7 @@ from ...errors import UserError
 from ...inverse.classical import misfit
 from ..recipe import Batch
 
-__all__ = ["as_complex", "content_seeds", "measure", "scanner_of"]
+__all__ = ["as_complex", "content_seeds", "measure", "reference", "scanner_of"]
 
 
 def scanner_of(recipe: Any, measured: bool) -> Acquisition:
@@ -52,15 +52,25 @@ def _acquired(recipe: Any, scanner: Acquisition, batch: Batch) -> Acquired:
         raise UserError(f"the data hold k-space; --set measurement=mri, not {recipe.measurement}")
     images = batch["image"]
     if recipe.simulated:
-        parts = recipe.values == "channels" and images.shape[1] == 2
-        measured = as_complex(images, 2) if parts else (images + 1) / 2
-        return scanner.simulate(measured, content_seeds(images))
+        return scanner.simulate(_imaged(recipe, images), content_seeds(images))
     if isinstance(scanner, LowResolution | Noisy):
         return scanner.read((images + 1) / 2)
     raise UserError(
         "simulated=false takes images for measurements, which those of "
         f"{recipe.measurement} are not; --set measurement=noise or super-resolution"
     )
+
+
+def _imaged(recipe: Any, images: Tensor) -> Tensor:
+    """Stored images in [-1, 1] as what is measured of them: in [0, 1], or complex where that is stored."""
+    parts = recipe.values == "channels" and images.shape[1] == 2
+    return as_complex(images, 2) if parts else (images + 1) / 2
+
+
+def reference(recipe: Any, images: Tensor) -> Tensor:
+    """Stored images in [-1, 1] as reconstructions are compared with them: magnitudes in [0, 1]."""
+    imaged = _imaged(recipe, images)
+    return imaged.abs() if imaged.is_complex() else imaged
 
 
 def _doubted(recipe: Any, acquired: Acquired) -> Acquired:
