@@ -15,8 +15,9 @@ from ...diffusion.schedule import Discrete
 from ...inverse import shared_path
 from ...nn.egnn import EGNN
 from ...papers import Paper, by_id
+from ..law import Law
 from ..parts import PredictsName, WeightName, predicts_named, weight_named
-from ..ranges import Checked, Rule, at_least, between, more_than, require
+from ..ranges import Rule, at_least, between, more_than, require
 from ..recipe import Batch
 from ..task import Task
 from .proteins.chains import lengths, whole
@@ -33,7 +34,7 @@ __all__ = ["SMCDiff"]
 
 
 @dataclass(frozen=True)
-class SMCDiff(Checked):
+class SMCDiff(Law):
     """An E(3)-equivariant network of C-alpha atoms; a particle filter on one shared forward path keeps a motif.
 
     It cannot tell a chain from its mirror image: left-handed helices are as likely as right-handed ones.
@@ -138,7 +139,7 @@ class SMCDiff(Checked):
         predicts = predicts_named(self.predicts, self.data_std)
         network = Network(backbone, schedule, predicts, scale, elapsed)
         weight = weight_named(self.loss, self.data_std)
-        return Chains(network, discrete_times(schedule), weight)
+        return Chains(network, self.by_law(schedule, discrete_times(schedule)), weight)
 
     def drawn(self, objective: Any, batch: Batch) -> Batch:
         """Chains from seeds (B,): "coords" (B, longest, 3) in Angstrom, 0 beyond "length" (B,)."""

@@ -7,14 +7,22 @@ from ...presets import TRAINING as SHARED
 
 __all__ = ["SMALL", "TINY", "TRAINING"]
 
-SMALL: dict[str, Any] = {
+_LEVELS: dict[str, Any] = {
     **PRECONDITIONED,
+    # bonds are decided at a hundredth of the width of a chain, where 30 of 1024 steps lie
+    "law": "log-normal",
+    "law_mean": -1.5,
+    "law_std": 1.5,
+}
+
+SMALL: dict[str, Any] = {
+    **_LEVELS,
     "width": 48,
     "steps": 200,
     "particles": 16,
 }
 TINY: dict[str, Any] = {
-    **PRECONDITIONED,
+    **_LEVELS,
     "width": 16,
     "layers": 2,
     "steps": 8,
