@@ -9,6 +9,7 @@ from torch import nn
 from torch.distributions import Normal, kl_divergence
 
 from radiffuse.acquisition import Acquired
+from radiffuse.acquisition.splitting import resampled
 from radiffuse.applications.evaluation.asked import Asked
 from radiffuse.applications.reconstruction import measuring
 from radiffuse.applications.reconstruction.bayes_mri import BayesMRI
@@ -23,7 +24,7 @@ from radiffuse.applications.reconstruction.unreferenced.interpolator import (
     Interpolator,
 )
 from radiffuse.applications.reconstruction.unreferenced.splitting import Splitting
-from radiffuse.applications.reconstruction.unreferenced.undersampled import Undersampled, resampled
+from radiffuse.applications.reconstruction.unreferenced.undersampled import Undersampled
 from radiffuse.data.dataset import open_cases
 from radiffuse.data.facts import Facts
 from radiffuse.diffusion.noise import gaussian

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
@@ -16,6 +17,8 @@ from ...errors import UserError
 from ...inverse import warm_start
 from ..generation.continuous import Continuous
 from ..ranges import Rule, at_least, below, between, more_than, require
+from ..recipe import Batch
+from .by_scan import Stack, remembered
 from .posterior import walk
 from .reconstructing import Reconstructing
 from .scanner import Scanner
@@ -40,6 +43,7 @@ class Reconstruction(Reconstructing, Continuous):
         *Continuous.AFTER_TRAINING,
         *(field.name for field in fields(Scanner)),
         *("solver", "lowest", "highest", "warm", "samples", "slice_axis", "through_plane", "widen"),
+        "kept_back",
     )
     TAKES_PRIOR: ClassVar[bool] = True
     """Whether the network may be that of another run."""
@@ -57,6 +61,7 @@ class Reconstruction(Reconstructing, Continuous):
         "warm": below(1),
         "slice_axis": between(0, 2),
         "through_plane": at_least(0),
+        "kept_back": below(1),
     }
 
     blocks: int = 4
@@ -77,6 +82,10 @@ class Reconstruction(Reconstructing, Continuous):
     through_plane: float = 0.0
     """Volumes and a prior of slices: the price of a jump of one grey value between neighbouring slices, as
     a log-probability (`inverse.ThroughPlane`); goes with --set solver=dds."""
+
+    kept_back: float = 0.0
+    """MRI: share of the samples outside of the calibration region that each scan keeps back, to weigh the prior
+    against classical methods by how well they predict them (`by_scan`); 0 = the prior alone."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -132,10 +141,34 @@ class Reconstruction(Reconstructing, Continuous):
 
         That is the mean of the estimates E[x_0 given x_t and y] of the chain's part below `TOLD`
         (`Averaging`) where those are near (`Conditioned.has_mean`); of the others the sample itself.
+        With `kept_back` both are moved to the mean that the scan chooses.
 
         Raises:
-            UserError: the chain diverged.
+            UserError: the chain diverged, or nothing can be kept back.
         """
+        if not self.kept_back:
+            return self._walked(objective, acquired, seeds)
+        stack = self.stack(objective, acquired)
+        return stack.applied(*self._walked(objective, acquired, seeds))
+
+    def stack(self, objective: Any, acquired: Acquired) -> Stack:
+        """What the samples kept back say of this prior; known again when the same scan is asked for again.
+
+        Raises:
+            UserError: the chain diverged, or nothing can be kept back.
+        """
+        draw = partial(self._walked, objective)
+        return remembered(objective, self, draw, acquired, self.kept_back)
+
+    def estimate(
+        self, objective: Any, acquired: Acquired, seeds: Sequence[int]
+    ) -> tuple[Tensor, Batch]:
+        x, more = super().estimate(objective, acquired, seeds)
+        return x, more | (self.stack(objective, acquired).said() if self.kept_back else {})
+
+    def _walked(
+        self, objective: Any, acquired: Acquired, seeds: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
         x, expected = walk(self, objective, acquired, seeds)
         if not bool(torch.isfinite(x.abs()).all()):
             raise UserError(f"the chain of {self.paper.id} diverged; take more steps (--steps)")

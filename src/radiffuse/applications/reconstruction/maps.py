@@ -22,7 +22,7 @@ def maps_of(acquired: Acquired, x: Tensor, more: Mapping[str, Tensor], measured:
     Args:
         acquired: what was measured.
         x: in [0, 1], real or complex.
-        more: what else the method says of it, in the units of x.
+        more: what else the method says of it, maps in the units of x, and numbers (B,).
         measured: whether the k-space is a scanner's, whose units the image then takes.
     """
     scale = acquired.scale.to(x.device).reshape(-1, *[1] * (x.dim() - 1))
@@ -34,7 +34,7 @@ def maps_of(acquired: Acquired, x: Tensor, more: Mapping[str, Tensor], measured:
         "unexplained": m.adjoint(m.residual(x), x).abs() * scale,
         "residual": acquired.misses(x, LEAST),
         "acceleration": acquired.acceleration.to(x.device),
-        **{key: value * scale for key, value in more.items()},
+        **{k: v * scale if v.dim() > 1 else v.to(x.device) for k, v in more.items()},
     }
     if measured:
         return {"magnitude": magnitude * scale, "_magnitude": x * scale, **result}

@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ....acquisition.splitting import resampled
 from ....diffusion.losses import Times, Weight
 from ....diffusion.network import Network
 from ....errors import UserError
@@ -25,7 +26,7 @@ from ....operators import Coils, Fourier
 from ....training.batches import Readable
 from ....training.objective import Denoising
 from ...recipe import Batch
-from .undersampled import Undersampled, resampled
+from .undersampled import Undersampled
 
 __all__ = ["Compared", "Interpolation", "Interpolator", "SelfScored"]
 

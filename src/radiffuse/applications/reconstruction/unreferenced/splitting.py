@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from ....acquisition.splitting import resampled
 from ....inverse import Measurement
 from ....operators import Coils, Fourier, Mask
 from ...supervised import direct_unet
 from ..unrolled import Batch, Refiner, Unrolled
-from .undersampled import resampled
 
 __all__ = ["ComplexRefiner", "Splitting"]
 

@@ -1,19 +1,18 @@
-"""Undersampled scans as training data: no fully sampled image leaves this file, and masks drawn within masks."""
+"""Undersampled scans as training data: no fully sampled image leaves this file."""
 
 from collections.abc import Callable
 from typing import NoReturn
 
 import torch
-from torch import Tensor
 
 from ....acquisition import Acquired
-from ....acquisition.kspace import calibration_widths
+from ....acquisition.splitting import centre_of
 from ....data.scan import spread
 from ....errors import UserError
 from ....training.batches import Readable
 from ...recipe import Batch
 
-__all__ = ["Undersampled", "resampled"]
+__all__ = ["Undersampled"]
 
 
 class Undersampled:
@@ -70,57 +69,8 @@ class Undersampled:
         return {
             "kspace": y,
             "mask": mask,
-            "centre": _centre(mask, y.shape[1] > 1),
+            "centre": centre_of(mask, y.shape[1] > 1),
             "maps": acquired.maps.to(y),
             "noise": acquired.measurement.deviations.float(),
             "share": torch.full((len(y),), 1 / len(self)),
         }
-
-
-def _centre(mask: Tensor, several: bool) -> Tensor:
-    """The calibration region of a mask (1, 1, *S), boolean."""
-    region = torch.zeros_like(mask)
-    inside = region
-    for axis, width in enumerate(calibration_widths(mask, several), start=2):
-        inside = inside.narrow(axis, mask.shape[axis] // 2 - width // 2, width)
-    inside.fill_(True)
-    return region
-
-
-def resampled(mask: Tensor, centre: Tensor, kept: float) -> Tensor:
-    """P' strictly within P: some of what was sampled outside of the calibration region, and all of that region.
-
-    Masks of whole lines (along the last axis) lose whole lines, others points. Drawn from the global generator.
-
-    Args:
-        mask, centre: boolean (B, 1, *S), what was sampled and its calibration region.
-        kept: share of lines or points outside that stays, in (0, 1); at least one goes.
-
-    Raises:
-        UserError: nothing was sampled outside of the calibration region.
-    """
-    return torch.cat(
-        [
-            one & ~_left_out(one & ~inner, kept)
-            for one, inner in zip(mask.split(1), centre.split(1), strict=True)
-        ]
-    )
-
-
-def _left_out(outside: Tensor, kept: float) -> Tensor:
-    across = tuple(range(2, outside.dim() - 1))
-    lines = outside.any(across, keepdim=True)
-    whole = bool((outside == lines).all())
-    places = lines if whole else outside
-    count = int(places.sum())
-    if not count:
-        raise UserError(
-            "a training scan has no sample outside of its calibration region, so that none can be left out: "
-            "lower --acceleration or --calibration, or leave it out"
-        )
-    gone = max(1, count - round(kept * count))
-    which = places.flatten().nonzero()[:, 0]
-    chosen = which[torch.randperm(count)[:gone].to(which.device)]
-    flat = torch.zeros_like(places).flatten()
-    flat[chosen] = True
-    return flat.reshape(places.shape) & outside
