@@ -10,8 +10,9 @@ Then all candidates with a weight are made again, of all samples.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -23,6 +24,7 @@ from ...acquisition import Acquired
 from ...acquisition.splitting import centre_of, resampled
 from ...diffusion.noise import derive
 from ...errors import UserError
+from ...inverse import Measurement
 from ...inverse.compressed import l1_wavelet, total_variation
 from ...operators import Mask
 
@@ -122,15 +124,25 @@ def weights_of(told: Tensor, kept: Tensor) -> Tensor:
     return torch.from_numpy(found)
 
 
-def classical(acquired: Acquired) -> dict[str, Tensor]:
+def _total_variation(measurement: Measurement, like: Tensor, weight: float) -> Tensor:
+    return total_variation(measurement, like, weight, iterations=300, tolerance=1e-3)
+
+
+def _l1_wavelet(measurement: Measurement, like: Tensor, weight: float) -> Tensor:
+    return l1_wavelet(measurement, like, weight, tolerance=1e-3)
+
+
+CLASSICAL = {
+    f"{name} {weight:g}": partial(method, weight=weight)
+    for name, method in (("l1_wavelet", _l1_wavelet), ("total_variation", _total_variation))
+    for weight in WEIGHTS
+}
+
+
+def classical(acquired: Acquired, names: Iterable[str] = CLASSICAL) -> dict[str, Tensor]:
     """Images of the classical methods by name."""
     m, like = acquired.measurement, acquired.first
-    made = {f"l1_wavelet {w:g}": l1_wavelet(m, like, w, tolerance=1e-3) for w in WEIGHTS}
-    more = {
-        f"total_variation {w:g}": total_variation(m, like, w, iterations=300, tolerance=1e-3)
-        for w in WEIGHTS
-    }
-    return made | more
+    return {name: CLASSICAL[name](m, like) for name in names}
 
 
 def stacked(draw: Draw, acquired: Acquired, share: float) -> Stack:
@@ -155,12 +167,12 @@ def stacked(draw: Draw, acquired: Acquired, share: float) -> Stack:
     weights = dict(zip(made, weights_of(told, wanted), strict=True))
     size = wanted.abs().square().flatten(1).sum(1)
     errors = (told - wanted).abs().square().flatten(2).sum(2) / size.clamp_min(1e-30)
-    whole = classical(acquired)
-    shape = (-1, *[1] * (acquired.first.dim() - 1))
-    parts = [weights[name].to(x.real).reshape(shape) * x for name, x in whole.items()]
-    return Stack(
-        weights, dict(zip(made, errors.sqrt(), strict=True)), torch.stack(parts).sum(dim=0)
-    )
+    used = [name for name in CLASSICAL if bool(weights[name].any())]
+    whole = torch.zeros_like(acquired.first)
+    shape = (-1, *[1] * (whole.dim() - 1))
+    for name, x in classical(acquired, used).items():
+        whole = whole + weights[name].to(x.real).reshape(shape) * x
+    return Stack(weights, dict(zip(made, errors.sqrt(), strict=True)), whole)
 
 
 _KNOWN: WeakKeyDictionary[Any, dict[Any, Stack]] = WeakKeyDictionary()
