@@ -235,6 +235,18 @@ def test_the_betas_of_the_paper():
     assert float(shorter.alpha(torch.tensor(1.0)) ** 2) == pytest.approx(3.17e-5, rel=0.25)
 
 
+def test_small_learns_the_levels_where_bonds_are_decided():
+    """A bond of 3.8 Angstrom asks for noise of a few tenths; even steps spend 3 % of the training there."""
+    torch.manual_seed(0)
+    shares = {}
+    for name, recipe in (("paper", SMCDiff()), ("small", SMCDiff.small())):
+        objective = dataclasses.replace(recipe, lengths=(40, 128), width=8).objective()
+        t = objective.times(4000)
+        schedule = objective.network.schedule
+        shares[name] = float((schedule.sigma(t) / schedule.alpha(t) < 0.1).double().mean())
+    assert shares["paper"] < 0.05 < 0.2 < shares["small"]
+
+
 def test_conformance(cases):
     class Short(SMCDiff):
         @classmethod

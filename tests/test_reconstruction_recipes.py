@@ -57,6 +57,21 @@ class Symmetric(LinearOperator):
         return self.inner.adjoint(y).real
 
 
+# --- levels -----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("kind", [ScoreMRI, ScoreInverse, MCG, R2D2, BayesMRI])
+@pytest.mark.parametrize("preset", ["small", "tiny"])
+def test_small_priors_learn_the_levels_that_a_measurement_leaves_open(kind, preset):
+    """Most of them below the contrast of an image, few above it; half as high where magnitudes reach 1."""
+    recipe = getattr(kind, preset)()
+    torch.manual_seed(0)
+    recipe = dataclasses.replace(recipe, channels=1, size=(16, 16), data_std=0.5)
+    schedule = recipe.schedule()
+    t = recipe.times(schedule)(4000)
+    sigma = schedule.sigma(t) / schedule.alpha(t) * (2 if kind is BayesMRI else 1)
+    assert 0.55 < float((sigma < 0.2).double().mean()) < 0.7
+    assert float((sigma > 1.0).double().mean()) < 0.1
+
+
 # --- score-inverse ----------------------------------------------------------------------------------
 
 
