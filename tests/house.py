@@ -24,6 +24,7 @@ def name_of(path: Path, root: Path = ROOT) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@cache
 def imports(path: Path, root: Path = ROOT) -> set[str]:
     """Modules of the package that a file imports anywhere, also inside functions."""
     package = ["radiffuse", *path.relative_to(root).parts[:-1]]

@@ -11,7 +11,7 @@ import malformed_faults as faults
 import malformed_files as files
 import malformed_judge as judge
 
-COUNT = 300
+COUNT = 200
 NOT_READ = ("gif", "matlab5")
 """Forms that are refused undamaged: there is no reader of them."""
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import tokenize
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -201,6 +202,7 @@ def test_what_reads_only_files_never_imports_torch(room_):
             assert not any(name.partition(".")[0] == "torch" for name in names), path
 
 
+@cache
 def code_without_text(path: Path) -> str:
     """The source with docstrings, other texts and comments taken out."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
