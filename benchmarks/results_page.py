@@ -45,7 +45,10 @@ BESIDE = {
         ("Volumes whole and slice by slice", "slices", slice_by_slice),
         ("Numbers that samples are told", "covariates", covariates),
     ],
-    "reconstruction": [("", "scans", reconstruction.scans)],
+    "reconstruction": [
+        ("", "prior-fit", reconstruction.fits),
+        ("", "scans", reconstruction.scans),
+    ],
     "denoising": [("", "reference", reference)],
     "anomaly": [("", "lesions", lesions)],
 }

@@ -1,12 +1,14 @@
-"""Pages made from data: the lists of methods in README and docs, and docs/departures.md.
+"""Pages made from data: the lists of methods in README and docs, docs/methods.md and docs/departures.md.
 
-`python tests/lists.py` writes them, from the rows of papers.py and the tables beside the recipes.
+`python tests/lists.py` writes them, from the rows of papers.py, recorded results, and the tables beside
+the recipes.
 
 A page has a list between `<!-- methods: made by tests/lists.py -->` (all, by application) or
 `<!-- methods of TASK: made by tests/lists.py -->` and `<!-- end of methods -->`.
 """
 
 import inspect
+import json
 import re
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from radiffuse.applications.departures import departures, worded
 from radiffuse.applications.task import tasks
 
 ROOT = Path(__file__).resolve().parents[1]
+LEDGERS = ROOT / "src" / "radiffuse" / "applications" / "results"
+METHODS = ROOT / "docs" / "methods.md"
 DEPARTURES = ROOT / "docs" / "departures.md"
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 LIST = re.compile(
@@ -57,6 +61,44 @@ def made(text: str) -> str:
     return LIST.sub(one, text)
 
 
+def taxonomy() -> str:
+    """docs/methods.md: the survey's papers, what was measured of each, and what its authors report."""
+    rows = [row for row in papers.PAPERS if row.number]
+    ready = sum(bool(row.recipe) for row in rows)
+    lines = [
+        "# The survey's papers",
+        "",
+        "Made by `python tests/lists.py` from the rows of `radiffuse.papers` and the recorded results.",
+        f"{ready} of {len(rows)} papers train today. `radiffuse methods --organ brain --modality MR` filters this table,",
+        "`radiffuse show METHOD` prints all numbers of one, [results.md](results.md) all there are.",
+        "",
+        "Measured: the first record of the method here, on public or embedded data, beside its main baseline. Reported: by",
+        "the authors, on other data, where it could be read and verified; the two cannot be compared.",
+        "",
+        "| # | method | application | modality | organ | formulation | measured | reported |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        about = (row.application, row.modality, row.organ, row.formulation)
+        cells = (str(row.number), f"[`{row.id}`]({row.url})", *about, _headline(row), row.reported)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def _headline(paper: papers.Paper) -> str:
+    """The first number of a method that its baseline has too: "metric ours (baseline): where"."""
+    file = LEDGERS / f"{paper.id}.json"
+    if not file.is_file():
+        return "not yet"
+    record = json.loads(file.read_text(encoding="utf-8"))[0]
+    ours, theirs = record["method"], record["baseline"]
+    key = next((key for key in ours if key in theirs), None)
+    where = record["name"].partition(", ")[2]
+    if key is None:
+        return where
+    return f"{key} {ours[key]['mean']:.3g} ({theirs[key]['mean']:.3g}): {where}"
+
+
 def constants() -> str:
     """docs/departures.md: of every method, what the preset `paper` holds beside what its source says."""
     lines = [
@@ -93,6 +135,7 @@ def _of_one(paper: papers.Paper) -> list[str]:
 
 if __name__ == "__main__":
     DEPARTURES.write_text(constants(), encoding="utf-8")
+    METHODS.write_text(taxonomy(), encoding="utf-8")
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         if LIST.search(text):

@@ -77,6 +77,7 @@ def test_every_field_is_spoken_of_once(method):
 
 def test_the_page_is_what_the_tables_say():
     assert lists.DEPARTURES.read_text(encoding="utf-8") == lists.constants()
+    assert lists.METHODS.read_text(encoding="utf-8") == lists.taxonomy()
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -1,6 +1,7 @@
 """The taxonomy: 31 papers in the survey's order, three generic formulations, filters."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -23,6 +24,17 @@ def test_the_papers_stand_in_the_surveys_order_followed_by_the_generic_formulati
     assert [paper.number for paper in numbered] == list(range(1, 32))
     assert [paper.id for paper in numbered] == IDS
     assert [paper.id for paper in papers.PAPERS[31:]] == ["ddpm", "ncsn", "sde"]
+
+
+def test_the_papers_stand_in_the_surveys_applications():
+    """Kazerouni et al. 2023, figure 4: the first word of each paper's application."""
+    found = [re.match(r"\w+", paper.application)[0] for paper in papers.PAPERS[:31]]
+    survey = [
+        *(["translation"] * 3 + ["reconstruction"] * 8 + ["registration", "classification"]),
+        *(["segmentation"] * 3 + ["denoising"] * 2 + ["generation"] * 5),
+        *(["anomaly"] * 5 + ["other"] * 3),
+    ]
+    assert found == survey
 
 
 @pytest.mark.parametrize("paper", papers.PAPERS, ids=papers.ids())

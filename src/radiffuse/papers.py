@@ -33,6 +33,7 @@ class Paper:
         formulation: DDPM, NCSN or SDE, with what is special about it.
         url: where to read it.
         recipe: "module:Class" of its recipe; "" where there is none yet.
+        reported: a number of the paper's own, on its own data; "" where none could be read and verified.
     """
 
     id: str
@@ -47,6 +48,7 @@ class Paper:
     formulation: str
     url: str
     recipe: str = ""
+    reported: str = ""
 
     @property
     def citation(self) -> str:
@@ -123,7 +125,8 @@ PAPERS: tuple[Paper, ...] = (
         "Peng C, Guo P, Zhou SK, Patel VM, Chellappa R",
         "Medical Image Computing and Computer Assisted Intervention (MICCAI), 2022 (arXiv:2203.04292)", 2022,
         "reconstruction", "MR", "knee", "DDPM",
-        _arxiv("2203.04292"), _recipe("reconstruction.diffuse_recon:DiffuseRecon")),
+        _arxiv("2203.04292"), _recipe("reconstruction.diffuse_recon:DiffuseRecon"),
+        "PSNR 29.94, SSIM 0.614 at R = 8 (fastMRI knees)"),
     Paper(
         "adadiff", 8, "Adaptive Diffusion Priors for Accelerated MRI Reconstruction",
         "Dar SUH, Öztürk Ş, Korkmaz Y, Elmas G, Özbey M, Güngör A, Çukur T",
@@ -197,7 +200,8 @@ PAPERS: tuple[Paper, ...] = (
         "Pinaya WHL, Tudosiu P-D, Dafflon J, Da Costa PF, Fernandez V, Nachev P, Ourselin S, Cardoso MJ",
         "Deep Generative Models (DGM4MICCAI, MICCAI workshop), 117-126, 2022 (arXiv:2209.07162)", 2022,
         "generation", "MR T1, 3-D", "brain", "latent DDPM",
-        _arxiv("2209.07162"), _recipe("generation.brain_ldm:BrainLDM")),
+        _arxiv("2209.07162"), _recipe("generation.brain_ldm:BrainLDM"),
+        "FID 0.0076, MS-SSIM 0.6555; ventricles asked for against measured r = 0.972 (UK Biobank)"),
     Paper(
         "mfdpm", 20,
         "A Morphology Focused Diffusion Probabilistic Model for Synthesis of Histopathology Images",
@@ -211,7 +215,8 @@ PAPERS: tuple[Paper, ...] = (
         "Waibel DJE, Röell E, Rieck B, Giryes R, Marr C",
         "IEEE International Symposium on Biomedical Imaging (ISBI), 2023 (arXiv:2208.14125)", 2022,
         "generation (2-D to 3-D)", "microscopy", "cells", "DDPM, 3-D",
-        _arxiv("2208.14125"), _recipe("generation.dispr:DISPR")),
+        _arxiv("2208.14125"), _recipe("generation.dispr:DISPR"),
+        "macro F1 of a classifier of red blood cells 55.2 to 72.2 % with drawn shapes"),
     Paper(
         "ddpm-3d", 22,
         "Three-Dimensional Medical Image Synthesis with Denoising Diffusion Probabilistic Models",
@@ -233,7 +238,8 @@ PAPERS: tuple[Paper, ...] = (
         "IEEE/CVF Conference on Computer Vision and Pattern Recognition Workshops (NTIRE), 650-656, 2022",
         2022,
         "anomaly detection", "MR T1", "brain", "DDPM, simplex noise",
-        "https://julianwyatt.co.uk/anoddpm", _recipe("anomaly.anoddpm:AnoDDPM")),
+        "https://julianwyatt.co.uk/anoddpm", _recipe("anomaly.anoddpm:AnoDDPM"),
+        "Dice +25.5 %, AUC +7.4 % over f-AnoGAN and Gaussian diffusion (22 tumours)"),
     Paper(
         "diff-scm", 25, "What is Healthy? Generative Counterfactual Diffusion for Lesion Localization",
         "Sanchez P, Kascenas A, Liu X, O'Neil AQ, Tsaftaris SA",

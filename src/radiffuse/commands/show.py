@@ -54,6 +54,8 @@ def run(arguments: Sequence[str]) -> None:
     if found := departures(paper):
         print("\n".join(_departures(found)) + "\n")
     print("\n".join(_ledger(paper.id)))
+    if paper.reported:
+        print(f"reported by its authors, on other data: {paper.reported}")
 
 
 def _presets(recipe: type[Any]) -> Iterator[str]:

@@ -6,7 +6,7 @@ from typing import Any
 from ...report.markdown import short, table
 from ..evaluation.page import Record, comparison
 
-__all__ = ["entries", "scans", "section"]
+__all__ = ["entries", "fits", "scans", "section"]
 
 LABELS = {
     "psnr_sample": "PSNR of one draw",
@@ -162,3 +162,36 @@ def scans(record: Record, name: str) -> list[str]:
 
 def _quality(its: Record | None) -> str:
     return f"{its['psnr']:.1f} ({its['psnr_inside']:.1f}), {its['ssim']:.3f}" if its else ""
+
+
+FITS = ("first", "prior", "classical", "chosen", "classical, best")
+
+
+def fits(record: Record, name: str) -> list[str]:
+    """A prior alone, classical methods, and what each scan chooses of both, where it fits and where it does not."""
+    settings = " ".join(f"{key}={value}" for key, value in record["settings"].items())
+    about = (
+        f"Prior: `{record['prior']['trained_by']}`, {settings}. `{record['command']}`. PSNR of magnitudes, "
+        "means over patients (measured scans are one each, undersampled here, against the root of the sum of "
+        "squares of the full scan after the scale that fits best). Classical: L1 of wavelets or total variation "
+        "with the weight that predicts the samples kept back best; the best: method and weight that the truth "
+        "likes best, which no user can have. Chosen: the mean that the scan chooses, the prior among it with the "
+        "weight shown."
+    )
+    rows = [
+        [
+            f"{kind}, {mask}",
+            *(short(entry["psnr"][who]) for who in FITS),
+            f"{entry['prior_weight']:.2f}",
+        ]
+        for kind, its in record["sets"].items()
+        for mask, entry in its.items()
+    ]
+    head = ["", "zero-filled", "prior", "classical", "chosen", "best classical", "prior's weight"]
+    return [
+        f"### A prior that fits and one that does not, {name}",
+        "",
+        about,
+        "",
+        *table(head, rows),
+    ]
