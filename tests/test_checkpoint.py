@@ -221,3 +221,16 @@ def test_truncated_and_foreign_checkpoints_say_which_file_and_what_to_do(tmp_pat
     (folder / "state.json").unlink()
     with pytest.raises(UserError, match=r"state\.json: no such file; remove"):
         read_facts(folder)
+
+
+def test_the_same_tensors_and_texts_are_the_same_file(tmp_path):
+    """Twenty writings of five texts, whose order safetensors draws anew each time."""
+    tensors = {f"network.{k}": torch.arange(k + 1.0) for k in range(4)}
+    texts = {"format": "x", "method": "é", "step": "3", "quoted": '"', "line": "\n"}
+    files = [tmp_path / f"{k}.safetensors" for k in range(20)]
+    for file in files:
+        tensorfile.save(file, tensors, texts)
+    assert len({file.read_bytes() for file in files}) == 1
+    with tensorfile.opened(files[0]) as file:
+        assert tensorfile.metadata_of(file) == texts
+        assert all(torch.equal(file.get_tensor(name), tensors[name]) for name in tensors)

@@ -89,7 +89,7 @@ def sha256_of(
 ) -> str:
     """SHA-256 of names, types, shapes and bytes of tensors, and of the text beside them.
 
-    Not of a file's bytes: safetensors writes its metadata in no fixed order.
+    Not of a file's bytes: other writers leave metadata in no fixed order.
     """
     digest = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
     for name in sorted(names):
@@ -174,8 +174,25 @@ def save(
     sha256 = sha256_of(tensors, tensors.__getitem__, metadata)
     with replacing(path) as temporary, _full_disk():
         save_file(dict(tensors), temporary, {**metadata, _SHA256: sha256})
+        _order(temporary)
         if announce is not None:
             announce(sha256)
+
+
+def _order(path: Path) -> None:
+    """Put the metadata of a file, which safetensors writes in no fixed order, into that of their names.
+
+    The header is JSON after its length as 8 bytes, little end first, and as long in any order.
+    """
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        metadata = dict(sorted(header.pop("__metadata__").items()))
+        whole = {"__metadata__": metadata, **header}
+        text = json.dumps(whole, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= length:
+            file.seek(8)
+            file.write(text.ljust(length))
 
 
 @contextlib.contextmanager
