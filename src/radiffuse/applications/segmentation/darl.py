@@ -100,6 +100,8 @@ class DARL(UNetFields):
     """Made images that each critic remembers."""
     cycle: float = 5.0
     """Factor of the cycle from drawn mask to picture and back; 0 leaves it out."""
+    balanced: bool = False
+    """Whether vessels count in the cycle's error as much as all that is none of them, or every voxel alike."""
     adversarial: float = 0.2
     """Factor of what the critics say."""
     latent: bool = True
@@ -194,6 +196,7 @@ class DARL(UNetFields):
             cycle=self.cycle,
             adversarial=self.adversarial,
             latent=self.latent,
+            balanced=self.balanced,
         )
 
     def predict(self, objective: Vessels, batch: Batch) -> Batch:

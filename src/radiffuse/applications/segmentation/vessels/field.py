@@ -88,7 +88,8 @@ def found_field(image: Tensor) -> Tensor:
 def evened(x: Tensor, inside: Tensor, cell: int) -> Tensor:
     """Grey values less their local mean, over three local deviations, kept to [-1, 1]; 0 outside.
 
-    Mean and deviation are over cells of the field of view, linear between their middles.
+    Mean and deviation are over cells of the field of view, linear between their middles. A deviation counts at least
+    as much as their mean over the field, so that the noise of places without vessels is not raised to their contrast.
 
     Args:
         x: (B, 1, *S).
@@ -104,6 +105,8 @@ def evened(x: Tensor, inside: Tensor, cell: int) -> Tensor:
     n = n.clamp_min(1e-3)
     mean = first / n
     deviation = (second / n - mean.square()).clamp_min(_FLAT**2).sqrt()
+    typical = (deviation * weight).flatten(1).sum(1) / weight.flatten(1).sum(1)
+    deviation = deviation.maximum(typical.reshape(-1, *[1] * (x.ndim - 1)))
     return ((x - mean) / (3 * deviation)).clamp(-1, 1) * weight
 
 
