@@ -8,6 +8,7 @@ import torch
 from radiffuse import papers
 from radiffuse.acquisition import MRI
 from radiffuse.acquisition.splitting import centre_of
+from radiffuse.applications.evaluation.asked import Asked
 from radiffuse.applications.reconstruction import by_scan
 from radiffuse.applications.reconstruction.by_scan import (
     PRIOR,
@@ -18,6 +19,7 @@ from radiffuse.applications.reconstruction.by_scan import (
     stacked,
     weights_of,
 )
+from radiffuse.applications.reconstruction.evaluate import evaluate_reconstruction
 from radiffuse.data.dataset import open_cases
 from radiffuse.errors import UserError
 from radiffuse.metrics.fidelity import nmse
@@ -186,3 +188,19 @@ def test_a_scan_that_can_keep_nothing_back_is_said_in_one_line(prior, changes, w
     with pytest.raises(UserError, match=words) as error:
         recipe.predict(recipe.objective(), batch)
     assert "\n" not in str(error.value)
+
+
+def test_an_evaluation_says_how_far_the_prior_was_trusted(prior):
+    cases = brains(4)
+    recipe = dataclasses.replace(prior, samples=2)
+    record = evaluate_reconstruction(
+        recipe, recipe.objective(), cases, cases, Asked(count=2), baselines={}
+    )
+    assert record["method"]["prior_weight"]["n"] == record["method"]["psnr"]["n"]
+    assert record["method"]["prior_weight"]["mean"] < 0.5
+    plain = dataclasses.replace(recipe, kept_back=0.0)
+    alone = evaluate_reconstruction(
+        plain, plain.objective(), cases, cases, Asked(count=2), baselines={}
+    )
+    assert "prior_weight" not in alone["method"]
+    assert record["method"]["psnr"]["mean"] > alone["method"]["psnr"]["mean"]
