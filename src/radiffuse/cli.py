@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "predict": "apply a trained run to cases",
     "sample": "draw new images from a trained generative run",
     "evaluate": "measure a run and its honest baseline, per patient",
+    "runs": "the runs in a folder: method, data, state, main number",
     "report": "one self-contained HTML page about a run",
     "demo": "train, sample, measure and report on embedded data, no network",
     "bench": "one side-by-side benchmark",

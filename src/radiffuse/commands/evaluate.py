@@ -19,6 +19,7 @@ from ..training import processes
 from ..training.checkpoint import sweep
 from . import parsing
 from .beside import runs_beside
+from .columns import aligned
 from .lock import writing
 from .prior import prior_beside
 from .source import (
@@ -167,11 +168,7 @@ def _table(record: dict[str, Any], name: str) -> str:
     titles = {"method": name, "baseline": f"baseline: {main}" if main else "baseline"}
     rows = [["", *(titles.get(each, each) for each in who)]]
     rows += [[metric, *(_cell(record[name].get(metric, {})) for name in who)] for metric in metrics]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    lines = aligned(rows)
     reasons: dict[str, list[str]] = {}
     for metric in metrics:
         for value in (record[name].get(metric, {}) for name in who):

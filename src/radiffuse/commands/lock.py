@@ -15,7 +15,7 @@ from ..data.files import check_folder, told
 from ..errors import UserError, printable
 from ..training import processes
 
-__all__ = ["LOCK", "writing"]
+__all__ = ["LOCK", "held", "writing"]
 
 LOCK = ".radiffuse-lock"
 _PATIENCE = 1.0
@@ -29,6 +29,23 @@ class Holder(msgspec.Struct):
     pid: int
     host: str
     since: str
+
+
+def held(folder: Path) -> bool:
+    """Whether a command writes into `folder` now; nothing is written, and what a killed one left counts for nobody."""
+    path = folder / LOCK
+    if not path.is_file():
+        return False
+    try:
+        with filelock.FileLock(path, timeout=0):
+            return False
+    except filelock.Timeout:
+        return True
+    except (
+        OSError,
+        NotImplementedError,
+    ):  # a folder that cannot be written, a file system without locks
+        return False
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from .. import papers
 from ..papers import Paper
+from .columns import aligned
 from .parsing import parse
 
 FIELDS = ("id", "number", "title", "citation", "application", "modality", "organ", "formulation")
@@ -64,10 +65,5 @@ def _table(found: Sequence[Paper]) -> str:
         )
         for paper in found
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
     ready = sum(bool(paper.recipe) for paper in found)
-    return "\n".join([*lines, "", f"{len(found)} methods, {ready} ready to train"])
+    return "\n".join([*aligned(rows), "", f"{len(found)} methods, {ready} ready to train"])
