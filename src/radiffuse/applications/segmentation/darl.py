@@ -189,15 +189,9 @@ class DARL(UNetFields):
             UserError: the recipe has not been fitted to data.
         """
         check_fitted(self, "channels", "size")
-        return Vessels(
-            **players_of(self),
-            triples=self.triples(),
-            light=self.light,
-            cycle=self.cycle,
-            adversarial=self.adversarial,
-            latent=self.latent,
-            balanced=self.balanced,
-        )
+        named = ("light", "cycle", "adversarial", "latent", "balanced")
+        losses = {name: getattr(self, name) for name in named}
+        return Vessels(**players_of(self), triples=self.triples(), **losses)
 
     def predict(self, objective: Vessels, batch: Batch) -> Batch:
         """One pass of network and generator over each sub-image (over each window of it).
