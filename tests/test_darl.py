@@ -13,6 +13,7 @@ from radiffuse.applications.segmentation.vessels.baselines import FILTERS
 from radiffuse.applications.segmentation.vessels.field import (
     evened,
     found_field,
+    within,
     without_vessels,
 )
 from radiffuse.data.dataset import open_cases
@@ -271,6 +272,18 @@ def test_grey_values_are_evened_in_the_field_of_view_alone():
     typical = (torch.tensor([0.125, 0.375, 0.625, 0.875]) * 0.3 + 0.1).clamp_min(0.25) * 3
     wanted = (torch.tensor([0.125, 0.375, 0.625, 0.875]) * 0.3 + 0.1) / typical
     assert float((deviations - wanted).abs().max()) < 0.08, "flat places stay flat"
+
+
+def test_the_shadow_of_the_rim_is_no_vessel():
+    inside = torch.zeros(1, 1, 30, 40, dtype=torch.bool)
+    inside[..., 10:, 5:] = True
+    wanted = torch.zeros_like(inside)
+    wanted[..., 14:, 9:] = True
+    assert torch.equal(within(inside), wanted), "the picture's own border is no rim"
+    assert bool(within(torch.ones_like(inside)).all())
+    narrow = torch.zeros_like(inside)
+    narrow[..., 12:20, :] = True
+    assert torch.equal(within(torch.cat([inside, narrow])), torch.cat([wanted, narrow]))
 
 
 def test_the_field_of_view_is_the_bright_disc_of_a_fundus():

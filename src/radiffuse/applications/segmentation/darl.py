@@ -201,7 +201,7 @@ class DARL(UNetFields):
 
         Returns:
             "probability" (B, 1, *S) and "mask" int64 (B, 1, *S), 1 where that is above 1/2. Both are 0 outside the
-            field of view, where the data say it or grey values were evened in it.
+            field of view and along its rim, where the data say it or grey values were evened in it.
 
         Raises:
             UserError: images of other channels than those of training, smaller than the networks' stride, or without

@@ -8,12 +8,22 @@ from ....errors import UserError
 from ....nn.blocks import cut_to, downsample, resized, whole_strides
 from ...recipe import Batch
 
-__all__ = ["channel_of", "evened", "field_of", "found_field", "grey", "without_vessels"]
+__all__ = [
+    "channel_of",
+    "evened",
+    "field_of",
+    "found_field",
+    "grey",
+    "within",
+    "without_vessels",
+]
 
 _RIM = 0.08
 """Outside a field of view nothing is brighter than this share of the picture's 99 % quantile."""
 _LEAST = 0.05
 """A field of view takes at least this share of the picture."""
+_EDGE = 4
+"""Voxels of a field of view next to its rim, whose shadow is as thin and dark as a vessel."""
 _FLAT = 0.01
 """Deviation, of grey values from -1 to 1, below which a neighbourhood is flat."""
 
@@ -69,6 +79,13 @@ def field_of(batch: Batch) -> Tensor:
             "that holds it with --map fov_mask=COLUMN, or leave the picture out"
         )
     return inside
+
+
+def within(inside: Tensor) -> Tensor:
+    """A field of view without its edge, bool (B, 1, *S); whole where it ends with the picture, or is hardly wider."""
+    inner = _highest((~inside).float(), 2 * _EDGE + 1) < 0.5
+    wide = inner.flatten(1).sum(1) > inside.flatten(1).sum(1) / 2
+    return torch.where(wide.reshape(-1, *[1] * (inside.ndim - 1)), inner, inside)
 
 
 def found_field(image: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from ....data.embedded.trees import Trees
 from ....diffusion.windows import Windows
 from ....nn.blocks import cut_to, depth_to_space, space_to_depth, whole_strides
 from ...recipe import Batch
-from .field import evened, field_of, grey, without_vessels
+from .field import evened, field_of, grey, within, without_vessels
 
 __all__ = ["Trees", "Triples", "by_phases"]
 
@@ -72,14 +72,14 @@ class Triples:
         return shown, empty[other], drawn * inside[other]
 
     def seen(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """One channel of "image" (B, 1, *S) as networks see it, and its field of view as 0 and 1.
+        """One channel of "image" (B, 1, *S) as networks see it, and its field of view, without the edge, as 0 and 1.
 
         Where grey values are not evened, all of a picture without "fov_mask" is its field of view.
         """
         x = grey(batch["image"], self.channel, self.channels)
         if not self.cell and "fov_mask" not in batch:
             return x, torch.ones_like(x)
-        inside = field_of(batch)
+        inside = within(field_of(batch))
         return (evened(x, inside, self.cell) if self.cell else x), inside.to(x)
 
     def _parts(self, image: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
