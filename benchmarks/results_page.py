@@ -127,7 +127,7 @@ def write_ledgers(found):
 
 def records():
     """What was recorded, by the name of its file."""
-    files = sorted((HERE / "results").glob("*.json"))
+    files = sorted((HERE / "results").glob("*.json"), key=lambda path: path.stem)
     found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
     for record in found.values():
         if isinstance(record, dict) and "trained_by" in record:
