@@ -41,11 +41,8 @@ def held(folder: Path) -> bool:
             return False
     except filelock.Timeout:
         return True
-    except (
-        OSError,
-        NotImplementedError,
-    ):  # a folder that cannot be written, a file system without locks
-        return False
+    except (OSError, NotImplementedError):
+        return False  # a folder that cannot be written, or a file system without locks
 
 
 @contextlib.contextmanager

@@ -160,11 +160,8 @@ class Reconstruction(Reconstructing, Continuous):
         draw = partial(self._walked, objective)
         return remembered(objective, self, draw, acquired, self.kept_back)
 
-    def estimate(
-        self, objective: Any, acquired: Acquired, seeds: Sequence[int]
-    ) -> tuple[Tensor, Batch]:
-        x, more = super().estimate(objective, acquired, seeds)
-        return x, more | (self.stack(objective, acquired).said() if self.kept_back else {})
+    def said(self, objective: Any, acquired: Acquired) -> Batch:
+        return self.stack(objective, acquired).said() if self.kept_back else {}
 
     def _walked(
         self, objective: Any, acquired: Acquired, seeds: Sequence[int]

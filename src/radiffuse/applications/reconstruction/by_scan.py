@@ -9,7 +9,6 @@ $$ \min_{w_j\ge0,\ \sum_j w_j=1} \|y' - \sum_j w_j A' x_j\|^2 . $$
 Then all candidates with a weight are made again, of all samples.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,10 +22,11 @@ from torch import Tensor
 from ...acquisition import Acquired
 from ...acquisition.splitting import centre_of, resampled
 from ...diffusion.noise import derive
+from ...diffusion.schedule import expand
 from ...errors import UserError
-from ...inverse import Measurement
 from ...inverse.compressed import l1_wavelet, total_variation
 from ...operators import Mask
+from .measuring import digest
 
 __all__ = ["PRIOR", "Stack", "parted", "remembered", "stacked", "weights_of"]
 
@@ -67,8 +67,7 @@ class Stack:
         Draws keep their distance from the mean that their chain tells, so that they spread as the prior says. A
         chain that tells no mean (`told` is x) is drawn towards the classical image.
         """
-        weight = self.weights[PRIOR].to(x.real).reshape(-1, *[1] * (x.dim() - 1))
-        mean = weight * told + self.classical
+        mean = expand(self.weights[PRIOR].to(x.real), x) * told + self.classical
         return (mean if told is x else x - told + mean), mean
 
 
@@ -99,8 +98,7 @@ def parted(acquired: Acquired, share: float) -> tuple[Acquired, Tensor]:
 
 def _fewer(mask: Tensor, several: bool, share: float) -> Tensor:
     """A mask (1, 1, *S) without what is kept back, drawn by what it holds."""
-    packed = hashlib.sha256(mask.cpu().numpy().tobytes()).hexdigest()
-    generator = torch.Generator().manual_seed(derive(0, "kept back", packed))
+    generator = torch.Generator().manual_seed(derive(0, "kept back", digest(mask)))
     return resampled(mask, centre_of(mask, several), 1 - share, generator)
 
 
@@ -124,17 +122,13 @@ def weights_of(told: Tensor, kept: Tensor) -> Tensor:
     return torch.from_numpy(found)
 
 
-def _total_variation(measurement: Measurement, like: Tensor, weight: float) -> Tensor:
-    return total_variation(measurement, like, weight, iterations=300, tolerance=1e-3)
-
-
-def _l1_wavelet(measurement: Measurement, like: Tensor, weight: float) -> Tensor:
-    return l1_wavelet(measurement, like, weight, tolerance=1e-3)
-
-
+METHODS = {
+    "l1_wavelet": partial(l1_wavelet, tolerance=1e-3),
+    "total_variation": partial(total_variation, iterations=300, tolerance=1e-3),
+}
 CLASSICAL = {
     f"{name} {weight:g}": partial(method, weight=weight)
-    for name, method in (("l1_wavelet", _l1_wavelet), ("total_variation", _total_variation))
+    for name, method in METHODS.items()
     for weight in WEIGHTS
 }
 
@@ -169,9 +163,8 @@ def stacked(draw: Draw, acquired: Acquired, share: float) -> Stack:
     errors = (told - wanted).abs().square().flatten(2).sum(2) / size.clamp_min(1e-30)
     used = [name for name in CLASSICAL if bool(weights[name].any())]
     whole = torch.zeros_like(acquired.first)
-    shape = (-1, *[1] * (whole.dim() - 1))
     for name, x in classical(acquired, used).items():
-        whole = whole + weights[name].to(x.real).reshape(shape) * x
+        whole = whole + expand(weights[name].to(x.real), x) * x
     return Stack(weights, dict(zip(made, errors.sqrt(), strict=True)), whole)
 
 
@@ -191,8 +184,7 @@ def remembered(prior: Any, recipe: Any, draw: Draw, acquired: Acquired, share: f
     Raises:
         UserError: as of `stacked`.
     """
-    y = acquired.measurement.y
-    key = recipe, hashlib.sha256(y.cpu().numpy().tobytes()).hexdigest()
+    key = recipe, digest(acquired.measurement.y)
     known = _KNOWN.setdefault(prior, {})
     if key not in known:
         if len(known) >= _MOST:

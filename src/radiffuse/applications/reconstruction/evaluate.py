@@ -160,9 +160,8 @@ def _reconstructed(
             mean = told.mean(0)
             found.seconds += time.perf_counter() - began
             found.accelerations += acquired.acceleration.tolist()
-            found.ours.add(whose, residual=acquired.misses(drawn[0]))
-            if getattr(recipe, "kept_back", 0):
-                found.ours.add(whose, **recipe.stack(objective, acquired).said())
+            said = recipe.said(objective, acquired)
+            found.ours.add(whose, residual=acquired.misses(drawn[0]), **said)
             drawn, mean = drawn / unit, mean / unit
             _score(found.ours, whose, drawn, mean, truth)
             found.spreads.add(drawn, truth)

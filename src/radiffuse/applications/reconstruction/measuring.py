@@ -14,7 +14,7 @@ from ...errors import UserError
 from ...inverse.classical import misfit
 from ..recipe import Batch
 
-__all__ = ["as_complex", "content_seeds", "measure", "reference", "scanner_of"]
+__all__ = ["as_complex", "content_seeds", "digest", "measure", "reference", "scanner_of"]
 
 
 def scanner_of(recipe: Any, measured: bool) -> Acquisition:
@@ -101,7 +101,9 @@ def as_complex(stored: Tensor, channels: int) -> Tensor:
 
 def content_seeds(images: Tensor) -> list[int]:
     """A seed from each image's values: the simulated scan of a case is always the same."""
-    return [
-        derive(0, "measurement", hashlib.sha256(image.cpu().numpy().tobytes()).hexdigest())
-        for image in images
-    ]
+    return [derive(0, "measurement", digest(image)) for image in images]
+
+
+def digest(x: Tensor) -> str:
+    """SHA-256 of the values of a tensor."""
+    return hashlib.sha256(x.cpu().numpy().tobytes()).hexdigest()

@@ -69,9 +69,14 @@ class Reconstructing(Scanner, ABC):
     ) -> tuple[Tensor, Batch]:
         """The image of `predict`, and what else the method says of it, (B, 1, *S) in its units."""
         x, expected = self.drawn(objective, acquired, seeds)
-        if expected is x:
-            return x, {}
-        return x, {"expected": expected.abs() if x.is_complex() else expected.clamp(min=0)}
+        more = self.said(objective, acquired)
+        if expected is not x:
+            more["expected"] = expected.abs() if x.is_complex() else expected.clamp(min=0)
+        return x, more
+
+    def said(self, objective: Any, acquired: Acquired) -> Batch:
+        """Numbers (B,) that the method says of a scan, whatever it draws."""
+        return {}
 
     def predict(self, objective: Any, batch: Batch) -> Batch:
         """A posterior sample of every case.
