@@ -204,3 +204,10 @@ def test_an_evaluation_says_how_far_the_prior_was_trusted(prior):
     )
     assert "prior_weight" not in alone["method"]
     assert record["method"]["psnr"]["mean"] > alone["method"]["psnr"]["mean"]
+
+
+def test_the_refined_image_of_diffuse_recon_keeps_nothing_back():
+    small = papers.by_id("diffuse-recon").load().tiny()
+    with pytest.raises(UserError, match="refined image"):
+        dataclasses.replace(small, kept_back=0.1)
+    assert dataclasses.replace(small, kept_back=0.1, solver="probed").kept_back

@@ -51,6 +51,8 @@ class Reconstruction(Reconstructing, Continuous):
     """Whether a network of pictures serves volumes: here as the prior of their slices (`slice_axis`)."""
     BEGINS: ClassVar[str] = ""
     """Where the paper's chain begins whatever `warm` says; empty = at its highest level, or at `warm`."""
+    REFINES: ClassVar[bool] = False
+    """Whether the paper's answer is an image made of many draws, not a draw."""
     PAPER_SOLVES: ClassVar[tuple[str, ...]] = ("mri",)
     """Measurements that the paper's own algorithm solves; general solvers take any."""
     TRAINED: ClassVar[Mapping[str, Any]] = {}
@@ -90,6 +92,9 @@ class Reconstruction(Reconstructing, Continuous):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.lowest < self.highest, "lowest", "must be less than --highest")
+        if self.REFINES and self.solver == "paper":
+            said = "has no meaning for the refined image of the paper; take --set solver=probed with it"
+            require(not self.kept_back, "kept_back", said)
         if self.BEGINS and self.solver == "paper":
             said = f"has no meaning for the chain of {self.paper.id}, which begins at {self.BEGINS}; take 0"
             require(not self.warm, "warm", said)

@@ -49,6 +49,7 @@ class DiffuseRecon(ComplexPrior):
     """
 
     paper: ClassVar[Paper] = by_id("diffuse-recon")
+    REFINES: ClassVar[bool] = True
     NEIGHBOURS: ClassVar[tuple[int, ...]] = (-1, 1, 2)
     """Slices beside each case that the batches hold as "image_neighbours", "kspace_neighbours"."""
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = (

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ....diffusion.schedule import expand
 from ....errors import UserError
 from ....nn.blocks import cut_to, downsample, resized, whole_strides
 from ...recipe import Batch
@@ -85,7 +86,7 @@ def within(inside: Tensor) -> Tensor:
     """A field of view without its edge, bool (B, 1, *S); whole where it ends with the picture, or is hardly wider."""
     inner = _highest((~inside).float(), 2 * _EDGE + 1) < 0.5
     wide = inner.flatten(1).sum(1) > inside.flatten(1).sum(1) / 2
-    return torch.where(wide.reshape(-1, *[1] * (inside.ndim - 1)), inner, inside)
+    return torch.where(expand(wide, inside), inner, inside)
 
 
 def found_field(image: Tensor) -> Tensor:
@@ -123,7 +124,7 @@ def evened(x: Tensor, inside: Tensor, cell: int) -> Tensor:
     mean = first / n
     deviation = (second / n - mean.square()).clamp_min(_FLAT**2).sqrt()
     typical = (deviation * weight).flatten(1).sum(1) / weight.flatten(1).sum(1)
-    deviation = deviation.maximum(typical.reshape(-1, *[1] * (x.ndim - 1)))
+    deviation = deviation.maximum(expand(typical, x))
     return ((x - mean) / (3 * deviation)).clamp(-1, 1) * weight
 
 
@@ -139,8 +140,8 @@ def without_vessels(x: Tensor, side: int, dark: bool, share: float = 0.25) -> Te
     sign = 1.0 if dark else -1.0
     smooth = _mean(sign * x, 3)
     raised = -_highest(-_highest(smooth, side), side) - smooth
-    most = raised.flatten(1).quantile(1 - share, dim=1).reshape(-1, *[1] * (x.ndim - 1))
-    kept = 1 - _highest((raised > most.clamp_min(1e-6)).to(x), 3)
+    most = raised.flatten(1).quantile(1 - share, dim=1)
+    kept = 1 - _highest((raised > expand(most.clamp_min(1e-6), raised)).to(x), 3)
     around = 2 * side + 1
     mean = _mean(kept * x, around) / _mean(kept, around).clamp_min(1e-2)
     texture = kept * (x - mean)
