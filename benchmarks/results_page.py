@@ -48,6 +48,7 @@ BESIDE = {
     ],
     "reconstruction": [
         ("", "prior-fit", reconstruction.fits),
+        ("", "draws", reconstruction.draws),
         ("", "scans", reconstruction.scans),
     ],
     "denoising": [("", "reference", reference)],

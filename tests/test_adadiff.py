@@ -177,27 +177,44 @@ def test_adaptation_helps_where_the_prior_does_not_fit():
     assert error(fitted) < error(acquired.first)
 
 
-def test_the_critic_alone_tells_the_generator_what_images_are():
-    """No term compares the estimate with the image: with a blind critic nothing is learned."""
-    recipe = recipe_of()
+class Blind(nn.Module):
+    """A critic that finds all images alike."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x_s, x_t, clock, exact=False):
+        return 0 * x_s.flatten(1).sum(1)
+
+
+def told_without_critic(**changed):
+    """The generator's loss and gradients, beside a critic that tells nothing."""
     torch.manual_seed(0)
-    objective = recipe.objective()
+    objective = recipe_of(**changed).objective()
     turns = [name for name, _ in objective.losses({"image": torch.rand(4, 1, SIDE, SIDE) * 2 - 1})]
     assert turns == ["judge", "network"]
-
-    class Blind(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
-
-        def forward(self, x_s, x_t, clock, exact=False):
-            return 0 * x_s.flatten(1).sum(1)
-
     objective.players["judge"] = Blind()
     loss = objective.of_generator(torch.randn(4, 2, SIDE, SIDE))
     loss.backward()
     slopes = [p.grad for p in objective.players["network"].parameters() if p.grad is not None]
+    return loss.detach(), slopes
+
+
+def test_the_critic_alone_tells_the_generator_what_images_are():
+    """No term compares the estimate with the image: with a blind critic nothing is learned."""
+    assert AdaDiff().fidelity == 0, "the paper"
+    _, slopes = told_without_critic(fidelity=0.0)
     assert slopes and all(float(g.abs().max()) == 0 for g in slopes)
+
+
+def test_in_trainings_of_minutes_its_error_tells_too():
+    assert AdaDiff.small().fidelity == 10
+    none, _ = told_without_critic(fidelity=0.0)
+    one, slopes = told_without_critic(fidelity=1.0)
+    ten, _ = told_without_critic(fidelity=10.0)
+    assert any(float(g.abs().max()) > 0 for g in slopes)
+    assert torch.allclose(ten - none, 10 * (one - none)) and one > none
 
 
 def test_the_penalty_is_half_gamma_times_the_squared_slope_every_tenth_step(monkeypatch):

@@ -56,6 +56,42 @@ def test_acceleration_1_takes_everything(make):
     assert made.mask.all() and made.acceleration.tolist() == [1.0]
 
 
+def sampling(kind):
+    """Masks of all forms over (5, 6) or (3, 5, 6)."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"columns": (6,), "lines": (5, 1), "points of each case": (2, 1, 5, 6), "none": (1, 6)}
+    shapes |= {"of volumes": (1, 1, 3, 5, 6), "planes": (3, 1, 1)}
+    made = torch.rand(shapes[kind], generator=generator)
+    return made * 0 + 1 if kind == "none" else (made > 0.4 if "s" in kind[-1:] else made)
+
+
+@pytest.mark.parametrize(
+    "kind", ["columns", "lines", "points of each case", "none", "of volumes", "planes"]
+)
+@pytest.mark.parametrize("coils", [0, 3])
+def test_what_was_sampled_and_taken_back_is_a_convolution(kind, coils):
+    axes = 3 if kind in ("of volumes", "planes") else 2
+    size = (3, 5, 6)[-axes:]
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(2, 1, *size, generator=generator, dtype=torch.complex128)
+    A = Mask(sampling(kind)) @ Fourier(axes)
+    if coils:
+        A = A @ Coils(torch.randn(2, coils, *size, generator=generator, dtype=torch.complex128))
+    assert torch.allclose(A.gram(x), A.adjoint(A(x)), atol=1e-12)
+    back = A.gram(x.real)
+    assert back.is_complex() and torch.allclose(back, A.adjoint(A(x.real)), atol=1e-12)
+
+
+def test_a_convolution_takes_no_transform_along_whole_lines(monkeypatch):
+    A, taken = Mask(gaussian_columns((8, 12), 2, 2, [0]).mask) @ Fourier(2), []
+    fftn = torch.fft.fftn
+    monkeypatch.setattr(
+        torch.fft, "fftn", lambda x, dim, **more: taken.append(dim) or fftn(x, dim=dim, **more)
+    )
+    A.gram(torch.ones(1, 1, 8, 12))
+    assert taken == [(-1,)]
+
+
 def test_an_odd_region_lies_around_the_centre():
     mask = gaussian_columns((16,), 16 / 3, 3, [0]).mask[0, 0]
     assert mask.nonzero()[:, 0].tolist() == [7, 8, 9]

@@ -254,14 +254,14 @@ def l1_wavelet(
     crop = _Crop(size, padded)
     plain, length = _scaled(measurement, like, weight)
     A: LinearOperator = plain @ crop
-    rate = 1 / length**2
+    back, rate = A.adjoint(measurement.y), 1 / length**2
     generator = torch.Generator().manual_seed(seed)
     z = torch.zeros_like(crop.adjoint(like))
     ahead, momentum = z, torch.ones_like(length)
     active = torch.ones_like(length, dtype=torch.bool)
     for _ in range(iterations):
         shift = int(torch.randint(step, (), generator=generator)) if shifts else 0
-        slope = A.adjoint(A(ahead) - measurement.y)
+        slope = A.gram(ahead) - back
         new = wavelet_shrink(ahead - _rows(rate, z) * slope, weight * rate, wavelet, levels, shift)
         move = new - z
         uphill = ((ahead - new).conj() * move).real.flatten(1).sum(1) > 0

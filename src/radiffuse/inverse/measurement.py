@@ -45,6 +45,11 @@ class Measurement:
         x = self.A.adjoint(v)
         return x.real if x.is_complex() and not like.is_complex() else x
 
+    def gram(self, x: Tensor) -> Tensor:
+        """A^H A x, of the kind of x."""
+        image = self.A.gram(x)
+        return image.real if image.is_complex() and not x.is_complex() else image
+
     def pseudo_inverse(self, v: Tensor, like: Tensor, iterations: int = 20) -> Tensor:
         """A^+ v, the smallest x of the kind of `like` with A x nearest to v, by conjugate gradients."""
         return self._inverse(v, like, 0.0, iterations)
@@ -65,7 +70,7 @@ class Measurement:
     def _inverse(self, v: Tensor, like: Tensor, weight: Tensor | float, iterations: int) -> Tensor:
         """(A^H A + weight)^{-1} A^H v."""
         return conjugate_gradient(
-            lambda x: self.adjoint(self.A(x), like) + weight * x,
+            lambda x: self.gram(x) + weight * x,
             self.adjoint(v, like),
             iterations=iterations,
         )

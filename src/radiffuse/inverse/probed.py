@@ -75,7 +75,7 @@ class Probed(Conditioned):
         variance = expand(m.deviations, x_0).to(x_0.real) ** 2
 
         def normal(u: Tensor) -> Tensor:
-            return V.back(m.adjoint(m.A(V.root(u)), x_0)) + variance * u
+            return V.back(m.gram(V.root(u))) + variance * u
 
         b = V.back(m.adjoint(m.residual(x_0), x_0))
         return x_0 + V.root(conjugate_gradient(normal, b, iterations=self.iterations))
@@ -108,8 +108,9 @@ class VoxelsAndRings:
         return self.root(self.back(x))
 
     def _filtered(self, x: Tensor) -> Tensor:
-        axes = tuple(range(2, x.ndim))
-        return torch.fft.ifftn(torch.fft.fftn(x, dim=axes) * self.v.sqrt(), dim=axes).real
+        axes, size = tuple(range(2, x.ndim)), x.shape[2:]
+        half = self.v[..., : size[-1] // 2 + 1].sqrt()
+        return torch.fft.irfftn(torch.fft.rfftn(x, dim=axes) * half, s=size, dim=axes)
 
 
 def probed_covariance(
@@ -127,8 +128,9 @@ def probed_covariance(
     alpha, sigma = denoiser.schedule(t, x_t)
     z = noise(x_t)
     step = STEP * sigma
-    x_0 = denoiser(x_t, t)
-    q = parts(sigma**2 / alpha * (denoiser(x_t + step * z, t) - x_0) / step)
+    both, times = torch.cat([x_t, x_t + step * z]), torch.as_tensor(t)
+    x_0, moved = denoiser(both, times.repeat(2) if times.ndim else times).chunk(2)
+    q = parts(sigma**2 / alpha * (moved - x_0) / step)
     z, most = parts(z), most.expand(x_t[:, :1].shape)
     most = torch.cat([most, most]) if x_t.is_complex() else most
     s = _voxels(z, q, fwhm).clamp(LEAST * most, most).sqrt()

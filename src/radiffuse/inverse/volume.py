@@ -94,7 +94,7 @@ class ThroughPlane(Denoiser):
         m, share, z = self.measurement, r2 / self.measurement.std**2, 2 + self.axis
 
         def normal(x: Tensor) -> Tensor:
-            return share * m.adjoint(m.A(x), x_0) + x + _jumps_adjoint(x.diff(dim=z), z)
+            return share * m.gram(x) + x + _jumps_adjoint(x.diff(dim=z), z)
 
         fixed = share * m.adjoint(m.y, x_0) + x_0
         x, jumps = x_0, x_0.diff(dim=z)

@@ -14,7 +14,15 @@ from torch import Tensor
 
 from ..errors import UserError
 
-__all__ = ["Identity", "LinearOperator", "Matrix", "conjugate_gradient", "factors", "norm"]
+__all__ = [
+    "Identity",
+    "LinearOperator",
+    "Matrix",
+    "Product",
+    "conjugate_gradient",
+    "factors",
+    "norm",
+]
 
 
 class LinearOperator(ABC):
@@ -41,7 +49,7 @@ class LinearOperator(ABC):
         """(A @ B)(x) = A(B(x))."""
         if not isinstance(other, LinearOperator):
             return NotImplemented
-        return self if isinstance(other, Identity) else _Product(self, other)
+        return self if isinstance(other, Identity) else Product(self, other)
 
     def __add__(self, other: "LinearOperator") -> "LinearOperator":
         return _Sum(self, other) if isinstance(other, LinearOperator) else NotImplemented
@@ -76,7 +84,9 @@ class _Adjoint(LinearOperator):
 
 
 @dataclass(frozen=True)
-class _Product(LinearOperator):
+class Product(LinearOperator):
+    """A = left @ right."""
+
     left: LinearOperator
     right: LinearOperator
 
@@ -85,6 +95,9 @@ class _Product(LinearOperator):
 
     def adjoint(self, y: Tensor) -> Tensor:
         return self.right.adjoint(self.left.adjoint(y))
+
+    def gram(self, x: Tensor) -> Tensor:
+        return self.right.adjoint(self.left.gram(self.right(x)))
 
 
 @dataclass(frozen=True)
@@ -149,7 +162,7 @@ class Matrix(LinearOperator):
 
 def factors(A: LinearOperator) -> tuple[LinearOperator, ...]:
     """(A1, A2, ...) of A = A1 @ A2 @ ...; (A,) if it is no product."""
-    if isinstance(A, _Product):
+    if isinstance(A, Product):
         return (*factors(A.left), *factors(A.right))
     return (A,)
 

@@ -5,14 +5,15 @@ orthonormal Fourier transform F and the sampling mask M (Pruessmann et al. 2001,
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .base import LinearOperator
+from .base import LinearOperator, Product
 
-__all__ = ["Coils", "Fourier", "Mask", "RealPart"]
+__all__ = ["Coils", "Fourier", "Mask", "RealPart", "Sampled"]
 
 
 def centred_fft(x: Tensor, axes: tuple[int, ...]) -> Tensor:
@@ -41,7 +42,8 @@ class Fourier(LinearOperator):
 
     axes: int = 2
 
-    def _last(self, x: Tensor) -> tuple[int, ...]:
+    def last(self, x: Tensor) -> tuple[int, ...]:
+        """The axes of x that are transformed."""
         if not 1 <= self.axes <= x.ndim - 2:
             raise UserError(
                 f"Fourier over {self.axes} axes cannot act on data (batch, channels, *space) of "
@@ -50,10 +52,10 @@ class Fourier(LinearOperator):
         return tuple(range(-self.axes, 0))
 
     def __call__(self, x: Tensor) -> Tensor:
-        return centred_fft(x, self._last(x))
+        return centred_fft(x, self.last(x))
 
     def adjoint(self, y: Tensor) -> Tensor:
-        return centred_ifft(y, self._last(y))
+        return centred_ifft(y, self.last(y))
 
 
 class Mask(LinearOperator):
@@ -84,6 +86,34 @@ class Mask(LinearOperator):
 
     def adjoint(self, y: Tensor) -> Tensor:
         return self(y)
+
+    def __matmul__(self, other: LinearOperator) -> LinearOperator:
+        return Sampled(self, other) if isinstance(other, Fourier) else super().__matmul__(other)
+
+
+class Sampled(Product):
+    r"""`Mask(m) @ Fourier(axes)`, whose $A^H A$ is a convolution with the transform of $m^2$.
+
+    A convolution commutes with the shifts that centre both arrays, and along axes where the mask does not
+    change the two transforms cancel, so `gram` takes neither.
+    """
+
+    left: Mask
+    right: Fourier
+
+    @cached_property
+    def _weight(self) -> tuple[Mask, tuple[int, ...]]:
+        """m^2 with its origin first, and the axes along which it changes."""
+        m2 = (self.left.mask * 1.0) ** 2
+        last = range(-min(self.right.axes, m2.dim()), 0)
+        axes = [a for a in last if not torch.equal(m2, m2.narrow(a, 0, 1).expand_as(m2))]
+        return Mask(torch.fft.ifftshift(m2, dim=axes) if axes else m2), tuple(axes)
+
+    def gram(self, x: Tensor) -> Tensor:
+        self.right.last(x)
+        weight, axes = self._weight
+        x = x.to(x.dtype.to_complex())
+        return torch.fft.ifftn(weight(torch.fft.fftn(x, dim=axes)), dim=axes) if axes else weight(x)
 
 
 class Coils(LinearOperator):

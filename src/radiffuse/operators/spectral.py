@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .base import Identity, LinearOperator, Matrix, _Product
+from .base import Identity, LinearOperator, Matrix, Product
 from .fourier import Fourier, Mask
 from .resample import BlockMean
 
@@ -73,7 +73,7 @@ def _mask_and_fourier(A: LinearOperator) -> tuple[Mask, Fourier | None]:
     everything = Mask(torch.ones(()))
     if isinstance(A, Fourier):
         return everything, A
-    if isinstance(A, _Product) and isinstance(A.left, Mask) and isinstance(A.right, Fourier):
+    if isinstance(A, Product) and isinstance(A.left, Mask) and isinstance(A.right, Fourier):
         return A.left, A.right
     return everything, None
 

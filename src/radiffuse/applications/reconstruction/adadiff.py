@@ -53,6 +53,7 @@ class AdaDiff(Reconstructing, AdversarialFields):
         "data_std": at_least(0),
         "adapt": at_least(0),
         "adapt_rate": at_least(0),
+        "fidelity": at_least(0),
     }
 
     channels: int = 0
@@ -62,6 +63,8 @@ class AdaDiff(Reconstructing, AdversarialFields):
     timesteps: int = 8
     multiples: tuple[int, ...] = (1, 1, 1, 2, 2)
     attention: tuple[int, ...] = (4,)
+    fidelity: float = 0.0
+    """Weight of the mean absolute error of the generator's estimate beside the critic's word; the paper has none."""
     adapt: int = 1000
     """Steps of the adaptation to each scan; 0 = none."""
     adapt_rate: float = 1e-3
@@ -172,7 +175,7 @@ class AdaDiff(Reconstructing, AdversarialFields):
 
     @classmethod
     def small(cls) -> Self:
-        return cls(**SMALL, values="real", acceleration=4.0, adapt=100)
+        return cls(**SMALL, values="real", acceleration=4.0, adapt=100, fidelity=10.0)
 
     @classmethod
     def tiny(cls) -> Self:

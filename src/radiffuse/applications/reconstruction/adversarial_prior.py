@@ -30,20 +30,22 @@ def players_of(recipe: Any) -> dict[str, nn.Module]:
 
 
 class AdversarialPrior(LargeSteps):
-    r"""The critic's turn, then the generator's: no loss but the critic's tells the generator what images are.
+    r"""The critic's turn, then the generator's; as in the paper no other loss says what images are.
 
-    $L_D = \mathrm{softplus}(-D(x_s, x_t)) + \mathrm{softplus}(D(x'_s, x_t)) + \tfrac{\gamma}{2} R_1$ (R1 every so many
-    steps), $L_G = \mathrm{softplus}(-D(x'_s, x_t))$ with $x'_s \sim q(x_s \mid x_t, G(x_t, t, z))$.
+    $L_D = \mathrm{softplus}(-D(x_s, x_t)) + \mathrm{softplus}(D(x'_s, x_t)) + \tfrac{\gamma}{2} R_1$ (R1 every
+    so many steps), $L_G = \mathrm{softplus}(-D(x'_s, x_t))$ with $x'_s \sim q(x_s \mid x_t, G(x_t, t, z))$. With
+    a fidelity $\lambda > 0$, which the paper has not, $L_G$ has $\lambda\,|x_0 - G(x_t, t, z)|$ too, a mean over
+    voxels: in trainings of minutes the critic alone tells the generator next to nothing.
 
     Args:
-        recipe: a fitted recipe, whose fields describe the networks and the losses.
-        images: batch -> x_0 (B, C, *S).
+            recipe: a fitted recipe, whose fields describe the networks and the losses.
+            images: batch -> x_0 (B, C, *S).
     """
 
     def __init__(self, recipe: Any, images: Callable[[Batch], Tensor]) -> None:
         super().__init__(large_steps(recipe.timesteps), recipe.penalty, recipe.penalty_every)
         self.players, self.images, self.latent = players_of(recipe), images, recipe.latent
-        self.rates = {"network": recipe.generator_rate}
+        self.rates, self.fidelity = {"network": recipe.generator_rate}, recipe.fidelity
         self.unaveraged = ("judge",)
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
@@ -67,8 +69,10 @@ class AdversarialPrior(LargeSteps):
     def of_generator(self, x_0: Tensor) -> Tensor:
         """The generator's loss; the critic stands still."""
         _, x_t, t = self.states(x_0)
-        made = self.drawn_before(x_t, self.estimate(x_t, t, self.noise), t, self.noise)
-        return F.softplus(-self.judged(self.players["judge"], made, x_t, t)).mean()
+        estimate = self.estimate(x_t, t, self.noise)
+        made = self.drawn_before(x_t, estimate, t, self.noise)
+        loss = F.softplus(-self.judged(self.players["judge"], made, x_t, t)).mean()
+        return loss + self.fidelity * F.l1_loss(estimate, x_0) if self.fidelity else loss
 
     def estimate(self, x_t: Tensor, t: Tensor, noise: Noise) -> Tensor:
         """What the generator draws of x_0 at x_t, t (B,), with a new latent."""

@@ -52,6 +52,6 @@ def unmeasured_part(acquired: Acquired, x: Tensor) -> Tensor:
     ratio = (DATA_STD / expand(std, x)) ** 2
 
     def normal(v: Tensor) -> Tensor:
-        return v + ratio * measurement.adjoint(measurement.A(v), x)
+        return v + ratio * measurement.gram(v)
 
     return conjugate_gradient(normal, x, iterations=50)

@@ -167,6 +167,28 @@ def _quality(its: Record | None) -> str:
 FITS = ("first", "prior", "classical", "chosen", "classical, best")
 
 
+def draws(record: Record, name: str) -> list[str]:
+    """Seconds and quality of one draw by its steps."""
+    size = " x ".join(map(str, record["size"]))
+    about = (
+        f"Prior: `{record['prior']['trained_by']}`. `{record['command']}`. One draw of `solver=probed highest=5` of "
+        f"{size}, {record['coils']} coils, two network calls a step; CPU seconds of one core, asked for alone and as "
+        "one of four at once; PSNR of draws, and of the mean that their chains tell."
+    )
+    rows = [
+        [
+            scan,
+            steps,
+            *(short(entry["psnr"][who]) for who in ("draw", "mean")),
+            *(f"{entry['seconds'][how]:.2f}" for how in ("alone", "of four", "l1_wavelet")),
+        ]
+        for scan, its in record["scans"].items()
+        for steps, entry in its.items()
+    ]
+    head = ["", "steps", "draw, dB", "mean, dB", "alone, s", "of four, s", "L1 wavelets, s"]
+    return [f"### Seconds a draw, {name}", "", about, "", *table(head, rows)]
+
+
 def fits(record: Record, name: str) -> list[str]:
     """A prior alone, classical methods, and what each scan chooses of both, where it fits and where it does not."""
     settings = " ".join(f"{key}={value}" for key, value in record["settings"].items())
