@@ -9,6 +9,7 @@ from .. import papers
 from ..data.files import write_text
 from ..errors import UserError
 from . import sections
+from .chains import chains
 from .latents import latents
 from .source import Source, read_source
 
@@ -29,6 +30,7 @@ _RUN: tuple[tuple[str, Callable[[Source], str]], ...] = (
 )
 _PREDICTIONS: tuple[tuple[str, Callable[[Source], str]], ...] = (
     ("Pictures", sections.predicted),
+    ("Chains", chains),
     ("Cases", sections.cases),
     ("Metrics", sections.metrics_if_any),
     ("Reproduce", sections.reproduce),
@@ -39,8 +41,8 @@ _PREDICTIONS: tuple[tuple[str, Callable[[Source], str]], ...] = (
 def write_report(folder: Path, out: Path | None = None) -> Path:
     """Write one self-contained HTML page about a run folder or a folder of predictions.
 
-    Pictures and style are inside; nothing is loaded from a network and no script runs. What is
-    missing is said, with the command that makes it.
+    Pictures and style are inside; nothing is loaded from a network, and no script runs but the viewer of
+    protein backbones, which is inside too. What is missing is said, with the command that makes it.
 
     Args:
         folder: the folder of `train` (with what `evaluate` adds), `sample` or `predict`.

@@ -294,12 +294,7 @@ def predicted(source: Source) -> str:
     """The sheet, or the first pictures."""
     if source.picture("sheet.png"):
         return figure(source, "sheet.png", "Sheet", "the first cases in order, none picked")
-    paths = [
-        source.folder / str(name)
-        for entry in _entries(source)
-        for name in dict(entry.get("files") or {}).values()
-    ]
-    named = [p for p in paths if p.suffix.lower() in (".png", ".jpg", ".jpeg") and p.is_file()]
+    named = source.written((".png", ".jpg", ".jpeg"))
     shown = [p for p in named if source.shows(p)]
     tiles = "".join(
         f'<figure><img src="{picture_uri(p)}" alt="{escape(p.name)}">'
@@ -315,7 +310,7 @@ def predicted(source: Source) -> str:
 
 def cases(source: Source) -> str:
     """The first cases and their files."""
-    entries = _entries(source)
+    entries = source.entries
     rows = "".join(
         f"<tr><td>{escape(str(entry.get('case', '')))}</td><td>"
         + escape(", ".join(f"{k}: {v}" for k, v in dict(entry.get("files") or {}).items()))
@@ -329,11 +324,6 @@ def cases(source: Source) -> str:
 
 def _rest(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in entry.items() if key not in ("case", "files")}
-
-
-def _entries(source: Source) -> list[dict[str, Any]]:
-    entries = source.predictions.get("predictions", [])
-    return [entry for entry in entries if isinstance(entry, dict)]
 
 
 def figure(source: Source, name: str, title: str, caption: str) -> str:

@@ -4,6 +4,7 @@ import base64
 import json
 import math
 import tomllib
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,18 @@ class Source:
             return {}
         return found if isinstance(found, dict) else {}
 
+    @property
+    def entries(self) -> list[dict[str, Any]]:
+        """What predictions.json says of each case."""
+        found = self.predictions.get("predictions", [])
+        return [entry for entry in found if isinstance(entry, dict)]
+
+    def written(self, endings: Collection[str]) -> list[Path]:
+        """Files of these endings that predictions.json names, those that are there, case by case."""
+        names = [name for entry in self.entries for name in dict(entry.get("files") or {}).values()]
+        paths = [self.folder / str(name) for name in names]
+        return [path for path in paths if path.suffix.lower() in endings and path.is_file()]
+
     def picture(self, name: str) -> str:
         """A PNG of this name here or one folder down, as a data URI; "" if there is none."""
         for path in (self.folder / name, *sorted(self.folder.glob(f"*/{name}"))):
@@ -71,9 +84,13 @@ class Source:
                 return picture_uri(path)
         return ""
 
+    def holds(self, path: Path) -> bool:
+        """Whether `path` is a file that lies in the folder, links followed."""
+        return _inside(self.folder, path)
+
     def shows(self, path: Path) -> bool:
         """Whether `path` is a picture (PNG or JPEG) that lies in the folder, links followed."""
-        if not _inside(self.folder, path):
+        if not self.holds(path):
             return False
         with path.open("rb") as file:
             return file.read(8).startswith(_PICTURES)
