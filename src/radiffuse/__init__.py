@@ -1,6 +1,23 @@
 """Radiffuse: diffusion models for medical images.
 
-`import radiffuse` is light: public names are loaded when they are first used.
+    import radiffuse as rd
+
+    cases = rd.open("brains")                     files, folders, DICOM, NIfTI, or what is embedded
+    cases[0]["image"]                             one image in stored units, with its geometry
+    run = rd.train("anoddpm", "brains", out="runs/first", minutes=10)
+    run = rd.load("runs/first")                   a run of `radiffuse train` or `rd.train`
+    run.predict("scan.nii.gz")                    or an array, a tensor, cases; a list, one a case
+    run.sample(8)                                 of generative runs
+    run.evaluate()                                beside honest baselines, with intervals
+    rd.DPMSolver(run.denoiser)(noise, rd.grids.uniform(20))
+
+The parts: schedules (`VP`, `VE`, `Cosine`, `EDM`, `Rectified` ...), samplers (`DDPM`, `DDIM`, `DPMSolver` ...) that
+ask a `Denoiser` for E[x_0 | x_t], `Rescheduled` (another schedule for a trained network), data (`Cases`, `Image`).
+Solvers of inverse problems are in `radiffuse.inverse`, operators in `radiffuse.operators`, metrics in
+`radiffuse.metrics`.
+
+`radiffuse methods` on the command line lists the papers. dir(radiffuse) lists all names; help(radiffuse.NAME)
+explains one. They are loaded when they are first used.
 """
 
 import importlib
@@ -11,10 +28,13 @@ __version__ = "0.1.0"
 _HOMES: dict[str, str] = {
     name: module
     for module, names in {
-        "data.dataset": ("Cases", "Facts", "open_cases"),
+        "api": ("Model", "Prediction", "load", "open", "train"),
+        "data.dataset": ("Cases", "Facts", "from_iterable", "open_cases"),
         "data.image": ("Image",),
         "diffusion.denoiser": ("Denoiser",),
         "diffusion.network": ("Network",),
+        "diffusion.sample": ("DDIM", "DDPM", "DPMSolver", "FlowODE", "Heun", "UniPC", "grids"),
+        "diffusion.units": ("Rescheduled",),
         "errors": ("UsageError", "UserError"),
         "diffusion.kernels": ("ancestral", "diffuse", "reverse"),
         "training.options": ("TrainOptions",),
@@ -35,7 +55,7 @@ _HOMES: dict[str, str] = {
     for name in names
 }
 
-__all__ = ["__version__", *sorted(_HOMES)]
+# no __all__: help(radiffuse) would print every class, and a star import would hide the builtin `open`
 
 
 def __getattr__(name: str) -> Any:

@@ -11,9 +11,11 @@ import tyro
 
 from .. import __version__
 from ..applications.evaluate import evaluate
+from ..data.cases import Cases
 from ..data.files import check_file, write_json
 from ..data.planes import Cut
 from ..report.table import apart
+from ..runs.config import DataSource
 from ..runs.run import command_line, environment, open_run, read_run_config
 from ..training import processes
 from ..training.checkpoint import sweep
@@ -28,6 +30,7 @@ from .source import (
     check_keys,
     open_source,
     own_cases,
+    prepared,
     source_of,
     validation_cases,
 )
@@ -80,8 +83,13 @@ class Flags:
     weights: Path | None = None
 
 
-def run(arguments: Sequence[str]) -> None:
-    """Measure, and write `metrics.json`."""
+def run(arguments: Sequence[str], cases: Cases | None = None) -> None:
+    """Measure, and write `metrics.json`.
+
+    Args:
+        arguments: the words after `radiffuse evaluate`.
+        cases: to measure on, in place of the data that the words name.
+    """
     flags = parsing.parse(Flags, arguments, "radiffuse evaluate")
     parsing.positive({"--count": flags.count, "--steps": flags.steps, "--batch": flags.batch})
     parsing.positive({"--samples": flags.samples})
@@ -91,7 +99,7 @@ def run(arguments: Sequence[str]) -> None:
     with contextlib.ExitStack() as locks:
         for folder in _written(flags.run, out):
             locks.enter_context(writing(folder, "radiffuse evaluate"))
-        _measure(flags, out, arguments)
+        _measure(flags, out, arguments, cases)
 
 
 def _written(run: Path, out: Path) -> list[Path]:
@@ -100,7 +108,7 @@ def _written(run: Path, out: Path) -> list[Path]:
     return [out.parent] if same or not os.access(run, os.W_OK) else [out.parent, run]
 
 
-def _measure(flags: Flags, out: Path, arguments: Sequence[str]) -> None:
+def _measure(flags: Flags, out: Path, arguments: Sequence[str], given: Cases | None) -> None:
     """Measure, in folders that no other command writes into."""
     processes.start()
     if processes.is_main() and os.access(flags.run, os.W_OK):
@@ -109,8 +117,13 @@ def _measure(flags: Flags, out: Path, arguments: Sequence[str]) -> None:
     settings = parsing.pairs(flags.set, "--set")
     settings |= {} if flags.samples is None else {"samples": str(flags.samples)}
     opened = opened.with_settings(settings)
-    source = source_of(opened.config, flags.data, flags.map, flags.size, flags.range, flags.slices)
-    cases = open_source(source, opened.recipe)
+    if given is None:
+        source = source_of(
+            opened.config, flags.data, flags.map, flags.size, flags.range, flags.slices
+        )
+        cases = open_source(source, opened.recipe)
+    else:
+        source, cases = DataSource(given.source), prepared(given, opened.recipe)
     if "kspace" not in {*opened.recipe.task.given} & {*cases.keys}:
         check_keys(opened.config.method, opened.recipe, cases.keys, source)
     check_axes(opened, cases, source)

@@ -13,9 +13,9 @@ from ..data.cases import Cases
 from ..data.formats.by_ending import affine_of, read_image, save_image, save_like
 from ..data.formats.nifti import write_displacement
 from ..data.image import Image, oriented
+from ..data.shown import planes
 from ..data.transforms import resize, to_unit
 from ..errors import UserError
-from ..report.pictures import planes
 from ..runs.run import Run
 
 SHEET = "sheet.png"

@@ -24,6 +24,7 @@ from ..diffusion.noise import derive
 from ..errors import UserError, printable
 from ..metrics.calibration import half_widths_per_std
 from ..metrics.estimate import Sums
+from ..runs.config import DataSource
 from ..runs.run import Run, open_run, read_run_config
 from ..training import processes
 from ..training.memory import check_prediction
@@ -35,7 +36,7 @@ from .lock import writing
 from .pictures import diverged, not_finite, said_of, volume_like, write_output
 from .predictions import Folder
 from .slicewise import Slicewise, slicewise
-from .source import asked_cases, check_axes, check_given, source_of
+from .source import asked_cases, check_axes, check_given, prepared, source_of
 from .subset import asked_for, in_units_of, incomplete, open_to_predict, written_of
 from .tiles import in_tiles, told_of
 
@@ -86,16 +87,21 @@ class Flags:
     overlap: float = 0.25
 
 
-def run(arguments: Sequence[str]) -> None:
-    """Predict the cases of the split that are not there yet, then write `predictions.json`."""
+def run(arguments: Sequence[str], cases: Cases | None = None) -> None:
+    """Predict the cases of the split that are not there yet, then write `predictions.json`.
+
+    Args:
+        arguments: the words after `radiffuse predict`.
+        cases: to predict, in place of the data that the words name.
+    """
     flags = parsing.parse(Flags, arguments, "radiffuse predict")
     parsing.positive({"--samples": flags.samples, "--steps": flags.steps, "--batch": flags.batch})
     read_run_config(flags.run)
     with writing(flags.out, "radiffuse predict"):
-        _fill(flags, arguments)
+        _fill(flags, arguments, cases)
 
 
-def _fill(flags: Flags, arguments: Sequence[str]) -> None:
+def _fill(flags: Flags, arguments: Sequence[str], given: Cases | None) -> None:
     """Fill the folder, which no other command writes into."""
     processes.start()
     opened = open_run(flags.run)
@@ -108,8 +114,13 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
     opened = opened.with_steps(flags.steps).with_settings(parsing.pairs(flags.set, "--set"))
     opened = in_tiles(opened.with_precision(flags.precision), flags.tile, flags.overlap)
     opened, judged, notice = beside_healthy(opened)
-    source = source_of(opened.config, flags.data, flags.map, flags.size, flags.range, flags.slices)
-    every = open_to_predict(source, opened, flags.map)
+    if given is None:
+        source = source_of(
+            opened.config, flags.data, flags.map, flags.size, flags.range, flags.slices
+        )
+        every = open_to_predict(source, opened, flags.map)
+    else:
+        source, every = DataSource(given.source), prepared(given, opened.recipe)
     check_axes(opened, every, source)
     cases = incomplete(asked_cases(every, flags.split, source, opened), opened.recipe)
     check_given(method, opened.recipe, cases.keys, source)

@@ -38,6 +38,11 @@ def open_source(source: DataSource, recipe: Any = None, **lacking: Any) -> Cases
         slices=source.slices,
         **lacking,
     )
+    return prepared(cases, recipe)
+
+
+def prepared(cases: Cases, recipe: Any) -> Cases:
+    """The cases with the neighbouring slices, and in the stain, that a recipe asks for."""
     cases = with_neighbours(cases, getattr(recipe, "NEIGHBOURS", ()))
     stained = getattr(recipe, "stain", "none") != "none"
     return with_stain(cases, recipe.stain_reference) if stained else cases
@@ -71,7 +76,9 @@ def source_of(
         return DataSource(path=located(data), map=pairs(words), slices=slices or "none")
     if data is not None:
         return replace(source, path=located(data))
-    if source.path and not is_embedded(source.path) and not Path(source.path).exists():
+    if not source.path:
+        raise UserError("the run was trained on cases in memory; name data with --data PATH")
+    if not is_embedded(source.path) and not Path(source.path).exists():
         raise UserError(f"{source.path}: the training data are gone; name data with --data PATH")
     return source
 

@@ -34,28 +34,38 @@ from .latents import look_at_latents
 from .later import later_stages
 from .lock import writing
 from .prior import adopt, refuse_foreign
-from .source import check_keys, open_source
+from .source import check_keys, open_source, prepared
 from .train_flags import Order, order
 
 FOUND = ("orientation", "codes")
 """What is found in the data, and an older version did not write."""
 
 
-def run(arguments: Sequence[str]) -> None:
-    """Open the data, fit the recipe to them, write what the run is made with, and train."""
+def run(arguments: Sequence[str], cases: Cases | None = None) -> None:
+    """Open the data, fit the recipe to them, write what the run is made with, and train.
+
+    Args:
+        arguments: the words after `radiffuse train`.
+        cases: to train on, in place of the data that the words name.
+    """
     asked = order(arguments)
+    if cases is not None:
+        asked = dataclasses.replace(asked, data=dataclasses.replace(asked.data, path=""))
     if asked.prior is not None:
         read_run_config(asked.prior)
     with writing(asked.out, "radiffuse train"):
         if asked.prior is not None:
             adopt(asked, asked.prior, command_line(["train", *arguments]))
         else:
-            _train(with_coder_of(asked), arguments)
+            _train(with_coder_of(asked), arguments, cases)
 
 
-def _train(asked: Order, arguments: Sequence[str]) -> None:
-    """Train on the data that were asked for."""
-    cases = with_one_range(open_source(asked.data, asked.recipe), asked.recipe.task.alike)
+def _train(asked: Order, arguments: Sequence[str], given: Cases | None) -> None:
+    """Train on the data that were asked for, or on those given."""
+    opened = (
+        open_source(asked.data, asked.recipe) if given is None else prepared(given, asked.recipe)
+    )
+    cases = with_one_range(opened, asked.recipe.task.alike)
     if getattr(asked.recipe, "ANY_SIZE", False):
         cases = with_any_size(cases)
     check_trainable(cases)

@@ -21,7 +21,7 @@ from .transforms import to_unit
 Range = tuple[float, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Cases:
     """Cases in memory or on disk.
 
@@ -64,6 +64,25 @@ class Cases:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def __repr__(self) -> str:
+        """How many cases of which keys, in one line."""
+        splits = ", ".join(f"{self.split_of.count(s)} {s}" for s in SPLITS if s in self.split_of)
+        return f"Cases({self.source}: {len(self)} cases ({splits}), {', '.join(self.keys)})"
+
+    def __getitem__(self, index: int) -> dict[str, Image | float | Tensor | str]:
+        """One case by key: images in stored units with their geometry, numbers, raw values, and text."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"{self.source}: there are {len(self)} cases, not {index}")
+        index %= len(self)
+        found: dict[str, Image | float | Tensor | str] = {"case": self.ids[index]}
+        for key, column in self.columns.items():
+            if column.kind in ("image", "mask"):
+                found[key] = self.image(index, key)
+            else:
+                (value,) = column.stack([self.rows[index]])
+                found[key] = value if value.ndim else value.item()
+        return found | {key: cells[index] for key, cells in self.texts.items()}
 
     @property
     def ids(self) -> tuple[str, ...]:

@@ -5,8 +5,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from .shown import png
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Image:
     """One image, volume or series in its stored units.
 
@@ -31,6 +33,24 @@ class Image:
     format: str | None = None
     frame_seconds: float | None = None
     own: str | None = None
+
+    def __repr__(self) -> str:
+        """Channels, size, type, values and geometry, in one line."""
+        kind = str(self.data.dtype).removeprefix("torch.")
+        said = [f"{len(self.data)} x {' x '.join(map(str, self.size))} {kind}"]
+        if self.data.numel():
+            said.append(f"{float(self.data.min()):.4g} to {float(self.data.max()):.4g}")
+        if self.spacing_mm:
+            said.append(f"{' x '.join(f'{mm:.3g}' for mm in self.spacing_mm)} mm")
+        said += [part for part in (orientation_of(self), self.modality) if part]
+        return f"Image({', '.join(said)})"
+
+    def _repr_png_(self) -> bytes:
+        """In a notebook: its window is `range`, or its smallest and largest value; volumes lie in RAS."""
+        upright = oriented(self, "RAS") if orientation_of(self) else self
+        data = upright.data.abs() if upright.data.is_complex() else upright.data.double()
+        low, high = self.range or (float(data.min()), float(data.max()))
+        return png((2 * (data - low) / max(high - low, 1e-12) - 1).clamp(-1, 1).numpy())
 
     @property
     def size(self) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """Panels of images as PNG files: one grey window for all, every pixel enlarged, none smoothed.
 
 Arrays are `(C, *S)` in [-1, 1]; volumes are shown by their middle slices in three planes, standing
-upright. Imports no torch.
+upright (`data.shown`). Imports no torch.
 """
 
 from collections.abc import Sequence
@@ -12,50 +12,11 @@ from PIL import Image as Picture
 from PIL import ImageDraw
 
 from ..data.files import replacing
+from ..data.shown import Pixels, pixels
 
-Pixels = np.ndarray
 _GAP = 2
 _TEXT = 16
 _SMALL = 160
-
-
-def pixels(image: Pixels) -> Pixels:
-    """`(C, *S)` in [-1, 1] -> `(rows, columns, 3)` uint8; -1 is black, 1 is white.
-
-    A volume shows its three planes (`planes`). Three channels are shown in colour, any other number
-    by the first.
-    """
-    flat = np.asarray(image, dtype=np.float32)
-    axes = flat.ndim - 1
-    if axes == 1:
-        flat = np.repeat(flat[:, None], 16, axis=1)
-    elif axes == 3:
-        flat = planes(flat)
-    shown = flat if len(flat) == 3 else np.repeat(flat[:1], 3, axis=0)
-    grey = np.clip((shown + 1) * 127.5, 0, 255).round().astype(np.uint8)
-    return np.moveaxis(grey, 0, -1)
-
-
-def planes(volume: Pixels, black: float = -1.0) -> Pixels:
-    """`(C, X, Y, Z)` in RAS order -> `(C, rows, columns)`: its middle slices side by side.
-
-    Axial (front up, right on the left), coronal (top up, right on the left) and sagittal (top up, front
-    on the left), each in the middle of its height.
-    """
-    x, y, z = (side // 2 for side in volume.shape[1:])
-    cut = [volume[..., z], volume[:, :, y], volume[:, x]]
-    shown = [plane.transpose(0, 2, 1)[:, ::-1, ::-1] for plane in cut]
-    rows = max(plane.shape[1] for plane in shown)
-    margins = [(rows - plane.shape[1]) // 2 for plane in shown]
-    framed = [
-        np.pad(
-            plane,
-            ((0, 0), (above, rows - plane.shape[1] - above), (0, 0)),
-            constant_values=black,
-        )
-        for plane, above in zip(shown, margins, strict=True)
-    ]
-    return np.concatenate(framed, axis=2)
 
 
 def write_grid(path: Path, images: Sequence[Pixels], columns: int) -> None:

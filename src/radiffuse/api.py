@@ -1,0 +1,283 @@
+"""The library as in a notebook: `load` a run, `train` one, and use it on paths, cases or arrays.
+
+Every call does what the command of the same name does, and gives what it wrote as Python objects. Numbers are
+those of the command, to the bit.
+"""
+
+import base64
+import contextlib
+import dataclasses
+import io
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from .commands import evaluate, predict, sample
+from .commands import train as train_command
+from .data.dataset import Cases, from_iterable, open_cases
+from .data.files import read_json
+from .data.formats.by_ending import read_image
+from .data.image import Image
+from .diffusion.denoiser import Denoiser
+from .errors import UserError
+from .runs.run import Run, open_run
+from .training.options import TrainOptions
+
+__all__ = ["Model", "Prediction", "load", "open", "train"]
+
+open = open_cases
+
+_LOOP = {field.name for field in dataclasses.fields(TrainOptions)}
+Data = str | Path | Cases | Image | Mapping[str, Any] | Any
+
+
+@dataclass(frozen=True, repr=False)
+class Prediction:
+    """What a run says of one case.
+
+    Attributes:
+        case: its name.
+        outputs: images in the units and on the grid of the input, and plain numbers, by key.
+        about: what else `predictions.json` says of it: patient, seed, units.
+    """
+
+    case: str
+    outputs: Mapping[str, Image | float | list[float]]
+    about: Mapping[str, Any]
+
+    def __getitem__(self, key: str) -> Image | float | list[float]:
+        return self.outputs[key]
+
+    def __repr__(self) -> str:
+        return f"Prediction({self.case}: {', '.join(self.outputs)})"
+
+    def _repr_html_(self) -> str:
+        """In a notebook: its images side by side, and its numbers."""
+        return "".join(_figure(key, value) for key, value in self.outputs.items())
+
+
+class Model:
+    """A trained run.
+
+    Attributes:
+        run: recipe, objective, configuration and manifest (`radiffuse.Run`).
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def __repr__(self) -> str:
+        return f"Model({self.run.config.name}, {self.run.path})"
+
+    @property
+    def denoiser(self) -> Denoiser:
+        r"""$E[x_0\mid x_t]$ of the trained network, for any sampler of the library.
+
+        Raises:
+            UserError: the method has none (a registration, a generator of one pass).
+        """
+        make = getattr(self.run.recipe, "denoiser", None)
+        if make is None:
+            raise UserError(f"{self.run.config.method} has no denoiser")
+        found: Denoiser = make(self.run.objective)
+        return found.eval()
+
+    def sample(self, count: int, out: Path | str | None = None, **settings: Any) -> list[Image]:
+        """New images, each from its own seed, as `radiffuse sample` draws them.
+
+        Args:
+            count: how many.
+            out: folder to keep the files in; None: none is kept.
+            settings: flags of the command (seed, batch, steps, labels), or fields of the recipe that only
+                prediction reads.
+
+        Raises:
+            UserError: as the command.
+        """
+        with _folder(out) as folder:
+            words = ["--count", str(count), *self._flags(sample.Flags, settings)]
+            _quietly(sample.run, [str(self.run.path), "--out", str(folder), *words])
+            entries = read_json(folder / "predictions.json")["predictions"]
+            first = next(iter(entries[0]["files"]))
+            return [read_image(folder / entry["files"][first]) for entry in entries]
+
+    def predict(
+        self, data: Data = None, out: Path | str | None = None, **settings: Any
+    ) -> list[Prediction]:
+        """Predictions of cases, as `radiffuse predict` makes them.
+
+        Args:
+            data: a path or name as the command takes it; `Cases`; one image as an `Image`, array or tensor
+                (*S) or (C, *S) of stored values, or several by key; None: the training's held-out cases.
+            out: folder to keep the files in; None: none is kept.
+            settings: flags of the command (samples, seed, steps, map, split ...), or fields of the recipe that
+                only prediction reads.
+
+        Raises:
+            UserError: as the command.
+        """
+        cases = None if data is None or isinstance(data, str | Path) else self._cases(data)
+        words = ["--data", str(data)] if isinstance(data, str | Path) else []
+        with _folder(out) as folder:
+            words = [*words, *self._flags(predict.Flags, settings)]
+            _quietly(predict.run, [str(self.run.path), "--out", str(folder), *words], cases)
+            entries = read_json(folder / "predictions.json")["predictions"]
+            return [_prediction(folder, entry) for entry in entries]
+
+    def evaluate(self, data: str | Path | Cases | None = None, **settings: Any) -> dict[str, Any]:
+        """The method beside its baselines, as `radiffuse evaluate` measures them; the record of metrics.json.
+
+        Args:
+            data: a path or name, or `Cases`; None: the training's held-out cases, and RUN/metrics.json is written.
+            settings: flags of the command (count, steps, samples, split, out ...), or fields of the recipe that
+                only prediction reads.
+
+        Raises:
+            UserError: as the command.
+        """
+        words = ["--data", str(data)] if isinstance(data, str | Path) else []
+        cases = data if isinstance(data, Cases) else None
+        keep = contextlib.nullcontext(self.run.path) if data is None else _folder(None)
+        with keep as folder:
+            out = Path(settings.pop("out", folder / "metrics.json"))
+            words = [*words, "--out", str(out), *self._flags(evaluate.Flags, settings)]
+            _quietly(evaluate.run, [str(self.run.path), *words], cases)
+            record: dict[str, Any] = read_json(out)
+            return record
+
+    def _flags(self, flags: type, settings: Mapping[str, Any]) -> list[str]:
+        """Keywords as words of a command: its own flags, and --set for fields of the recipe."""
+        own = {field.name for field in dataclasses.fields(flags)}
+        words = _words({name: value for name, value in settings.items() if name in own})
+        rest = [f"{k}={_typed(v)}" for k, v in settings.items() if k not in own]
+        return [*words, *(["--set", *rest] if rest else [])]
+
+    def _cases(self, data: Data) -> Cases:
+        """What is in memory as cases in the values that the run was trained on."""
+        if isinstance(data, Cases):
+            return data
+        if not isinstance(data, Mapping):
+            reads = self.run.recipe.task.given or self.run.recipe.task.reads
+            data = {reads[0]: data}
+        made_with = self.run.config.data
+        items = [{key: _channels_first(value, self.run) for key, value in data.items()}]
+        return from_iterable(
+            items,
+            range={key: made_with.range[key] for key in data if key in made_with.range} or None,
+            size=tuple(made_with.size) or None,
+        )
+
+
+def load(path: Path | str) -> Model:
+    """A finished run.
+
+    Raises:
+        UserError: as `radiffuse.open_run`.
+    """
+    return Model(open_run(path))
+
+
+def train(
+    method: str,
+    data: str | Path | Cases,
+    out: Path | str,
+    preset: str = "small",
+    resume: bool = False,
+    **settings: Any,
+) -> Model:
+    """Train a method, as `radiffuse train` does, into a run folder, and load it.
+
+    Args:
+        method: an id of `radiffuse methods`.
+        data: a path or name, or `Cases` (`radiffuse.open`, `radiffuse.from_iterable`).
+        out: run folder.
+        preset: paper, small or tiny.
+        resume: go on where an earlier training stopped.
+        settings: options of the loop (minutes, steps, batch, learning_rate ...), other flags of the command (map, size)
+            and fields of the recipe (width ...).
+
+    Raises:
+        UserError: as the command.
+    """
+    cases = data if isinstance(data, Cases) else None
+    named = {f"train.{name}" if name in _LOOP else name: v for name, v in settings.items()}
+    words = [method, "--data", str(data if cases is None else "memory"), "--out", str(out)]
+    words += ["--preset", preset, *(["--resume"] if resume else []), *_words(named)]
+    train_command.run(words, cases)
+    return load(out)
+
+
+def _words(settings: Mapping[str, Any]) -> list[str]:
+    """Keywords as flags of the command line."""
+    words: list[str] = []
+    for name, value in settings.items():
+        flag = name.replace("_", "-")
+        if value is None:
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--{'.'.join(_no(flag))}")
+        elif isinstance(value, Mapping):
+            words += [f"--{flag}", *(f"{key}={column}" for key, column in value.items())]
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            words += [f"--{flag}", *map(str, value)]
+        else:
+            words += [f"--{flag}", str(value)]
+    return words
+
+
+def _no(flag: str) -> list[str]:
+    *before, last = flag.split(".")
+    return [*before, f"no-{last}"]
+
+
+def _typed(value: Any) -> str:
+    """A value as --set reads it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"[{', '.join(map(_typed, value))}]"
+    return str(value)
+
+
+def _channels_first(value: Any, run: Run) -> Any:
+    """An image as `from_iterable` takes it: with a channel axis."""
+    axes = len(getattr(run.recipe, "size", ()))
+    shape = getattr(value, "shape", ())
+    return value[None] if axes and len(shape) == axes else value
+
+
+@contextlib.contextmanager
+def _folder(out: Path | str | None) -> Iterator[Path]:
+    """The folder named, or one that goes at the end."""
+    if out is not None:
+        yield Path(out)
+        return
+    with tempfile.TemporaryDirectory(prefix="radiffuse-") as name:
+        yield Path(name) / "out"
+
+
+def _quietly(command: Callable[..., None], *arguments: Any) -> None:
+    """A command without what it prints of its files; notices stay on stderr."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        command(*arguments)
+
+
+def _prediction(folder: Path, entry: Mapping[str, Any]) -> Prediction:
+    images = {key: read_image(folder / name) for key, name in entry.get("files", {}).items()}
+    rest = {k: v for k, v in entry.items() if k not in ("case", "files", "values")}
+    return Prediction(str(entry["case"]), {**images, **entry.get("values", {})}, rest)
+
+
+def _figure(key: str, value: Image | float | list[float]) -> str:
+    """One output in a notebook."""
+    name = escape(key)
+    if not isinstance(value, Image):
+        return f"<p>{name}: {escape(str(value))}</p>"
+    coded = base64.b64encode(value._repr_png_()).decode("ascii")
+    return (
+        f'<figure style="display: inline-block"><img src="data:image/png;base64,{coded}">'
+        f"<figcaption>{name}</figcaption></figure>"
+    )
