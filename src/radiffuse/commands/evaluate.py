@@ -15,7 +15,6 @@ from ..data.cases import Cases
 from ..data.files import check_file, write_json
 from ..data.planes import Cut
 from ..report.table import apart
-from ..runs.config import DataSource
 from ..runs.run import command_line, environment, open_run, read_run_config
 from ..training import processes
 from ..training.checkpoint import sweep
@@ -28,10 +27,8 @@ from .source import (
     asked_cases,
     check_axes,
     check_keys,
-    open_source,
+    data_of,
     own_cases,
-    prepared,
-    source_of,
     validation_cases,
 )
 
@@ -117,13 +114,7 @@ def _measure(flags: Flags, out: Path, arguments: Sequence[str], given: Cases | N
     settings = parsing.pairs(flags.set, "--set")
     settings |= {} if flags.samples is None else {"samples": str(flags.samples)}
     opened = opened.with_settings(settings)
-    if given is None:
-        source = source_of(
-            opened.config, flags.data, flags.map, flags.size, flags.range, flags.slices
-        )
-        cases = open_source(source, opened.recipe)
-    else:
-        source, cases = DataSource(given.source), prepared(given, opened.recipe)
+    source, cases = data_of(flags, opened, given)
     if "kspace" not in {*opened.recipe.task.given} & {*cases.keys}:
         check_keys(opened.config.method, opened.recipe, cases.keys, source)
     check_axes(opened, cases, source)

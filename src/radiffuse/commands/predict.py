@@ -24,7 +24,6 @@ from ..diffusion.noise import derive
 from ..errors import UserError, printable
 from ..metrics.calibration import half_widths_per_std
 from ..metrics.estimate import Sums
-from ..runs.config import DataSource
 from ..runs.run import Run, open_run, read_run_config
 from ..training import processes
 from ..training.memory import check_prediction
@@ -36,7 +35,7 @@ from .lock import writing
 from .pictures import diverged, not_finite, said_of, volume_like, write_output
 from .predictions import Folder
 from .slicewise import Slicewise, slicewise
-from .source import asked_cases, check_axes, check_given, prepared, source_of
+from .source import asked_cases, check_axes, check_given, data_of
 from .subset import asked_for, in_units_of, incomplete, open_to_predict, written_of
 from .tiles import in_tiles, told_of
 
@@ -114,13 +113,8 @@ def _fill(flags: Flags, arguments: Sequence[str], given: Cases | None) -> None:
     opened = opened.with_steps(flags.steps).with_settings(parsing.pairs(flags.set, "--set"))
     opened = in_tiles(opened.with_precision(flags.precision), flags.tile, flags.overlap)
     opened, judged, notice = beside_healthy(opened)
-    if given is None:
-        source = source_of(
-            opened.config, flags.data, flags.map, flags.size, flags.range, flags.slices
-        )
-        every = open_to_predict(source, opened, flags.map)
-    else:
-        source, every = DataSource(given.source), prepared(given, opened.recipe)
+    read = partial(open_to_predict, opened=opened, words=flags.map)
+    source, every = data_of(flags, opened, given, lambda source, _: read(source))
     check_axes(opened, every, source)
     cases = incomplete(asked_cases(every, flags.split, source, opened), opened.recipe)
     check_given(method, opened.recipe, cases.keys, source)

@@ -1,7 +1,7 @@
 """The data a command works on: named by flags, or those the run was trained on."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,20 @@ def prepared(cases: Cases, recipe: Any) -> Cases:
     cases = with_neighbours(cases, getattr(recipe, "NEIGHBOURS", ()))
     stained = getattr(recipe, "stain", "none") != "none"
     return with_stain(cases, recipe.stain_reference) if stained else cases
+
+
+def data_of(
+    flags: Any,
+    opened: Run,
+    given: Cases | None,
+    read: Callable[[DataSource, Any], Cases] = open_source,
+) -> tuple[DataSource, Cases]:
+    """What the flags of a command name, opened by `read`; or the cases in memory that are given in their place."""
+    if given is not None:
+        return DataSource(given.source), prepared(given, opened.recipe)
+    named = (flags.data, flags.map, flags.size, flags.range, flags.slices)
+    source = source_of(opened.config, *named)
+    return source, read(source, opened.recipe)
 
 
 def source_of(
