@@ -12,11 +12,14 @@ import pytest
 from PIL import Image as Picture
 
 from radiffuse import papers
+from radiffuse.applications.task import tasks
 from radiffuse.commands import evaluate
 from radiffuse.errors import UserError
 from radiffuse.report import write_report
 from radiffuse.report.chart import Axis, Point, chart
 from radiffuse.report.pictures import pixels, write_grid, write_pairs
+from radiffuse.report.table import metrics_table
+from radiffuse.report.wording import wording
 
 METRIC = {"mean": 3.25, "ci95": [2.5, 4.0], "n": 600, "per_patient": {}}
 
@@ -94,7 +97,7 @@ def test_report_holds_every_part_of_a_run(run):
     ):  # fmt: skip
         assert text in page.text, text
     assert sum(tag == "img" for tag, _ in page.tags) == 5
-    assert sum(tag == "svg" for tag, _ in page.tags) == 2
+    assert sum(tag == "svg" for tag, _ in page.tags) == 5, "two charts, three intervals"
 
 
 def test_page_is_self_contained_and_runs_no_script(run):
@@ -266,3 +269,38 @@ def test_pairs_stand_side_by_side_over_their_note(tmp_path):
         values = np.asarray(shown)
     assert values[:16, :16].max() == 0 and values[:16, 18:34].min() == 255
     assert values[16:32, :34].min() < 128  # the note
+
+
+def test_every_metric_of_an_application_is_explained():
+    unknown = {m for task in tasks().values() for m in task.shown if not wording(m).meaning}
+    assert not unknown
+
+
+def of(mean, n=7):
+    return {"mean": mean, "ci95": [mean - 1, mean + 1], "n": n}
+
+
+def test_main_metrics_stand_side_by_side_and_the_others_are_folded():
+    names = [f"m{k}" for k in range(9)]
+    ours = {name: of(10.0 + k) for k, name in enumerate(names)}
+    theirs = {"m8": of(30.0), "m0": of(12.0, n=3)}
+    record = {
+        "name": "x (small)",
+        "method": ours,
+        "baseline": theirs,
+        "shown": ["m8", "none", "m0"],
+    }
+    main, _, rest = metrics_table(record).partition("<details>")
+    tables = [re.findall(r"<th>(m\d)", part) for part in (main, *rest.split("</table>"))]
+    assert tables[0] == ["m8", "m0"], "those of the application, in its order"
+    assert tables[1:3] == [names[1:6], names[6:8]], "five at a time"
+    who = re.findall(r"<tr><th>([^<]+)", main)
+    assert who == ["x (small)", "baseline"] and "baseline" not in rest, "a row that says something"
+    assert "n = 3" in main and main.count("n = 7") == 2
+
+
+def test_intervals_of_a_metric_are_drawn_on_one_scale():
+    record = {"method": {"a": of(1.0)}, "baseline": {"a": of(3.0)}}
+    drawn = re.findall(r'x1="([\d.]+)" x2="([\d.]+)"', metrics_table(record))
+    assert [tuple(map(float, each)) for each in drawn] == [(4.0, 50.0), (50.0, 96.0)]
+    assert "<svg" not in metrics_table({"method": {"a": {"mean": 1.0, "n": 1}}})

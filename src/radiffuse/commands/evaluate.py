@@ -148,6 +148,7 @@ def _measure(flags: Flags, out: Path, arguments: Sequence[str], given: Cases | N
         "name": opened.config.name,
         "model_sha256": opened.model_sha256,
         "split": held_out.split_of[0],
+        "shown": list(opened.recipe.task.shown),
         **({"slices": held_out.volumes.plane} if held_out.volumes else {}),
         "version": __version__,
         "environment": environment(),

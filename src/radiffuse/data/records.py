@@ -180,6 +180,7 @@ class Metrics(Struct):
 
     id: str = ""
     name: str = ""
+    shown: list[str] = []
     method: dict[str, Metric] = {}
     baseline: dict[str, Metric] = {}
     reference: dict[str, Metric] = {}

@@ -112,6 +112,56 @@ _METRICS = {
     "frames_psnr": Wording("PSNR of frames between (dB)", "higher", "against the known frames"),
     "frames_nmse": Wording("NMSE of frames between", "lower", "against the known frames, in [0, 1]"),
     "seconds_per_pair": Wording("seconds per pair", "lower", "one pair at a time, this machine"),
+    "ms_ssim_to_target": Wording("MS-SSIM", "higher", "likeness to the target at five scales or fewer"),
+    "psnr_single": Wording("PSNR of one draw (dB)", "higher", "a draw is noisier than the mean"),
+    "detail": Wording("detail", "about 1", "deviation of fine structure over that of the target"),
+    "shift": Wording("shift (voxels)", "lower", "how far the output lies from the target"),
+    "deviation_correlation": Wording(
+        "correlation of doubt and error", "higher", "deviation map and absolute error, over voxels"
+    ),
+    "lesion_contrast": Wording("contrast of lesions", "as reference", "mean inside less mean of the rest of the body"),
+    "lesion_contrast_error": Wording("error of that contrast", "lower", "its distance from the target's"),
+    "residual": Wording("residual", "about 1", "what the answer misses of the measurement, over the noise"),
+    "nmse": Wording("NMSE", "lower", "squared error over the squared truth"),
+    "psnr_sample": Wording("PSNR of one draw (dB)", "higher", "a draw is noisier than the mean"),
+    "psnr_mean_of_draws": Wording("PSNR, mean of draws (dB)", "higher", "of all draws of a scan"),
+    "coverage90": Wording("coverage", "0.9", "share of pixels inside 90 % intervals"),
+    "coverage90_conformal": Wording("coverage, scaled", "0.9", "after a factor set on other patients"),
+    "coverage90_body": Wording("coverage of the body", "0.9", "the same without air"),
+    "coverage90_body_conformal": Wording("of the body, scaled", "0.9", "after a factor set on other patients"),
+    "end_point_error": Wording("end point error (voxels)", "lower", "distance from the true displacement"),
+    "auc": Wording("AUC", "higher", "of voxels in the field of view; 0.5 = chance"),
+    "cldice": Wording("clDice", "higher", "overlap of centrelines: thin branches count as wide ones"),
+    "sensitivity": Wording("sensitivity", "higher", "share of the structure that is found"),
+    "iou": Wording("IoU", "higher", "overlap of shapes over their union"),
+    "volume_error": Wording("volume error", "lower", "absolute, over the true volume"),
+    "surface_error": Wording("surface error", "lower", "absolute, over the true surface"),
+    "roughness_error": Wording("roughness error", "lower", "absolute, over the true roughness"),
+    "silhouette_dice": Wording("Dice of the silhouette", "higher", "of the projection against the truth's"),
+    "volume_crps": Wording("CRPS of the volume", "lower", "its error where draws spread as they should"),
+    "spread_over_error": Wording("spread over error", "about 1", "below 1: draws are too sure"),
+    "pairwise_iou": Wording("IoU of pairs of draws", "as reference", "high: little variety"),
+    "macro_f1": Wording("F1 with drawn shapes", "higher", "of a classifier that learned from them too"),
+    "macro_f1_gain": Wording("gain in F1", "higher", "what drawn shapes add to it"),
+    "average_precision": Wording("AP of images", "higher", "which images are not healthy"),
+    "pixel_auroc": Wording("AUROC of voxels", "higher", "which voxels are lesions; 0.5 = chance"),
+    "pixel_average_precision": Wording("AP of voxels", "higher", "the same; chance is the share of lesions"),
+    "dice_fitted": Wording("Dice, threshold of healthy cases", "higher", "of the mask, per patient"),
+    "dice_best": Wording("Dice, best threshold", "higher", "a bound: nobody knows that threshold"),
+    "psnr_healthy": Wording("PSNR of healthy images (dB)", "higher", "what should stay the same"),
+    "psnr_outside": Wording("PSNR outside lesions (dB)", "higher", "what should stay the same"),
+    "bond_error": Wording("bond error (Å)", "lower", "distance of neighbours from 3.8 Å"),
+    "bend_distance": Wording("bend distance (degrees)", "lower", "of the laws of angles of three atoms"),
+    "clashes": Wording("clashes", "lower", "pairs of atoms too near, for 100 residues"),
+    "gyration": Wording("radius of gyration", "about 1", "over that of folded chains of the length"),
+    "helix": Wording("helix", "as reference", "share of residues, by P-SEA"),
+    "strand": Wording("strand", "as reference", "share of residues, by P-SEA"),
+    "left_handed": Wording("left-handed turns", "lower", "share of helical turns; proteins have none"),
+    "tm_pairs": Wording("TM-score of pairs", "lower", "high: little variety"),
+    "tm_to_training": Wording("TM-score to training", "as reference", "nearest training chain; 1 = a copy"),
+    "motif_rmsd": Wording("error of the motif (Å)", "lower", "after the best turn"),
+    "joint_error": Wording("joint error (Å)", "lower", "bonds where the motif meets the scaffold, from 3.8 Å"),
+    "motif_clashes": Wording("clashes with the motif", "lower", "pairs too near, for 100 residues"),
 }  # fmt: skip
 
 
@@ -137,4 +187,7 @@ def wording(name: str) -> Wording:
     if attack in _ATTACKS:
         label = f"{clean.replace('_', ' ')}accuracy, {_ATTACKS[attack][0]}"
         return Wording(label, "higher", _ATTACKS[attack][1])
+    structure = name.removeprefix("dice_")
+    if structure.isdigit():
+        return Wording(f"Dice of label {structure}", "higher", "overlap, per patient")
     return _METRICS.get(name, Wording(name.replace("_", " "), "", ""))
