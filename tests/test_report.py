@@ -304,3 +304,12 @@ def test_intervals_of_a_metric_are_drawn_on_one_scale():
     drawn = re.findall(r'x1="([\d.]+)" x2="([\d.]+)"', metrics_table(record))
     assert [tuple(map(float, each)) for each in drawn] == [(4.0, 50.0), (50.0, 96.0)]
     assert "<svg" not in metrics_table({"method": {"a": {"mean": 1.0, "n": 1}}})
+
+
+def test_columns_of_pictures_have_headings(run):
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["settings"] = {"panels": ["truth", "total_variation", "<b>"]}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    write_grid(run / "pictures" / "reconstructions.png", [np.zeros((1, 8, 8))] * 3, 3)
+    page = write_report(run).read_text()
+    assert "<span>truth</span><span>total variation</span><span>&lt;b&gt;</span>" in page

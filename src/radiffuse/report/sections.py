@@ -1,7 +1,7 @@
 """The sections of a report: each a function of what was read, to HTML; "" leaves a section out."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -36,6 +36,7 @@ def summary(source: Source) -> str:
 
 def images(source: Source) -> str:
     """Real beside generated, then the baseline."""
+    panels = source.metrics.get("settings", {}).get("panels", ())
     figures = [
         figure(source, "real.png", "Real, held out", "drawn at random"),
         figure(source, "generated.png", "Generated", "the first seeds, none picked"),
@@ -43,21 +44,23 @@ def images(source: Source) -> str:
             source,
             "translation.png",
             "Translated",
-            "source, target, mean, deviation, error; the last two from 0 (black) to 0.5 (white)",
+            "deviation and error from 0 (black) to 0.5 (white)",
+            ("source", "target", "mean", "deviation", "error"),
         ),
         figure(
             source,
             "completion.png",
             "Completed",
-            ", ".join(source.metrics.get("settings", {}).get("panels", ()))
-            + "; grey where a contrast was not given; a row a missing contrast, the first case, none picked; "
+            "grey where a contrast was not given; a row a missing contrast, the first case, none picked; "
             "deviation and error from 0 (black) to 0.5 (white)",
+            panels,
         ),
         figure(
             source,
             "reconstructions.png",
             "Reconstructed",
-            ", ".join(source.metrics.get("settings", {}).get("panels", ())).replace("_", " "),
+            "none picked" if panels else "",
+            panels,
         ),
         figure(
             source,
@@ -70,14 +73,17 @@ def images(source: Source) -> str:
             source,
             "anomalies.png",
             "Anomalies",
-            ", ".join(source.metrics.get("settings", {}).get("panels", ()))
-            or "image, healthy counterpart, anomaly map, mask and, where known, the true mask",
+            "none picked"
+            if panels
+            else "image, healthy counterpart, anomaly map, mask and, where known, the true mask",
+            panels,
         ),
         figure(
             source,
             "registration.png",
             "Registration",
-            "moving, fixed, warped, difference before and after, deformed grid; none picked",
+            "none picked; differences are halved",
+            ("moving", "fixed", "warped", "difference before", "and after", "deformed grid"),
         ),
         figure(
             source,
@@ -326,13 +332,18 @@ def _rest(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in entry.items() if key not in ("case", "files")}
 
 
-def figure(source: Source, name: str, title: str, caption: str) -> str:
-    """A picture with a title and what it shows; "" where there is none."""
+def figure(source: Source, name: str, title: str, caption: str, heads: Sequence[str] = ()) -> str:
+    """A picture with a title, what it shows, and a heading over each of its columns; "" where there is none."""
     uri = source.picture(name)
     if not uri:
         return ""
+    spans = "".join(f"<span>{escape(head.replace('_', ' '))}</span>" for head in heads)
+    above = (
+        f'<div class="heads" style="grid-template-columns: repeat({len(heads)}, 1fr)">{spans}</div>'
+    )
     return (
-        f'<figure><img src="{uri}" alt="{escape(title)}: {escape(caption)}">'
+        f'<figure><div class="panel">{above if heads else ""}'
+        f'<img src="{uri}" alt="{escape(title)}: {escape(caption)}"></div>'
         f"<figcaption><b>{escape(title)}</b> {escape(caption)}</figcaption></figure>"
     )
 
