@@ -15,6 +15,7 @@ import torch
 import tyro
 from torch import Tensor
 
+from ..applications.evaluation.progress import progress_bar
 from ..applications.segmentation.fusion import staple, vote
 from ..data.dataset import Cases
 from ..data.image import Image
@@ -22,7 +23,6 @@ from ..data.planes import Cut
 from ..diffusion.label_maps import likeliest
 from ..diffusion.noise import derive
 from ..errors import UserError, printable
-from ..metrics.calibration import half_widths_per_std
 from ..metrics.estimate import Sums
 from ..runs.run import Run, open_run, read_run_config
 from ..training import processes
@@ -37,6 +37,7 @@ from .predictions import Folder
 from .slicewise import Slicewise, slicewise
 from .source import asked_cases, check_axes, check_given, data_of
 from .subset import asked_for, in_units_of, incomplete, open_to_predict, written_of
+from .summary import write_summary
 from .tiles import in_tiles, told_of
 
 SMALLER = "lower --batch or --size, or name --tile (volumes)"
@@ -141,8 +142,9 @@ def _fill(flags: Flags, arguments: Sequence[str], given: Cases | None) -> None:
     cut = slicewise(cases, opened.recipe.task, neighbours, flags.batch)
     cases = cases.whole()
     done = folder.begin(_coming(cases.ids, written_of(opened.recipe), flags.samples))
-    with folder.going_on():
-        _predict(opened, judged, cases, cut, flags, folder, done)
+    networks, count = opened.objective.players.values(), len(set(cases.ids) - set(done))
+    with folder.going_on(), progress_bar("predicting", count, networks) as said:
+        _predict(opened, judged, cases, cut, flags, folder, done, said)
     processes.barrier()
     if processes.is_main():
         folder.gather(cases.ids, done)
@@ -167,6 +169,7 @@ def _predict(
     flags: Flags,
     folder: Folder,
     done: Container[str],
+    said: Callable[[float], None],
 ) -> None:
     """Predict those of this process's share of the cases that are not done, batch by batch."""
     ids = cases.ids
@@ -179,6 +182,7 @@ def _predict(
         _estimate(opened, cases, cut, parts[0], flags)
     while parts:
         rows = parts.pop(0)
+        said(len(missing) - len(rows) - sum(map(len, parts)))
         bad: dict[int, str] = {}
         with folder.staged(f"{rows[0]:06d}") as stage:
             there = replace(flags, out=stage)
@@ -329,7 +333,7 @@ def _summed(
             like = _like(opened, cases, row, key)
             if sums[key].mean[place].dim() == len(like.size) + 1:
                 name = flags.out / f"{cases.ids[row]}-{key}"
-                files |= _summary(opened, key, sums, place, like, name)
+                files |= write_summary(opened, key, sums, place, like, name)
         if files:
             yield {
                 **_who(cases, row),
@@ -337,28 +341,6 @@ def _summed(
                 "files": files,
                 "values": {},
             }
-
-
-def _summary(
-    opened: Run, key: str, sums: Mapping[str, Sums], place: int, like: Image, name: Path
-) -> dict[str, Any]:
-    """Write mean, deviation, interval and energy of one key of one case (see `Task`)."""
-    task, signed = opened.recipe.task, sums.get(f"_{key}")
-    low, high = (like.range if key not in task.raw else None) or (-1.0, 1.0)
-    std = sums[key].std()[place] * (high - low) / 2
-    maps = {"std": std}
-    if key in task.intervals:
-        maps["interval90"] = opened.recipe.widen * half_widths_per_std(sums[key].count) * std
-    if signed is not None:
-        maps["energy"] = signed.std()[place] ** 2
-    mean = sums[key].mean[place] if signed is None else signed.mean[place].abs()
-    files = {"mean": write_output(mean.float(), like, _ending(name, "mean"), key in task.raw)}
-    files |= {end: write_output(m, like, _ending(name, end), raw=True) for end, m in maps.items()}
-    return {f"{key}-{end}": file for end, file in files.items()}
-
-
-def _ending(name: Path, end: str) -> Path:
-    return name.with_name(f"{name.name}-{end}")
 
 
 def _fused(

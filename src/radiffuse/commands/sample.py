@@ -17,6 +17,7 @@ import torch
 import tyro
 from torch import Tensor
 
+from ..applications.evaluation.progress import progress_bar
 from ..applications.latent.covariates import settings_of
 from ..data.formats.by_ending import natural_ending, save_like
 from ..data.image import Image
@@ -152,16 +153,19 @@ def _draw(
     missing = [(k, entries[k]) for k in share if entries[k]["case"] not in done]
     if missing:
         _estimate(opened, [entry for _, entry in missing], flags)
-    for first in range(0, len(missing), flags.batch):
-        number = missing[first][0]
-        part = [entry for _, entry in missing[first : first + flags.batch]]
-        folder.keep(f"{number:06d}", part)
-        made = _drawn(opened, part)
-        for row, entry in enumerate(part):
-            one = {key: value[row] for key, value in made.items()}
-            if key := not_finite({key: one[key] for key in entry["files"]}):
-                raise diverged(opened, entry["case"], key)
-            _save(like, one, entry, flags.out)
+    networks = opened.objective.players.values()
+    with progress_bar("sampling", len(missing), networks) as said:
+        for first in range(0, len(missing), flags.batch):
+            number = missing[first][0]
+            part = [entry for _, entry in missing[first : first + flags.batch]]
+            folder.keep(f"{number:06d}", part)
+            made = _drawn(opened, part)
+            for row, entry in enumerate(part):
+                one = {key: value[row] for key, value in made.items()}
+                if key := not_finite({key: one[key] for key in entry["files"]}):
+                    raise diverged(opened, entry["case"], key)
+                _save(like, one, entry, flags.out)
+            said(first + len(part))
 
 
 def _save(like: Image, made: dict[str, Tensor], entry: dict[str, Any], out: Path) -> None:

@@ -96,14 +96,19 @@ def _summary_writer() -> Any:
 
 
 class Bar:
-    """A progress bar on a terminal, else a line every half minute; on the main process alone."""
+    """A progress bar on a terminal, else a line every half minute; on the main process alone.
 
-    def __init__(self, share: float) -> None:
+    Args:
+        share: of the budget that is done already.
+        transient: the bar goes from the terminal at its end.
+    """
+
+    def __init__(self, share: float, transient: bool = False) -> None:
         self._share = self._first = share
         self._start = self._said = time.monotonic()
         self._bar: Any = None
         if processes.is_main() and sys.stderr.isatty():
-            self._bar = _rich_bar()
+            self._bar = _rich_bar(transient)
             self._bar.start()
             self._task = self._bar.add_task("", total=1.0, completed=share, text="")
 
@@ -115,9 +120,10 @@ class Bar:
             self._bar.update(self._task, completed=min(share, 1.0), text=text)
         elif processes.is_main() and now - self._said >= _PLAIN_SECONDS:
             self._said = now
-            done = max(share - self._first, 1e-9)
-            left = (now - self._start) * max(1 - share, 0.0) / done
-            say(f"{100 * min(share, 1.0):.0f} %  {text}  {spelled(left)} left")
+            done, line = share - self._first, f"{100 * min(share, 1.0):.0f} %  {text}"
+            if done > 0:
+                line += f"  {spelled((now - self._start) * max(1 - share, 0.0) / done)} left"
+            say(line)
 
     def close(self) -> None:
         """Leave the terminal in order."""
@@ -126,7 +132,7 @@ class Bar:
             self._bar = None
 
 
-def _rich_bar() -> Any:
+def _rich_bar(transient: bool) -> Any:
     from rich import progress
     from rich.console import Console
 
@@ -138,6 +144,7 @@ def _rich_bar() -> Any:
         progress.TextColumn("{task.fields[text]}"),
         console=Console(stderr=True),
         speed_estimate_period=120,
+        transient=transient,
     )
 
 
