@@ -53,3 +53,12 @@ def test_samples_and_predictions_say_how_far_they_are(tmp_path, capsys):
     )
     said = capsys.readouterr().err
     assert "predicting 0 of" in said and "predicting 4 of" in said and "network calls" in said
+
+
+def test_a_preset_that_was_not_named_is_said_with_its_time(tmp_path, capsys):
+    words = ["train", "ddpm", "--data", "brains:count=8,size=16", "--train.steps", "1"]
+    assert cli.main([*words, "--out", str(tmp_path / "chosen")]) == 0
+    said = "no --preset was named, so it is small: 1 step of training"
+    assert said in capsys.readouterr().err
+    assert cli.main([*words, "--preset", "tiny", "--out", str(tmp_path / "named")]) == 0
+    assert "was named" not in capsys.readouterr().err

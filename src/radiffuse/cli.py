@@ -39,13 +39,18 @@ READERS = ("PIL", "pydicom", "nibabel", "tifffile")
 
 USAGE = """usage: radiffuse COMMAND ...
 
-Diffusion models for medical images.
+Diffusion models for medical images: train a method of the survey on your own images, apply it, measure it beside
+honest baselines. Begin with
+
+  radiffuse demo                                               every application, on embedded data
+  radiffuse train anoddpm --data PATH --out runs/mine          a method on your images, half an hour on a laptop
+  radiffuse predict runs/mine --data PATH --out found          and what it says of others
 
 commands:
 {commands}
 
-radiffuse COMMAND --help says what a command takes; radiffuse --version says the version.
-A first run: radiffuse train ddpm --data brains --preset tiny --out runs/first
+radiffuse COMMAND --help says what a command takes; radiffuse --version says the version. Data are folders and files
+of PNG, TIFF, NIfTI, DICOM, NPZ and more, or brains for embedded ones.
 """
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -28,6 +29,8 @@ from ..training.batches import Readable
 from ..training.loop import train
 from ..training.memory import check_memory, check_weights
 from ..training.options import TrainOptions
+from ..training.progress import spelled
+from . import parsing
 from .calibrate import calibrate, set_aside
 from .first import first_stage, with_coder_of, with_kept_codes
 from .latents import look_at_latents
@@ -113,8 +116,9 @@ def _train(asked: Order, arguments: Sequence[str], given: Cases | None) -> None:
     if processes.is_main():
         config.write_config(asked.out / CONFIG, made_with)
         record_model(asked.out, manifest, checkpoint.models_at(asked.out / checkpoint.MODEL))
-    if processes.is_main() and (line := departs(made_with)):
-        print(f"note: {line}", file=sys.stderr)
+    if processes.is_main():
+        for line in filter(None, (chosen(asked, arguments), departs(made_with))):
+            print(f"note: {line}", file=sys.stderr)
     with _told_to_resume(asked.out):
         train(
             objective,
@@ -173,6 +177,20 @@ def _made_with(asked: Order, recipe: Any, cases: Cases, arguments: Sequence[str]
         command=command_line(["train", *arguments]),
         first=fields.plain(asked.first) if asked.first is not None else {},
         later={name: fields.plain(options) for name, options in asked.later.items()},
+    )
+
+
+def chosen(asked: Order, arguments: Sequence[str]) -> str:
+    """What was chosen where no preset was named, and how long it takes; "" where one was."""
+    if any(parsing.option(arguments, flag) for flag in ("--preset", "--config")):
+        return ""
+    steps, seconds = asked.train.budget()
+    long = (
+        f"{steps:,.0f} step{'' if steps == 1 else 's'}" if math.isinf(seconds) else spelled(seconds)
+    )
+    return (
+        f"no --preset was named, so it is {asked.preset}: {long} of training (--train.minutes N changes it); "
+        "--preset paper is what the paper did"
     )
 
 
