@@ -71,6 +71,26 @@ def test_a_path_an_image_an_array_and_a_tensor_are_predicted_alike(finding, tmp_
             assert value == other[key] if same is None else same, key
 
 
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("nowhere.png", "no such file"),
+        (torch.full((16, 16), torch.nan), "256 NaN or infinite voxels"),
+        (torch.ones(16, 16), "constant"),
+        (torch.rand(0, 16), "no tensor, number or text"),
+        (["a.png"], "no tensor, number or text"),
+        (torch.rand(16, 16, 16), "no channel axis"),
+        (torch.rand(2, 1, 16, 16), "was trained on pictures"),
+        (torch.rand(16, 16, dtype=torch.complex64), "is complex"),
+    ],
+    ids=["path", "nan", "constant", "empty", "list", "volume", "batch", "complex"],
+)
+def test_what_cannot_be_predicted_is_said_in_a_line(finding, data, said):
+    with pytest.raises(UserError, match=said) as caught:
+        finding.predict(data, depth=0.2)
+    assert "\n" not in str(caught.value)
+
+
 def test_held_out_cases_are_predicted_where_nothing_is_named(finding, tmp_path):
     found = finding.predict(out=tmp_path / "kept", depth=0.2)
     held_out = rd.open(BRAINS).held_out()

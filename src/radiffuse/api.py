@@ -243,7 +243,13 @@ def _typed(value: Any) -> str:
 
 
 def _channels_first(value: Any, run: Run) -> Any:
-    """An image as `from_iterable` takes it: with a channel axis."""
+    """An image as `from_iterable` takes it: with a channel axis.
+
+    Raises:
+        UserError: it is complex.
+    """
+    if "complex" in str(getattr(value, "dtype", "")):
+        raise UserError("the image is complex: give its magnitude, or both parts as two channels")
     axes = len(getattr(run.recipe, "size", ()))
     shape = getattr(value, "shape", ())
     return value[None] if axes and len(shape) == axes else value

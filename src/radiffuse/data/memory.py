@@ -49,11 +49,13 @@ def table_from(items: Iterable[Mapping[str, Any] | Sequence[Mapping[str, Any]]])
             texts[key] = tuple(str(value) for value in values)
         elif _tensor(values[0]) is None:
             hear(
-                f"{_SOURCE}: {key} ({type(values[0]).__name__}) is no tensor, number or text; left out"
+                f"{_SOURCE}: {key} ({type(values[0]).__name__}) is empty, or no tensor, number or text; left out"
             )
         else:
             role = _role(key, values[0], rows[0], hear)
             columns[role] = _column(role, values, ids, grids, hear)
+    if not columns:
+        raise UserError("; ".join([f"{_SOURCE}: holds nothing that can be used", *notices]))
     return Table(
         source=_SOURCE,
         ids=ids,
@@ -164,6 +166,8 @@ def _tensor(value: Any) -> Tensor | None:
     value = carried if image else value
     if isinstance(value, Tensor):
         plain = value.detach().cpu().as_subclass(Tensor)
+        if not plain.numel():
+            return None
         # TorchIO gives pictures a third axis of space
         return plain[..., 0] if image and plain.ndim > 3 and plain.shape[-1] == 1 else plain
     if isinstance(value, (str, Mapping)):
