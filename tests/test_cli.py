@@ -42,6 +42,16 @@ def test_every_command_has_help(told, command):
     assert code == 0 and out.startswith(f"usage: radiffuse {command}") and err == []
 
 
+@pytest.mark.parametrize("command", sorted(set(cli.COMMANDS) - {"bench", "demo"}))
+def test_help_has_an_example_that_is_understood(told, command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    method = ["ddpm"] if command == "train" else []
+    _, out, _ = told(command, *method, "--help")
+    (line,) = (line for line in out.splitlines() if line.startswith("For example: radiffuse"))
+    code, _, err = told(*line.removeprefix("For example: radiffuse ").split())
+    assert code in (0, 1), f"not a mistake in the words: {err}"
+
+
 def test_the_version_is_told(told):
     assert told("--version")[1].startswith("radiffuse 0.")
 

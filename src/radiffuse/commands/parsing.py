@@ -17,6 +17,19 @@ from ..errors import UsageError, did_you_mean
 
 T = TypeVar("T")
 
+EXAMPLES = {
+    "methods": "--organ brain --modality MR",
+    "show": "anoddpm",
+    "train": "--data PATH --out runs/mine --train.minutes 30",
+    "predict": "runs/mine --data PATH --out found --samples 4",
+    "sample": "runs/mine --count 64 --out samples",
+    "evaluate": "runs/mine --data PATH",
+    "runs": "runs",
+    "report": "runs/mine",
+    "demo": "anomaly --out demo-out",
+}
+"""Words after the command's name, shown at the top of its help."""
+
 
 def parse(kind: type[T], arguments: Sequence[str], prog: str) -> T:
     """Parse command-line arguments into a dataclass.
@@ -42,7 +55,11 @@ def parse(kind: type[T], arguments: Sequence[str], prog: str) -> T:
     try:
         with contextlib.redirect_stderr(said):
             parsed, rest = tyro.cli(
-                kind, args=list(arguments), prog=prog, return_unknown_args=True, description=""
+                kind,
+                args=list(arguments),
+                prog=prog,
+                return_unknown_args=True,
+                description=f"For example: {prog} {EXAMPLES[prog.split()[1]]}",
             )
     except SystemExit as stop:
         if not stop.code:
