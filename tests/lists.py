@@ -1,4 +1,4 @@
-"""Pages made from data: the lists of methods in README and docs, docs/methods.md and docs/departures.md.
+"""Pages made from data: the lists of methods in README and docs, docs/methods.md and .html, docs/departures.md.
 
 `python tests/lists.py` writes them, from the rows of papers.py, recorded results, and the tables beside
 the recipes.
@@ -12,6 +12,7 @@ import json
 import re
 from pathlib import Path
 
+from catalogue import FILTERS, catalogue
 from radiffuse import papers
 from radiffuse.applications.departures import departures, worded
 from radiffuse.applications.task import tasks
@@ -19,6 +20,7 @@ from radiffuse.applications.task import tasks
 ROOT = Path(__file__).resolve().parents[1]
 LEDGERS = ROOT / "src" / "radiffuse" / "applications" / "results"
 METHODS = ROOT / "docs" / "methods.md"
+CATALOGUE = ROOT / "docs" / "methods.html"
 DEPARTURES = ROOT / "docs" / "departures.md"
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 LIST = re.compile(
@@ -69,8 +71,9 @@ def taxonomy() -> str:
         "# The survey's papers",
         "",
         "Made by `python tests/lists.py` from the rows of `radiffuse.papers` and the recorded results.",
-        f"{ready} of {len(rows)} papers train today. `radiffuse methods --organ brain --modality MR` filters this",
-        "table, `radiffuse show METHOD` prints all numbers of one, [results.md](results.md) all there are.",
+        f"{ready} of {len(rows)} papers train today. [methods.html](methods.html) is this table with filters, as is",
+        "`radiffuse methods --organ brain --modality MR`; `radiffuse show METHOD` prints all numbers of one,",
+        "[results.md](results.md) all there are.",
         "",
         "Measured: the first record of the method here, on public or embedded data, beside its main baseline.",
         "Reported: by the authors, on other data, where it could be read and verified; the two cannot be compared.",
@@ -83,6 +86,29 @@ def taxonomy() -> str:
         cells = (str(row.number), f"[`{row.id}`]({row.url})", *about, _headline(row), row.reported)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
+
+
+HEAD = (
+    *("#", "method", "application", "modality", "organ", "formulation"),
+    *("measured", "reported"),
+)
+
+
+def pages() -> str:
+    """docs/methods.html: the same, to be filtered."""
+    rows = [
+        {
+            "#": str(row.number),
+            "method": row.id,
+            **{name: getattr(row, name) for name in FILTERS},
+            "measured": _headline(row),
+            "reported": row.reported,
+            "url": row.url,
+        }
+        for row in papers.PAPERS
+        if row.number
+    ]
+    return catalogue(HEAD, rows)
 
 
 def _headline(paper: papers.Paper) -> str:
@@ -136,6 +162,7 @@ def _of_one(paper: papers.Paper) -> list[str]:
 if __name__ == "__main__":
     DEPARTURES.write_text(constants(), encoding="utf-8")
     METHODS.write_text(taxonomy(), encoding="utf-8")
+    CATALOGUE.write_text(pages(), encoding="utf-8")
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         if LIST.search(text):

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 import lists
+from catalogue import parts
 from radiffuse import papers
 from radiffuse.applications import departures, fields
 from radiffuse.applications.departures import STATED
@@ -78,6 +79,14 @@ def test_every_field_is_spoken_of_once(method):
 def test_the_page_is_what_the_tables_say():
     assert lists.DEPARTURES.read_text(encoding="utf-8") == lists.constants()
     assert lists.METHODS.read_text(encoding="utf-8") == lists.taxonomy()
+    assert lists.CATALOGUE.read_text(encoding="utf-8") == lists.pages()
+
+
+def test_the_table_is_filtered_by_the_parts_of_a_cell():
+    assert parts("MR T1, T1ce, T2, FLAIR") == ["MR T1", "T1ce", "T2", "FLAIR"]
+    assert parts("translation (any missing contrast)") == ["translation"]
+    assert parts("other: protein backbones") == ["other", "protein backbones"]
+    assert lists.pages().count("<tr data-") == 31
 
 
 @pytest.mark.parametrize("method", METHODS)
