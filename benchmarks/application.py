@@ -37,7 +37,7 @@ def evaluated(arguments, run, other=None):
 
 def recorded(record, run, name, note, prior=None):
     """Write a record beside what was trained for it."""
-    record.pop("cases", None)
+    record = {key: value for key, value in record.items() if key not in ("cases", "shown")}
     stages = [run / name for name in STAGES if (run / name / "log.jsonl").is_file()]
     beside = [*stages, *sorted(run.glob("baseline-*"))]
     trained = {"method": training(run), **{folder.name: training(folder) for folder in beside}}

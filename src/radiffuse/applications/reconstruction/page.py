@@ -167,6 +167,23 @@ def _quality(its: Record | None) -> str:
 FITS = ("first", "prior", "classical", "chosen", "classical, best")
 
 
+def unreferenced(record: Record, name: str) -> list[str]:
+    """One scan that was undersampled at the scanner, its reference opened last."""
+    runs = [
+        f"`{who}`: `{its['trained_by']}`, {its['minutes']:.0f} minutes, {its['steps']} steps"
+        for who, its in record["runs"].items()
+    ]
+    about = (
+        f"`{record['command']}`. One scan; {record['samples']} draws of each run; classical methods at fixed weights, "
+        "since nothing is known to choose them by. Images scaled to the reference by least squares, its 99.9 % "
+        f"quantile as 1. {'; '.join(runs)}."
+    )
+    keys = ("psnr", "psnr_inside", "ssim", "nmse")
+    rows = [[who, *(f"{its[key]:.3g}" for key in keys)] for who, its in record["methods"].items()]
+    head = ["", "PSNR", "inside the head", "SSIM", "NMSE"]
+    return [f"### Undersampled at the scanner, {name}", "", about, "", *table(head, rows)]
+
+
 def draws(record: Record, name: str) -> list[str]:
     """Seconds and quality of one draw by its steps."""
     size = " x ".join(map(str, record["size"]))
