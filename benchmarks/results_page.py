@@ -34,8 +34,9 @@ SSIM and MS-SSIM here are older than their definition of today (on [0, 1], over 
 the changelog), as are intervals of average precision; both are comparable within this page alone. So are FID, KID,
 precision, recall, density, coverage and nearest images in features, but for "What the features see": they stand on
 the feature network of then, and no samples of those runs were kept to be measured anew. Records of `ddpm-3d`,
-`brain-ldm`, `fast-anomaly`, `brainspade`, `darl`, `smcdiff`, `mdda`, `umm-csgm`, `mfdpm`, `mc-ddpm`, `self-score`, `adadiff`, isic2017, duke_sdoct, wbc1_128, wbc2_128,
-lgg128-flair-ddpm-conversion and "A prior that fits" are by the definitions, and against the baselines, of today.
+`brain-ldm`, `fast-anomaly`, `brainspade`, `darl`, `smcdiff`, `mdda`, `umm-csgm`, `mfdpm`, `mc-ddpm`, `self-score`,
+`adadiff`, isic2017, duke_sdoct, wbc1_128, wbc2_128, lgg128-flair-ddpm-conversion and "A prior that fits" are by the
+definitions, and against the baselines, of today.
 Tables of reconstruction are of a prior trained at the higher noise levels of then (see the changelog).
 """
 BESIDE = {
