@@ -59,7 +59,7 @@ def test_tables_of_numbers_carry_it_too(small, capsys, monkeypatch):
     assert capsys.readouterr().out.splitlines()[0].split() == ["ddpm", "(small)", "baseline"]
     assert json.loads((small / "metrics.json").read_text())["name"] == "ddpm (small)"
     assert cli.main(["report", str(small)]) == 0
-    assert "<th>ddpm (small)</th>" in (small / "report.html").read_text()
+    assert "<th>ddpm (small)<" in (small / "report.html").read_text()
     (small / "metrics.json").unlink()
 
 
