@@ -9,20 +9,19 @@ benchmarks/results/draws-RUN.json.
 """
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
 import torch
 from prior_fit import fitted, held_out
-from recorded import RESULTS, brief
+from recorded import RESULTS, brief, made_by
 
 from radiffuse.data.files import write_json
 from radiffuse.diffusion.noise import derive
 from radiffuse.inverse.compressed import l1_wavelet
 from radiffuse.metrics.estimate import average_per_patient
 from radiffuse.metrics.fidelity import psnr
-from radiffuse.runs.run import command_line, environment, open_run
+from radiffuse.runs.run import open_run
 
 SCANS = (("gaussian-columns", 4.0), ("gaussian-columns", 8.0), ("poisson-disc", 8.0))
 TOGETHER = 4
@@ -76,12 +75,10 @@ def main():
             found.setdefault(f"{mask} {acceleration:g}", {})[steps] = entry
             print(mask, acceleration, steps, entry, flush=True)
     record = {
-        "prior": {"trained_by": opened.manifest["command"], "sha256": opened.model_sha256},
+        **made_by(opened),
         "coils": opened.recipe.coils,
         "size": list(opened.recipe.size),
         "scans": found,
-        "command": command_line(sys.argv).removeprefix("radiffuse "),
-        "environment": environment(),
     }
     write_json(RESULTS / f"draws-{arguments.run.name}.json", record)
 

@@ -11,11 +11,10 @@ benchmarks/results/prior-fit-RUN.json.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import torch
-from recorded import RESULTS, brief
+from recorded import RESULTS, brief, made_by
 from scans import kspace_of, matched, reference
 
 from radiffuse.acquisition import MASKS
@@ -26,7 +25,7 @@ from radiffuse.diffusion.noise import derive
 from radiffuse.metrics.estimate import average_per_patient
 from radiffuse.metrics.fidelity import psnr
 from radiffuse.operators import Mask
-from radiffuse.runs.run import command_line, environment, open_run
+from radiffuse.runs.run import open_run
 
 ASKED = (
     ("gaussian-columns", 2.0),
@@ -112,11 +111,9 @@ def main():
             found.setdefault(name, {})[f"{mask} {acceleration:g}"] = entry
             print(name, mask, acceleration, {k: round(v["mean"], 2) for k, v in table.items()})
             record = {
-                "prior": {"trained_by": run.manifest["command"], "sha256": run.model_sha256},
+                **made_by(run),
                 "settings": {**SETTINGS, "kept_back": arguments.kept_back},
                 "sets": found,
-                "command": command_line(sys.argv).removeprefix("radiffuse "),
-                "environment": environment(),
             }
             write_json(RESULTS / f"prior-fit-{arguments.run.name}.json", record)
 

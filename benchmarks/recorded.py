@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from radiffuse.data.files import read_json
+from radiffuse.runs.run import command_line, environment
 from radiffuse.training.checkpoint import MODEL
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -45,6 +46,15 @@ def training(folder):
 def trained_by(run):
     """The command that trained a run."""
     return read_json(run / "manifest.json")["command"]
+
+
+def made_by(run):
+    """What a benchmark of a trained run says of it and of itself."""
+    return {
+        "prior": {"trained_by": run.manifest["command"], "sha256": run.model_sha256},
+        "command": command_line(sys.argv).removeprefix("radiffuse "),
+        "environment": environment(),
+    }
 
 
 def brief(record):

@@ -1,5 +1,6 @@
 """The library from Python: what the commands give, as objects."""
 
+import dataclasses
 import json
 import pydoc
 from functools import cache
@@ -143,3 +144,28 @@ def test_a_case_shows_itself():
 def test_help_is_one_page_that_guides():
     page = pydoc.render_doc(rd, renderer=pydoc.plaintext)
     assert len(page.splitlines()) < 80 and "rd.open(" in page and "run.predict(" in page
+
+
+def test_cases_that_were_opened_alone_are_scaled_as_in_training(finding, capsys):
+    cases = rd.open(BRAINS, range=(0, 100)).take([0])
+    alone = rd.open(BRAINS).take([0])
+    one, other = (finding.predict(each, depth=0.2)[0] for each in (cases, alone))
+    assert torch.equal(one["healthy"].data, other["healthy"].data)
+    assert "scaled as in training, 0 to 255" in capsys.readouterr().err
+
+
+def test_labels_of_other_codes_are_refused(finding):
+    config = finding.run.config
+    data = dataclasses.replace(config.data, codes=(0, 85, 170))
+    config = dataclasses.replace(config, data=data)
+    model = rd.Model(dataclasses.replace(finding.run, config=config))
+    cases = dataclasses.replace(rd.open(BRAINS), codes=(0, 85))
+    with pytest.raises(
+        UserError, match=r"codes are \(0, 85\), and those of the training \(0, 85, 170\)"
+    ):
+        model.predict(cases, depth=0.2)
+
+
+def test_an_evaluation_of_something_else_is_no_evaluation_of_the_training_data(finding):
+    with pytest.raises(UserError, match="no tensor, number or text"):
+        finding.evaluate(object())

@@ -25,13 +25,13 @@ from .diffusion.denoiser import Denoiser
 from .errors import UserError
 from .runs.run import Run, open_run
 from .training.options import TrainOptions
+from .training.progress import say
 
 __all__ = ["Model", "Prediction", "load", "open", "train"]
 
 open = open_cases
 
 _LOOP = {field.name for field in dataclasses.fields(TrainOptions)}
-Data = str | Path | Cases | Image | Mapping[str, Any] | Any
 
 
 @dataclass(frozen=True, repr=False)
@@ -105,7 +105,7 @@ class Model:
             return [read_image(folder / entry["files"][first]) for entry in entries]
 
     def predict(
-        self, data: Data = None, out: Path | str | None = None, **settings: Any
+        self, data: Any = None, out: Path | str | None = None, **settings: Any
     ) -> list[Prediction]:
         """Predictions of cases, as `radiffuse predict` makes them.
 
@@ -119,31 +119,29 @@ class Model:
         Raises:
             UserError: as the command.
         """
-        cases = None if data is None or isinstance(data, str | Path) else self._cases(data)
-        words = ["--data", str(data)] if isinstance(data, str | Path) else []
+        words, cases = self._named(data)
         with _folder(out) as folder:
-            words = [*words, *self._flags(predict.Flags, settings)]
+            words += self._flags(predict.Flags, settings)
             _quietly(predict.run, [str(self.run.path), "--out", str(folder), *words], cases)
             entries = read_json(folder / "predictions.json")["predictions"]
             return [_prediction(folder, entry) for entry in entries]
 
-    def evaluate(self, data: str | Path | Cases | None = None, **settings: Any) -> dict[str, Any]:
+    def evaluate(self, data: Any = None, **settings: Any) -> dict[str, Any]:
         """The method beside its baselines, as `radiffuse evaluate` measures them; the record of metrics.json.
 
         Args:
-            data: a path or name, or `Cases`; None: the training's held-out cases, and RUN/metrics.json is written.
+            data: as `predict`; None: the training's held-out cases, and RUN/metrics.json is written.
             settings: flags of the command (count, steps, samples, split, out ...), or fields of the recipe that
                 only prediction reads.
 
         Raises:
             UserError: as the command.
         """
-        words = ["--data", str(data)] if isinstance(data, str | Path) else []
-        cases = data if isinstance(data, Cases) else None
+        words, cases = self._named(data)
         keep = contextlib.nullcontext(self.run.path) if data is None else _folder(None)
         with keep as folder:
             out = Path(settings.pop("out", folder / "metrics.json"))
-            words = [*words, "--out", str(out), *self._flags(evaluate.Flags, settings)]
+            words += ["--out", str(out), *self._flags(evaluate.Flags, settings)]
             _quietly(evaluate.run, [str(self.run.path), *words], cases)
             record: dict[str, Any] = read_json(out)
             return record
@@ -155,19 +153,47 @@ class Model:
         rest = [f"{k}={_typed(v)}" for k, v in settings.items() if k not in own]
         return [*words, *(["--set", *rest] if rest else [])]
 
-    def _cases(self, data: Data) -> Cases:
-        """What is in memory as cases in the values that the run was trained on."""
-        if isinstance(data, Cases):
-            return data
+    def _named(self, data: Any) -> tuple[list[str], Cases | None]:
+        """Data as words of a command, or as cases in the values that the run was trained on."""
+        if data is None:
+            return [], None
+        if isinstance(data, str | Path):
+            return ["--data", str(data)], None
+        return [], self._opened(data) if isinstance(data, Cases) else self._cases(data)
+
+    def _opened(self, cases: Cases) -> Cases:
+        """Cases that were opened by themselves, scaled as in training.
+
+        Raises:
+            UserError: their labels or axes mean something else than in training.
+        """
+        made_with = self.run.config.data
+        for name, ours in (("codes", made_with.codes), ("orientation", made_with.orientation)):
+            theirs = getattr(cases, name)
+            if ours and theirs and ours != theirs:
+                raise UserError(
+                    f"{cases.source}: {name} are {theirs}, and those of the training {ours}; open them with "
+                    f"{name}={ours!r}"
+                )
+        known = {key: made_with.range[key] for key in cases.ranges if key in made_with.range}
+        for key, limits in known.items():
+            if cases.ranges[key] != limits:
+                low, high = limits
+                say(f"note: {cases.source}: {key} is scaled as in training, {low:g} to {high:g}")
+        return dataclasses.replace(cases, ranges={**cases.ranges, **known})
+
+    def _cases(self, data: Any) -> Cases:
+        """One case in memory."""
         if not isinstance(data, Mapping):
             reads = self.run.recipe.task.given or self.run.recipe.task.reads
             data = {reads[0]: data}
         made_with = self.run.config.data
-        items = [{key: _channels_first(value, self.run) for key, value in data.items()}]
         return from_iterable(
-            items,
+            [{key: _channels_first(value, self.run) for key, value in data.items()}],
             range={key: made_with.range[key] for key in data if key in made_with.range} or None,
             size=tuple(made_with.size) or None,
+            orientation=made_with.orientation,
+            codes=made_with.codes,
         )
 
 
@@ -215,10 +241,11 @@ def _words(settings: Mapping[str, Any]) -> list[str]:
     words: list[str] = []
     for name, value in settings.items():
         flag = name.replace("_", "-")
+        before, dot, last = flag.rpartition(".")
         if value is None:
             continue
         if isinstance(value, bool):
-            words.append(f"--{flag}" if value else f"--{'.'.join(_no(flag))}")
+            words.append(f"--{flag}" if value else f"--{before}{dot}no-{last}")
         elif isinstance(value, Mapping):
             words += [f"--{flag}", *(f"{key}={column}" for key, column in value.items())]
         elif isinstance(value, Sequence) and not isinstance(value, str):
@@ -226,11 +253,6 @@ def _words(settings: Mapping[str, Any]) -> list[str]:
         else:
             words += [f"--{flag}", str(value)]
     return words
-
-
-def _no(flag: str) -> list[str]:
-    *before, last = flag.split(".")
-    return [*before, f"no-{last}"]
 
 
 def _typed(value: Any) -> str:

@@ -347,6 +347,8 @@ def from_iterable(
     size: tuple[int, ...] | None = None,
     seed: int = 0,
     on_leak: OnLeak = "auto",
+    orientation: str = "",
+    codes: Sequence[int] = (),
     slices: Cut = "none",
 ) -> Cases:
     """Cases from any iterable of dicts of tensors, such as a MONAI or TorchIO data set.
@@ -357,7 +359,7 @@ def from_iterable(
 
     Args:
         items: one dict for each case.
-        mapping, range, size, seed, on_leak, slices: as in `open_cases`.
+        mapping, range, size, seed, on_leak, orientation, codes, slices: as in `open_cases`.
 
     Raises:
         UserError: as in `open_cases`, and where dicts differ in their keys.
@@ -372,5 +374,7 @@ def from_iterable(
         size=size,
         seed=seed,
         on_leak=on_leak,
+        orientation=orientation,
+        codes=codes,
         slices=slices,
     )

@@ -38,8 +38,8 @@ class AdversarialPrior(LargeSteps):
     voxels: in trainings of minutes the critic alone tells the generator next to nothing.
 
     Args:
-            recipe: a fitted recipe, whose fields describe the networks and the losses.
-            images: batch -> x_0 (B, C, *S).
+        recipe: a fitted recipe, whose fields describe the networks and the losses.
+        images: batch -> x_0 (B, C, *S).
     """
 
     def __init__(self, recipe: Any, images: Callable[[Batch], Tensor]) -> None:
