@@ -94,8 +94,8 @@ HEAD = (
 )
 
 
-def pages() -> str:
-    """docs/methods.html: the same, to be filtered."""
+def filtered() -> str:
+    """docs/methods.html, its table made anew: the same, to be filtered."""
     rows = [
         {
             "#": str(row.number),
@@ -108,7 +108,7 @@ def pages() -> str:
         for row in papers.PAPERS
         if row.number
     ]
-    return catalogue(HEAD, rows)
+    return catalogue(CATALOGUE.read_text(encoding="utf-8"), HEAD, rows)
 
 
 def _headline(paper: papers.Paper) -> str:
@@ -162,7 +162,7 @@ def _of_one(paper: papers.Paper) -> list[str]:
 if __name__ == "__main__":
     DEPARTURES.write_text(constants(), encoding="utf-8")
     METHODS.write_text(taxonomy(), encoding="utf-8")
-    CATALOGUE.write_text(pages(), encoding="utf-8")
+    CATALOGUE.write_text(filtered(), encoding="utf-8")
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         if LIST.search(text):

@@ -79,14 +79,14 @@ def test_every_field_is_spoken_of_once(method):
 def test_the_page_is_what_the_tables_say():
     assert lists.DEPARTURES.read_text(encoding="utf-8") == lists.constants()
     assert lists.METHODS.read_text(encoding="utf-8") == lists.taxonomy()
-    assert lists.CATALOGUE.read_text(encoding="utf-8") == lists.pages()
+    assert lists.CATALOGUE.read_text(encoding="utf-8") == lists.filtered()
 
 
 def test_the_table_is_filtered_by_the_parts_of_a_cell():
     assert parts("MR T1, T1ce, T2, FLAIR") == ["MR T1", "T1ce", "T2", "FLAIR"]
     assert parts("translation (any missing contrast)") == ["translation"]
     assert parts("other: protein backbones") == ["other", "protein backbones"]
-    assert lists.pages().count("<tr data-") == 31
+    assert lists.filtered().count("<tr data-") == 31
 
 
 @pytest.mark.parametrize("method", METHODS)
