@@ -20,6 +20,20 @@ def test_the_seed_makes_another_population():
     assert first.fingerprint != second.fingerprint
 
 
+@pytest.mark.parametrize("kind", ["brains", "brains3d"])
+@pytest.mark.parametrize("pairs", ["none", "motion", "people"])
+def test_people_can_be_counted_from_another_than_the_first(kind, pairs):
+    slices = 3 if kind == "brains" else 1
+    words = f"size=16,label=none,pairs={pairs}"
+    all_of_them = open_cases(f"{kind}:count={3 * slices},{words}")
+    others = open_cases(f"{kind}:count={slices},first=2,{words}")
+    last = list(range(2 * slices, 3 * slices))
+    assert others.ids == tuple(all_of_them.ids[k] for k in last)
+    assert set(others.patients).isdisjoint(all_of_them.patients[: 2 * slices])
+    for key, value in others.batch(range(slices)).items():
+        assert torch.equal(value, all_of_them.batch(last)[key]), key
+
+
 def test_default_keys_and_mapping():
     cases = open_cases("brains:count=6")
     assert cases.keys == ("image", "label")

@@ -23,6 +23,7 @@ from .data.formats.by_ending import read_image
 from .data.image import Image
 from .diffusion.denoiser import Denoiser
 from .errors import UserError
+from .runs.named import card_of, found_run
 from .runs.run import Run, open_run
 from .training.options import TrainOptions
 from .training.progress import say
@@ -130,7 +131,8 @@ class Model:
         """The method beside its baselines, as `radiffuse evaluate` measures them; the record of metrics.json.
 
         Args:
-            data: as `predict`; None: the training's held-out cases, and RUN/metrics.json is written.
+            data: as `predict`; None: the training's held-out cases, and, of a run of one's own, RUN/metrics.json is
+                written.
             settings: flags of the command (count, steps, samples, split, out ...), or fields of the recipe that
                 only prediction reads.
 
@@ -138,7 +140,8 @@ class Model:
             UserError: as the command.
         """
         words, cases = self._named(data)
-        keep = contextlib.nullcontext(self.run.path) if data is None else _folder(None)
+        own = data is None and card_of(self.run.path) is None
+        keep = contextlib.nullcontext(self.run.path) if own else _folder(None)
         with keep as folder:
             out = Path(settings.pop("out", folder / "metrics.json"))
             words += ["--out", str(out), *self._flags(evaluate.Flags, settings)]
@@ -198,12 +201,12 @@ class Model:
 
 
 def load(path: Path | str) -> Model:
-    """A finished run.
+    """A finished run: its folder, a model that ships with the library, a packed file, or hf://OWNER/NAME.
 
     Raises:
         UserError: as `radiffuse.open_run`.
     """
-    return Model(open_run(path))
+    return Model(open_run(found_run(path)))
 
 
 def train(

@@ -4,28 +4,7 @@ from dataclasses import dataclass
 
 from .. import papers
 
-__all__ = ["Demonstration", "Task", "tasks"]
-
-
-@dataclass(frozen=True)
-class Demonstration:
-    """How `radiffuse demo` shows an application.
-
-    Attributes:
-        method: that is trained, by its `tiny` preset.
-        data: embedded data.
-        map: key=column words.
-        flags: further words of `train`.
-        count: images to generate, or held-out cases to measure.
-        batch: of these at once.
-    """
-
-    method: str
-    data: str
-    map: tuple[str, ...] = ()
-    flags: tuple[str, ...] = ()
-    count: int = 24
-    batch: int = 24
+__all__ = ["Task", "tasks"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +26,6 @@ class Task:
         raw: predictions that are stored as the numbers they are, not in the input's grey range.
         intervals: predictions of which several draws give the half width of a 90 % interval.
         evaluation: "module:function" that measures a method beside its baselines (see `evaluate`).
-        demonstration: what `radiffuse demo` shows of it; None: nothing.
         title: heading of its results.
         shown: metrics that the tables of recorded results show; the records have them all.
         page: "module:function" that makes a section of them: (record, name, shown) -> lines.
@@ -69,7 +47,6 @@ class Task:
     subset: str = ""
     beside: bool = False
     evaluation: str = ""
-    demonstration: Demonstration | None = None
     title: str = ""
     shown: tuple[str, ...] = ()
     page: str = "radiffuse.applications.evaluation.page:comparison"

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError, UserError
+from ..runs.named import found_run
 from ..runs.run import Run, open_run
 from .subset import subset_of
 
@@ -38,7 +39,7 @@ def runs_beside(opened: Run, paths: Sequence[Path]) -> dict[str, Any]:
     names = {ours.map.get(key, key): key for key in keys}
     found: dict[str, Any] = {}
     for path in paths:
-        other = open_run(path)
+        other = open_run(found_run(path))
         data, method = other.config.data, other.config.method
         columns = [data.map.get(key, "") for key in KEYS]
         if method == opened.config.method or not set(columns) <= set(names):
@@ -68,7 +69,7 @@ def _alike(opened: Run, paths: Sequence[Path]) -> dict[str, Any]:
     ours = opened.config.data
     found: dict[str, Any] = {}
     for path in paths:
-        other = open_run(path)
+        other = open_run(found_run(path))
         data, method = other.config.data, other.config.method
         task = opened.recipe.task.name
         if method == opened.config.method or other.recipe.task.name != task:

@@ -1,6 +1,7 @@
 """`radiffuse evaluate RUN`: the method and its honest baseline, per patient, as JSON."""
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from ..data.cases import Cases
 from ..data.files import check_file, write_json
 from ..data.planes import Cut
 from ..report.table import apart
+from ..runs.named import card_of, found_run, home_of
 from ..runs.run import command_line, environment, open_run, read_run_config
 from ..training import processes
 from ..training.checkpoint import sweep
@@ -40,7 +42,7 @@ class Flags:
     """What to measure.
 
     Attributes:
-        run: run folder of a finished training.
+        run: run folder of a finished training, or a model: a name of `radiffuse models`, model.zip, hf://OWNER/NAME.
         data: file or folder of the data; those of the training where left out.
         map: key=column words; those of the training where left out.
         size: size every image is brought to, as --size 64 64; that of the training where left out.
@@ -49,7 +51,8 @@ class Flags:
             axis 0, 1 or 2 of the array; as in training where left out.
         split: train, val or test. Where left out: test, or val where there is no test; other data
             than those of the training, which name no splits, are all measured.
-        out: JSON file to write; RUN/metrics.json where left out. Pictures go to a folder beside it.
+        out: JSON file to write; RUN/metrics.json where left out, of a packed model NAME-metrics/metrics.json here.
+            Pictures go to a folder beside it.
         count: generated images to measure (generative methods).
         steps: network evaluations of the sampler; the recipe's own number where left out.
         samples: draws per case (methods that average draws); the recipe's own number where left out.
@@ -90,7 +93,8 @@ def run(arguments: Sequence[str], cases: Cases | None = None) -> None:
     flags = parsing.parse(Flags, arguments, "radiffuse evaluate")
     parsing.positive({"--count": flags.count, "--steps": flags.steps, "--batch": flags.batch})
     parsing.positive({"--samples": flags.samples})
-    out = flags.out or flags.run / "metrics.json"
+    flags = dataclasses.replace(flags, run=found_run(flags.run))
+    out = flags.out or home_of(flags.run, "metrics") / "metrics.json"
     check_file(out)
     read_run_config(flags.run)
     with contextlib.ExitStack() as locks:
@@ -100,15 +104,20 @@ def run(arguments: Sequence[str], cases: Cases | None = None) -> None:
 
 
 def _written(run: Path, out: Path) -> list[Path]:
-    """The folders an evaluation writes into: beside `out`, and what is kept in the run where it can be."""
+    """The folders an evaluation writes into: beside `out`, and the run, where that is one's own and can be written."""
     same = out.parent.resolve() == run.resolve()
-    return [out.parent] if same or not os.access(run, os.W_OK) else [out.parent, run]
+    return [out.parent] if same or not _keeps(run) else [out.parent, run]
+
+
+def _keeps(run: Path) -> bool:
+    """Whether feature networks and trained baselines are kept in the run."""
+    return card_of(run) is None and os.access(run, os.W_OK)
 
 
 def _measure(flags: Flags, out: Path, arguments: Sequence[str], given: Cases | None) -> None:
     """Measure, in folders that no other command writes into."""
     processes.start()
-    if processes.is_main() and os.access(flags.run, os.W_OK):
+    if processes.is_main() and _keeps(flags.run):
         sweep(flags.run)
     opened = open_run(flags.run).with_steps(flags.steps)
     settings = parsing.pairs(flags.set, "--set")
@@ -132,7 +141,7 @@ def _measure(flags: Flags, out: Path, arguments: Sequence[str], given: Cases | N
         batch=flags.batch,
         folder_for_pictures=out.parent / PICTURES,
         command=command,
-        cache=flags.run / "features",
+        cache=(flags.run if card_of(flags.run) is None else out.parent) / "features",
         trained=opened.budget,
         validation=validation_cases(own),
         prior=prior,

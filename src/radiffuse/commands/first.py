@@ -25,6 +25,7 @@ from ..nn.augment import Augment
 from ..nn.autoencoder import AutoEncoder
 from ..runs.config import Config
 from ..runs.first import CODES, FIRST, load_coder
+from ..runs.named import found_run
 from ..runs.run import CONFIG, read_run_config, recipe_of
 from ..training import processes
 from ..training.batches import Readable
@@ -51,6 +52,8 @@ def with_coder_of(asked: Order) -> Order:
     """
     if asked.autoencoder is None:
         return asked
+    asked = dataclasses.replace(asked, autoencoder=found_run(asked.autoencoder))
+    assert asked.autoencoder is not None
     other = recipe_of(read_run_config(asked.autoencoder), f"{asked.autoencoder / CONFIG}: [recipe]")
     if not isinstance(other, CoderFields):
         raise UserError(f"--autoencoder {asked.autoencoder}: is a run without an auto-encoder")

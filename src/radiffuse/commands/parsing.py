@@ -25,6 +25,9 @@ EXAMPLES = {
     "sample": "runs/mine --count 64 --out samples",
     "evaluate": "runs/mine --data PATH",
     "runs": "runs",
+    "models": "brains-mri",
+    "pack": "runs/mine --out mine.zip --licence CC-BY-4.0",
+    "push": "runs/mine hf://OWNER/NAME --licence CC-BY-4.0",
     "report": "runs/mine",
     "demo": "anomaly --out demo-out",
 }

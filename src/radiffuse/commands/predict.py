@@ -24,6 +24,7 @@ from ..diffusion.label_maps import likeliest
 from ..diffusion.noise import derive
 from ..errors import UserError, printable
 from ..metrics.estimate import Sums
+from ..runs.named import found_run
 from ..runs.run import Run, open_run, read_run_config
 from ..training import processes
 from ..training.memory import check_prediction
@@ -32,6 +33,7 @@ from . import parsing
 from .backbones import CHAIN, ending_like, trace_sheet, write_chain
 from .healthy import Outputs, beside_healthy, calibration_name
 from .lock import writing
+from .outside import say_outside
 from .pictures import diverged, not_finite, said_of, volume_like, write_output
 from .predictions import Folder
 from .slicewise import Slicewise, slicewise
@@ -48,7 +50,7 @@ class Flags:
     """What to predict.
 
     Attributes:
-        run: run folder of a finished training.
+        run: run folder of a finished training, or a model: a name of `radiffuse models`, model.zip, hf://OWNER/NAME.
         out: folder to write.
         data: file or folder of the data; those of the training where left out.
         map: key=column words; those of the training where left out.
@@ -96,6 +98,7 @@ def run(arguments: Sequence[str], cases: Cases | None = None) -> None:
     """
     flags = parsing.parse(Flags, arguments, "radiffuse predict")
     parsing.positive({"--samples": flags.samples, "--steps": flags.steps, "--batch": flags.batch})
+    flags = replace(flags, run=found_run(flags.run))
     read_run_config(flags.run)
     with writing(flags.out, "radiffuse predict"):
         _fill(flags, arguments, cases)
@@ -140,8 +143,9 @@ def _fill(flags: Flags, arguments: Sequence[str], given: Cases | None) -> None:
     folder = Folder(flags.out, flags.run, settings, ["predict", *arguments])
     neighbours = getattr(opened.recipe, "NEIGHBOURS", ())
     cut = slicewise(cases, opened.recipe.task, neighbours, flags.batch)
-    cases = cases.whole()
+    seen, cases = cases, cases.whole()
     done = folder.begin(_coming(cases.ids, written_of(opened.recipe), flags.samples))
+    say_outside(opened, seen, done)
     networks, count = opened.objective.players.values(), len(set(cases.ids) - set(done))
     with folder.going_on(), progress_bar("predicting", count, networks) as said:
         _predict(opened, judged, cases, cut, flags, folder, done, said)

@@ -10,6 +10,7 @@ from ..data.files import check_folder, replacing
 from ..errors import UserError
 from ..runs import config
 from ..runs.config import Config
+from ..runs.named import found_run
 from ..runs.run import CONFIG, MANIFEST, Run, open_run, record_model
 from ..training import checkpoint, processes
 from ..training.checkpoint import MODEL
@@ -25,7 +26,7 @@ def adopt(asked: Order, folder: Path, command: str) -> None:
     Raises:
         UserError: the method cannot use another run's network, or `--out` holds a run.
     """
-    prior = open_run(folder)
+    prior = open_run(found_run(folder))
     recipe = _fitted(asked, prior)
     check_folder(asked.out)
     if checkpoint.started(asked.out):
@@ -51,7 +52,7 @@ def adopt(asked: Order, folder: Path, command: str) -> None:
     config.write_config(asked.out / CONFIG, made_with)
     record_model(asked.out, manifest, [prior.model_sha256])
     with replacing(asked.out / MODEL) as target:  # last: a folder without it can be filled again
-        shutil.copyfile(folder / MODEL, target)
+        shutil.copyfile(prior.path / MODEL, target)
     print(f"{asked.out}: {asked.method} with the prior of {folder}")
 
 
@@ -64,7 +65,7 @@ def prior_beside(folder: Path, opened: Run) -> tuple[Any, Any]:
     method = opened.config.method
     if opened.recipe.task.name != "purification":
         raise UserError(f"--prior: {method} is compared with no prior; only purification is")
-    prior = open_run(folder)
+    prior = open_run(found_run(folder))
     if not hasattr(prior.recipe, "denoiser") or not hasattr(prior.objective, "network"):
         raise UserError(
             f"--prior {folder}: {prior.config.method} is no prior of images; train ddpm"

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +10,7 @@ import tyro
 
 from ..errors import UserError
 from ..report import write_report
+from ..runs.named import found_run, home_of
 from .lock import writing
 from .parsing import parse
 
@@ -19,8 +20,8 @@ class Flags:
     """What to report on.
 
     Attributes:
-        folder: run folder, or a folder of predictions.
-        out: HTML file to write; DIR/report.html where left out.
+        folder: run folder, packed model, or a folder of predictions.
+        out: HTML file to write; DIR/report.html where left out, of a packed model NAME-report/report.html here.
     """
 
     folder: Annotated[Path, tyro.conf.Positional]
@@ -30,9 +31,10 @@ class Flags:
 def run(arguments: Sequence[str]) -> None:
     """Write the page."""
     flags = parse(Flags, arguments, "radiffuse report")
+    flags = replace(flags, folder=found_run(flags.folder))
     if not flags.folder.is_dir():
         raise UserError(f"{flags.folder}: there is no such folder")
-    page = flags.out or flags.folder / "report.html"
+    page = flags.out or home_of(flags.folder, "report") / "report.html"
     inside = page.parent.resolve() == flags.folder.resolve()
     with writing(page.parent, "radiffuse report") if inside else nullcontext():
         write_report(flags.folder, page)

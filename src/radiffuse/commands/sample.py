@@ -23,6 +23,7 @@ from ..data.formats.by_ending import natural_ending, save_like
 from ..data.image import Image
 from ..diffusion.noise import derive
 from ..errors import UsageError, UserError, did_you_mean
+from ..runs.named import found_run
 from ..runs.run import Run, open_run, read_run_config
 from ..training import processes
 from ..training.memory import check_prediction
@@ -46,7 +47,7 @@ class Flags:
     """What to draw.
 
     Attributes:
-        run: run folder of a trained generative method.
+        run: run folder of a trained generative method, or a model: a name of `radiffuse models`, model.zip, hf://OWNER/NAME.
         count: number of samples.
         out: folder to write.
         steps: network evaluations of the sampler; the recipe's own number where left out.
@@ -79,6 +80,7 @@ def run(arguments: Sequence[str]) -> None:
     """Draw the samples that are not there yet, then write `predictions.json` and `sheet.png`."""
     flags = parsing.parse(Flags, arguments, "radiffuse sample")
     parsing.positive({"--count": flags.count, "--steps": flags.steps, "--batch": flags.batch})
+    flags = dataclasses.replace(flags, run=found_run(flags.run))
     read_run_config(flags.run)
     with writing(flags.out, "radiffuse sample"):
         _fill(flags, arguments)

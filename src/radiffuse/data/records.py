@@ -57,13 +57,14 @@ class Stored(Struct):
 
 
 class Data(Struct):
-    """Of `Manifest`: the data of the training."""
+    """Of `Manifest`: the data of the training; `seen` by image key, see `data.seen`."""
 
     path: str = ""
     fingerprint: str = ""
     cases: int | None = None
     facts: Facts = msgspec.field(default_factory=Facts)
     stored: Stored = msgspec.field(default_factory=Stored)
+    seen: dict[str, dict[str, tuple[Number, Number]]] = {}
 
 
 class First(Struct):

@@ -26,6 +26,7 @@ from ..applications import fields
 from ..data.dataset import Cases, Facts
 from ..data.files import write_json
 from ..data.records import FORMAT, Manifest, read_record
+from ..data.seen import seen
 from ..errors import UsageError, UserError, did_you_mean
 from ..training.checkpoint import MODEL, load_model, model_sha256
 from ..training.objective import Objective, device_of
@@ -331,6 +332,7 @@ def about(cases: Cases, facts: Facts, made_with: Config) -> dict[str, Any]:
             "cases": len(cases),
             "facts": dataclasses.asdict(facts),
             "stored": stored(cases),
+            "seen": seen(cases.split("train")),
         },
         "environment": environment(),
         "command": made_with.command,

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..task import Demonstration, Task
+from ..task import Task
 
 __all__ = ["ANOMALY", "contradicted", "is_healthy", "labels_of"]
 
@@ -18,13 +18,6 @@ ANOMALY = Task(
     shown=(
         *("auroc", "average_precision", "pixel_auroc", "pixel_average_precision"),
         *("dice_fitted", "dice_best", "psnr_healthy", "psnr_outside"),
-    ),
-    demonstration=Demonstration(
-        "anoddpm",
-        "brains:count=900,size=32,lesions=0.5,label=lesion,radius_mm=16,contrast=1",
-        ("image=t2", "mask=lesion"),
-        count=60,
-        batch=60,
     ),
 )
 """Writes "healthy" (B, C, *S) in [-1, 1], the counterpart; "anomaly" (B, 1, *S) >= 0, the map;

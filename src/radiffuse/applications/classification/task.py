@@ -1,6 +1,6 @@
 """Classification: the class of an image, with a probability that tells how sure it is."""
 
-from ..task import Demonstration, Task
+from ..task import Task
 
 __all__ = ["CLASSIFICATION"]
 
@@ -13,7 +13,6 @@ CLASSIFICATION = Task(
     title="Classification",
     shown=("accuracy", "balanced_accuracy", "f1", "auroc", "ece"),
     page="radiffuse.applications.classification.page:section",
-    demonstration=Demonstration("diffmic", "brains:count=600,size=32", ("image=t1",)),
 )
 """Writes "probability" (B, classes), rows summing to 1; "label" int64 (B,), the likeliest class;
 "prior_probability" (B, classes), the classifier's that guides the diffusion; "spread" (B,), how

@@ -192,6 +192,10 @@ class Windowed(Backbone, ABC):
             return batch["noisy"]
         return self.corrupted(batch["clean"], self.simulated_level, noise)
 
+    def entered(self, batch: Batch) -> Tensor:
+        """What `predict` starts from, with the seeds of the batch: noisy images (B, C, *S)."""
+        return self.noisy_of(batch, Seeded(int(seed) for seed in batch["seed"]))
+
     def noise_level(self, y: Tensor) -> Tensor:
         """`strength` times the standard deviation of the noise in y, `(B,)` float64."""
         if self.slices_of(y):

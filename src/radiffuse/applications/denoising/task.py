@@ -1,6 +1,6 @@
 """Denoising: an image from a noisy one of the same anatomy."""
 
-from ..task import Demonstration, Task
+from ..task import Task
 
 __all__ = ["DENOISING"]
 
@@ -16,7 +16,6 @@ DENOISING = Task(
     title="Denoising",
     shown=("psnr", "ssim", "cnr", "enl", "deviation_correlation"),
     page="radiffuse.applications.denoising.page:section",
-    demonstration=Demonstration("oct-ddpm", "brains:count=600,size=32", ("clean=t1",)),
 )
 """A recipe says which of "clean", "noisy" and "mr" its training needs. Prediction takes "noisy", or
 makes it from "clean" as the recipe's simulation says. "noisy" and "clean" lie on one grey scale."""

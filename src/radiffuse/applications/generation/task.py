@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ..task import Demonstration, Task
+from ..task import Task
 
 __all__ = ["GENERATION", "TILES"]
 
@@ -28,16 +28,6 @@ GENERATION = Task(
         "bits_per_dimension",
     ),
     page="radiffuse.applications.generation.page:section",
-    demonstration=Demonstration(
-        "ddpm",
-        "brains:count=1600,size=32",
-        flags=(
-            *("--sampler", "dpm-solver", "--grid", "karras", "--stop", "0.003", "--steps", "20"),
-            *("--train.batch", "32", "--train.learning-rate", "2e-3", "--train.cooldown", "0.4"),
-        ),
-        count=400,
-        batch=100,
-    ),
 )
 
 TILES = replace(
@@ -45,7 +35,6 @@ TILES = replace(
     reads=("image", "label"),
     optional=(),
     evaluation="radiffuse.applications.generation.tiles.evaluate:evaluate_tiles",
-    demonstration=None,
 )
 """Tiles of histology by their class: measured as other images are, and besides by class, beside a GAN, and by what a
 classifier learns from them."""

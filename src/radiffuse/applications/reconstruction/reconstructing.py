@@ -78,6 +78,10 @@ class Reconstructing(Scanner, ABC):
         """Numbers (B,) that the method says of a scan, whatever it draws."""
         return {}
 
+    def entered(self, batch: Batch) -> Tensor:
+        """What `predict` starts from where it simulates: the plain reconstruction, (B, 1, *S) in [-1, 1]."""
+        return 2 * self.acquire(batch).first.abs().clamp(0, 1) - 1
+
     def predict(self, objective: Any, batch: Batch) -> Batch:
         """A posterior sample of every case.
 

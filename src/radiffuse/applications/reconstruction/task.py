@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ..task import Demonstration, Task
+from ..task import Task
 
 __all__ = ["RECONSTRUCTION", "WITHOUT_REFERENCES"]
 
@@ -20,7 +20,6 @@ RECONSTRUCTION = Task(
         *("coverage90", "coverage90_conformal", "coverage90_body", "coverage90_body_conformal"),
     ),
     page="radiffuse.applications.reconstruction.page:section",
-    demonstration=Demonstration("score-mri", "brains:count=600,size=32", ("image=t1",), count=12),
 )
 """Training reads images. Prediction reads k-space, and writes "magnitude" in its units instead of
 "image", or images whose measurement it simulates. Where the solver says it, "expected"

@@ -1,6 +1,6 @@
 """Registration: the displacement that brings a moving image onto a fixed one."""
 
-from ..task import Demonstration, Task
+from ..task import Task
 
 __all__ = ["REGISTRATION"]
 
@@ -16,7 +16,6 @@ REGISTRATION = Task(
         *("dice", "dice_1", "dice_2", "dice_3", "correlation", "end_point_error"),
         *("frames_psnr", "folded", "seconds_per_pair"),
     ),
-    demonstration=Demonstration("ddm", "brains:count=150,size=32,pairs=motion"),
 )
 """Both images lie on one grid. `displacement` is in voxels (files hold mm), `path` a series from the
 moving image to the warped one, `folded` a share of voxels. Masks, frames and the true `field` in

@@ -1,6 +1,6 @@
 """Segmentation: the label of every voxel, drawn as often as one likes."""
 
-from ..task import Demonstration, Task
+from ..task import Task
 
 __all__ = ["SEGMENTATION"]
 
@@ -15,9 +15,6 @@ SEGMENTATION = Task(
     shown=(
         *("dice", "hd95", "surface_dice", "generalised_energy", "ece"),
         "uncertainty_error_correlation",
-    ),
-    demonstration=Demonstration(
-        "segmentation-ensembles", "brains:count=600,size=32", ("image=t1", "mask=tissue")
     ),
 )
 """Writes "mask" int64 (B, 1, *S), labels 0 (background) to L; "probability" (B, L, *S), that of the

@@ -1,6 +1,6 @@
 """Translation: an image of one modality from an image of another."""
 
-from ..task import Demonstration, Task
+from ..task import Task
 
 __all__ = ["TRANSLATION", "TRANSLATION_UNPAIRED"]
 
@@ -16,9 +16,6 @@ TRANSLATION = Task(
     shown=(
         *("psnr", "ssim", "ms_ssim_to_target", "psnr_single", "detail", "fid", "kid", "shift"),
         *("deviation_correlation", "lesion_contrast", "lesion_contrast_error"),
-    ),
-    demonstration=Demonstration(
-        "ddpm-conversion", "brains:count=600,size=32", ("source=t1", "target=t2")
     ),
 )
 """Source and target show the same anatomy; prediction needs the source alone."""

@@ -54,6 +54,7 @@ class BrainOptions:
         noise: standard deviation of the noise, of the brightest tissue.
         label: "level" (low, middle, high slice), "lesion" (no, yes) or "none".
         pairs: "none"; "people" or "motion" make pairs for registration (see `pairs`), without labels.
+        first: number of the first person (of two, the first pair): others than those of a training.
     """
 
     count: int = 256
@@ -64,6 +65,13 @@ class BrainOptions:
     noise: float = 0.02
     label: str = "level"
     pairs: str = "none"
+    first: int = 0
+
+
+def numbers_of(volumes: bool, options: BrainOptions) -> range:
+    """The numbers of the cases, from those of the first person on."""
+    begin = options.first * (1 if volumes else len(LEVELS))
+    return range(begin, begin + options.count)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..columns import ArrayColumn, Column
 from ..table import Table
 from .anatomy import CELL_MM, CELLS, FIELD_ORIGIN, _smooth, generator, sample
-from .brains import LEVELS, BrainOptions, Case, make_case, points_of
+from .brains import LEVELS, BrainOptions, Case, make_case, numbers_of, points_of
 
 FRAMES = 5
 MOTION_MM = 5.0
@@ -43,7 +43,7 @@ def motion_of(seed: int, person: int, volumes: bool) -> Motion:
 def open_pairs(name: str, volumes: bool, options: BrainOptions, seed: int, about: str) -> Table:
     """The data set called `name`: moving, fixed, moving_mask, fixed_mask (tissue); frames and field."""
     make = _people if options.pairs == "people" else _motion
-    made = [make(index, volumes, options, seed) for index in range(options.count)]
+    made = [make(index, volumes, options, seed) for index in numbers_of(volumes, options)]
     affines = torch.stack([series[0].affine for series in made])
     columns: dict[str, Column] = {}
     for key, place in (("moving", 0), ("fixed", -1)):
@@ -56,7 +56,10 @@ def open_pairs(name: str, volumes: bool, options: BrainOptions, seed: int, about
         columns["frames"] = ArrayColumn(
             frames, "image", f"{name}: frames", affines, "MR", (0.0, 255.0)
         )
-        fields = [_field(k, one[0], volumes, seed) for k, one in enumerate(made)]
+        fields = [
+            _field(k, one[0], volumes, seed)
+            for k, one in zip(numbers_of(volumes, options), made, strict=True)
+        ]
         columns["field"] = ArrayColumn(torch.stack(fields), "raw", f"{name}: field")
     return Table(
         source=name,

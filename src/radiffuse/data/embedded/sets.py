@@ -8,7 +8,7 @@ from ...errors import UsageError
 from ..columns import ArrayColumn, Column
 from ..formats.stored import check_bytes
 from ..table import Table, labels_from
-from .brains import LEVELS, BrainOptions, make_case
+from .brains import LEVELS, BrainOptions, make_case, numbers_of
 from .options import MOST, options_of
 from .pairs import open_pairs
 
@@ -29,6 +29,8 @@ def parse(name: str) -> tuple[bool, BrainOptions]:
         raise UsageError(
             f"{name}: count 1 to {MOST}, size 8 to 256 and lesions 0 to 1 are possible"
         )
+    if not 0 <= options.first <= MOST:
+        raise UsageError(f"{name}: first is the number of a person, 0 to {MOST}")
     images = (5 if volumes else 9) * options.count * options.size ** (3 if volumes else 2)
     check_bytes(images, name)
     if options.label not in labels:
@@ -47,11 +49,11 @@ def open_brains(name: str, seed: int = 0) -> Table:
     the left. Volumes have index axes to the right, front and top. Both have their affine.
     """
     volumes, options = parse(name)
-    about = f"radiffuse brains 1, {volumes}, {options}, seed {seed}"
+    about = f"radiffuse brains 1, {volumes}, {options}, seed {seed}".replace(", first=0)", ")")
     if options.pairs != "none":
         return open_pairs(name, volumes, options, seed, hashlib.sha256(about.encode()).hexdigest())
     about = about.replace(", pairs='none'", "")
-    made = [make_case(index, volumes, options, seed) for index in range(options.count)]
+    made = [make_case(index, volumes, options, seed) for index in numbers_of(volumes, options)]
     affines = torch.stack([case.affine for case in made])
 
     def column(key: str) -> Column:

@@ -1,6 +1,6 @@
 """Shapes from pictures: a volume, inside and outside, from one picture of it."""
 
-from ...task import Demonstration, Task
+from ...task import Task
 
 __all__ = ["SHAPES"]
 
@@ -18,7 +18,6 @@ SHAPES = Task(
         *("iou", "volume_error", "surface_error", "roughness_error", "silhouette_dice"),
         *("volume_crps", "spread_over_error", "pairwise_iou", "macro_f1", "macro_f1_gain"),
     ),
-    demonstration=Demonstration("dispr", "shapes3d:count=400,size=16", count=24),
 )
 """Reads "mask" int64 (B, 1, *S), 1 inside, and, where the data have pictures of it, "picture" (B, C, *P) in
 [-1, 1] and "picture_mask" int64 (B, 1, *P), its silhouette. Writes "mask", one shape that fits, and "expected"

@@ -1,6 +1,6 @@
 """Protein backbones: chains from seeds alone, and chains that hold a given motif."""
 
-from ...task import Demonstration, Task
+from ...task import Task
 
 __all__ = ["BACKBONES"]
 
@@ -15,7 +15,6 @@ BACKBONES = Task(
         *("bond_error", "bend_distance", "clashes", "gyration", "helix", "strand", "left_handed"),
         *("tm_pairs", "tm_to_training", "motif_rmsd", "joint_error", "motif_clashes"),
     ),
-    demonstration=Demonstration("smcdiff", "backbones:count=60", count=4, batch=4),
 )
 """Reads "coords" (B, L, 4, 3), N CA C O in Angstrom, or (B, L, 3), C-alpha alone, NaN beyond "length" (B,), and
 "residues" (B, L, 3), chain, number and insertion code (`data.formats.proteins`); without these, chain A from 1.

@@ -1,6 +1,6 @@
 """Adversarial purification: the image without what an attacker added, and the class of what is left."""
 
-from ...task import Demonstration, Task
+from ...task import Task
 
 __all__ = ["PURIFICATION"]
 
@@ -16,7 +16,6 @@ PURIFICATION = Task(
         *("balanced_accuracy", "balanced_accuracy_pgd", "balanced_accuracy_apgd"),
     ),
     page="radiffuse.applications.other.purification.page:section",
-    demonstration=Demonstration("mdda", "brains:count=600,size=32", ("image=t1",), count=24),
 )
 """Reads "image" (B, C, *S) in [-1, 1] and "label" int64 (B,). Writes "purified" (B, C, *S) in [-1, 1], "probability"
 (B, classes) of the purified image, rows summing to 1, and "label" int64 (B,), the likeliest class."""

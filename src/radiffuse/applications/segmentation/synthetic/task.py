@@ -1,6 +1,6 @@
 """Segmentation by a network that has seen made pairs alone."""
 
-from ...task import Demonstration, Task
+from ...task import Task
 
 __all__ = ["SYNTHETIC"]
 
@@ -14,16 +14,6 @@ SYNTHETIC = Task(
     evaluation="radiffuse.applications.segmentation.synthetic.evaluate:evaluate_synthetic",
     title="Segmentation from made pairs",
     shown=("dice", "hd95", "surface_dice", "ece"),
-    demonstration=Demonstration(
-        "brainspade",
-        "brains:count=300,size=32,lesions=0.6,radius_mm=16,label=none",
-        ("image=t1", "t2=t2", "mask=lesion", "shares=shares", "height=height"),
-        flags=(
-            *("--also", "t2", "--pairs", "150", "--first.steps", "200", "--first.batch", "16"),
-            *("--images.steps", "200", "--images.batch", "8", "--images.learning-rate", "2e-4"),
-            *("--segmenter.steps", "100", "--segmenter.batch", "8"),
-        ),
-    ),
     page="radiffuse.applications.segmentation.synthetic.page:section",
 )
 """Reads "image" (B, C, *S) in [-1, 1], "mask" int64 (B, 1, *S), the labels 1 to L that are segmented, and, where the

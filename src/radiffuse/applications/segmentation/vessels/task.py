@@ -1,6 +1,6 @@
 """Segmentation of vessels by a network that has seen no label."""
 
-from ...task import Demonstration, Task
+from ...task import Task
 
 __all__ = ["VESSELS"]
 
@@ -14,7 +14,6 @@ VESSELS = Task(
     evaluation="radiffuse.applications.segmentation.vessels.evaluate:evaluate_vessels",
     title="Vessels without labels",
     shown=("dice", "auc", "cldice", "sensitivity", "precision"),
-    demonstration=Demonstration("darl", "vessels:count=200,size=64", batch=8),
 )
 """Reads "image" (B, C, *S) in [-1, 1]; where the data have them "background" (B, C, *S), pictures without vessels, of
 whom does not matter, and "fov_mask" int64 (B, 1, *S), 1 inside the field of view. Writes "mask" int64 (B, 1, *S), 1

@@ -1,6 +1,6 @@
 """Completion: whatever contrasts a case lacks, from those it has."""
 
-from ...task import Demonstration, Task
+from ...task import Task
 
 __all__ = ["COMPLETION"]
 
@@ -13,9 +13,6 @@ COMPLETION = Task(
     beside=True,
     title="Missing contrasts",
     shown=("psnr", "ssim", "crps", "coverage_90", "psnr_single", "lesion_psnr"),
-    demonstration=Demonstration(
-        "umm-csgm", "brains:count=300,size=32", ("t1=t1", "t2=t2", "flair=flair")
-    ),
     page="radiffuse.applications.translation.completion.page:section",
 )
 """Every image column is a contrast, grey, (B, 1, *S) in [-1, 1], under a name of the user's choice; all of a case
