@@ -1,4 +1,4 @@
-"""A stand-in of the Hugging Face Hub on this machine: repositories in memory, the HTTP that uploads and downloads use."""
+"""A stand-in of the Hugging Face Hub: repositories in memory, and the HTTP that uploads and downloads use."""
 
 import base64
 import hashlib

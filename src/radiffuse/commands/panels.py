@@ -27,7 +27,8 @@ from ..data.image import Image, orientation_of, oriented
 from ..data.transforms import to_unit
 from ..diffusion.noise import derive
 from ..report.card import said_numbers
-from ..report.gallery import Panel, grey, heat, labelled
+from ..report.gallery import Panel
+from ..report.strip import grey, heat, labelled
 from ..runs.run import Run, open_run
 from .parsing import pairs
 

@@ -38,6 +38,7 @@ from .pictures import diverged, not_finite, said_of, volume_like, write_output
 from .predictions import Folder
 from .slicewise import Slicewise, slicewise
 from .source import asked_cases, check_axes, check_given, data_of
+from .strips import Strips
 from .subset import asked_for, in_units_of, incomplete, open_to_predict, written_of
 from .summary import write_summary
 from .tiles import in_tiles, told_of
@@ -184,6 +185,7 @@ def _predict(
     parts = [missing[first : first + size] for first in range(0, len(missing), size)]
     if parts:
         _estimate(opened, cases, cut, parts[0], flags)
+    strips = Strips(opened, cases, folder.path, cut is not None)
     while parts:
         rows = parts.pop(0)
         said(len(missing) - len(rows) - sum(map(len, parts)))
@@ -191,7 +193,7 @@ def _predict(
         with folder.staged(f"{rows[0]:06d}") as stage:
             there = replace(flags, out=stage)
             try:
-                entries = list(_batch(opened, judged, cases, cut, rows, there, bad))
+                entries = list(_batch(opened, judged, cases, cut, rows, there, bad, strips))
             except UserError as error:
                 if (
                     len(rows) > 1
@@ -243,6 +245,7 @@ def _batch(
     rows: Sequence[int],
     flags: Flags,
     bad: dict[int, str],
+    strips: Strips,
 ) -> Iterator[dict[str, Any]]:
     """Predict some cases, and say what was written for each.
 
@@ -254,6 +257,7 @@ def _batch(
         opened.recipe.check(batch)
     sums: dict[str, Sums] = {}
     maps: dict[str, list[Tensor]] = {}
+    first: dict[int, dict[str, Any]] = {}
 
     def answer(told: Outputs) -> Outputs:
         return judged(opened.recipe.predict(opened.objective, told))
@@ -276,10 +280,15 @@ def _batch(
                 continue
             end = f"-{sample:02d}" if flags.samples > 1 else ""
             entry = {**_written(opened, cases, row, one, flags.out, end), "seed": seed}
-            yield entry if cut is None else cut.told(entry, batch)
+            entry = entry if cut is None else cut.told(entry, batch)
+            first.setdefault(row, entry)
+            yield entry
     good = {place: row for place, row in enumerate(rows) if row not in bad}
-    if CHAIN in sums:  # chains have no mean: each lies as it likes
+    if CHAIN in outputs:  # chains have no mean: each lies as it likes
         return
+    voted = {key: vote(torch.stack(several)) for key, several in maps.items()}
+    for row, shown in strips(good, told, {**outputs, **voted}, sums).items():
+        first[row].update(shown)
     if sums:
         yield from _summed(
             opened, cases, good, sums, flags, partial(asked_for, opened.recipe, batch)

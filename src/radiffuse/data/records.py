@@ -213,11 +213,20 @@ class Latents(Struct):
     verdict: list[str] = []
 
 
+class Shown(Struct):
+    """Of `Entry`: the pictures of a case side by side, the headings of the columns, and volumes that were given."""
+
+    file: str = ""
+    heads: list[str] = []
+    given: dict[str, str] = {}
+
+
 class Entry(Struct):
     """What was written of a case: of `Predictions`, and of the parts that become them."""
 
     case: str
     files: dict[str, FileName]
+    shown: Shown | None = None
 
 
 class Predictions(Struct):

@@ -8,20 +8,13 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
-import numpy as np
 from PIL import Image as Picture
 
 from ..data.files import write_text
-from ..data.shown import Pixels, pixels, planes
+from ..data.shown import Pixels
+from .strip import GAP, enlarged, side_by_side
 
-__all__ = ["Panel", "grey", "heat", "labelled", "write_gallery"]
-
-_GAP, _SIDE = 3, 208
-_COLOURS = np.array(
-    [(0, 0, 0), (66, 133, 190), (222, 122, 60), (240, 226, 200), (94, 170, 110), (190, 90, 160)],
-    np.uint8,
-)
-"""Of labels 0, 1, 2 ...; from the sixth on they repeat, but for the background."""
+__all__ = ["Panel", "write_gallery"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +25,7 @@ class Panel:
         title: heading.
         says: one sentence.
         heads: headings of the columns; () where the pictures speak for themselves.
-        rows: pictures, uint8 `(rows, columns, 3)`, all of one size.
+        rows: pictures, uint8 `(rows, columns, 3)`, each row of one height (`strip.grey`, `heat`, `labelled`).
         notes: a line under each row; () for none.
         legend: of colours, or "".
         number: measured beside the baseline, or "".
@@ -49,35 +42,6 @@ class Panel:
     number: str = ""
     command: str = ""
     link: str = ""
-
-
-def grey(image: Pixels) -> Pixels:
-    """`(C, *S)` in [-1, 1], smoothly enlarged."""
-    return _sized(pixels(image), Picture.Resampling.BICUBIC)
-
-
-def heat(image: Pixels, most: float) -> Pixels:
-    """`(1, *S)` from 0 (black) over red and yellow to `most` (white)."""
-    value = np.clip(np.asarray(_flat(image), np.float32) / max(most, 1e-12), 0, 1)
-    parts = np.clip(np.stack([3 * value, 3 * value - 1, 3 * value - 2], -1), 0, 1)
-    return _sized((255 * parts).round().astype(np.uint8), Picture.Resampling.BICUBIC)
-
-
-def labelled(mask: Pixels) -> Pixels:
-    """`(1, *S)` of labels in colours, edges as they are."""
-    flat = np.asarray(_flat(mask)).astype(np.int64)
-    return _sized(_COLOURS[np.where(flat > 5, 1 + flat % 5, flat)], Picture.Resampling.NEAREST)
-
-
-def _flat(image: Pixels) -> Pixels:
-    return planes(image, black=0.0)[0] if image.ndim == 4 else image[0]
-
-
-def _sized(tile: Pixels, how: Picture.Resampling) -> Pixels:
-    rows, columns = tile.shape[:2]
-    scale = max(1.0, _SIDE / rows)
-    size = (round(columns * scale), round(rows * scale))
-    return np.asarray(Picture.fromarray(tile).resize(size, how))
 
 
 def write_gallery(path: Path, title: str, says: str, panels: Sequence[Panel]) -> None:
@@ -113,14 +77,15 @@ def _section(number: int, panel: Panel) -> str:
 
 def _picture(panel: Panel) -> str:
     """One figure a row of pictures, headings above the first."""
-    widths = [tile.shape[1] for tile in panel.rows[0]]
+    rows = [[enlarged(tile) for tile in row] for row in panel.rows]
+    widths = [tile.shape[1] for tile in rows[0]]
     grid = " ".join(f"{width}fr" for width in widths)
-    total = sum(widths) + _GAP * (len(widths) - 1)
+    total = sum(widths) + GAP * (len(widths) - 1)
     heads = "".join(f"<span>{escape(head)}</span>" for head in panel.heads)
     shown = (
         f'<div class="heads" style="grid-template-columns: {grid}">{heads}</div>' if heads else ""
     )
-    for place, row in enumerate(panel.rows):
+    for place, row in enumerate(rows):
         said = f"{panel.title}: {', '.join(panel.heads) or 'pictures'}"
         shown += f'<img alt="{escape(said, quote=True)}" width="{total}" src="data:image/png;base64,{_png(row)}">'
         note = panel.notes[place] if place < len(panel.notes) else ""
@@ -129,8 +94,6 @@ def _picture(panel: Panel) -> str:
 
 
 def _png(row: Sequence[Pixels]) -> str:
-    gap = np.full((row[0].shape[0], _GAP, 3), 128, np.uint8)
-    parts = [part for tile in row for part in (tile, gap)][:-1]
     held = io.BytesIO()
-    Picture.fromarray(np.concatenate(parts, axis=1)).save(held, format="PNG", optimize=True)
+    Picture.fromarray(side_by_side(row)).save(held, format="PNG", optimize=True)
     return base64.b64encode(held.getvalue()).decode("ascii")

@@ -11,7 +11,9 @@ from ..errors import UserError
 from . import sections
 from .chains import chains
 from .latents import latents
+from .predicted import cases, predicted
 from .source import Source, read_source
+from .volumes import volumes
 
 _RUN: tuple[tuple[str, Callable[[Source], str]], ...] = (
     ("Images", sections.images),
@@ -29,9 +31,10 @@ _RUN: tuple[tuple[str, Callable[[Source], str]], ...] = (
     ("Environment", sections.environment),
 )
 _PREDICTIONS: tuple[tuple[str, Callable[[Source], str]], ...] = (
-    ("Pictures", sections.predicted),
+    ("Pictures", predicted),
+    ("Volumes", volumes),
     ("Chains", chains),
-    ("Cases", sections.cases),
+    ("Cases", cases),
     ("Metrics", sections.metrics_if_any),
     ("Reproduce", sections.reproduce),
     ("Environment", sections.environment),
@@ -41,8 +44,8 @@ _PREDICTIONS: tuple[tuple[str, Callable[[Source], str]], ...] = (
 def write_report(folder: Path, out: Path | None = None) -> Path:
     """Write one self-contained HTML page about a run folder or a folder of predictions.
 
-    Pictures and style are inside; nothing is loaded from a network, and no script runs but the viewer of
-    protein backbones, which is inside too. What is missing is said, with the command that makes it.
+    Pictures and style are inside; nothing is loaded from a network, and no script runs but the viewers of
+    volumes and of protein backbones, which are inside too. What is missing is said, with the command that makes it.
 
     Args:
         folder: the folder of `train` (with what `evaluate` adds), `sample` or `predict`.

@@ -6,11 +6,9 @@ from html import escape
 from typing import Any
 
 from .chart import Point, chart
-from .source import Source, number, picture_uri
+from .source import Source, number
 from .table import metrics_table
 
-_PICTURES = 24
-_CASES = 50
 _EVALUATE = "run <code>radiffuse evaluate {folder} --data PATH</code>"
 
 
@@ -27,7 +25,7 @@ def summary(source: Source) -> str:
         "version": source.manifest.get("version") or source.predictions.get("version"),
     }
     cells = [
-        f"<div><dt>{escape(name)}</dt><dd>{escape(_plain(value))}</dd></div>"
+        f"<div><dt>{escape(name)}</dt><dd>{escape(plain(value))}</dd></div>"
         for name, value in facts.items()
         if value not in (None, "")
     ]
@@ -244,7 +242,7 @@ def training(source: Source) -> str:
             if x is not None and y is not None:
                 series.setdefault(str(player), []).append(Point(x, y))
     drawn = chart(series, "step", "loss", log_y=True)
-    return drawn or _said("no log.jsonl: nothing was trained here")
+    return drawn or said("no log.jsonl: nothing was trained here")
 
 
 def data(source: Source) -> str:
@@ -265,7 +263,7 @@ def data(source: Source) -> str:
                 f" of {part['patients']} patients" if "patients" in part else ""
             )
             rows[f"{label} fingerprint"] = part.get("fingerprint")
-    return table_of(rows) or _said("no manifest.json: the data are not recorded")
+    return table_of(rows) or said("no manifest.json: the data are not recorded")
 
 
 def reproduce(source: Source) -> str:
@@ -276,14 +274,14 @@ def reproduce(source: Source) -> str:
     ]
     known = [str(command) for command in commands if command]
     if not known:
-        return _said("no command is recorded")
+        return said("no command is recorded")
     return f"<pre>{escape(chr(10).join(known))}</pre>"
 
 
 def configuration(source: Source) -> str:
     """The text of config.toml."""
     if not source.config:
-        return _said("no config.toml in this folder")
+        return said("no config.toml in this folder")
     return f"<pre>{escape(source.config)}</pre>"
 
 
@@ -293,43 +291,7 @@ def environment(source: Source) -> str:
     record = next((r for r in records if r.get("environment")), {})
     rows = {key: record.get(key) for key in ("version", "commit", "seed")}
     rows.update(record.get("environment") or {})
-    return table_of(rows) or _said("no manifest.json: the environment is not recorded")
-
-
-def predicted(source: Source) -> str:
-    """The sheet, or the first pictures."""
-    if source.picture("sheet.png"):
-        return figure(source, "sheet.png", "Sheet", "the first cases in order, none picked")
-    named = source.written((".png", ".jpg", ".jpeg"))
-    shown = [p for p in named if source.shows(p)]
-    tiles = "".join(
-        f'<figure><img src="{picture_uri(p)}" alt="{escape(p.name)}">'
-        f"<figcaption>{escape(p.name)}</figcaption></figure>"
-        for p in shown[:_PICTURES]
-    )
-    others = ", ".join(p.name for p in named if p not in shown)
-    left = _said(f"left out, for they are no pictures in this folder: {others}") if others else ""
-    return left + (
-        f'<div class="tiles">{tiles}</div>' if tiles else _said("no pictures (PNG) in here")
-    )
-
-
-def cases(source: Source) -> str:
-    """The first cases and their files."""
-    entries = source.entries
-    rows = "".join(
-        f"<tr><td>{escape(str(entry.get('case', '')))}</td><td>"
-        + escape(", ".join(f"{k}: {v}" for k, v in dict(entry.get("files") or {}).items()))
-        + f"</td><td>{escape(_plain(_rest(entry)))}</td></tr>"
-        for entry in entries[:_CASES]
-    )
-    more = f'<p class="note">{len(entries)} cases in all.</p>'
-    head = "<tr><th>case</th><th>files</th><th>further</th></tr>"
-    return f'<div class="wide"><table>{head}{rows}</table></div>{more}' if rows else ""
-
-
-def _rest(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in entry.items() if key not in ("case", "files")}
+    return table_of(rows) or said("no manifest.json: the environment is not recorded")
 
 
 def figure(source: Source, name: str, title: str, caption: str, heads: Sequence[str] = ()) -> str:
@@ -354,23 +316,25 @@ def _missing(what: str, source: Source) -> str:
     )
 
 
-def _said(text: str) -> str:
+def said(text: str) -> str:
+    """A line that stands where something is missing."""
     return f'<p class="missing">{escape(text)}</p>'
 
 
 def table_of(rows: Mapping[str, Any]) -> str:
     """Names and values; those without a value are left out."""
     cells = "".join(
-        f"<tr><th>{escape(name)}</th><td>{escape(_plain(value))}</td></tr>"
+        f"<tr><th>{escape(name)}</th><td>{escape(plain(value))}</td></tr>"
         for name, value in rows.items()
         if value not in (None, "", {}, [])
     )
     return f'<table class="facts">{cells}</table>' if cells else ""
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
+    """A value of a record as people read it."""
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_plain(each)}" for key, each in value.items())
+        return ", ".join(f"{key} {plain(each)}" for key, each in value.items())
     return value if isinstance(value, str) else json.dumps(value)
 
 

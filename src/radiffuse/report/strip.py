@@ -1,0 +1,82 @@
+"""Tiles of a case side by side: grey values, maps in colours, labels. Imports no torch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as Picture
+
+from ..data.files import replacing
+from ..data.shown import Pixels, pixels, planes
+
+__all__ = [
+    *("FOLDER", "GAP", "enlarged", "grey", "heat", "labelled", "side_by_side", "write_strip"),
+]
+
+FOLDER = "pictures"
+GAP, SIDE = 3, 208
+LARGEST, _SMALL = 192, 96
+"""Pixels of a tile that a strip holds; up to which it is a PNG."""
+_COLOURS = np.array(
+    [(0, 0, 0), (66, 133, 190), (222, 122, 60), (240, 226, 200), (94, 170, 110), (190, 90, 160)],
+    np.uint8,
+)
+"""Of labels 0, 1, 2 ...; from the sixth on they repeat, but for the background."""
+
+
+def grey(image: Pixels) -> Pixels:
+    """`(C, *S)` in [-1, 1]."""
+    return pixels(image)
+
+
+def heat(image: Pixels, most: float) -> Pixels:
+    """`(1, *S)` from 0 (black) over red and yellow to `most` (white)."""
+    value = np.clip(np.asarray(_flat(image), np.float32) / max(most, 1e-12), 0, 1)
+    parts = np.clip(np.stack([3 * value, 3 * value - 1, 3 * value - 2], -1), 0, 1)
+    return (255 * parts).round().astype(np.uint8)
+
+
+def labelled(mask: Pixels) -> Pixels:
+    """`(1, *S)` of labels in colours."""
+    flat = np.asarray(_flat(mask)).astype(np.int64)
+    return _COLOURS[np.where(flat > 5, 1 + flat % 5, np.clip(flat, 0, 5))]
+
+
+def _flat(image: Pixels) -> Pixels:
+    return planes(image, black=0.0)[0] if image.ndim == 4 else image[0]
+
+
+def enlarged(tile: Pixels) -> Pixels:
+    """Smoothly, to `SIDE` rows at least; a picture of few colours keeps its edges."""
+    scale = max(1.0, SIDE / tile.shape[0])
+    few = len(np.unique(tile.reshape(-1, 3), axis=0)) <= len(_COLOURS)
+    return _resized(tile, scale, Picture.Resampling.NEAREST if few else Picture.Resampling.BICUBIC)
+
+
+def _resized(tile: Pixels, scale: float, how: Picture.Resampling) -> Pixels:
+    rows, columns = tile.shape[:2]
+    size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
+    return np.asarray(Picture.fromarray(tile).resize(size, how))
+
+
+def side_by_side(row: Sequence[Pixels]) -> Pixels:
+    """Tiles of one height, grey lines between."""
+    gap = np.full((row[0].shape[0], GAP, 3), 128, np.uint8)
+    return np.concatenate([part for tile in row for part in (tile, gap)][:-1], axis=1)
+
+
+def write_strip(path: Path, row: Sequence[Pixels]) -> str:
+    """Write tiles, brought to the height of the first and to `LARGEST` at most, and give the file's name.
+
+    Args:
+        path: without its ending.
+        row: the tiles.
+    """
+    rows = min(row[0].shape[0], LARGEST)
+    tiles = [_resized(tile, rows / tile.shape[0], Picture.Resampling.BOX) for tile in row]
+    small = rows <= _SMALL
+    file = path.with_name(path.name + (".png" if small else ".jpg"))
+    with replacing(file) as temporary:
+        kept = {"optimize": True} if small else {"quality": 88}
+        Picture.fromarray(side_by_side(tiles)).save(temporary, **kept)
+    return file.name
