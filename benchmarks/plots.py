@@ -1,4 +1,4 @@
-"""Pictures of docs/results.md."""
+"""Pictures of docs/measured.md."""
 
 
 def figure():

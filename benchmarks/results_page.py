@@ -1,4 +1,4 @@
-"""docs/results.md from the JSON files of benchmarks/results. Nothing in that page is typed.
+"""docs/results.md and docs/measured.md from the JSON files of benchmarks/results. Nothing in these pages is typed.
 
 python benchmarks/results_page.py
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import plots
 import tables
+from summary import summary
 
 from radiffuse import papers
 from radiffuse.applications.anomaly.page import lesions
@@ -19,14 +20,15 @@ from radiffuse.applications.evaluation.page import columns
 from radiffuse.applications.generation.page import covariates, features, slice_by_slice, steps
 from radiffuse.applications.reconstruction import page as reconstruction
 from radiffuse.applications.task import tasks
+from radiffuse.commands.demo import shown
 from radiffuse.data.files import write_json, write_text
 
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent / "docs"
 LEDGERS = HERE.parent / "src" / "radiffuse" / "applications" / "results"
-HEAD = """# Measured results
+HEAD = """# All that was measured
 
-Made by `python benchmarks/results_page.py` from the files of `benchmarks/results`; the
+The short page is [results.md](results.md). Made by `python benchmarks/results_page.py` from the files of `benchmarks/results`; the
 command that made each number stands beside it. Intervals are 95 %.
 Errors of samplers on data whose answer is known: [samplers.md](samplers.md).
 
@@ -139,7 +141,7 @@ def records():
 
 
 def page(found):
-    """The text of docs/results.md."""
+    """The text of docs/measured.md."""
     lines = [HEAD]
     for name, task in tasks().items():
         lines += section(task.title, beginning(found, name), shown_by(task))
@@ -152,9 +154,18 @@ def page(found):
     return "\n".join(lines).rstrip() + "\n"
 
 
+def cards():
+    """The cards of the models that ship, in the order of the demonstration, with the task of each."""
+    return {
+        name: {**card, "task": papers.by_id(card["id"]).load().task.name}
+        for name, card in shown().items()
+    }
+
+
 def main():
     found = records()
-    write_text(DOCS / "results.md", page(found))
+    write_text(DOCS / "measured.md", page(found))
+    write_text(DOCS / "results.md", summary(found, cards()))
     for word in ("steps", "lesions"):
         for name, record in beginning(found, word):
             getattr(plots, word)(record, DOCS / f"{word}-{name}.svg")

@@ -1,4 +1,4 @@
-"""Sections of docs/results.md that belong to no application: peers, operators, noise, start-up."""
+"""Sections of docs/measured.md that belong to no application: peers, operators, noise, start-up."""
 
 from radiffuse.report.markdown import number, table
 

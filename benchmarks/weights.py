@@ -16,18 +16,21 @@ from pathlib import Path
 
 from recorded import radiffuse, train
 
+from radiffuse.commands.demo import show
 from radiffuse.commands.pack import packed
 from radiffuse.data.files import read_json
 from radiffuse.report.card import About
-from radiffuse.runs.named import SHIPPED
+from radiffuse.report.gallery import write_picture
+from radiffuse.runs.named import SHIPPED, card_of
 from radiffuse.training.checkpoint import MODEL, model_sha256
 
 LIST = Path(__file__).with_suffix(".toml")
+PICTURES = LIST.parents[1] / "docs" / "pictures"
 MOST_MB = 25
 
 
 def made(model, about, runs):
-    """Train, measure and pack one model."""
+    """Train, measure and pack one model, and picture what it does."""
     run = runs / model["name"]
     data = [model["data"], "--map", *model["map"]] if model.get("map") else [model["data"]]
     train(model["method"], data, run, model["minutes"], more=shlex.split(model["flags"]))
@@ -46,6 +49,9 @@ def made(model, about, runs):
     packed(run, part, card, "bf16")
     shutil.rmtree(target, ignore_errors=True)
     part.rename(target)
+    with tempfile.TemporaryDirectory(prefix="radiffuse-weights-") as name:
+        panel = show(model["name"], card_of(target), Path(name) / model["name"])
+        write_picture(PICTURES / f"{model['name']}.png", panel)
     size = sum(path.stat().st_size for path in SHIPPED.rglob("*") if path.is_file()) / 1e6
     print(f"{target}: of {MOST_MB} MB, all models have {size:.1f}")
 

@@ -3,7 +3,8 @@
 `python tests/lists.py` writes them, from the rows of papers.py, recorded results, and the tables beside
 the recipes.
 
-A page has a list between `<!-- methods: made by tests/lists.py -->` (all, by application) or
+A page has the models that ship between `<!-- models: made by tests/lists.py -->` and `<!-- end of models -->`, and
+a list between `<!-- methods: made by tests/lists.py -->` (all, by application) or
 `<!-- methods of TASK: made by tests/lists.py -->` and `<!-- end of methods -->`.
 """
 
@@ -16,6 +17,8 @@ from catalogue import FILTERS, catalogue
 from radiffuse import papers
 from radiffuse.applications.departures import departures, worded
 from radiffuse.applications.task import tasks
+from radiffuse.commands.demo import shown
+from radiffuse.report.card import said_numbers
 
 ROOT = Path(__file__).resolve().parents[1]
 LEDGERS = ROOT / "src" / "radiffuse" / "applications" / "results"
@@ -27,6 +30,19 @@ LIST = re.compile(
     r"(<!-- methods(?: of (\w+))?: made by tests/lists\.py -->\n)(.*?)(<!-- end of methods -->)",
     re.S,
 )
+
+MODELS = re.compile(
+    r"(<!-- models: made by tests/lists\.py -->\n)(.*?)(<!-- end of models -->)", re.S
+)
+
+
+def models() -> str:
+    """A row a model that ships, in the order of the demonstration."""
+    lines = ["", "| model | what it does | method | held out (best baseline) |", "|---|---|---|---|"]
+    for name, card in shown().items():
+        cells = (f"`{name}`", card["title"], card["method"], said_numbers(card, most=1))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", ""])
 
 
 def methods(task: str) -> list[papers.Paper]:
@@ -60,7 +76,7 @@ def made(text: str) -> str:
     def one(match: re.Match[str]) -> str:
         return match[1] + (details(match[2]) if match[2] else overview()) + match[4]
 
-    return LIST.sub(one, text)
+    return MODELS.sub(lambda match: match[1] + models() + match[3], LIST.sub(one, text))
 
 
 def taxonomy() -> str:
@@ -73,7 +89,7 @@ def taxonomy() -> str:
         "Made by `python tests/lists.py` from the rows of `radiffuse.papers` and the recorded results.",
         f"{ready} of {len(rows)} papers train today. [methods.html](methods.html) is this table with filters, as is",
         "`radiffuse methods --organ brain --modality MR`; `radiffuse show METHOD` prints all numbers of one,",
-        "[results.md](results.md) all there are.",
+        "[measured.md](measured.md) all there are.",
         "",
         "Measured: the first record of the method here, on public or embedded data, beside its main baseline.",
         "Reported: by the authors, on other data, where it could be read and verified; the two cannot be compared.",

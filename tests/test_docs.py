@@ -49,8 +49,11 @@ def test_methods_are_listed_as_the_rows_have_them(page):
     assert text == lists.made(text), "python tests/lists.py writes it anew"
 
 
-def test_the_page_of_results_is_that_of_the_records(monkeypatch):
+def test_the_pages_of_results_are_those_of_the_records(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     results_page = importlib.import_module("results_page")
-    written = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    assert written == results_page.page(results_page.records())
+    found = results_page.records()
+    made = {"measured.md": results_page.page(found)}
+    made["results.md"] = results_page.summary(found, results_page.cards())
+    for name, text in made.items():
+        assert (ROOT / "docs" / name).read_text(encoding="utf-8") == text, name

@@ -109,7 +109,12 @@ def _begin(out: Path) -> None:
 
 def _predicted(name: str, card: dict[str, Any], flags: Flags) -> Panel:
     """A model on held-out cases, or what it draws."""
-    asked, folder = card["demo"], flags.out / name
+    return show(name, card, flags.out / name)
+
+
+def show(name: str, card: dict[str, Any], folder: Path) -> Panel:
+    """The panel of a model whose predictions, or samples, are put into `folder`."""
+    asked = card["demo"]
     words = [name, "--out", str(folder), *shlex.split(asked.get("words", ""))]
     if "data" in asked:
         mapped = ["--map", *asked["map"]] if asked.get("map") else []

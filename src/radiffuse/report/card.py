@@ -10,12 +10,14 @@ from typing import Any
 
 from .. import papers
 from ..data.records import FORMAT
-from .source import Source, number, read_source
+from .source import number, read_source
 from .table import apart
 from .wording import wording
 
-__all__ = ["NOT_FOR", "About", "card", "readme", "said_numbers", "trained"]
+__all__ = ["NOT_FOR", "About", "card", "compared", "readme", "said_numbers", "trained"]
 
+GAUSSIAN = "Gaussian"
+"""The baseline that has no name: of generated images."""
 NOT_FOR = "the care of patients: it is no medical device, and nobody has validated it on any"
 _LENGTHS = {"spacing_mm": "spacing, mm", "extent_mm": "field of view, mm"}
 _GREYS = {"dark": "1st percentile of stored values", "bright": "99th percentile"}
@@ -68,7 +70,7 @@ def card(folder: Path, about: About, training: Mapping[str, Any]) -> dict[str, A
             "map": data.get("map", {}),
         },
         "training": dict(training),
-        "numbers": _numbers(source),
+        "numbers": compared(source.metrics, source.metrics.get("shown", ())),
         "measured": {
             "on": source.metrics.get("data", {}).get("held_out", {}),
             "command": source.metrics.get("command", ""),
@@ -87,13 +89,13 @@ def trained(log: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {ours: last[theirs] for theirs, ours in names.items() if theirs in last}
 
 
-def _numbers(source: Source) -> list[dict[str, Any]]:
-    """The main metrics: the method's, and that of the baseline which is best at it."""
-    metrics, found = source.metrics, []
+def compared(metrics: Mapping[str, Any], keys: Sequence[str]) -> list[dict[str, Any]]:
+    """Of these metrics the method's number, and that of the baseline which is best at it; others are left out."""
+    found = []
     main, others = apart(metrics)
     if baseline := metrics.get("baseline"):
-        others[main or "baseline"] = baseline
-    for key in metrics.get("shown", ()):
+        others[main or GAUSSIAN] = baseline
+    for key in keys:
         ours = metrics.get("method", {}).get(key) or {}
         theirs = {
             who: column[key]

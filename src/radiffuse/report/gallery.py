@@ -9,12 +9,16 @@ from importlib.resources import files
 from pathlib import Path
 
 from PIL import Image as Picture
+from PIL import ImageDraw, ImageFont
 
-from ..data.files import write_text
+from ..data.files import replacing, write_text
 from ..data.shown import Pixels
 from .strip import GAP, enlarged, side_by_side
 
-__all__ = ["Panel", "write_gallery"]
+__all__ = ["Panel", "write_gallery", "write_picture"]
+
+_HEAD = 28
+"""Height of the headings of a picture."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,25 @@ def write_gallery(path: Path, title: str, says: str, panels: Sequence[Panel]) ->
         "<footer>For research. Not a medical device: nothing here may guide the care of a patient. All images are "
         "made.</footer>\n</main>\n</body>\n</html>\n",
     )
+
+
+def write_picture(path: Path, panel: Panel) -> None:
+    """The pictures of a panel and their headings as a PNG file, for pages that hold no HTML."""
+    rows = [side_by_side([enlarged(tile) for tile in row]) for row in panel.rows]
+    widths = [enlarged(tile).shape[1] for tile in panel.rows[0]]
+    above = _HEAD if panel.heads else 0
+    height = above + sum(len(row) + GAP for row in rows) - GAP
+    sheet = Picture.new("RGB", (rows[0].shape[1], height), "white")
+    draw, font, left = ImageDraw.Draw(sheet), ImageFont.load_default(size=15), 0
+    for head, width in zip(panel.heads, widths, strict=False):
+        draw.text((left + width / 2, above / 2), head, fill="black", font=font, anchor="mm")
+        left += width + GAP
+    top = above
+    for row in rows:
+        sheet.paste(Picture.fromarray(row), (0, top))
+        top += len(row) + GAP
+    with replacing(path) as temporary:
+        sheet.save(temporary, format="PNG", optimize=True)
 
 
 def _section(number: int, panel: Panel) -> str:

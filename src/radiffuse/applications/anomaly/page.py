@@ -1,4 +1,4 @@
-"""Recorded detection of lesions by size and contrast as a section of docs/results.md."""
+"""Recorded detection of lesions by size and contrast as a section of docs/measured.md."""
 
 from ...report.markdown import short, table
 from ..evaluation.page import Record

@@ -1,4 +1,4 @@
-"""Recorded classifications as sections of docs/results.md."""
+"""Recorded classifications as sections of docs/measured.md."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Recorded denoising as sections of docs/results.md."""
+"""Recorded denoising as sections of docs/measured.md."""
 
 from collections.abc import Sequence
 

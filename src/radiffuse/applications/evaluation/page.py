@@ -1,4 +1,4 @@
-"""A recorded evaluation as a section of docs/results.md: the method beside its baselines."""
+"""A recorded evaluation as a section of docs/measured.md: the method beside its baselines."""
 
 from collections.abc import Sequence
 from typing import Any

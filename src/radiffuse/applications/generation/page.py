@@ -1,4 +1,4 @@
-"""Recorded generation as sections of docs/results.md."""
+"""Recorded generation as sections of docs/measured.md."""
 
 from collections.abc import Sequence
 

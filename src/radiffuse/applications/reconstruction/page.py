@@ -1,4 +1,4 @@
-"""Recorded reconstructions as sections of docs/results.md, and as numbers of the papers' methods."""
+"""Recorded reconstructions as sections of docs/measured.md, and as numbers of the papers' methods."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any

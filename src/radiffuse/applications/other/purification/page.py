@@ -1,4 +1,4 @@
-"""Recorded purifications as sections of docs/results.md."""
+"""Recorded purifications as sections of docs/measured.md."""
 
 from collections.abc import Sequence
 

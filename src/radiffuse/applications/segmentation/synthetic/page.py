@@ -1,4 +1,4 @@
-"""A recorded evaluation of a segmenter of made pairs as a section of docs/results.md."""
+"""A recorded evaluation of a segmenter of made pairs as a section of docs/measured.md."""
 
 from collections.abc import Sequence
 
