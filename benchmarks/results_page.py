@@ -28,8 +28,8 @@ DOCS = HERE.parent / "docs"
 LEDGERS = HERE.parent / "src" / "radiffuse" / "applications" / "results"
 HEAD = """# All that was measured
 
-The short page is [results.md](results.md). Made by `python benchmarks/results_page.py` from the files of `benchmarks/results`; the
-command that made each number stands beside it. Intervals are 95 %.
+The short page is [results.md](results.md). Made by `python benchmarks/results_page.py` from the files of
+`benchmarks/results`; the command that made each number stands beside it. Intervals are 95 %.
 Errors of samplers on data whose answer is known: [samplers.md](samplers.md).
 
 SSIM and MS-SSIM here are older than their definition of today (on [0, 1], over windows inside the image, see

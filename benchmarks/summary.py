@@ -6,10 +6,10 @@ from radiffuse.report.wording import wording
 
 HEAD = """# Results
 
-One row a measurement: the main number of the application beside the **best** of all baselines at it, on held-out people, with
-95 % intervals. Trainings took minutes of one processor core, where papers took days of GPUs, so these numbers say what a
-method does with little, not what its paper reports. Made by `python benchmarks/results_page.py`; every number of every
-baseline, with data, command and notes, stands in [measured.md](measured.md).
+One row a measurement: the main number of the application beside the **best** of all baselines at it, on held-out
+people, with 95 % intervals. Trainings took minutes of one processor core, where papers took days of GPUs, so these
+numbers say what a method does with little, not what its paper reports. Made by `python benchmarks/results_page.py`;
+every number of every baseline, with data, command and notes, stands in [measured.md](measured.md).
 """
 VERDICTS = {
     (None, False): "even",
@@ -50,7 +50,10 @@ def summary(found, pictures):
             lines += [f"*{card['title']} (`{card['name']}`, made brains, cases not picked.)*", ""]
             rows += [shipped_row(card)]
         if rows:
-            lines += ["| data | method | n | measured | method | best baseline |  |", "|---|---|---|---|---|---|---|"]
+            lines += [
+                "| data | method | n | measured | method | best baseline |  |",
+                "|---|---|---|---|---|---|---|",
+            ]
             lines += [*rows, ""]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -75,11 +78,18 @@ def solved(name, record):
         if ours and "classical" in parts:
             metrics = {"method": ours, "baselines": parts["classical"]}
             for each in compared(metrics, ["psnr"]):
-                yield row(f"{name}, {measurement}", f"`sde` (small), `solver={SOLVER}`", each, long(record))
+                yield row(
+                    f"{name}, {measurement}",
+                    f"`sde` (small), `solver={SOLVER}`",
+                    each,
+                    long(record),
+                )
 
 
 def shipped_row(card):
-    return row(f"made brains (`{card['name']}`)", card["method"], card["numbers"][0], minutes_of(card))
+    return row(
+        f"made brains (`{card['name']}`)", card["method"], card["numbers"][0], minutes_of(card)
+    )
 
 
 def minutes_of(card):
@@ -87,7 +97,9 @@ def minutes_of(card):
 
 
 def minutes(record):
-    parts = [record["trained"][who] for who in ("first stage", "method") if who in record["trained"]]
+    parts = [
+        record["trained"][who] for who in ("first stage", "method") if who in record["trained"]
+    ]
     return sum(each["minutes"] for each in parts)
 
 
@@ -97,8 +109,8 @@ def row(data, method, each, spent):
     words = wording(each["metric"])
     verdict = VERDICTS[judged(ours, theirs, each["better"])]
     return (
-        f"| {data} | {method}, {spent:.0f} min | {ours.get('n', '')} | {words.label}, {each['better']} | {said(ours)} | "
-        f"{said(theirs)} {theirs['name']} | {verdict} |"
+        f"| {data} | {method}, {spent:.0f} min | {ours.get('n', '')} | {words.label}, {each['better']} "
+        f"| {said(ours)} | {said(theirs)} {theirs['name']} | {verdict} |"
     )
 
 

@@ -38,7 +38,11 @@ MODELS = re.compile(
 
 def models() -> str:
     """A row a model that ships, in the order of the demonstration."""
-    lines = ["", "| model | what it does | method | held out (best baseline) |", "|---|---|---|---|"]
+    lines = [
+        "",
+        "| model | what it does | method | held out (best baseline) |",
+        "|---|---|---|---|",
+    ]
     for name, card in shown().items():
         cells = (f"`{name}`", card["title"], card["method"], said_numbers(card, most=1))
         lines.append(f"| {' | '.join(cells)} |")

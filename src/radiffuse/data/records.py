@@ -169,8 +169,9 @@ class MeasuredData(Struct):
 
 
 class Settings(Struct):
-    """Of `Metrics`: what was asked for."""
+    """Of `Metrics`: what was asked for, and states and cases of trajectory.png."""
 
+    frames: Annotated[list[int], Meta(max_length=2)] = []
     panels: list[str] = []
     copy_threshold: Number | None = None
     deciding: dict[str, Any] = {}

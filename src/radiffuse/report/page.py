@@ -13,11 +13,12 @@ from .chains import chains
 from .latents import latents
 from .predicted import cases, predicted
 from .source import Source, read_source
+from .trajectory import trajectory
 from .volumes import volumes
 
 _RUN: tuple[tuple[str, Callable[[Source], str]], ...] = (
     ("Images", sections.images),
-    ("Denoising", sections.denoising),
+    ("Denoising", trajectory),
     ("Metrics", sections.metrics),
     ("Copies of training images", sections.copies),
     ("Quality against network evaluations", sections.quality),

@@ -146,15 +146,6 @@ def _baseline(source: Source) -> str:
     return "chains of training angles" if chains else "Gaussian (probabilistic PCA), first seeds"
 
 
-def denoising(source: Source) -> str:
-    """The trajectory."""
-    if not source.picture("trajectory.png"):
-        return ""
-    caption = "one row a case, equally spaced states of the chain from noise (left) to image"
-    shown = figure(source, "trajectory.png", "Trajectory", caption)
-    return f'{shown}<p class="note">States wider than the images are scaled to deviation 1.</p>'
-
-
 def metrics(source: Source) -> str:
     """Method, baseline and reference."""
     if not source.metrics:

@@ -93,9 +93,10 @@ def evaluate_generation(
     method, copies = _metrics(real, samples, rest, seen, told)
     baseline, _ = _metrics(real, simple, rest, seen, told)
     others = {name: _metrics(real, its, rest, seen, told)[0] for name, its in beside.items()}
+    frames: list[int] = []
     if asked.folder_for_pictures is not None:
         states = chain(recipe, objective, labels, asked.seed)
-        panels.write_all(
+        frames = panels.write_all(
             asked.folder_for_pictures, real, samples, simple, copies, states, asked.seed
         )
     follow, truth = follows(recipe, real, train, held_out, samples, asked.seed)
@@ -110,6 +111,7 @@ def evaluate_generation(
             "baseline_components": list(model.components),
             "copy_threshold": copies.threshold,
             "ms_ssim_scales": scales(samples.shape[2:]),
+            "frames": frames,
         },
         method={**method, **follow, **_bits(recipe, objective, real, held_out, bits)},
         baseline={**baseline, **_bits_of_baseline(model, real, held_out, bits)},

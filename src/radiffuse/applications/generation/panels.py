@@ -12,7 +12,7 @@ from ..evaluation.judge import Judge
 
 SHOWN = 64
 COLUMNS = 8
-FRAMES = 8
+FRAMES = 16
 PAIRS = 8
 
 
@@ -24,11 +24,11 @@ def write_all(
     copies: Copies,
     states: Iterable[Tensor],
     seed: int,
-) -> None:
-    """Every picture of an evaluation."""
+) -> list[int]:
+    """Every picture of an evaluation; returns how many states and cases the trajectory shows."""
     write_sets(folder, real.held_out, generated, baseline, seed)
     write_copies(folder, generated, real.train, copies)
-    write_chain(folder, states)
+    return write_chain(folder, states)
 
 
 def write_sets(
@@ -48,13 +48,14 @@ def write_sets(
         write_grid(folder / f"{name}.png", _arrays(images), COLUMNS)
 
 
-def write_chain(folder: Path, states: Iterable[Tensor]) -> None:
-    """trajectory.png: a row a case, from noise to image in 8 equally spaced states."""
+def write_chain(folder: Path, states: Iterable[Tensor]) -> list[int]:
+    """trajectory.png: a row a case, from noise to image in equally spaced states; how many of both."""
     # a chain of a thousand states is kept as it will be seen
     kept = [[pixels(image) for image in _arrays(state)] for state in states]
     places = torch.linspace(0, len(kept) - 1, min(FRAMES, len(kept))).round().long().tolist()
     tiles = [kept[place][case] for case in range(len(kept[0])) for place in places]
     write_tiles(folder / "trajectory.png", tiles, len(places))
+    return [len(places), len(kept[0])]
 
 
 def write_copies(folder: Path, generated: Tensor, train: Tensor, copies: Copies) -> None:
