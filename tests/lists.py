@@ -185,6 +185,6 @@ if __name__ == "__main__":
     CATALOGUE.write_text(filtered(), encoding="utf-8")
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        if LIST.search(text):
+        if LIST.search(text) or MODELS.search(text):
             page.write_text(made(text), encoding="utf-8")
             print(page)

@@ -23,7 +23,7 @@ import torch
 from ..data.dataset import Cases, open_cases
 from ..data.files import read_json
 from ..data.formats.by_ending import read_image
-from ..data.image import Image, orientation_of, oriented
+from ..data.image import Image, upright
 from ..data.transforms import to_unit
 from ..diffusion.noise import derive
 from ..report.card import said_numbers
@@ -59,7 +59,7 @@ class Shown:
         """A predicted image, upright."""
         for entry in self.entries[self.cases.ids[row]]:
             if key in entry["files"]:
-                return _upright(read_image(self.folder / entry["files"][key]))
+                return upright(read_image(self.folder / entry["files"][key]))
         raise KeyError(f"{self.folder}: no {key} of {self.cases.ids[row]}")
 
     def limits(self, row: int, key: str) -> tuple[float, float]:
@@ -124,11 +124,6 @@ def _opened(asked: Mapping[str, Any]) -> Cases:
     return open_cases(asked["data"], mapping=pairs(asked.get("map", ())))
 
 
-def _upright(image: Image) -> Image:
-    """Volumes as `planes` takes them."""
-    return oriented(image, "RAS") if len(image.size) > 2 and orientation_of(image) else image
-
-
 def _column(shown: Shown, head: str, what: str, count: int) -> tuple[list[Pixels], str]:
     """One column of pictures, and what their colours mean."""
     kind, _, key = what.partition(":")
@@ -149,7 +144,7 @@ def _column(shown: Shown, head: str, what: str, count: int) -> tuple[list[Pixels
 
 
 def _own(shown: Shown, row: int, key: str) -> Pixels:
-    image = _upright(shown.cases.image(row, key))
+    image = upright(shown.cases.image(row, key))
     if key in shown.cases.mask_keys:
         return labelled(image.data.numpy())
     return grey(to_unit(image.data, shown.limits(row, key)).numpy())
@@ -165,7 +160,7 @@ def _made(shown: Shown, row: int, key: str) -> Pixels:
 def _unit(shown: Shown, row: int, name: str) -> torch.Tensor:
     """An image of the data or of the prediction in [-1, 1]."""
     if name in shown.cases.image_keys:
-        return to_unit(_upright(shown.cases.image(row, name)).data, shown.limits(row, name))
+        return to_unit(upright(shown.cases.image(row, name)).data, shown.limits(row, name))
     image = shown.file(row, name)
     return to_unit(image.data, image.range or shown.limits(row, name.split("-")[0]))
 
@@ -181,14 +176,14 @@ def _entered(shown: Shown, row: int) -> Pixels:
     seed = torch.tensor([derive(0, shown.cases.ids[row], 0)])
     entered = shown.run.recipe.entered({**shown.cases.batch([row]), "seed": seed})[0]
     affine = next(iter(shown.cases.image(row, key).affine for key in shown.cases.image_keys))
-    return _upright(Image(entered.float().cpu(), affine)).data.numpy()
+    return upright(Image(entered.float().cpu(), affine)).data.numpy()
 
 
 def _samples(folder: Path, entries: Sequence[Any], asked: Mapping[str, Any]) -> Any:
     """What was drawn, in rows."""
     tiles = []
     for (entry,) in entries:
-        image = _upright(read_image(folder / next(iter(entry["files"].values()))))
+        image = upright(read_image(folder / next(iter(entry["files"].values()))))
         tiles.append(grey(to_unit(image.data, image.range or (0.0, 255.0)).numpy()))
     across = len(tiles) // asked.get("rows", 2)
     return tuple(

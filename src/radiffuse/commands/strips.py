@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..data.dataset import Cases
-from ..data.image import Image, orientation_of, oriented
+from ..data.image import Image, orientation_of, upright
 from ..metrics.estimate import Sums
 from ..report.layer import VOLUMES, write_volume
 from ..report.strip import FOLDER, grey, heat, labelled, write_strip
@@ -75,10 +75,11 @@ class Strips:
         files = {}
         for key in self.cases.image_keys:
             image = self.cases.image(row, key)
-            if len(image.size) == 3 and len(image.data) == 1:
-                affine = np.eye(4) if image.affine is None else image.affine.numpy()
+            if orientation_of(image) and image.affine is not None and len(image.data) == 1:
                 name = f"{self.cases.ids[row]}-{key}-given.nii.gz"
-                write_volume(self.out / FOLDER / name, image.data[0].double().numpy(), affine)
+                write_volume(
+                    self.out / FOLDER / name, image.data[0].double().numpy(), image.affine.numpy()
+                )
                 files[key] = f"{FOLDER}/{name}"
         return {"given": files} if files else {}
 
@@ -148,8 +149,4 @@ class Strips:
 
 def _upright(value: Tensor, like: Image) -> np.ndarray:
     """`(C, *S)` as `data.shown` takes it: volumes in RAS."""
-    data = value.detach().cpu()
-    if len(like.size) == 3 and like.affine is not None:
-        image = Image(data, like.affine)
-        data = oriented(image, "RAS").data if orientation_of(image) else data
-    return data.numpy()
+    return upright(Image(value.detach().cpu(), like.affine)).data.numpy()

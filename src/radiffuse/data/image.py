@@ -47,8 +47,8 @@ class Image:
 
     def _repr_png_(self) -> bytes:
         """In a notebook: its window is `range`, or its smallest and largest value; volumes lie in RAS."""
-        upright = oriented(self, "RAS") if orientation_of(self) else self
-        data = upright.data.abs() if upright.data.is_complex() else upright.data.double()
+        shown = upright(self)
+        data = shown.data.abs() if shown.data.is_complex() else shown.data.double()
         low, high = self.range or (float(data.min()), float(data.max()))
         return png((2 * (data - low) / max(high - low, 1e-12) - 1).clamp(-1, 1).numpy())
 
@@ -120,6 +120,11 @@ def oriented(image: Image, codes: str = "RAS") -> Image:
             flips.append(target + 1)
     data = data.flip(flips) if flips else data
     return replace(image, data=data.contiguous(), affine=image.affine @ move)
+
+
+def upright(image: Image) -> Image:
+    """A volume in RAS, as `shown.planes` takes it; pictures, and what has no geometry, as they are."""
+    return oriented(image, "RAS") if orientation_of(image) else image
 
 
 def orientation_of(image: Image) -> str:

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image as Picture
 
-__all__ = ["Pixels", "pixels", "planes", "png"]
+__all__ = ["Pixels", "flat", "pixels", "planes", "png"]
 
 Pixels = np.ndarray
 
@@ -16,15 +16,22 @@ def pixels(image: Pixels) -> Pixels:
     A volume shows its three planes (`planes`). Three channels are shown in colour, any other number
     by the first.
     """
-    flat = np.asarray(image, dtype=np.float32)
-    axes = flat.ndim - 1
+    shown = np.asarray(image, dtype=np.float32)
+    axes = shown.ndim - 1
     if axes == 1:
-        flat = np.repeat(flat[:, None], 16, axis=1)
+        shown = np.repeat(shown[:, None], 16, axis=1)
     elif axes == 3:
-        flat = planes(flat)
-    shown = flat if len(flat) == 3 else np.repeat(flat[:1], 3, axis=0)
+        shown = planes(shown)
+    shown = shown if len(shown) == 3 else np.repeat(shown[:1], 3, axis=0)
     grey = np.clip((shown + 1) * 127.5, 0, 255).round().astype(np.uint8)
     return np.moveaxis(grey, 0, -1)
+
+
+def flat(image: Pixels, black: float = 0.0) -> Pixels:
+    """`(C, *S)` as a picture `(rows, columns)` of its first channel; a volume by its planes."""
+    axes = image.ndim - 1
+    shown: Pixels = (planes(image, black) if axes == 3 else image)[0]
+    return shown
 
 
 def planes(volume: Pixels, black: float = -1.0) -> Pixels:

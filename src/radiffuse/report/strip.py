@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image as Picture
 
 from ..data.files import replacing
-from ..data.shown import Pixels, pixels, planes
+from ..data.shown import Pixels, flat, pixels
 
 __all__ = [
     *("FOLDER", "GAP", "enlarged", "grey", "heat", "labelled", "side_by_side", "write_strip"),
@@ -31,19 +31,15 @@ def grey(image: Pixels) -> Pixels:
 
 def heat(image: Pixels, most: float) -> Pixels:
     """`(1, *S)` from 0 (black) over red and yellow to `most` (white)."""
-    value = np.clip(np.asarray(_flat(image), np.float32) / max(most, 1e-12), 0, 1)
+    value = np.clip(np.asarray(flat(image), np.float32) / max(most, 1e-12), 0, 1)
     parts = np.clip(np.stack([3 * value, 3 * value - 1, 3 * value - 2], -1), 0, 1)
     return (255 * parts).round().astype(np.uint8)
 
 
 def labelled(mask: Pixels) -> Pixels:
     """`(1, *S)` of labels in colours."""
-    flat = np.asarray(_flat(mask)).astype(np.int64)
-    return _COLOURS[np.where(flat > 5, 1 + flat % 5, np.clip(flat, 0, 5))]
-
-
-def _flat(image: Pixels) -> Pixels:
-    return planes(image, black=0.0)[0] if image.ndim == 4 else image[0]
+    labels = np.asarray(flat(mask)).astype(np.int64)
+    return _COLOURS[np.where(labels > 5, 1 + labels % 5, np.clip(labels, 0, 5))]
 
 
 def enlarged(tile: Pixels) -> Pixels:

@@ -88,8 +88,8 @@ def _model(source: Path, target: Path, stored: Stored) -> str:
 
 def _rounded(tensor: Tensor, stored: Stored) -> Tensor:
     """Matrices and kernels in the precision asked for; vectors, which take no room, as they are."""
-    small = tensor.dim() < 2 or not tensor.is_floating_point()
-    return tensor if small or stored == "fp32" else tensor.to(torch.bfloat16)
+    large = tensor.dim() > 1 and tensor.is_floating_point()
+    return tensor.to(torch.bfloat16) if large and stored == "bf16" else tensor
 
 
 def _last(path: str) -> str:
