@@ -14,7 +14,7 @@ MOST, MOST_STEPS = 1_000_000, 1_000_000_000
 """Larger numbers of images in a step, and of steps, are slips of the hand."""
 
 # What may differ between a run and its continuation: the budget, and what is only reported.
-FREE = ("steps", "minutes", "checkpoint_minutes", "log_every", "tensorboard")
+FREE = ("steps", "minutes", "checkpoint_minutes", "log_every", "tensorboard", "mlflow", "wandb")
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,10 @@ class TrainOptions:
     networks that do not fit on one device."""
     tensorboard: bool = False
     """Write TensorBoard files to the folder tensorboard/ of the run as well."""
+    mlflow: str = ""
+    """Tracking URI of MLflow (sqlite:///runs.db, http://HOST:PORT) that is told the numbers as well."""
+    wandb: str = ""
+    """Project of Weights & Biases that is told the numbers as well; WANDB_MODE=offline keeps them here."""
 
     def __post_init__(self) -> None:
         for name in ("batch", "accumulate", "log_every"):

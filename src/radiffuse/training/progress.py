@@ -1,4 +1,4 @@
-"""What a training says while it runs: log.jsonl, a progress bar, TensorBoard if wanted."""
+"""What a training says while it runs: log.jsonl, a progress bar, other places where they are wanted."""
 
 import errno
 import json
@@ -11,6 +11,7 @@ from typing import Any, Protocol, TextIO
 from ..data.files import write_text
 from ..errors import UserError
 from . import processes
+from .boards import Board, boards, flat
 from .options import TrainOptions
 
 LOG = "log.jsonl"
@@ -26,23 +27,21 @@ class Log:
     Args:
         run: run folder.
         step: lines after this step are cut off (they will be written again).
-        tensorboard: write to the folder tensorboard/ as well.
+        options: say where the numbers go as well (`boards`).
 
     Raises:
-        UserError: tensorboard is wanted but not installed, or the disk is full.
+        UserError: such a place is wanted but its package is not installed, or the disk is full.
     """
 
-    def __init__(self, run: Path, step: int, tensorboard: bool) -> None:
+    def __init__(self, run: Path, step: int, options: TrainOptions) -> None:
         self._path = run / LOG
         self._file: TextIO | None = None
-        self._board: Any = None
-        writer = _summary_writer() if tensorboard else None
+        self._boards: list[Board] = []
         if not processes.is_main():
             return
+        self._boards = boards(run, options, step)
         write_text(self._path, "".join(_lines_until(self._path, step)))
         self._file = self._path.open("a", encoding="utf-8")
-        if writer is not None:
-            self._board = writer(str(run / "tensorboard"), purge_step=step + 1)
 
     def write(self, line: dict[str, Any]) -> None:
         """Append one line. Not finite numbers become null (they are not JSON)."""
@@ -57,19 +56,15 @@ class Log:
             raise UserError(
                 f"{self._path}: the disk is full; free some space, then go on with --resume"
             ) from error
-        if self._board is not None:
-            for key, value in line.items():
-                values = value if isinstance(value, dict) else {"": value}
-                for name, number in values.items():
-                    if isinstance(number, int | float):
-                        self._board.add_scalar(f"{key}/{name}".rstrip("/"), number, line["step"])
+        for board in self._boards:
+            board.write(flat(line), line["step"])
 
     def close(self) -> None:
         """Close the files."""
         if self._file is not None:
             self._file.close()
-        if self._board is not None:
-            self._board.close()
+        for board in self._boards:
+            board.close()
 
 
 def _lines_until(path: Path, step: int) -> list[str]:
@@ -83,16 +78,6 @@ def _lines_until(path: Path, step: int) -> list[str]:
         except (ValueError, KeyError, TypeError, RecursionError):
             continue
     return kept
-
-
-def _summary_writer() -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise UserError(
-            "--train.tensorboard needs the package tensorboard: pip install tensorboard"
-        ) from None
-    return SummaryWriter
 
 
 class Bar:
@@ -162,7 +147,7 @@ class Reporter:
         self, run: Path, options: TrainOptions, meter: Means, step: int, seconds: float
     ) -> None:
         self._options, self._meter = options, meter
-        self._log = Log(run, step, options.tensorboard)
+        self._log = Log(run, step, options)
         self._bar = Bar(options.share(step, seconds))
         self._text = ""
         self._since = (step, time.monotonic())
