@@ -16,6 +16,8 @@ from radiffuse.runs.run import open_run
 
 MOST_BYTES = 25e6
 NAMES = shipped()
+BEHIND = {"brains-motion": "B-splines lie closer, in fifty times the time"}
+"""Models whose main number is not ahead of the best baseline, and what they are shown for."""
 
 
 def test_they_fit_into_the_wheel():
@@ -37,7 +39,8 @@ def test_a_model_opens_and_its_card_is_of_it(name):
 def test_a_model_beats_its_best_baseline(name):
     (first, *_) = card_of(SHIPPED / name)["numbers"]
     sign = 1 if first["better"] == "higher" else -1
-    assert sign * (first["method"]["mean"] - first["baseline"]["mean"]) > 0
+    ahead = sign * (first["method"]["mean"] - first["baseline"]["mean"]) > 0
+    assert ahead == (name not in BEHIND)
 
 
 @pytest.mark.parametrize("name", NAMES)
