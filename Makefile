@@ -19,9 +19,11 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Code blocks and commands of the documentation are checked by its tests.
+# The site, in build/site; code blocks, commands and links are checked by its tests, and no warning is let through.
 docs: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/test_docs.py
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/site
 
 # make bench NAME="startup", NAME="generation --data FOLDER --method ddpm --minutes 30"
 bench: $(READY)

@@ -1,4 +1,4 @@
-"""The table of docs/methods.html: the survey's papers, filtered by application, modality, organ and formulation."""
+"""The table of docs/catalogue.html: the survey's papers, filtered by application, modality, organ and formulation."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -23,7 +23,7 @@ from radiffuse.report.card import said_numbers
 ROOT = Path(__file__).resolve().parents[1]
 LEDGERS = ROOT / "src" / "radiffuse" / "applications" / "results"
 METHODS = ROOT / "docs" / "methods.md"
-CATALOGUE = ROOT / "docs" / "methods.html"
+CATALOGUE = ROOT / "docs" / "catalogue.html"
 DEPARTURES = ROOT / "docs" / "departures.md"
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 LIST = re.compile(
@@ -91,7 +91,7 @@ def taxonomy() -> str:
         "# The survey's papers",
         "",
         "Made by `python tests/lists.py` from the rows of `radiffuse.papers` and the recorded results.",
-        f"{ready} of {len(rows)} papers train today. [methods.html](methods.html) is this table with filters, as is",
+        f'{ready} of {len(rows)} papers train today. <a href="catalogue.html">catalogue.html</a> is this table with filters, as is',
         "`radiffuse methods --organ brain --modality MR`; `radiffuse show METHOD` prints all numbers of one,",
         "[measured.md](measured.md) all there are.",
         "",
@@ -115,7 +115,7 @@ HEAD = (
 
 
 def filtered() -> str:
-    """docs/methods.html, its table made anew: the same, to be filtered."""
+    """docs/catalogue.html, its table made anew: the same, to be filtered."""
     rows = [
         {
             "#": str(row.number),

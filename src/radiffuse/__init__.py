@@ -6,6 +6,7 @@
     cases[0]["image"]                             one image in stored units, with its geometry
     run = rd.train("anoddpm", "brains", out="runs/first", minutes=10)
     run = rd.load("runs/first")                   a run of `radiffuse train` or `rd.train`
+    run = rd.load("brains-mri")                   or a model that comes with the library (`rd.shipped()`)
     run.predict("scan.nii.gz")                    or an array, a tensor, cases; a list, one a case
     run.sample(8)                                 of generative runs
     run.evaluate()                                beside honest baselines, with intervals
@@ -40,6 +41,7 @@ _HOMES: dict[str, str] = {
         "training.options": ("TrainOptions",),
         "papers": ("PAPERS", "Paper"),
         "diffusion.parametrization": ("CLEAN", "FLOW", "NOISE", "SCORE", "VELOCITY", "Predicts"),
+        "runs.named": ("shipped",),
         "runs.run": ("Run", "open_run"),
         "diffusion.schedule": (
             "EDM",
