@@ -35,6 +35,7 @@ COMMANDS: dict[str, str] = {
     "report": "one self-contained HTML page about a run",
     "demo": "train, sample, measure and report on embedded data, no network",
     "bench": "one side-by-side benchmark",
+    "completion": "a script by which bash or zsh complete what you type",
 }
 
 READERS = ("PIL", "pydicom", "nibabel", "tifffile")

@@ -29,7 +29,8 @@ EXAMPLES = {
     "pack": "runs/mine --out mine.zip --licence CC-BY-4.0",
     "push": "runs/mine hf://OWNER/NAME --licence CC-BY-4.0",
     "report": "runs/mine",
-    "demo": "anomaly --out demo-out",
+    "demo": "brains-mri --out demo-out",
+    "completion": "bash",
 }
 """Words after the command's name, shown at the top of its help."""
 
