@@ -33,7 +33,8 @@ COMMANDS: dict[str, str] = {
     "pack": "a run in one file to hand on: weights, configuration, card",
     "push": "the same into a repository of the Hugging Face Hub",
     "report": "one self-contained HTML page about a run",
-    "demo": "train, sample, measure and report on embedded data, no network",
+    "view": "runs and predictions in a browser, on this machine alone",
+    "demo": "what the models of the library do, on one page, no network",
     "bench": "one side-by-side benchmark",
     "completion": "a script by which bash or zsh complete what you type",
 }
@@ -46,7 +47,7 @@ USAGE = """usage: radiffuse COMMAND ...
 Diffusion models for medical images: train a method of the survey on your own images, apply it, measure it beside
 honest baselines. Begin with
 
-  radiffuse demo                                               every application, on embedded data
+  radiffuse demo                                               what it can do, on embedded data
   radiffuse train anoddpm --data PATH --out runs/mine          a method on your images, half an hour on a laptop
   radiffuse predict runs/mine --data PATH --out found          and what it says of others
 

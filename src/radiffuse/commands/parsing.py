@@ -31,6 +31,7 @@ EXAMPLES = {
     "report": "runs/mine",
     "demo": "brains-mri --out demo-out",
     "completion": "bash",
+    "view": "runs",
 }
 """Words after the command's name, shown at the top of its help."""
 

@@ -58,7 +58,7 @@ def run(arguments: Sequence[str]) -> None:
     flags = parse(Flags, arguments, "radiffuse runs")
     if not flags.folder.is_dir():
         raise UserError(f"{flags.folder}: there is no such folder")
-    rows = [_row(path) for path in _runs(flags.folder)]
+    rows = [row_of(path) for path in _runs(flags.folder)]
     if flags.json:
         print(json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False))
         return
@@ -78,7 +78,8 @@ def _runs(folder: Path) -> Iterator[Path]:
             yield from _runs(inner)
 
 
-def _row(path: Path) -> Row:
+def row_of(path: Path) -> Row:
+    """What is told of a run; of one that cannot be read, why."""
     try:
         config = read_config(path / CONFIG)
         data = config.data.path

@@ -5,7 +5,6 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 
 from PIL import Image as Picture
@@ -13,6 +12,7 @@ from PIL import ImageDraw, ImageFont
 
 from ..data.files import replacing, write_text
 from ..data.shown import Pixels
+from .document import document
 from .strip import GAP, enlarged, side_by_side
 
 __all__ = ["Panel", "write_gallery", "write_picture"]
@@ -50,20 +50,11 @@ class Panel:
 
 def write_gallery(path: Path, title: str, says: str, panels: Sequence[Panel]) -> None:
     """Write the page, pictures inside."""
-    style = files(__package__).joinpath("style.css").read_text(encoding="utf-8")
     contents = "".join(f'<a href="#p{k}">{escape(each.title)}</a>' for k, each in enumerate(panels))
-    body = "".join(_section(k, each) for k, each in enumerate(panels))
-    write_text(
-        path,
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
-        f'<header><h1>{escape(title)}</h1><p class="cite">{escape(says)}</p></header>\n'
-        f"<nav>{contents}</nav>\n{body}\n"
-        "<footer>For research. Not a medical device: nothing here may guide the care of a patient. All images are "
-        "made.</footer>\n</main>\n</body>\n</html>\n",
-    )
+    sections = "".join(_section(k, each) for k, each in enumerate(panels))
+    heading = f'<header><h1>{escape(title)}</h1><p class="cite">{escape(says)}</p></header>'
+    body = f"{heading}\n<nav>{contents}</nav>\n{sections}"
+    write_text(path, document(title, body, more=" All images are made."))
 
 
 def write_picture(path: Path, panel: Panel) -> None:

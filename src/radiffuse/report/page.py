@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 
 from .. import papers
@@ -10,6 +9,7 @@ from ..data.files import write_text
 from ..errors import UserError
 from . import sections
 from .chains import chains
+from .document import document
 from .latents import latents
 from .predicted import cases, predicted
 from .source import Source, read_source
@@ -58,18 +58,26 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     Raises:
         UserError: the folder holds nothing to report on, or a record in it is broken.
     """
-    source = read_source(Path(folder))
+    text = report_page(Path(folder))
     out = Path(folder) / "report.html" if out is None else Path(out)
     if out.is_dir():
         raise UserError(f"{out}: is a folder; --out takes the name of an HTML file")
-    chosen = _RUN if source.config or not source.predictions else _PREDICTIONS
-    body = [(title, text) for title, make in chosen if (text := make(source))]
-    write_text(out, _page(source, body))
+    write_text(out, text)
     return out
 
 
-def _page(source: Source, body: list[tuple[str, str]]) -> str:
-    style = files(__package__).joinpath("style.css").read_text(encoding="utf-8")
+def report_page(folder: Path, again: int = 0) -> str:
+    """The page itself, as `write_report` writes it; `again`: seconds after which a browser reads it anew.
+
+    Raises:
+        UserError: the folder holds nothing to report on, or a record in it is broken.
+    """
+    source = read_source(folder)
+    chosen = _RUN if source.config or not source.predictions else _PREDICTIONS
+    return _page(source, [(title, text) for title, make in chosen if (text := make(source))], again)
+
+
+def _page(source: Source, body: list[tuple[str, str]], again: int) -> str:
     title, heading = _heading(source)
     contents = "".join(
         f'<a href="#s{place}">{escape(name)}</a>' for place, (name, _) in enumerate(body)
@@ -78,15 +86,8 @@ def _page(source: Source, body: list[tuple[str, str]]) -> str:
         f'<section id="s{place}"><h2>{escape(name)}</h2>{text}</section>'
         for place, (name, text) in enumerate(body)
     )
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
-        f"<header>{heading}</header>\n<nav>{contents}</nav>\n{parts}\n"
-        "<footer>For research. Not a medical device: nothing here may guide the care of a patient."
-        "</footer>\n</main>\n</body>\n</html>\n"
-    )
+    whole = f"<header>{heading}</header>\n<nav>{contents}</nav>\n{parts}"
+    return document(title, whole, again=again)
 
 
 def _heading(source: Source) -> tuple[str, str]:
