@@ -32,6 +32,7 @@ COMMANDS: dict[str, str] = {
     "models": "the trained models that come with the library, and their cards",
     "pack": "a run in one file to hand on: weights, configuration, card",
     "push": "the same into a repository of the Hugging Face Hub",
+    "export": "one call of a network as ONNX and torch.export, checked",
     "report": "one self-contained HTML page about a run",
     "view": "runs and predictions in a browser, on this machine alone",
     "demo": "what the models of the library do, on one page, no network",

@@ -32,6 +32,7 @@ EXAMPLES = {
     "demo": "brains-mri --out demo-out",
     "completion": "bash",
     "view": "runs",
+    "export": "runs/mine --out exported",
 }
 """Words after the command's name, shown at the top of its help."""
 
