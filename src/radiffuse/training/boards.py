@@ -27,7 +27,7 @@ class Board(Protocol):
     def close(self) -> None: ...
 
 
-class Patient:
+class Lenient:
     """A board whose failures end nothing: it is told of once, and the training goes on."""
 
     def __init__(self, board: Board) -> None:
@@ -65,7 +65,7 @@ def boards(run: Path, options: TrainOptions, step: int) -> list[Board]:
     if options.tensorboard:
         found.append(TensorBoard(run, step))
     if options.mlflow:
-        found.append(Patient(MLflow(run, options.mlflow)))
+        found.append(Lenient(MLflow(run, options.mlflow)))
     if options.wandb:
         found.append(WandB(run, options.wandb))
     return found
