@@ -10,7 +10,7 @@ from radiffuse.data.files import read_json
 from radiffuse.data.formats.by_ending import read_image
 from radiffuse.data.shown import pixels
 from radiffuse.report import write_report
-from radiffuse.report.strip import GAP, heat, labelled
+from radiffuse.report.strip import GAP, heat, labelled, write_strip
 
 DATA = "brains:count=12,size=32,label=none"
 
@@ -66,3 +66,10 @@ def test_labels_have_a_colour_each_and_the_background_none():
     shown = labelled(np.arange(12)[None, None])[0]
     assert len({tuple(colour) for colour in shown[:6]}) == 6 and not shown[0].any()
     assert all(colour.any() for colour in shown[1:])
+
+
+def test_large_images_are_stored_smaller(tmp_path):
+    tile = np.tile(np.linspace(0, 255, 400).astype(np.uint8)[:, None, None], (1, 300, 3))
+    name = write_strip(tmp_path / "case", [tile, tile])
+    with Picture.open(tmp_path / name) as strip:
+        assert name == "case.jpg" and strip.size == (2 * 144 + GAP, 192)
