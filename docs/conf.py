@@ -1,6 +1,8 @@
 """The site: `make docs` builds it into build/site, from these pages and the docstrings, without any network."""
 
 import re
+import shutil
+from pathlib import Path
 
 import latex2mathml.converter
 from docutils import nodes
@@ -35,6 +37,15 @@ def marked_up(app, what, name, obj, options, lines):
     lines[:] = [re.sub(r"\$([^$]+)\$", r":math:`\1`", line.replace("*", r"\*")) for line in lines]
 
 
+def with_pictures(app, failure):
+    """catalogue.html, which is copied as it is, shows them from there."""
+    if failure is None:
+        shutil.copytree(
+            Path(app.srcdir) / "pictures", Path(app.outdir) / "pictures", dirs_exist_ok=True
+        )
+
+
 def setup(app):
+    app.connect("build-finished", with_pictures)
     app.connect("autodoc-process-docstring", marked_up, priority=900)
     app.add_html_math_renderer("mathml", (written, None), (written, None))

@@ -18,7 +18,10 @@ def parts(cell: str) -> list[str]:
 
 
 def catalogue(page: str, head: Sequence[str], rows: Sequence[Mapping[str, str]]) -> str:
-    """The page with its filters and its table, of rows with a cell for each word of `head` and the paper's "url"."""
+    """The page with its filters and its table, of rows with a cell for each word of `head` and the paper's "url".
+
+    A cell "picture" is the address of one.
+    """
     choices = {name: sorted({p for row in rows for p in parts(row[name])}) for name in FILTERS}
     selects = "".join(
         f'<label>{name} <select id="{name}"><option value="">all</option>'
@@ -34,6 +37,10 @@ def catalogue(page: str, head: Sequence[str], rows: Sequence[Mapping[str, str]])
 
 def _row(head: Sequence[str], row: Mapping[str, str]) -> str:
     told = " ".join(f'data-{name}="{escape("|".join(parts(row[name])))}"' for name in FILTERS)
-    cells = {name: escape(row[name]) for name in head}
+    cells = {name: escape(row.get(name, "")) for name in head}
+    if row.get("picture"):
+        cells["picture"] = (
+            f'<img src="{escape(row["picture"])}" width="260" loading="lazy" alt="what a model of it does">'
+        )
     cells["method"] = f'<a href="{escape(row["url"])}"><code>{cells["method"]}</code></a>'
     return f"<tr {told}>{''.join(f'<td>{cell}</td>' for cell in cells.values())}</tr>"

@@ -111,12 +111,13 @@ def taxonomy() -> str:
 
 HEAD = (
     *("#", "method", "application", "modality", "organ", "formulation"),
-    *("measured", "reported"),
+    *("measured", "reported", "picture"),
 )
 
 
 def filtered() -> str:
-    """docs/catalogue.html, its table made anew: the same, to be filtered."""
+    """docs/catalogue.html, its table made anew: the same, to be filtered, with pictures of models that ship."""
+    pictures = {card["id"]: f"pictures/{name}.png" for name, card in shown().items()}
     rows = [
         {
             "#": str(row.number),
@@ -125,6 +126,7 @@ def filtered() -> str:
             "measured": _headline(row),
             "reported": row.reported,
             "url": row.url,
+            "picture": pictures.get(row.id, ""),
         }
         for row in papers.PAPERS
         if row.number
