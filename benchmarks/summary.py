@@ -48,7 +48,7 @@ def summary(found, pictures):
         for card in shown:
             lines += [f"![{card['title']}](pictures/{card['name']}.png)", ""]
             lines += [f"*{card['title']} (`{card['name']}`, made brains, cases not picked.)*", ""]
-            rows += [shipped_row(card)]
+            rows += shipped_rows(card)
         if rows:
             lines += [
                 "| data | method | n | measured | method | best baseline |  |",
@@ -86,10 +86,10 @@ def solved(name, record):
                 )
 
 
-def shipped_row(card):
-    return row(
-        f"made brains (`{card['name']}`)", card["method"], card["numbers"][0], minutes_of(card)
-    )
+def shipped_rows(card):
+    """The first two numbers of a model that ships."""
+    where = f"made brains (`{card['name']}`)"
+    return [row(where, card["method"], each, minutes_of(card)) for each in card["numbers"][:2]]
 
 
 def minutes_of(card):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 
@@ -48,6 +49,25 @@ def test_help_has_an_example_that_is_understood(told, command, tmp_path, monkeyp
     (line,) = (line for line in out.splitlines() if line.startswith("For example: radiffuse"))
     code, _, err = told(*line.removeprefix("For example: radiffuse ").split())
     assert code in (0, 1), f"not a mistake in the words: {err}"
+
+
+@pytest.mark.parametrize("method", papers.implemented())
+def test_help_of_train_is_in_groups_and_shows_the_preset(told, method):
+    _, out, _ = told("train", method, "--help", "--preset", "paper")
+    heads = re.findall(r"(?m)^[ ╭─]*([a-z]+) options", out)
+    assert heads[0] == "method" and "train" in heads
+    kind = papers.by_id(method).load()
+    flags = re.findall(r"(?m)^[ │]*(--[a-z][\w.-]+)", out)
+    grouped = re.split(r"(?m)^[ ╭─]*[a-z]+ options", out.partition("sampling options")[2])[0]
+    for name in getattr(kind, "AFTER_TRAINING", ()):
+        if f"--{name.replace('_', '-')}" in flags:
+            assert (
+                f"--{name.replace('_', '-')} " in grouped
+                or f"--{name.replace('_', '-')}," in grouped
+            )
+    if hasattr(kind(), "width") and "--width" in flags:
+        about = " ".join(out.partition("--width")[2].partition("--")[0].split())
+        assert f"(default: {kind().width})" in about
 
 
 def test_the_version_is_told(told):

@@ -63,7 +63,7 @@ def test_it_predicts_or_draws(name):
         return
     cases = open_cases(
         re.sub(r"count=\d+", "count=1", card["demo"]["data"]),
-        mapping=dict(word.split("=") for word in card["demo"]["map"]),
+        mapping=dict(word.split("=") for word in card["demo"].get("map", ())),
     )
     (prediction,) = model.predict(cases)
     images = [value for value in prediction.outputs.values() if isinstance(value, rd.Image)]

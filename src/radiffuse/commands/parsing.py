@@ -41,7 +41,7 @@ def parse(kind: type[T], arguments: Sequence[str], prog: str) -> T:
     """Parse command-line arguments into a dataclass.
 
     A field without default is required; a field of a dataclass type becomes `--field.name` flags,
-    or plain `--name` flags where it is annotated `tyro.conf.arg(name="")`.
+    or plain `--name` flags where it is annotated `tyro.conf.OmitArgPrefixes`.
 
     Raises:
         UsageError: an unknown flag (the nearest is named), a missing one or a wrong value.
@@ -115,7 +115,7 @@ def flags_of(kind: type, prefix: str = "--") -> Iterator[Flag]:
         if any("Fixed" in text for text in texts):
             continue
         if dataclasses.is_dataclass(bare) and isinstance(bare, type):
-            flat = any(getattr(mark, "name", None) == "" for mark in marks)
+            flat = any("OmitArgPrefixes" in text for text in texts)
             yield from flags_of(bare, prefix if flat else f"{prefix}{_normal(field.name)}.")
         elif any("Positional" in text for text in texts):
             yield field.name, field, ()

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from ..applications import fields
+from ..applications.backbone import Backbone
 from ..data.planes import Cut
 from ..errors import UsageError
 from ..runs import config
@@ -36,9 +37,16 @@ OWN = (
     "perceptual_weights",
     "first",
     "train",
-    "recipe",
+    *("method", "network", "sampling"),
 )
 """Names of the command's own flags. A recipe's field of such a name is filled from the data."""
+METHOD, SAMPLING, NETWORK = "method", "sampling", "network"
+GROUPS = {
+    METHOD: "What the method is, and what it is told.",
+    SAMPLING: "What prediction alone reads: --set changes it after training.",
+    NETWORK: "How wide and deep the network is.",
+}
+"""The fields of a recipe, in the order of the help."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +122,12 @@ def order(arguments: Sequence[str]) -> Order:
         data = dataclasses.replace(data, range={"": _pair(flags.range)})
     elif start.data:
         data = dataclasses.replace(data, range=start.data.range)
+    grouped = _grouped(start.kind)
     recipe = start.kind(
-        **{f.name: getattr(flags.recipe, f.name) for f in dataclasses.fields(start.kind)}
+        **{
+            f.name: getattr(getattr(flags, grouped.get(f.name, METHOD)), f.name)
+            for f in dataclasses.fields(start.kind)
+        }
     )
     return Order(
         *(start.method, start.preset, recipe, flags.train, data),
@@ -199,7 +211,6 @@ def _flags_of(start: Start, adopts: bool) -> type[Any]:
     """The dataclass of all flags of one method, with their defaults; a prior brings its data."""
     data = start.data or DataSource("")
     words = tuple(f"{key}={column}" for key, column in data.map.items())
-    shown = _recipe_flags(start.kind)
     values = {f.name: getattr(start.recipe, f.name) for f in dataclasses.fields(start.recipe)}
     path = {"default": data.path} if start.data or adopts else {}
     own = [
@@ -229,10 +240,10 @@ def _flags_of(start: Start, adopts: bool) -> type[Any]:
             "take the network of this run, trained elsewhere, and train nothing",
             default=None,
         ),
+        *_recipe_flags(start.kind, values),
         ("train", TrainOptions, field(default=start.train)),
         *(_first_flags(start) if start.staged else ()),
         *((name, TrainOptions, field(default=options)) for name, options in start.later.items()),
-        ("recipe", Annotated[shown, tyro.conf.arg(name="")], field(default=shown(**values))),
     ]
     return make_dataclass("TrainFlags", own, kw_only=True, frozen=True)
 
@@ -254,13 +265,35 @@ def _flag(name: str, hint: Any, help: str, **default: Any) -> tuple[str, Any, An
     return name, Annotated[hint, tyro.conf.arg(help=help)], field(**default)
 
 
-def _recipe_flags(kind: type[Any]) -> type[Any]:
-    """The recipe as flags, without the fields that have the name of one of the command's own."""
-    hints = typing.get_type_hints(kind)
-    hidden = [
-        (f.name, Annotated[hints[f.name], tyro.conf.Fixed, tyro.conf.Suppress], f.default)
-        for f in dataclasses.fields(kind)
-        if f.name in OWN
-    ]
-    fields = [(name, hint, field(default=default)) for name, hint, default in hidden]
-    return make_dataclass(kind.__name__, fields, bases=(kind,), frozen=True)
+def _grouped(kind: type[Any]) -> dict[str, str]:
+    """The group of help that each field of a recipe stands in."""
+    after, network = (
+        getattr(kind, "AFTER_TRAINING", ()),
+        {f.name for f in dataclasses.fields(Backbone)},
+    )
+    groups = {f.name: METHOD for f in dataclasses.fields(kind)}
+    groups |= {name: NETWORK for name in groups if name in network}
+    return groups | {name: SAMPLING for name in groups if name in after}
+
+
+def _recipe_flags(kind: type[Any], values: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """The recipe as flags in groups, without the fields that have the name of one of the command's own.
+
+    Each group is the whole recipe with the fields of the others hidden, for their documentation stands in its class.
+    """
+    hints, grouped = typing.get_type_hints(kind), _grouped(kind)
+    flags = []
+    for group, said in GROUPS.items():
+        hidden = [
+            (f.name, Annotated[hints[f.name], tyro.conf.Fixed, tyro.conf.Suppress], f.default)
+            for f in dataclasses.fields(kind)
+            if f.name in OWN or grouped[f.name] != group
+        ]
+        if len(hidden) == len(grouped) and group != METHOD:
+            continue
+        own = [(name, hint, field(default=default)) for name, hint, default in hidden]
+        named = {"__doc__": said}
+        shown: Any = make_dataclass(kind.__name__, own, bases=(kind,), frozen=True, namespace=named)
+        hint = Annotated[shown, tyro.conf.OmitArgPrefixes]
+        flags.append((group, hint, field(default=shown(**values))))
+    return flags

@@ -16,6 +16,8 @@ from .wording import wording
 
 __all__ = ["NOT_FOR", "About", "card", "compared", "readme", "said_numbers", "trained"]
 
+_VARIANTS = ("mean_of_draws", "vote", "staple", "single_draw", "tuned")
+"""Rows beside a method that read or set the same model in another way: no baselines."""
 GAUSSIAN = "Gaussian"
 """The baseline that has no name: of generated images."""
 NOT_FOR = "the care of patients: it is no medical device, and nobody has validated it on any"
@@ -33,7 +35,8 @@ class About:
         data: what it was trained on, in a sentence.
         licence: of the weights, as SPDX writes it.
         not_for: what it must not be used for, beside `NOT_FOR`.
-        demo: how `radiffuse demo` shows it (`commands.demo`); {}: not at all.
+        main: metric that is told first; the first of its application where "".
+        demo: how `radiffuse demo` shows it (`commands.panels`); {}: not at all.
     """
 
     name: str
@@ -41,6 +44,7 @@ class About:
     data: str = ""
     licence: str = ""
     not_for: tuple[str, ...] = ()
+    main: str = ""
     demo: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -70,7 +74,10 @@ def card(folder: Path, about: About, training: Mapping[str, Any]) -> dict[str, A
             "map": data.get("map", {}),
         },
         "training": dict(training),
-        "numbers": compared(source.metrics, source.metrics.get("shown", ())),
+        "numbers": sorted(
+            compared(source.metrics, source.metrics.get("shown", ())),
+            key=lambda each: each["metric"] != about.main,
+        ),
         "measured": {
             "on": source.metrics.get("data", {}).get("held_out", {}),
             "command": source.metrics.get("command", ""),
@@ -95,6 +102,7 @@ def compared(metrics: Mapping[str, Any], keys: Sequence[str]) -> list[dict[str, 
     main, others = apart(metrics)
     if baseline := metrics.get("baseline"):
         others[main or GAUSSIAN] = baseline
+    others = {who: column for who, column in others.items() if who not in _VARIANTS}
     for key in keys:
         ours = metrics.get("method", {}).get(key) or {}
         theirs = {
