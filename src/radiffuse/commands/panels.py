@@ -129,7 +129,8 @@ def _column(shown: Shown, head: str, what: str, count: int) -> tuple[list[Pixels
     kind, _, key = what.partition(":")
     rows = range(count)
     if kind == "heat":
-        maps = [shown.file(row, key).data.double().numpy() for row in rows]
+        every = [shown.file(row, key).data.double() for row in rows]
+        maps = [each.amax(0, keepdim=True).numpy() for each in every]  # of labels the largest
         most = max(float(np.quantile(each, 0.995)) for each in maps)
         return [heat(each, most) for each in maps], f"{head}: black 0, white {most:.3g}."
     if kind == "off":
