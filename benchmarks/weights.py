@@ -35,7 +35,13 @@ def made(model, about, runs):
     data = [model["data"], "--map", *model["map"]] if model.get("map") else [model["data"]]
     train(model["method"], data, run, model["minutes"], more=shlex.split(model["flags"]))
     said = {"data": about["data"], "licence": about["licence"], "not_for": tuple(about["not_for"])}
-    card = About(model["name"], model["title"], main=model.get("main", ""), demo=model.get("demo", {}), **said)
+    card = About(
+        model["name"],
+        model["title"],
+        main=model.get("main", ""),
+        demo=model.get("demo", {}),
+        **said,
+    )
     with tempfile.TemporaryDirectory(prefix="radiffuse-weights-") as name:
         rounded = Path(name) / model["name"]
         packed(run, rounded, card, "bf16")
