@@ -298,7 +298,7 @@ def _quietly(command: Callable[..., None], *arguments: Any) -> None:
 
 def _prediction(folder: Path, entry: Mapping[str, Any]) -> Prediction:
     images = {key: read_image(folder / name) for key, name in entry.get("files", {}).items()}
-    rest = {k: v for k, v in entry.items() if k not in ("case", "files", "values")}
+    rest = {k: v for k, v in entry.items() if k not in ("case", "files", "values", "shown")}
     return Prediction(str(entry["case"]), {**images, **entry.get("values", {})}, rest)
 
 
