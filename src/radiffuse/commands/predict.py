@@ -146,7 +146,6 @@ def _fill(flags: Flags, arguments: Sequence[str], given: Cases | None) -> None:
     cut = slicewise(cases, opened.recipe.task, neighbours, flags.batch)
     seen, cases = cases, cases.whole()
     done = folder.begin(_coming(cases.ids, written_of(opened.recipe), flags.samples))
-    say_outside(opened, seen, done)
     networks, count = opened.objective.players.values(), len(set(cases.ids) - set(done))
     with folder.going_on(), progress_bar("predicting", count, networks) as said:
         _predict(opened, judged, cases, cut, flags, folder, done, said)
@@ -156,6 +155,7 @@ def _fill(flags: Flags, arguments: Sequence[str], given: Cases | None) -> None:
         if CHAIN in opened.recipe.task.writes:
             trace_sheet(flags.out, sorted(flags.out.glob(f"*-{CHAIN}.*")))
         print(f"{len(cases)} cases predicted in {flags.out}")
+        say_outside(opened, seen, done)
         if notice:
             print(f"note: {printable(notice)}", file=sys.stderr)
 
