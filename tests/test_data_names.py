@@ -54,7 +54,7 @@ def test_predictions_stay_in_their_folder_and_say_the_names_of_the_data(data, tm
     words = ["predict", run, "--data", data, "--map", "image=t2", "--out", out, "--steps", 1]
     assert cli.main([str(word) for word in words]) == 0
     written = {path for path in tmp_path.rglob("*") if path.is_file()} - before
-    assert written and all(path.parent == out for path in written)
+    assert written and all(path.parent in (out, out / "pictures") for path in written)
     entries = json.loads((out / "predictions.json").read_text())["predictions"]
     assert {entry.get("name", entry["case"]) for entry in entries} == set(ODD)
     files = [file for entry in entries for file in entry["files"].values()]
