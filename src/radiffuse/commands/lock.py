@@ -99,7 +99,8 @@ def _acquire(lock: filelock.BaseFileLock, folder: Path, attempts: int = 10) -> N
         with told(folder):
             folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-    except FileNotFoundError as error:
+    except (FileNotFoundError, FileExistsError) as error:
+        # mkdir raises the second where a folder that was there is gone when it looks again
         if not attempts:
             raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
         # another command, which had made it and wrote nothing, has just removed it

@@ -242,7 +242,10 @@ def recipe_of(made_with: Config, where: str) -> Any:
     Raises:
         UserError: its method is unknown or not implemented, or a field is wrong.
     """
-    kind = recipe_class(made_with.method)
+    try:
+        kind = recipe_class(made_with.method)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
     default = config.preset(kind, made_with.preset)
     return fields.recorded(kind, made_with.recipe, where=where, default=default)
 
