@@ -156,6 +156,18 @@ def test_a_damaged_archive_is_refused(run, tmp_path, capsys):
     assert "model.zip: damaged, or no packed model" in err and err.count("\n") == 1
 
 
+@pytest.mark.parametrize("at", [0.2, 0.4, 0.6, 0.8])
+def test_a_flipped_byte_is_told_in_one_line(run, at, tmp_path, capsys):
+    model = packed(run, tmp_path / "model.zip")
+    whole = bytearray(model.read_bytes())
+    whole[int(at * len(whole))] ^= 0xFF
+    model.write_bytes(whole)
+    capsys.readouterr()
+    assert cli.main(["sample", str(model), "--count", "1", "--out", str(tmp_path / "s")]) == 1
+    err = capsys.readouterr().err
+    assert "damaged" in err and "internal error" not in err and err.count("\n") == 1
+
+
 def test_packing_says_what_it_cannot(run, tmp_path, capsys):
     assert cli.main(["pack", str(run), "--out", str(tmp_path / "model")]) == 2
     assert "ends in .zip" in capsys.readouterr().err

@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -141,7 +141,7 @@ def _trained(name: str, card: dict[str, Any], flags: Flags) -> Panel:
         "yours": "radiffuse train ddpm --data PATH --out runs/mine",
     }
     made = panel({"demo": asked, "numbers": []}, folder, folder / "samples")
-    return Panel(**{**vars(made), "link": f"{name}/report.html"})
+    return replace(made, link=f"{name}/report.html")
 
 
 @contextlib.contextmanager

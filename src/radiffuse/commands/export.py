@@ -6,6 +6,7 @@ have to give the same numbers.
 """
 
 import contextlib
+import importlib.util
 import io
 import logging
 import warnings
@@ -85,14 +86,10 @@ def run(arguments: Sequence[str]) -> None:
     opened = open_run(found_run(flags.run))
     denoiser = _denoiser(opened).cpu()
     check_folder(flags.out)
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError:
+    if not all(map(importlib.util.find_spec, ("onnx", "onnxruntime", "onnxscript"))):
         raise UserError(
             "radiffuse export needs ONNX and its runtime: pip install 'radiffuse[export]'"
-        ) from None
+        )
     with writing(flags.out, "radiffuse export"), torch.no_grad(), _quiet():
         x = torch.randn(flags.batch, opened.recipe.channels, *opened.recipe.size)
         t = torch.linspace(0.2, 0.8, flags.batch, dtype=torch.float64)

@@ -20,13 +20,11 @@ from ..training.progress import say
 from .parsing import parse
 
 
-@dataclass(frozen=True)
-class Flags:
-    """What to pack, and what the card says.
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What a card is told, and how numbers are stored: flags of all commands that pack.
 
     Attributes:
-        run: run folder of a finished training.
-        out: file to write, ending in .zip.
         title: what the model does, in a sentence.
         data: what it was trained on, in a sentence: of whom, where, how measured.
         licence: of the weights, as Apache-2.0 or CC-BY-NC-4.0.
@@ -34,13 +32,28 @@ class Flags:
         stored: numbers as they are (fp32), or matrices and kernels rounded to 8 bits in half the room (bf16).
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
-    out: Path
     title: str = ""
     data: str = ""
     licence: str = ""
     not_for: tuple[str, ...] = ()
     stored: Stored = "fp32"
+
+    def about(self, name: str) -> About:
+        """For the card of a model of that name."""
+        return About(name, self.title, self.data, self.licence, self.not_for)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags(Told):
+    """What to pack, and what the card says.
+
+    Attributes:
+        run: run folder of a finished training.
+        out: file to write, ending in .zip.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    out: Path
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -49,10 +62,9 @@ def run(arguments: Sequence[str]) -> None:
     if flags.out.suffix != ".zip":
         raise UsageError(f"--out {flags.out}: name a file that ends in .zip")
     check_file(flags.out)
-    about = About(flags.out.stem, flags.title, flags.data, flags.licence, flags.not_for)
     with tempfile.TemporaryDirectory(prefix="radiffuse-") as name:
         folder = Path(name) / "model"
-        made = packed(flags.run, folder, about, flags.stored)
+        made = packed(flags.run, folder, flags.about(flags.out.stem), flags.stored)
         with replacing(flags.out) as target, zipfile.ZipFile(target, "w") as archive:
             for path in sorted(folder.rglob("*")):
                 if path.is_file():

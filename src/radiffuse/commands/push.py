@@ -9,35 +9,23 @@ from typing import Annotated
 import tyro
 
 from ..errors import UserError
-from ..report.card import About
 from ..runs.named import hub_name
-from ..runs.packed import Stored
-from .pack import packed, say_what_is_missing
+from .pack import Told, packed, say_what_is_missing
 from .parsing import parse
 
 
-@dataclass(frozen=True)
-class Flags:
+@dataclass(frozen=True, kw_only=True)
+class Flags(Told):
     """What to push, where to, and what the card says.
 
     Attributes:
         run: run folder of a finished training.
         to: hf://OWNER/NAME, made if need be; hf://OWNER/NAME@BRANCH for another branch than main.
-        title: what the model does, in a sentence.
-        data: what it was trained on, in a sentence: of whom, where, how measured.
-        licence: of the weights, as Apache-2.0 or CC-BY-NC-4.0.
-        not_for: what it must not be used for, a sentence each.
-        stored: numbers as they are (fp32), or matrices and kernels rounded to 8 bits in half the room (bf16).
         private: make a repository that others cannot see; one that is there stays as it is.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
     to: Annotated[str, tyro.conf.Positional]
-    title: str = ""
-    data: str = ""
-    licence: str = ""
-    not_for: tuple[str, ...] = ()
-    stored: Stored = "fp32"
     private: bool = False
 
 
@@ -45,7 +33,7 @@ def run(arguments: Sequence[str]) -> None:
     """Pack, and put all files into one commit."""
     flags = parse(Flags, arguments, "radiffuse push")
     name, branch = hub_name(flags.to)
-    about = About(name.partition("/")[2], flags.title, flags.data, flags.licence, flags.not_for)
+    about = flags.about(name.partition("/")[2])
     with tempfile.TemporaryDirectory(prefix="radiffuse-") as part:
         folder = Path(part) / "model"
         made = packed(flags.run, folder, about, flags.stored)

@@ -12,7 +12,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from ..errors import UserError
 from ..report.document import document
 from ..report.page import report_page
-from ..report.source import Source, picture_uri, read_source
+from ..report.predicted import strips
+from ..report.source import read_source
 from ..runs.run import CONFIG
 from .lock import held
 from .predictions import FILE
@@ -156,8 +157,8 @@ def _report(folder: Path) -> str:
 def _beside(root: Path, one: str, other: str) -> str:
     """The strips of two folders of predictions, case by case."""
     sources = [read_source(_inside(root, name)) for name in (one, other)]
-    strips = [dict(_strips(source)) for source in sources]
-    common = [case for case in strips[0] if case in strips[1]]
+    found = [dict(strips(source)) for source in sources]
+    common = [case for case in found[0] if case in found[1]]
     if not common:
         raise UserError(f"{one} and {other}: no case is shown in both")
     heads = [
@@ -166,26 +167,9 @@ def _beside(root: Path, one: str, other: str) -> str:
     ]
     rows = "".join(
         f"<section><h2>{escape(case)}</h2>"
-        + "".join(f"<p>{head}</p>{strip[case]}" for head, strip in zip(heads, strips, strict=True))
+        + "".join(f"<p>{head}</p>{strip[case]}" for head, strip in zip(heads, found, strict=True))
         + "</section>"
         for case in common
     )
     body = f'{_BACK}<header><h1>{len(common)} cases, twice</h1></header><div class="strips">{rows}</div>'
     return document("Radiffuse", body)
-
-
-def _strips(source: Source) -> Iterator[tuple[str, str]]:
-    """The strip of each case with its headings."""
-    for entry in source.entries:
-        shown = entry.get("shown") or {}
-        path = source.folder / str(shown.get("file", ""))
-        heads = shown.get("heads", ())
-        if shown and heads and source.shows(path):
-            spans = "".join(f"<span>{escape(str(head))}</span>" for head in heads)
-            yield (
-                str(entry["case"]),
-                (
-                    f'<figure><div class="heads" style="grid-template-columns: repeat({len(heads)}, 1fr)">{spans}</div>'
-                    f'<img src="{picture_uri(path)}" alt="" style="width: {len(heads) * 212}px"></figure>'
-                ),
-            )

@@ -1,14 +1,13 @@
 """What was predicted, case by case."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from html import escape
-from pathlib import Path
 from typing import Any
 
 from .sections import figure, plain, said
 from .source import Source, picture_uri
 
-__all__ = ["cases", "predicted"]
+__all__ = ["cases", "predicted", "strips"]
 
 _PICTURES, _CASES = 24, 50
 
@@ -33,14 +32,25 @@ def predicted(source: Source) -> str:
     )
 
 
-def _strips(source: Source) -> str:
-    """The strips of the cases (`strip`), large, their pixels smoothed or not as the reader likes; "" without any."""
-    found = []
+def strips(source: Source) -> Iterator[tuple[str, str]]:
+    """The pictures of each case side by side (`strip`), under their headings: its name and HTML."""
     for entry in source.entries:
         shown = entry.get("shown") or {}
-        path = source.folder / str(shown.get("file", ""))
-        if shown and source.shows(path):
-            found.append(_strip(str(entry["case"]), path, shown.get("heads", ())))
+        path, heads = source.folder / str(shown.get("file", "")), shown.get("heads", ())
+        if heads and source.shows(path):
+            spans = "".join(f"<span>{escape(str(head))}</span>" for head in heads)
+            case = str(entry["case"])
+            yield (
+                case,
+                f'<figure><figcaption><b>{escape(case)}</b></figcaption><div class="heads" '
+                f'style="grid-template-columns: repeat({len(heads)}, 1fr)">{spans}</div>'
+                f'<img src="{picture_uri(path)}" alt="{escape(case)}" style="width: {len(heads) * 212}px"></figure>',
+            )
+
+
+def _strips(source: Source) -> str:
+    """All of them, large, their pixels smoothed or not as the reader likes; "" without any."""
+    found = [figure for _, figure in strips(source)]
     if not found:
         return ""
     count = len({str(entry.get("case")) for entry in source.entries})
@@ -49,15 +59,6 @@ def _strips(source: Source) -> str:
         '<input type="checkbox" id="sharp"> <label for="sharp">pixels as they are</label>'
         f'<div class="strips">{"".join(found)}</div><p class="note">None picked.{note} Grey values over the range '
         "of the training; colours from black (0) over red and yellow to white.</p>"
-    )
-
-
-def _strip(case: str, path: Path, heads: Sequence[Any]) -> str:
-    spans = "".join(f"<span>{escape(str(head))}</span>" for head in heads)
-    return (
-        f'<figure><figcaption><b>{escape(case)}</b></figcaption><div class="heads" '
-        f'style="grid-template-columns: repeat({len(heads)}, 1fr)">{spans}</div>'
-        f'<img src="{picture_uri(path)}" alt="{escape(case)}" style="width: {len(heads) * 212}px"></figure>'
     )
 
 

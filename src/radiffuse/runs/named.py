@@ -10,6 +10,7 @@ import os
 import re
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -113,7 +114,7 @@ def _unpacked(path: Path) -> Path:
                     archive.extractall(part)
                     with contextlib.suppress(FileExistsError):  # another command was faster
                         part.rename(folder)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
         raise UserError(f"{path}: damaged, or no packed model ({error})") from None
     return folder
 
