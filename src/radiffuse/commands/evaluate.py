@@ -103,22 +103,24 @@ def run(arguments: Sequence[str], cases: Cases | None = None) -> None:
         _measure(flags, out, arguments, cases)
 
 
+def _home(run: Path, out: Path) -> Path:
+    """Where feature networks and trained baselines are kept: the run, or beside `out` where that is a packed model."""
+    return run if card_of(run) is None else out.parent
+
+
 def _written(run: Path, out: Path) -> list[Path]:
-    """The folders an evaluation writes into: beside `out`, and the run, where that is one's own and can be written."""
-    same = out.parent.resolve() == run.resolve()
-    return [out.parent] if same or not _keeps(run) else [out.parent, run]
-
-
-def _keeps(run: Path) -> bool:
-    """Whether feature networks and trained baselines are kept in the run."""
-    return card_of(run) is None and os.access(run, os.W_OK)
+    """The folders an evaluation writes into: beside `out`, and what is kept, where that can be."""
+    home = _home(run, out)
+    same = out.parent.resolve() == home.resolve()
+    return [out.parent] if same or not os.access(home, os.W_OK) else [out.parent, home]
 
 
 def _measure(flags: Flags, out: Path, arguments: Sequence[str], given: Cases | None) -> None:
     """Measure, in folders that no other command writes into."""
     processes.start()
-    if processes.is_main() and _keeps(flags.run):
-        sweep(flags.run)
+    home = _home(flags.run, out)
+    if processes.is_main() and os.access(home, os.W_OK):
+        sweep(home)
     opened = open_run(flags.run).with_steps(flags.steps)
     settings = parsing.pairs(flags.set, "--set")
     settings |= {} if flags.samples is None else {"samples": str(flags.samples)}
@@ -141,7 +143,7 @@ def _measure(flags: Flags, out: Path, arguments: Sequence[str], given: Cases | N
         batch=flags.batch,
         folder_for_pictures=out.parent / PICTURES,
         command=command,
-        cache=(flags.run if card_of(flags.run) is None else out.parent) / "features",
+        cache=home / "features",
         trained=opened.budget,
         validation=validation_cases(own),
         prior=prior,
