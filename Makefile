@@ -29,7 +29,7 @@ docs: $(READY)
 bench: $(READY)
 	$(BIN)/radiffuse bench $(NAME)
 
-# The models in src/radiffuse/models, from training to card: six hours of two cores at most, gone on with where it
+# The models in src/radiffuse/runs/models, from training to card: six hours of two cores at most, gone on with where it
 # stopped; make weights NAME=brains-mri makes one.
 weights: $(READY)
 	$(BIN)/python benchmarks/weights.py $(NAME)

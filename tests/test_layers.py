@@ -22,7 +22,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("papers", "operators", "nn", "diffusion"),
     ("data", "inverse", "testing"),
-    ("training", "acquisition", "report"),
+    ("training", "acquisition", "report", "clinic"),
     ("metrics", "cli"),
     ("applications", "__main__"),
     ("runs",),

@@ -29,7 +29,7 @@ __all__ = [
     "shipped",
 ]
 
-SHIPPED = Path(__file__).resolve().parents[1] / "models"
+SHIPPED = Path(__file__).resolve().parent / "models"
 CARD = "card.json"
 FILES = (
     *("config.toml", "manifest.json", "model.safetensors", CARD, "README.md"),
