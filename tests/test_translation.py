@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from radiffuse import cli
+from radiffuse.applications.evaluation.drawing import Drawn, drawn
 from radiffuse.applications.supervised import Pix2Pix, Regression, direct_unet, trained
 from radiffuse.applications.translation.conversion import CorrectFirst
 from radiffuse.applications.translation.ddpm_conversion import Conversion
-from radiffuse.applications.translation.evaluate import _alignment
+from radiffuse.applications.translation.evaluate import _alignment, measure
 from radiffuse.data.dataset import open_cases
 from radiffuse.data.formats.by_ending import read_image
 from radiffuse.diffusion.denoiser import Denoiser
@@ -214,6 +215,34 @@ def test_deviation_correlation_and_lesion_contrast():
     image[..., 7] = -1.0  # air
     assert float(lesion_contrast(image, mask, image > -0.95)) == pytest.approx(0.7)
     assert math.isnan(float(lesion_contrast(image, 0 * mask, image > -0.95)))
+
+
+def test_draws_as_wide_as_the_truth_score_better_than_their_exact_mean(data):
+    """CRPS of N(m, s^2) against N(m, s^2): s / sqrt(pi); of m alone its absolute error, s sqrt(2 / pi)."""
+    cases = open_cases(str(data), mapping={"source": "t1", "target": "flair"})
+    n, s, draws = len(cases), 0.2, 40
+    law = torch.Generator().manual_seed(0)
+    parts = {"target": s * torch.randn(n, 1, SIDE, SIDE, generator=law)}
+
+    def batches(width):
+        for first in range(0, n, 5):
+            rows = range(first, min(first + 5, n))
+            shape = (len(rows), 1, SIDE, SIDE)
+            yield (
+                rows,
+                iter(
+                    [{"y": width * torch.randn(shape, generator=law)} for _ in range(draws)]
+                ),
+            )
+
+    def score(drawn):
+        return measure(drawn, parts, cases, None)["crps"]["mean"]
+
+    right = score(drawn(batches(s), "y", parts["target"]))
+    assert right == pytest.approx(s / math.sqrt(math.pi), rel=0.02)
+    exact = score(Drawn.of_one(torch.zeros(n, 1, SIDE, SIDE)))
+    assert exact == pytest.approx(s * math.sqrt(2 / math.pi), rel=0.02)
+    assert right < min(score(drawn(batches(w * s), "y", parts["target"])) for w in (0.3, 2.0))
 
 
 # ------------------------------------------------------------------------------------- baselines

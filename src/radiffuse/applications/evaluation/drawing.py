@@ -10,6 +10,7 @@ from torch import Tensor
 from ...data.dataset import Cases
 from ...diffusion.noise import derive
 from ...errors import UserError
+from ...metrics.calibration import crps
 from ...metrics.estimate import Sums
 from ...training.objective import device_of
 from ..recipe import Batch
@@ -100,11 +101,13 @@ class Drawn:
     Attributes:
         mean, std: over the draws, `(n, C, *S)`; std is 0 for one draw.
         first: the first draw.
+        crps: of the draws, (n,), where there are several and the truth is known.
     """
 
     mean: Tensor
     std: Tensor
     first: Tensor
+    crps: Tensor | None = None
 
     @classmethod
     def of_one(cls, x: Tensor) -> "Drawn":
@@ -113,15 +116,27 @@ class Drawn:
         return cls(x, torch.zeros_like(x), x)
 
 
-def drawn(batches: Iterable[tuple[range, Iterator[Batch]]], key: str) -> Drawn:
-    """The draws of `predictions` of one output; sums alone are kept, and the first draw."""
-    parts = []
-    for _, several in batches:
-        sums = Sums()
+def drawn(
+    batches: Iterable[tuple[range, Iterator[Batch]]], key: str, truth: Tensor | None = None
+) -> Drawn:
+    """The draws of `predictions` of one output, summed up batch by batch.
+
+    Args:
+        batches: what `predictions` gives.
+        key: of the output.
+        truth: of all cases, `(n, C, *S)`, for `Drawn.crps`.
+    """
+    parts, scores = [], []
+    for rows, several in batches:
+        sums, each = Sums(), []
         for made in several:
             sums.add(made[key].float())
+            each += [] if truth is None else [made[key].float()]
         parts.append((sums.mean, sums.std(), sums.first))
-    return Drawn(*(torch.cat(each) for each in zip(*parts, strict=True)))
+        if truth is not None and len(each) > 1:
+            scores.append(crps(torch.stack(each), truth[rows.start : rows.stop].float()))
+    summed = (torch.cat(each) for each in zip(*parts, strict=True))
+    return Drawn(*summed, torch.cat(scores) if scores else None)
 
 
 def in_batches(

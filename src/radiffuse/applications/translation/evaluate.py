@@ -38,7 +38,8 @@ def evaluate_translation(
 ) -> dict[str, Any]:
     """Mean and single draws against the true target, per patient, beside trained baselines.
 
-    "method": PSNR, SSIM and MS-SSIM of the mean of `recipe.samples` draws and of one draw alone,
+    "method": PSNR, SSIM and MS-SSIM of the mean of `recipe.samples` draws and of one draw alone, CRPS of the
+    draws (of a single answer its mean absolute error, to which the score reduces; Gneiting and Raftery 2007, eq. 21),
     FID, KID and `detail` of single draws, `shift` in voxels, `deviation_correlation` of the deviation map
     with the absolute error, and with masks the lesion contrast. "baseline" is direct regression,
     "baselines" holds the GAN too; each is trained as long as the run, in RUN/baseline-NAME.
@@ -61,8 +62,8 @@ def evaluate_translation(
         return {}
     samples = max(1, int(getattr(recipe, "samples", 1)))
     eyes = _eyes(_only_target(train), _only_target(held_out), asked)
-    ours = draw(recipe, objective, held_out, asked, samples)
     parts = held_out.batch(range(len(held_out)))
+    ours = draw(recipe, objective, held_out, asked, samples, parts["target"])
     source, device = {"source": parts["source"]}, device_of(objective)
     outputs = {
         name: Drawn.of_one(in_batches(baseline.predict, source, asked.batch, device))
@@ -91,10 +92,18 @@ def evaluate_translation(
     return asked.record(recipe, train, held_out, settings, **found)
 
 
-def draw(recipe: Any, objective: Any, cases: Cases, asked: Asked, samples: int) -> Drawn:
-    """Draws of every case from its source alone."""
+def draw(
+    recipe: Any,
+    objective: Any,
+    cases: Cases,
+    asked: Asked,
+    samples: int,
+    truth: Tensor | None = None,
+) -> Drawn:
+    """Draws of every case from its source alone; the truth is for their score."""
     told, title = ("source",), "translating"
-    return drawn(predictions(recipe, objective, cases, asked, told, title, samples), "target")
+    made = predictions(recipe, objective, cases, asked, told, title, samples)
+    return drawn(made, "target", truth)
 
 
 def _eyes(train: Cases, held_out: Cases, asked: Asked) -> Judge | None:
@@ -124,8 +133,10 @@ def measure(
     def per_patient(values: Tensor) -> Metric:
         return average_per_patient(values.tolist(), patients)
 
+    score = (mean - target).abs().flatten(1).mean(1) if ours.crps is None else ours.crps
     metrics = {
         "psnr": per_patient(psnr(mean, target, SPAN)),
+        "crps": per_patient(score),
         "ssim": ssim_per_patient(mean, target, SPAN, BLACK, patients),
         "ms_ssim_to_target": ms_ssim_per_patient(mean, target, patients),
         "shift": per_patient(shift(mean, target)),
