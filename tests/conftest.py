@@ -25,6 +25,14 @@ def hasty_features(monkeypatch):
     monkeypatch.setattr(baselines, "trained_features", few)
 
 
+@pytest.fixture(scope="module")
+def hasty_judge():
+    """A feature network of generation and translation that trains for a moment, in a whole file of tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(features, "STEPS", 3)
+        yield
+
+
 @pytest.fixture
 def refused(capsys):
     """Run a command line that must fail with one line, beside what it says of memory; return that line."""

@@ -18,7 +18,7 @@ TINY = {"preset": "tiny", "steps": 2, "batch": 4}
 
 
 @pytest.fixture(scope="module")
-def drawing(tmp_path_factory):
+def drawing(tmp_path_factory, hasty_judge):
     return rd.train("ddpm", BRAINS, tmp_path_factory.mktemp("api") / "run", **TINY)
 
 

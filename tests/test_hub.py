@@ -1,8 +1,10 @@
 """Models of the Hub: pushed, named, fetched once, and one line where that cannot be (a stand-in on this machine)."""
 
+import json
 import os
 import subprocess
 import sys
+import zipfile
 
 import pytest
 
@@ -18,70 +20,95 @@ def run(tmp_path_factory):
     return out
 
 
+CALLS = """
+import json, sys
+from radiffuse import cli
+for words in json.loads(sys.argv[1]):
+    print(json.dumps(cli.main(words)), file=sys.stderr, end="\\n--\\n")
+"""
+
+
 @pytest.fixture
 def radiffuse(tmp_path):
-    """The command line in a process of its own, for the Hub's address is read at its start."""
+    """Command lines, one after the other, in a process of their own, for the Hub's address is read at its start."""
 
-    def call(address, *words, token="hf_made_up", offline=False):
+    def call(address, *lines, token="hf_made_up", offline=False):
         own = {"HF_HOME": str(tmp_path / "hf"), "HF_ENDPOINT": address, "HF_HUB_DISABLE_XET": "1"}
         own |= {"HF_HUB_OFFLINE": "1"} if offline else {}
         own |= {"HF_TOKEN": token} if token else {}
+        words = json.dumps([[str(word) for word in line] for line in lines])
         done = subprocess.run(
-            [sys.executable, "-m", "radiffuse", *map(str, words)],
+            [sys.executable, "-c", CALLS, words],
             env={**os.environ, **own, "HF_HUB_DOWNLOAD_TIMEOUT": "2", "HF_HUB_ETAG_TIMEOUT": "2"},
             capture_output=True,
             text=True,
             timeout=120,
         )
-        return done.returncode, done.stderr
+        assert done.returncode == 0, done.stderr
+        said = [each.rstrip().rsplit("\n", 1) for each in done.stderr.split("--\n")[:-1]]
+        return [(int(each[-1]), each[0] if len(each) > 1 else "") for each in said]
 
     return call
 
 
+def drawn(name, out):
+    return ["sample", name, "--count", "1", "--out", out]
+
+
 def test_a_model_is_pushed_fetched_and_kept(run, radiffuse, tmp_path):
     with hub() as (address, held):
-        code, err = radiffuse(address, "push", run, "hf://me/mine", "--licence", "CC0-1.0")
-        assert code == 0, err
+        pushed, fetched = radiffuse(
+            address,
+            ["push", run, "hf://me/mine", "--licence", "CC0-1.0"],
+            drawn("hf://me/mine", tmp_path / "one"),
+        )
+        assert pushed[0] == 0, pushed
         assert {"card.json", "README.md", "config.toml", "model.safetensors"} <= set(
             held["me/mine"]
         )
-        held["me/mine"]["evil.py"] = b"1/0"
-        words = ["hf://me/mine", "--count", "1"]
-        code, err = radiffuse(address, "sample", *words, "--out", tmp_path / "one")
-        assert code == 0, err
-        assert not list((tmp_path / "hf").rglob("evil.py"))
-    code, err = radiffuse(address, "sample", *words, "--out", tmp_path / "two", offline=True)
+        assert fetched[0] == 0, fetched
+    ((code, err),) = radiffuse(address, drawn("hf://me/mine", tmp_path / "two"), offline=True)
     assert code == 0, err
     one, two = ((tmp_path / n / "sample-00000.png").read_bytes() for n in ("one", "two"))
     assert one == two
 
 
-@pytest.mark.parametrize(
-    ("name", "held_files", "says"),
-    [
-        ("hf://me/none", {}, "the Hub has no such model"),
-        ("hf://me/mine@other", {"card.json": b"{}"}, "no such revision"),
-        ("hf://me/mine", {"README.md": b"hello"}, "holds no packed model"),
-    ],
-)
-def test_what_cannot_be_fetched_is_one_line(name, held_files, says, radiffuse, tmp_path):
+def test_what_is_no_part_of_a_model_is_not_fetched(run, radiffuse, tmp_path):
+    model = tmp_path / "model.zip"
+    assert cli.main(["pack", str(run), "--out", str(model)]) == 0
+    with hub() as (address, held), zipfile.ZipFile(model) as parts:
+        held["me/mine"] = {name: parts.read(name) for name in parts.namelist()}
+        held["me/mine"]["evil.py"] = b"1/0"
+        ((code, err),) = radiffuse(address, drawn("hf://me/mine", tmp_path / "one"))
+    assert code == 0, err
+    assert not list((tmp_path / "hf").rglob("evil.py"))
+
+
+def test_what_cannot_be_fetched_is_one_line(radiffuse, tmp_path):
+    held_files = {"mine": {"card.json": b"{}"}, "other": {"README.md": b"hello"}}
+    says = {
+        "hf://me/none": "the Hub has no such model",
+        "hf://me/mine@other": "no such revision",
+        "hf://me/other": "holds no packed model",
+    }
     with hub() as (address, held):
-        if held_files:
-            held["me/mine"] = held_files
-        code, err = radiffuse(address, "sample", name, "--count", "1", "--out", tmp_path / "s")
-    assert code == 1 and says in err.splitlines()[-1] and "Traceback" not in err
+        for name, files in held_files.items():
+            held[f"me/{name}"] = files
+        told = radiffuse(address, *(drawn(name, tmp_path / "s") for name in says))
+    for (code, err), line in zip(told, says.values(), strict=True):
+        assert code == 1 and line in err.splitlines()[-1] and "Traceback" not in err
 
 
-def test_a_hub_that_is_not_there_is_one_line(radiffuse, tmp_path):
-    words = ["sample", "hf://me/mine", "--count", "1", "--out", tmp_path / "s"]
-    for offline in (False, True):
-        code, err = radiffuse("http://127.0.0.1:9", *words, offline=offline)
-        assert code == 1 and "cannot be reached" in err and err.count("\n") == 1
+@pytest.mark.parametrize("offline", [False, True])
+def test_a_hub_that_is_not_there_is_one_line(offline, radiffuse, tmp_path):
+    words = drawn("hf://me/mine", tmp_path / "s")
+    ((code, err),) = radiffuse("http://127.0.0.1:9", words, offline=offline)
+    assert code == 1 and "cannot be reached" in err and "\n" not in err.strip()
 
 
 def test_who_is_not_logged_in_is_told(run, radiffuse):
     with hub() as (address, held):
-        code, err = radiffuse(address, "push", run, "hf://me/mine", token="")
+        ((code, err),) = radiffuse(address, ["push", run, "hf://me/mine"], token="")
         assert code == 1 and "log in" in err.splitlines()[-1] and not held
 
 

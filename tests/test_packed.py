@@ -24,7 +24,7 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, hasty_judge):
     """A measured run on a folder that is called after a person."""
     folder = tmp_path_factory.mktemp("packed") / SECRET
     folder.mkdir()
