@@ -19,6 +19,7 @@ from radiffuse.applications.anomaly.task import ANOMALY, is_healthy, labels_of
 from radiffuse.applications.evaluation.asked import Asked
 from radiffuse.applications.task import Task
 from radiffuse.data.dataset import open_cases
+from radiffuse.data.facts import Facts
 from radiffuse.data.formats.by_ending import read_image
 from radiffuse.diffusion.denoiser import Denoiser
 from radiffuse.diffusion.simplex import Simplex
@@ -62,6 +63,15 @@ def test_the_paper_s_settings():
     assert (paper.threshold, paper.level, paper.noise) == ("fixed", 0.5, "simplex")
     abar = paper.schedule().alpha(torch.tensor([0.2, 0.25])) ** 2
     assert abar.tolist() == pytest.approx([0.6590, 0.5241], abs=2e-3)
+
+
+def test_where_it_is_not_said_the_noise_begins_at_a_quarter_of_the_side_as_in_the_paper():
+    """64 of 256 pixels. Coarser noise than lesions leaves them where they are."""
+    for size, wavelength in (((64, 64), 16.0), ((256, 256), 64.0), ((96, 48), 12.0)):
+        facts = Facts(("image",), {"image": 1}, {"image": size}, 0, (), 0.5, 0.0, 1.0, 4)
+        fitted = AnoDDPM.small().fitted(facts)
+        assert fitted.wavelength == fitted.simplex().wavelength == wavelength
+    assert AnoDDPM(wavelength=9.0).fitted(facts).wavelength == 9.0
 
 
 def test_only_part_of_the_chain_is_trained_and_walked(cases, recipe):

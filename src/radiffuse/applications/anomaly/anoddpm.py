@@ -1,7 +1,7 @@
 """AnoDDPM (Wyatt et al. 2022): part of a chain, forward and back, with multi-octave simplex noise."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
@@ -70,7 +70,7 @@ class AnoDDPM(Anomaly):
     RULES: ClassVar[dict[str, Rule]] = {
         "octaves": at_least(1),
         "decay": more_than(0),
-        "wavelength": more_than(0),
+        "wavelength": at_least(0),
         "trained": up_to(1),
         "draws": at_least(1),
     }
@@ -82,7 +82,8 @@ class AnoDDPM(Anomaly):
     decay: float = 0.8
     """Amplitude of an octave over the one before."""
     wavelength: float = 64.0
-    """Wavelength of the first octave, pixels: about the largest anomaly that is removed."""
+    """Wavelength of the first octave, pixels: about the largest anomaly that is removed. 0: a quarter of the
+    shortest side, as the paper's 64 of 256."""
     trained: float = 0.8
     """Share of the chain that is trained; `depth` must lie within."""
     draws: int = 1
@@ -111,7 +112,8 @@ class AnoDDPM(Anomaly):
             raise UserError(
                 "--learns regions needs masks of the lesions; name their column with --map mask=COLUMN"
             )
-        return super().fitted(facts)
+        recipe = super().fitted(facts)
+        return replace(recipe, wavelength=recipe.wavelength or min(recipe.size) / 4)
 
     def suitable(self, batch: Batch) -> Tensor:
         if self.learns == "regions":
@@ -160,7 +162,8 @@ class AnoDDPM(Anomaly):
 
     @classmethod
     def small(cls) -> Self:
-        return cls(**SMALL_FIELDS, trained=0.4, steps=50)
+        walked: dict[str, Any] = {"trained": 0.4, "steps": 12, "depth": 0.15, "draws": 8}
+        return cls(**SMALL_FIELDS, **walked, octaves=4, wavelength=0.0)
 
     @classmethod
     def tiny(cls) -> Self:
