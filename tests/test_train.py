@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -267,18 +266,21 @@ def test_channels_last_and_bf16_train_to_about_the_same(tmp_path, ndim):
     torch.testing.assert_close(weights["bf16"], weights["plain"], rtol=0.2, atol=0.02)
 
 
-NO_COMPILER = not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++")))
+@pytest.fixture
+def traced(monkeypatch):
+    """Graphs are traced as for the compiler, and run as they are: making machine code takes half a minute."""
+    plainly = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda self: plainly(self, backend="aot_eager"))
+    torch._dynamo.reset()
+    counters.clear()
 
 
-@pytest.mark.skipif(NO_COMPILER, reason="torch.compile needs a C++ compiler on a CPU")
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
-def test_compiled_training_is_the_same_to_rounding(tmp_path):
+def test_compiled_training_is_the_same_to_rounding(tmp_path, traced):
     class Own(nn.Sequential):
         def forward(self, x):  # torch.compile leaves modules of torch's own as they are
             return super().forward(x)
 
-    torch._dynamo.reset()
-    counters.clear()
     weights = {}
     for compiled in (False, True):
         objective = Regression()
@@ -290,12 +292,8 @@ def test_compiled_training_is_the_same_to_rounding(tmp_path):
         assert torch.allclose(plain, same, rtol=1e-5, atol=1e-6)
 
 
-def test_compiled_training_of_a_denoiser_reaches_its_network(tmp_path, monkeypatch):
+def test_compiled_training_of_a_denoiser_reaches_its_network(tmp_path, monkeypatch, traced):
     """The objective calls its backbone inside a `Network`; that, too, must be the compiled one."""
-    plainly = nn.Module.compile
-    monkeypatch.setattr(nn.Module, "compile", lambda self: plainly(self, backend="aot_eager"))
-    torch._dynamo.reset()
-    counters.clear()
     recipe = DDPM(channels=1, size=(8, 8), width=8, multiples=(1,), attention=(), blocks=1)
     network = recipe.network()
     objective = Denoising(network, recipe.times(network.schedule))

@@ -109,7 +109,7 @@ def test_scans_are_measured_once_and_spread_over_patients():
 
 
 def test_training_improves_on_the_plain_reconstruction(tmp_path):
-    options = TrainOptions(steps=80, learning_rate=1e-3, warmup=0, ema=(0.05,))
+    options = TrainOptions(steps=40, learning_rate=2e-3, warmup=0, ema=(0.05,))
     images = discs(32)
     unrolled = trained_unrolled(
         Scanner(), Pictures(images[:24]), options, tmp_path / "net", steps=1
