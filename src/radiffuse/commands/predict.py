@@ -33,6 +33,7 @@ from . import parsing
 from .backbones import CHAIN, ending_like, trace_sheet, write_chain
 from .healthy import Outputs, beside_healthy, calibration_name
 from .lock import writing
+from .nodes import PushFlags, send, target
 from .outside import say_outside
 from .pictures import diverged, not_finite, said_of, volume_like, write_output
 from .predictions import Folder
@@ -47,13 +48,13 @@ SMALLER = "lower --batch or --size, or name --tile (volumes)"
 
 
 @dataclass(frozen=True)
-class Flags:
+class Flags(PushFlags):
     """What to predict.
 
     Attributes:
         run: run folder of a finished training, or a model: a name of `radiffuse models`, model.zip, hf://OWNER/NAME.
         out: folder to write.
-        data: file or folder of the data; those of the training where left out.
+        data: file or folder of the data, or dicomweb://... or dimse://...; those of the training where left out.
         map: key=column words; those of the training where left out.
         size: size every image is brought to, as --size 64 64; that of the training where left out.
         range: LOW HIGH, stored values that become -1 and 1; the training's where left out.
@@ -101,8 +102,11 @@ def run(arguments: Sequence[str], cases: Cases | None = None) -> None:
     parsing.positive({"--samples": flags.samples, "--steps": flags.steps, "--batch": flags.batch})
     flags = replace(flags, run=found_run(flags.run))
     read_run_config(flags.run)
+    address = target(flags.push, flags.node)
     with writing(flags.out, "radiffuse predict"):
         _fill(flags, arguments, cases)
+        if address and processes.is_main():
+            print(send(address, flags.node, flags.out))
 
 
 def _fill(flags: Flags, arguments: Sequence[str], given: Cases | None) -> None:
