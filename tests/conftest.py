@@ -39,3 +39,19 @@ def refused(capsys):
         return lines[0]
 
     return run_it
+
+
+@pytest.fixture(scope="session")
+def running_archive(tmp_path_factory):
+    """One Orthanc for all tests."""
+    from orthanc import orthanc
+
+    with orthanc(tmp_path_factory.mktemp("orthanc")) as archive:
+        yield archive
+
+
+@pytest.fixture
+def archive(running_archive):
+    """Orthanc, with nothing in it."""
+    running_archive.empty()
+    return running_archive

@@ -30,7 +30,7 @@ class Web:
 
     def __init__(self, address: Address, access: Access) -> None:
         logging.getLogger("dicomweb_client").setLevel(logging.CRITICAL)  # quotes what it was told
-        session = requests.Session()
+        session = self.session = requests.Session()
         session.trust_env, session.max_redirects = False, 0
         session.verify = access.ca or True
         if access.certificate:
@@ -90,6 +90,9 @@ class Web:
                 refused += _refusals(answer)
         return refused
 
+    def close(self) -> None:
+        self.session.close()
+
     def _all(
         self,
         search: Callable[[int], list[dict[str, dict]]],
@@ -123,10 +126,12 @@ class Web:
         except requests.exceptions.Timeout:
             raise Lost(f"did not answer within {self.timeout:g} s") from None
         except requests.exceptions.HTTPError as error:
-            if storing and (answer := _body(error.response)) is not None:
+            response = error.response or requests.Response()
+            response.close()
+            if storing and (answer := _body(response)) is not None:
                 answers.append(answer)
                 return
-            raise _status(error.response.status_code) from None
+            raise _status(response.status_code) from None
         except requests.exceptions.JSONDecodeError:
             raise Refused("does not answer in DICOM JSON; is it a DICOMweb address?") from None
         except requests.exceptions.ChunkedEncodingError:
@@ -142,7 +147,9 @@ def _status(code: int) -> Exception:
     if code in (408, 425, 429) or code >= 500:
         return Lost(f"answers that it cannot just now (HTTP {code})")
     if code == 401:
-        return NotLetIn("asks who you are (HTTP 401); name user and password, or token, in --node FILE")
+        return NotLetIn(
+            "asks who you are (HTTP 401); name user and password, or token, in --node FILE"
+        )
     if code == 403:
         return NotLetIn("does not let you (HTTP 403)")
     meanings = {

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_file_meta_info
+from pydicom.uid import JPEG2000 as JPEG2000Lossy
 from pydicom.uid import (
     UID,
     ExplicitVRLittleEndian,
@@ -23,7 +24,6 @@ from pydicom.uid import (
     JPEGLSLossless,
     RLELossless,
 )
-from pydicom.uid import JPEG2000 as JPEG2000Lossy
 from pynetdicom import AE, StoragePresentationContexts, build_context, build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import UserIdentityNegotiation
@@ -96,6 +96,9 @@ class Dimse:
                 for kind in part:
                     refused += _stored(link, kind[0], by_kind[kind])
         return refused
+
+    def close(self) -> None:
+        """Nothing stays open: each question is an association."""
 
     # --- one association each ----------------------------------------------------------------------
 
@@ -206,7 +209,7 @@ class Dimse:
         receiver.supported_contexts = StoragePresentationContexts
         for context in receiver.supported_contexts:
             context.transfer_syntax = [*PLAIN, *PACKED]
-        hear = [(evt.EVT_C_STORE, storing(folder, asked.SeriesInstanceUID))]
+        hear: list[Any] = [(evt.EVT_C_STORE, storing(folder, asked.SeriesInstanceUID))]
         try:
             server = receiver.start_server(("", self.access.listen), block=False, evt_handlers=hear)
         except OSError as error:
@@ -219,7 +222,8 @@ class Dimse:
                     if not _pending(status, "C-MOVE", self.access.aet):
                         break
         finally:
-            server.shutdown()
+            if server is not None:
+                server.shutdown()
 
 
 def _pending(status: Dataset, what: str, aet: str = "") -> bool:
@@ -234,7 +238,10 @@ def _pending(status: Dataset, what: str, aet: str = "") -> bool:
         raise Lost(f"broke off, or fell silent, in the middle of a {what}")
     if code in (0xFF00, 0xFF01):
         return True
-    if code in (0x0000, 0xB000):  # B000: some sub-operations failed, and their objects are asked for again
+    if code in (
+        0x0000,
+        0xB000,
+    ):  # B000: some sub-operations failed, and their objects are asked for again
         return False
     if code == 0xA801:
         raise Refused(f"does not know where {aet} is; have it entered there, or use C-GET")

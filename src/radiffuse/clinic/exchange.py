@@ -11,7 +11,9 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import filelock
@@ -73,12 +75,11 @@ def listing(address: Address, access: Access, most: int) -> list[Listing]:
     Raises:
         UserError: the node cannot be reached or refuses, or has no such study.
     """
-    node = node_at(address, access)
     found = []
-    for study in retried(lambda: node.studies(address.study, most), address, access):
-        uid = uid_of(study["StudyInstanceUID"], address.node)
-        series = retried(lambda uid=uid: node.series(uid), address, access)  # type: ignore[misc]
-        found.append(Listing(study, series))
+    with closing(node_at(address, access)) as node:
+        for study in retried(lambda: node.studies(address.study, most), address, access):
+            uid = uid_of(study["StudyInstanceUID"], address.node)
+            found.append(Listing(study, retried(partial(node.series, uid), address, access)))
     if address.study and not found:
         raise UserError(f"{address}: there is no such study")
     return found
@@ -123,8 +124,8 @@ def fetch(address: Address, access: Access) -> Path:
     with told(home):
         home.mkdir(parents=True, exist_ok=True)
         home.parent.chmod(0o700)
-    with filelock.FileLock(home.with_name(home.name + ".lock")):
-        node = node_at(address, access)
+    lock = filelock.FileLock(home.with_name(home.name + ".lock"))
+    with lock, closing(node_at(address, access)) as node:
         try:
             series = _asked(node, address, access)
         except UserError as error:
@@ -230,9 +231,18 @@ def push(
             there, since neither protocol can take it back; the same call sends the rest.
     """
     if address.study:
-        raise UserError(f"{address}: names a study; objects bring their own, so name the node alone")
-    node = node_at(address, access)
+        raise UserError(
+            f"{address}: names a study; objects bring their own, so name the node alone"
+        )
     objects = objects_of(files)
+    with closing(node_at(address, access)) as node:
+        return _push(node, address, access, objects)
+
+
+Objects = Mapping[str, tuple[str, str, Path]]
+
+
+def _push(node: Node, address: Address, access: Access, objects: Objects) -> Sent:
     begun = lacking = _lacking(node, objects, address, access)
     refused: list[str] = []
 
@@ -259,9 +269,7 @@ def push(
     return Sent(len(begun), len(objects) - len(begun))
 
 
-def _lacking(
-    node: Node, objects: Mapping[str, tuple[str, str, Path]], address: Address, access: Access
-) -> list[str]:
+def _lacking(node: Node, objects: Objects, address: Address, access: Access) -> list[str]:
     """UIDs of the objects that a node has not; all, where it does not let us ask."""
     there: set[str] = set()
     for study, series in sorted({(study, series) for study, series, _ in objects.values()}):

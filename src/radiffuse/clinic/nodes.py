@@ -1,8 +1,8 @@
 """What the address of a node means, how one is let in there, and how often one asks again.
 
 `dicomweb://HOST:PORT/PREFIX/studies/UID/series/UID` is DICOMweb (PS3.18) over HTTP, `dicomwebs://` over TLS;
-`dimse://CALLED_AET@HOST:PORT/studies/UID` is the older protocol (PS3.7, PS3.8), `dimses://` the same over TLS. Passwords
-and tokens stand in a file, never in an address: addresses end up in configurations, histories and lists of processes.
+`dimse://CALLED_AET@HOST:PORT/studies/UID` is the older protocol (PS3.7, PS3.8), `dimses://` the same over TLS.
+Passwords and tokens stand in a file, never in an address: addresses end up in histories and lists of processes.
 """
 
 import os
@@ -124,7 +124,7 @@ def address_of(text: str) -> Address:
     Raises:
         UserError: it is none, holds a password, or names what a node does not have. A password is not repeated.
     """
-    head, _, rest = text.partition("://")
+    head = text.partition("://")[0]
     if head not in SCHEMES:
         raise UserError(f"{_safe(text)}: is no address of a node; they are written {_WAYS}")
     try:
@@ -244,7 +244,7 @@ def read_access(path: Path | None) -> Access:
         ) from None
     if (found.password or found.token) and os.name == "posix" and stat.S_IMODE(mode) & 0o077:
         raise UserError(f"{path}: others can read the secret in it; chmod 600 {path}")
-    if found.token and found.user or bool(found.user) != bool(found.password):
+    if (found.token and found.user) or bool(found.user) != bool(found.password):
         raise UserError(f"{path}: name user and password, or token")
     return _beside(path, found)
 
@@ -298,6 +298,9 @@ class Node(Protocol):
     def send(self, files: Sequence[Path]) -> Collection[str]:
         """Send files, and say what the node refused of them, a line each."""
 
+    def close(self) -> None:
+        """Let go of connections."""
+
 
 def retried(work: Callable[[], T], where: Address, access: Access) -> T:
     """`work`, again while the node is lost, after pauses that double.
@@ -316,4 +319,6 @@ def retried(work: Callable[[], T], where: Address, access: Access) -> T:
         except Refused as error:
             raise UserError(f"{where.node}: {error}") from None
     often = "" if access.attempts == 1 else f" ({access.attempts} attempts)"
-    raise UserError(f"{where.node}: {lost}{often}; the same command goes on once it answers") from lost
+    raise UserError(
+        f"{where.node}: {lost}{often}; the same command goes on once it answers"
+    ) from lost

@@ -41,20 +41,20 @@ def run(arguments: Sequence[str]) -> None:
     address, access = address_of(flags.address), read_access(flags.node)
     from ..clinic.exchange import listing
 
-    hidden = () if flags.names == "plain" else PLAIN
+    plain = flags.names == "plain"
+    hidden = () if plain else PLAIN
     found = [
-        {**_shown(one.study, hidden), "Series": [_shown(row, hidden) for row in one.series]}
+        (_shown(one.study, hidden), [_shown(row, hidden) for row in one.series])
         for one in listing(address, access, flags.most)
     ]
     if flags.json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps([{**study, "Series": series} for study, series in found], indent=2))
         return
-    plain = flags.names == "plain"
-    rows = [["", "modality", "series", "objects", *(_PLAIN if plain else ())]]
-    for study in found:
+    rows = [["", "modality", "series", "objects", *(_HEADS if plain else ())]]
+    for study, series in found:
         rows.append([study["StudyInstanceUID"], *(_of(study, word) for word in _STUDY)])
         rows[-1] += [_of(study, word) for word in PLAIN[:4]] if plain else []
-        for one in study["Series"]:
+        for one in series:
             counts = (_of(one, "Modality"), "", _of(one, "NumberOfSeriesRelatedInstances"))
             rows.append([f"  {one['SeriesInstanceUID']}", *counts])
             rows[-1] += ["", "", "", _of(one, "SeriesDescription")] if plain else []
@@ -64,7 +64,7 @@ def run(arguments: Sequence[str]) -> None:
 
 
 _STUDY = ("ModalitiesInStudy", "NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances")
-_PLAIN = ("date", "patient", "name", "description")
+_HEADS = ("date", "patient", "name", "description")
 
 
 def _shown(row: Mapping[str, str], hidden: Sequence[str]) -> dict[str, str]:
