@@ -126,7 +126,7 @@ class Web:
         except requests.exceptions.Timeout:
             raise Lost(f"did not answer within {self.timeout:g} s") from None
         except requests.exceptions.HTTPError as error:
-            response = error.response or requests.Response()
+            response = requests.Response() if error.response is None else error.response
             response.close()
             if storing and (answer := _body(response)) is not None:
                 answers.append(answer)
