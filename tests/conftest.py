@@ -42,6 +42,20 @@ def refused(capsys):
 
 
 @pytest.fixture(scope="session")
+def run_of_slices(tmp_path_factory):
+    """A run that has hardly learned, of slices of small series."""
+    import scanned
+
+    folder = tmp_path_factory.mktemp("sliced")
+    scanned.series(folder / "in" / "a", study="one", slices=4, size=16)
+    scanned.series(folder / "in" / "b", study="two", slices=4, size=16)
+    words = ["--data", str(folder / "in"), "--slices", "axial", "--preset", "tiny"]
+    words += ["--range", "0", "700", "--train.steps", "2", "--out", str(folder / "run")]
+    assert cli.main(["train", "anoddpm", *words]) == 0
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
 def running_archive(tmp_path_factory):
     """One Orthanc for all tests."""
     from orthanc import orthanc

@@ -22,6 +22,7 @@ from msgspec import Meta, Struct
 from ..errors import UserError, did_you_mean
 
 __all__ = [
+    "AET",
     "SCHEMES",
     "SERIES",
     "STUDY",
@@ -41,7 +42,7 @@ __all__ = [
 SCHEMES = ("dicomweb", "dicomwebs", "dimse", "dimses")
 _PORTS = {"dicomweb": 80, "dicomwebs": 443, "dimse": 104, "dimses": 2762}
 _UID = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)*")
-_AET = re.compile(r"(?=.*[^ ])[\x20-\x5b\x5d-\x7e]{1,16}")
+AET = re.compile(r"(?=.*[^ ])[\x20-\x5b\x5d-\x7e]{1,16}")
 _WAYS = "dicomweb://HOST:PORT/PREFIX or dimse://CALLED_AET@HOST:PORT, then /studies/UID or /studies/UID/series/UID"
 T = TypeVar("T")
 
@@ -143,7 +144,7 @@ def address_of(text: str) -> Address:
         raise UserError(f"{_safe(text)}: is no address of a node; they are written {_WAYS}")
     prefix, study, series = _path(parts.path, text)
     aet = parts.username or ""
-    if not web and (prefix or not _AET.fullmatch(aet)):
+    if not web and (prefix or not AET.fullmatch(aet)):
         raise UserError(
             f"{_safe(text)}: names no title by which the node is called (at most 16 letters); write "
             "dimse://CALLED_AET@HOST:PORT/studies/UID"
@@ -209,7 +210,7 @@ class Access(Struct, forbid_unknown_fields=True, frozen=True):
     ca: str = ""
     certificate: str = ""
     key: str = ""
-    aet: Annotated[str, Meta(pattern=f"^{_AET.pattern}$")] = "RADIFFUSE"
+    aet: Annotated[str, Meta(pattern=f"^{AET.pattern}$")] = "RADIFFUSE"
     retrieve: Literal["get", "move"] = "get"
     listen: Annotated[int, Meta(ge=1, le=65535)] = 11113
     timeout: Annotated[float, Meta(gt=0, le=3600)] = 30.0
