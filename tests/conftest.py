@@ -50,8 +50,8 @@ def run_of_slices(tmp_path_factory):
     scanned.series(folder / "in" / "a", study="one", slices=4, size=16)
     scanned.series(folder / "in" / "b", study="two", slices=4, size=16)
     words = ["--data", str(folder / "in"), "--slices", "axial", "--preset", "tiny"]
-    words += ["--range", "0", "700", "--train.steps", "2", "--out", str(folder / "run")]
-    assert cli.main(["train", "anoddpm", *words]) == 0
+    words += ["--noise", "gaussian", "--range", "0", "700", "--train.steps", "1"]
+    assert cli.main(["train", "anoddpm", *words, "--out", str(folder / "run")]) == 0
     return folder / "run"
 
 

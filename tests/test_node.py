@@ -198,7 +198,7 @@ def test_predictions_of_a_fetched_series_go_back(
     address, more = way
     out = tmp_path / "out"
     words = ["predict", run_of_slices, "--data", f"{address}/studies/{STUDY}/series/{FIRST}"]
-    words += ["--steps", "2", "--out", out, "--push", address, *more]
+    words += ["--steps", "1", "--out", out, "--push", address, *more]
     words = [str(word) for word in words]
     assert cli.main(words) == 0
     made = uids_in(out)

@@ -35,7 +35,7 @@ def place(tmp_path):
 
 
 def words(run, folder, *more):
-    out = ["--watch", folder / "in", "--out", folder / "out", "--settle", SETTLE, "--steps", "2"]
+    out = ["--watch", folder / "in", "--out", folder / "out", "--settle", SETTLE, "--steps", "1"]
     return [str(word) for word in ("serve", run, *out, *more)]
 
 

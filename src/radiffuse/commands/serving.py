@@ -83,7 +83,8 @@ class Serving:
                     continue
                 if self.flags.once and self._idle():
                     break
-                time.sleep(max(self.poll, 5 * took))  # a large folder is not looked at all the time
+                # a large folder is not looked at all the time
+                time.sleep(max(self.poll, min(5 * took, self.flags.settle)))
         counts = self.ledger.counts()
         say(
             ", ".join(f"{number} {state}" for state, number in counts.items() if number)
