@@ -43,7 +43,8 @@ def series(folder, study="a", number=1, slices=3, size=32, modality="MR"):
             header.RescaleIntercept, header.RescaleSlope, header.RescaleType = -1024, 1, "HU"
             header.KVP, header.AcquisitionNumber = 120, 1
         noise = np.random.default_rng([number, k]).integers(0, 20, (size, size))
-        header.PixelData = (disc + noise).astype("<u2").tobytes()
+        stored = disc + noise + (1024 if modality == "CT" else 0)  # the same values in both
+        header.PixelData = stored.astype("<u2").tobytes()
         header.file_meta = FileMetaDataset()
         header.file_meta.MediaStorageSOPClassUID = header.SOPClassUID
         header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID

@@ -99,7 +99,7 @@ def test_addresses_say_node_study_and_series(text, found):
         ("dicomweb://pacs/studies/1.2/series", "lacks the UID"),
         ("dicomweb://pacs/studies/../../etc", "more than names"),
         ("dicomweb://pacs/../studies/1.2", "more than names"),
-        ("dicomweb://pacs/studies/" + "1" * 65, "no UID"),
+        ("dicomweb://pacs/studies/" + "1" * 65, "holds no UID"),
         ("dicomweb://pacs/studies/1.2/instances/1.3", "ends in none of"),
         ("dicomweb://pacs/studies/1.2?x=1", "no address of a node"),
         ("dimse://pacs/studies/1.2", "no title"),

@@ -86,8 +86,8 @@ class Arrivals:
         """Whose a file is, if its header can be read by now."""
         try:
             header = pydicom.dcmread(self.folder / path, stop_before_pixels=True)
-            seen.study = uid_of(header.get("StudyInstanceUID", ""), "its study")
-            seen.uid = uid_of(header.get("SOPInstanceUID", ""), "its object")
+            seen.study = uid_of(header.get("StudyInstanceUID", ""), "its header")
+            seen.uid = uid_of(header.get("SOPInstanceUID", ""), "its header")
         except (InvalidDicomError, OSError, EOFError):
             seen.fault = "no DICOM file, or a damaged one"
         except UserError as error:

@@ -175,11 +175,11 @@ def uid_of(uid: object, where: str) -> str:
     """A UID as it may become the name of a file.
 
     Raises:
-        UserError: it is none (PS3.5 9.1).
+        UserError: it is none (PS3.5 9.1); what stands there instead may be anything, and is not repeated.
     """
     text = str(uid).strip("\0 ")
     if not _UID.fullmatch(text):
-        raise UserError(f"{where}: {text[:80]!r} is no UID")
+        raise UserError(f"{where}: holds no UID where one belongs")
     return text
 
 

@@ -60,7 +60,8 @@ def run(arguments: Sequence[str]) -> None:
         held.enter_context(writing(flags.out, PROG))
         opened = ready(flags)
         flags.watch.mkdir(parents=True, exist_ok=True)
-        sweep(flags.watch)
+        for folder in (flags.watch, *(path for path in flags.watch.rglob("*") if path.is_dir())):
+            sweep(folder)
         ledger = Ledger(flags.out)
         held.callback(ledger.close)
         ledger.bind({"model": str(opened.run.model_sha256), "folder": str(flags.watch.resolve())})

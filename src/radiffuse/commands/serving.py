@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -186,8 +187,10 @@ class Serving:
             self._again(job, "queued", str(error))
         elif isinstance(error, UserError):
             self._refuse(job, str(error))
-        else:
-            self._refuse(job, f"internal error: {type(error).__name__}: {error}")
+        else:  # its words may be anybody's
+            if os.environ.get("RADIFFUSE_DEBUG"):
+                traceback.print_exception(error)
+            self._refuse(job, f"internal error: {type(error).__name__}; RADIFFUSE_DEBUG=1 shows it")
 
     def _made(self, job: Job) -> None:
         self.ledger.move(job, "sending" if self.address else "done")
