@@ -218,8 +218,8 @@ def fuzz(record):
 def watch(record):
     about = (
         f"`{record['command']}`: studies of three objects arrive in a watched folder while `radiffuse serve` works, "
-        f"every fourth twice; SIGKILL after {record['killed_after']} results were sent, then the same command again. Results "
-        "go to Orthanc by STOW-RS."
+        f"every fourth twice; SIGKILL after {record['killed_after']} results were sent, then the same command again. "
+        "Results go to Orthanc by STOW-RS."
     )
     words = ("lost", "predicted_twice", "sent_twice")
     heads = ["studies", "done", *(word.replace("_", " ") for word in words), "seconds a study"]
