@@ -378,6 +378,14 @@ def test_half_a_series_by_dicomweb_stays_nowhere_and_is_mended(files, fault, tmp
         assert len(uids_in(exchange.fetch(address, HASTY))) == 4
 
 
+def test_a_node_that_cannot_send_objects_as_they_are_is_asked_for_its_usual_way(files):
+    node = Faulty(files)
+    with faulty_web(node) as port:
+        node.faults["get"] = ["406"]
+        address = address_of(f"dicomweb://127.0.0.1:{port}/studies/{STUDY}/series/{FIRST}")
+        assert len(uids_in(exchange.fetch(address, Access(attempts=1)))) == 4
+
+
 @pytest.mark.parametrize("fault", ["abort", "half"])
 def test_half_a_series_by_dimse_stays_nowhere_and_is_mended(files, fault, tmp_path):
     node = Faulty(files)

@@ -4,6 +4,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import requests
@@ -16,9 +17,13 @@ from .objects import keep, text_of
 __all__ = ["Web"]
 
 AS_STORED = (("application/dicom", "*"),)
-"""Objects in whatever transfer syntax they are stored: nothing is transcoded on the way."""
+"""Objects in whatever transfer syntax they are stored, so that nothing is transcoded on the way."""
 BATCH = 1 << 26
 """Bytes of objects in one request to store."""
+
+
+class NotAcceptable(Refused):
+    """The node does not send objects in the way that was asked for."""
 
 
 class Web:
@@ -71,14 +76,27 @@ class Web:
     def get(
         self, study: str, series: str, wanted: Mapping[str, str], folder: Path, whole: bool
     ) -> None:
-        get = self.client.retrieve_instance
+        try:
+            self._got(study, series, wanted, folder, whole, AS_STORED)
+        except NotAcceptable:  # in the transfer syntax that the node usually sends
+            self._got(study, series, wanted, folder, whole, None)
+
+    def _got(
+        self,
+        study: str,
+        series: str,
+        wanted: Mapping[str, str],
+        folder: Path,
+        whole: bool,
+        syntax: Any,
+    ) -> None:
         with self._told():
             if whole:
-                for header in self.client.iter_series(study, series, media_types=AS_STORED):
+                for header in self.client.iter_series(study, series, media_types=syntax):
                     keep(header, folder)
                 return
             for uid in wanted:
-                keep(get(study, series, uid, media_types=AS_STORED), folder)
+                keep(self.client.retrieve_instance(study, series, uid, syntax), folder)
 
     def send(self, files: Sequence[Path]) -> Collection[str]:
         refused: list[str] = []
@@ -152,6 +170,8 @@ def _status(code: int) -> Exception:
         )
     if code == 403:
         return NotLetIn("does not let you (HTTP 403)")
+    if code == 406:
+        return NotAcceptable("sends no DICOM objects (HTTP 406)")
     meanings = {
         404: "does not know it (HTTP 404); is the path before /studies right?",
         413: "takes no objects so large (HTTP 413)",

@@ -41,7 +41,7 @@ def listening(title: str, port: int, folder: Path, timeout: float = 60.0) -> Ite
     server.acse_timeout = server.dimse_timeout = server.network_timeout = timeout
     server.supported_contexts = AllStoragePresentationContexts
     for context in server.supported_contexts:
-        context.transfer_syntax = ALL_TRANSFER_SYNTAXES
+        context.transfer_syntax = [*ALL_TRANSFER_SYNTAXES]
     server.add_supported_context(Verification)
     hear: list[Any] = [(evt.EVT_C_STORE, storing(folder))]
     try:
