@@ -207,7 +207,7 @@ def test_predictions_of_a_fetched_series_go_back(
     said = capsys.readouterr().out
     assert f"{len(set(made))} objects sent to {address}" in said
     # read back: the object of the archive is the one that was written
-    one = next(out.rglob("*-healthy/0001.dcm"))
+    one = sorted(out.rglob("*-healthy/0001.dcm"))[0]
     found = archive.asked(
         "/tools/find",
         "post",
@@ -265,6 +265,32 @@ def test_compressed_objects_come_as_they_are_stored(archive, way):
     header = pydicom.dcmread(file)
     assert header.file_meta.TransferSyntaxUID == pydicom.uid.JPEG2000
     assert header.PixelData == pydicom.dcmread(stored).PixelData
+
+
+def test_an_archive_that_tells_no_classes_is_asked_for_the_usual_ones(tmp_path, files):
+    """DCMTK's archive, which knows no SOPClassUID in a search."""
+    program = shutil.which("dcmqrscp", path="/usr/bin")
+    if program is None:
+        pytest.skip("needs dcmqrscp (Debian: dcmtk)")
+    port, folder = free_port(), tmp_path / "archive"
+    folder.mkdir()
+    (tmp_path / "config").write_text(
+        f"NetworkTCPPort = {port}\nMaxPDUSize = 16384\nMaxAssociations = 16\n"
+        "HostTable BEGIN\nHostTable END\nVendorTable BEGIN\nVendorTable END\n"
+        f"AETable BEGIN\nQR {folder} RW (200, 1024mb) ANY\nAETable END\n"
+    )
+    process = subprocess.Popen(
+        [program, "-c", tmp_path / "config"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        address, patient = address_of(f"dimse://QR@127.0.0.1:{port}"), Access(attempts=20, wait=0.0)
+        assert exchange.push(address, patient, files) == exchange.Sent(6, 0)
+        assert exchange.push(address, patient, files) == exchange.Sent(0, 6)
+        home = exchange.fetch(address.of(STUDY), Access(attempts=1))
+        assert uids_in(home) == sorted(pydicom.dcmread(file).SOPInstanceUID for file in files)
+    finally:
+        process.terminate()
+        process.wait(10)
 
 
 def test_who_asks_is_told_from_a_file(tmp_path, files, access_file, refused, capsys):

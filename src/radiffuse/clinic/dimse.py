@@ -16,13 +16,25 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.uid import JPEG2000 as JPEG2000Lossy
 from pydicom.uid import (
     UID,
+    ComputedRadiographyImageStorage,
+    CTImageStorage,
+    DigitalXRayImageStorageForPresentation,
+    EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
+    EnhancedPETImageStorage,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGLosslessSV1,
     JPEGLSLossless,
+    MRImageStorage,
+    OphthalmicTomographyImageStorage,
+    PositronEmissionTomographyImageStorage,
     RLELossless,
+    SecondaryCaptureImageStorage,
+    UltrasoundImageStorage,
+    UltrasoundMultiFrameImageStorage,
 )
 from pynetdicom import AE, StoragePresentationContexts, build_context, build_role, evt
 from pynetdicom.association import Association
@@ -46,6 +58,14 @@ PACKED = (
     RLELossless,
 )
 """Transfer syntaxes that are asked for beside the plain ones: what is stored so comes as it is."""
+IMAGES = (
+    *(CTImageStorage, MRImageStorage, PositronEmissionTomographyImageStorage),
+    *(EnhancedCTImageStorage, EnhancedMRImageStorage, EnhancedPETImageStorage),
+    *(SecondaryCaptureImageStorage, UltrasoundImageStorage, UltrasoundMultiFrameImageStorage),
+    *(ComputedRadiographyImageStorage, DigitalXRayImageStorageForPresentation),
+    OphthalmicTomographyImageStorage,
+)
+"""Classes that are asked for first where a node does not tell the class of its objects."""
 MOST = 128
 """Presentation contexts that an association may have."""
 IMAGE = ("SOPInstanceUID", "SOPClassUID")
@@ -79,7 +99,7 @@ class Dimse:
         if self.access.retrieve == "move":
             self._move(asked, folder)
         else:
-            self._get(asked, sorted(set(wanted.values()) - {""}), folder)
+            self._get(asked, sorted(set(wanted.values())), folder)
 
     def send(self, files: Sequence[Path]) -> Collection[str]:
         refused: list[str] = []
@@ -187,10 +207,8 @@ class Dimse:
 
     def _get(self, asked: Dataset, classes: Sequence[str], folder: Path) -> None:
         model = StudyRootQueryRetrieveInformationModelGet
-        kinds = classes[: MOST // (len(PACKED) + 1)]
-        contexts = [build_context(model)]
-        contexts += [build_context(kind, list(PLAIN)) for kind in kinds]
-        contexts += [build_context(kind, packed) for kind in kinds for packed in PACKED]
+        contexts = [build_context(model), *_offered(classes)]
+        kinds = dict.fromkeys(str(each.abstract_syntax) for each in contexts[1:])
         roles = [build_role(kind, scp_role=True) for kind in kinds]
         hear = [(evt.EVT_C_STORE, storing(folder, asked.SeriesInstanceUID))]
         with self._association(contexts, roles, hear) as link:
@@ -224,6 +242,21 @@ class Dimse:
         finally:
             if server is not None:
                 server.shutdown()
+
+
+def _offered(classes: Sequence[str]) -> list[PresentationContext]:
+    """In what ways objects of these classes may come; "" is a class that the node does not tell."""
+    kinds = [kind for kind in classes if kind]
+    others: list[str] = []
+    if len(kinds) < len(classes):
+        usual = [str(each.abstract_syntax) for each in StoragePresentationContexts]
+        kinds += [kind for kind in IMAGES if kind not in kinds]
+        others = [kind for kind in usual if kind not in kinds]
+    packed = [(kind, syntax) for syntax in PACKED for kind in kinds]
+    plain = [(kind, list(PLAIN)) for kind in (*kinds, *others)]
+    room = MOST - 1
+    few = [*plain[: len(kinds)], *packed, *plain[len(kinds) :]][:room]
+    return [build_context(kind, syntax) for kind, syntax in few]
 
 
 def _pending(status: Dataset, what: str, aet: str = "") -> bool:

@@ -42,13 +42,16 @@ def queue(out: Path) -> str:
     return document("Studies · Radiffuse", body, again=AGAIN)
 
 
+_SHORT = '<td style="white-space: nowrap">'
+
+
 def _row(out: Path, job: Job) -> str:
     made = (out / job.name).is_dir()
     name = f'<a href="/of?path={job.name}">{job.name}</a>' if made else job.name
     since = datetime.datetime.fromtimestamp(job.since).astimezone()
     cells = (job.study or "a file", str(job.version), job.state, f"{since:%Y-%m-%d %H:%M:%S}")
-    told = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-    return f"<tr><td>{name}</td>{told}<td>{escape(job.reason)}{_notes(out, job)}</td></tr>"
+    told = f"<td>{escape(cells[0])}</td>" + "".join(f"{_SHORT}{escape(c)}</td>" for c in cells[1:])
+    return f"<tr>{_SHORT}{name}</td>{told}<td>{escape(job.reason)}{_notes(out, job)}</td></tr>"
 
 
 def _notes(out: Path, job: Job) -> str:
