@@ -15,6 +15,7 @@ from orthanc import free_port, orthanc
 from radiffuse import cli
 from radiffuse.clinic import exchange, nodes
 from radiffuse.clinic.nodes import Access, Address, address_of, read_access
+from radiffuse.data.dataset import open_cases
 from radiffuse.errors import UserError
 
 pytestmark = [
@@ -328,6 +329,22 @@ def test_a_node_that_is_down_is_told(address, tmp_path, refused, access_file):
     hasty = access_file(attempts=2, wait=0.0, timeout=0.5)
     line = refused("node", address.format(free_port()), "--node", hasty)
     assert "cannot be reached" in line and "2 attempts" in line
+
+
+@pytest.mark.parametrize("command", ["train", "predict", "evaluate"])
+def test_every_command_that_takes_data_takes_addresses(
+    command, run_of_slices, tmp_path, refused, access_file
+):
+    hasty = access_file(attempts=1, timeout=0.5)
+    first = (
+        ["train", "ddpm", "--preset", "tiny"] if command == "train" else [command, run_of_slices]
+    )
+    address = f"dicomweb://127.0.0.1:{free_port()}/studies/1.2"
+    out = ["--out", tmp_path / "out" / "it"]
+    assert "cannot be reached" in refused(*first, "--data", address, "--node", hasty, *out)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(UserError, match="is a node"):
+        open_cases(address)
 
 
 def test_what_was_fetched_before_is_used_while_the_node_is_down(files, capsys):

@@ -255,8 +255,8 @@ def _offered(classes: Sequence[str]) -> list[PresentationContext]:
     packed = [(kind, syntax) for syntax in PACKED for kind in kinds]
     plain = [(kind, list(PLAIN)) for kind in (*kinds, *others)]
     room = MOST - 1
-    few = [*plain[: len(kinds)], *packed, *plain[len(kinds) :]][:room]
-    return [build_context(kind, syntax) for kind, syntax in few]
+    few: list[tuple[Any, Any]] = [*plain[: len(kinds)], *packed, *plain[len(kinds) :]]
+    return [build_context(kind, syntax) for kind, syntax in few[:room]]
 
 
 def _pending(status: Dataset, what: str, aet: str = "") -> bool:
