@@ -566,3 +566,20 @@ def test_only_a_certificate_that_is_trusted_is(scheme, files, certificate):
             exchange.listing(address, HASTY, 10)
         trusting = Access(ca=str(certificate[0]), timeout=5.0, attempts=1)
         assert len(exchange.listing(address, trusting, 10)) == 1
+
+
+def test_what_is_sent_here_may_have_to_be_encrypted(files, certificate, tmp_path):
+    from radiffuse.clinic.listener import listening
+
+    made, key = map(str, certificate)
+    port = free_port()
+    asked = Access(encrypted=True, certificate=made, key=key, ca=made)
+    with listening("MINE", port, tmp_path, asked):
+        address = address_of(f"dimses://MINE@127.0.0.1:{port}")
+        with pytest.raises(UserError):
+            exchange.push(address_of(f"dimse://MINE@127.0.0.1:{port}"), HASTY, files)
+        with pytest.raises(UserError):  # it wants to see a certificate
+            exchange.push(address, Access(ca=made, attempts=1, timeout=1.0), files)
+        known = Access(ca=made, certificate=made, key=key, timeout=5.0, attempts=1)
+        assert exchange.push(address, known, files).sent == 6
+    assert len(uids_in(tmp_path)) == 6

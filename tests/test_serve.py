@@ -399,9 +399,15 @@ def test_what_is_sent_here_arrives_whole(tmp_path, place, archive):
     assert title_and_port("MINE:11112") == ("MINE", 11112)
     files = scanned.series(tmp_path / "scanner")
     port = free_port()
-    with listening("MINE", port, place):
+    with listening("MINE", port, place, Access(callers=("ORTHANC",))):
         with pytest.raises(UserError, match="title"):
-            push(address_of(f"dimse://OTHER@127.0.0.1:{port}"), Access(attempts=1), files)
+            push(
+                address_of(f"dimse://OTHER@127.0.0.1:{port}"),
+                Access(aet="ORTHANC", attempts=1),
+                files,
+            )
+        with pytest.raises(UserError, match="calling"):
+            push(address_of(f"dimse://MINE@127.0.0.1:{port}"), Access(attempts=1), files)
         archive.asked(
             "/modalities/here",
             "put",

@@ -199,6 +199,9 @@ class Access(Struct, forbid_unknown_fields=True, frozen=True):
         aet: the title under which one calls (DIMSE).
         retrieve: C-GET, or C-MOVE to `aet` at `listen`, which the node has to know.
         listen: port where a C-MOVE arrives.
+        callers: titles that `serve --listen` takes objects from; () takes them from whoever reaches the port.
+        encrypted: `serve --listen` is over TLS, with `certificate` and `key`; where `ca` is named, callers need one
+            that it vouches for.
         timeout: seconds that the node may be silent.
         attempts: how often it is asked before one gives up.
         wait: seconds before the second attempt; twice as long before each further one.
@@ -213,6 +216,8 @@ class Access(Struct, forbid_unknown_fields=True, frozen=True):
     aet: Annotated[str, Meta(pattern=f"^{AET.pattern}$")] = "RADIFFUSE"
     retrieve: Literal["get", "move"] = "get"
     listen: Annotated[int, Meta(ge=1, le=65535)] = 11113
+    callers: tuple[str, ...] = ()
+    encrypted: bool = False
     timeout: Annotated[float, Meta(gt=0, le=3600)] = 30.0
     attempts: Annotated[int, Meta(ge=1, le=100)] = 4
     wait: Annotated[float, Meta(ge=0, le=600)] = 1.0
@@ -247,6 +252,8 @@ def read_access(path: Path | None) -> Access:
         raise UserError(f"{path}: others can read the secret in it; chmod 600 {path}")
     if (found.token and found.user) or bool(found.user) != bool(found.password):
         raise UserError(f"{path}: name user and password, or token")
+    if found.encrypted and not found.certificate:
+        raise UserError(f"{path}: encrypted: name a certificate and its key")
     return _beside(path, found)
 
 

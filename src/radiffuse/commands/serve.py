@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..clinic.ledger import Ledger
+from ..clinic.nodes import Access, read_access
 from ..data.files import sweep
 from ..errors import UsageError, UserError
 from ..runs.named import found_run
@@ -66,7 +67,7 @@ def run(arguments: Sequence[str]) -> None:
         held.callback(ledger.close)
         ledger.bind({"model": str(opened.run.model_sha256), "folder": str(flags.watch.resolve())})
         if flags.listen:
-            held.enter_context(_listening(flags.listen, flags.watch))
+            held.enter_context(_listening(flags.listen, flags.watch, read_access(flags.node)))
         held.enter_context(_page(flags.out, flags.port))
         serving = Serving(flags, words_of(arguments), opened, ledger, address)
         serving.run()
@@ -95,14 +96,15 @@ def words_of(arguments: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def _listening(text: str, folder: Path) -> Iterator[None]:
+def _listening(text: str, folder: Path, access: Access) -> Iterator[None]:
     try:
         from ..clinic.listener import listening, title_and_port
     except ImportError:
         raise UserError("--listen needs pynetdicom: pip install 'radiffuse[node]'") from None
     title, port = title_and_port(text)
-    with listening(title, port, folder):
-        print(f"listening as {title} at port {port}, for whoever reaches it", flush=True)
+    with listening(title, port, folder, access):
+        who = ", ".join(access.callers) or "whoever reaches it"
+        print(f"listening as {title} at port {port}, for {who}", flush=True)
         yield
 
 
