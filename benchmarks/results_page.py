@@ -59,7 +59,16 @@ BESIDE = {
     "anomaly": [("", "lesions", lesions)],
 }
 """What else is shown of an application: (heading, what its files begin with, renderer)."""
-PEERS = ("peers_step", "peers_fid", "peers_default", "operators", "simplex", "startup", "fuzz")
+PEERS = (
+    "peers_step",
+    "peers_fid",
+    "peers_default",
+    "operators",
+    "simplex",
+    "startup",
+    "fuzz",
+    "watch",
+)
 VOLUMES = ("volumes_sides", "volumes_data", "volumes_estimates")
 
 

@@ -213,3 +213,17 @@ def fuzz(record):
         rows.append([name, refused, its.get("read", 0), broken])
     rows.append(["all", *(sum(row[k] for row in rows) for k in (1, 2, 3))])
     return section("Malformed inputs", about, ["", "refused", "read", "broken"], rows)
+
+
+def watch(record):
+    about = (
+        f"`{record['command']}`: studies of three objects arrive in a watched folder while `radiffuse serve` works, "
+        f"every fourth twice; SIGKILL after {record['killed_after']} results were sent, then the same command again. "
+        "Results go to Orthanc by STOW-RS."
+    )
+    words = ("lost", "predicted_twice", "sent_twice")
+    heads = ["studies", "done", *(word.replace("_", " ") for word in words), "seconds a study"]
+    row = [record["studies"], record["states"]["done"], *(record[word] for word in words)]
+    return section(
+        "Studies that arrive", about, heads, [[*row, f"{record['seconds_a_study']:.2f}"]]
+    )

@@ -47,3 +47,33 @@ def refused(capsys):
         return lines[0]
 
     return run_it
+
+
+@pytest.fixture(scope="session")
+def run_of_slices(tmp_path_factory):
+    """A run that has hardly learned, of slices of small series."""
+    import scanned
+
+    folder = tmp_path_factory.mktemp("sliced")
+    scanned.series(folder / "in" / "a", study="one", slices=4, size=16)
+    scanned.series(folder / "in" / "b", study="two", slices=4, size=16)
+    words = ["--data", str(folder / "in"), "--slices", "axial", "--preset", "tiny"]
+    words += ["--noise", "gaussian", "--range", "0", "700", "--train.steps", "1"]
+    assert cli.main(["train", "anoddpm", *words, "--out", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def running_archive(tmp_path_factory):
+    """One Orthanc for all tests."""
+    from orthanc import orthanc
+
+    with orthanc(tmp_path_factory.mktemp("orthanc")) as archive:
+        yield archive
+
+
+@pytest.fixture
+def archive(running_archive):
+    """Orthanc, with nothing in it."""
+    running_archive.empty()
+    return running_archive

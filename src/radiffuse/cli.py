@@ -33,6 +33,8 @@ COMMANDS: dict[str, str] = {
     "pack": "a run in one file to hand on: weights, configuration, card",
     "push": "the same into a repository of the Hugging Face Hub",
     "export": "one call of a network as ONNX and torch.export, checked",
+    "node": "the studies and series of a node: DICOMweb, or C-FIND",
+    "serve": "predict each study that arrives in a folder, and send its results on",
     "report": "one self-contained HTML page about a run",
     "view": "runs and predictions in a browser, on this machine alone",
     "demo": "what the models of the library do, on one page, no network",

@@ -24,6 +24,7 @@ from . import parsing
 from .beside import runs_beside
 from .columns import aligned
 from .lock import writing
+from .nodes import NodeFlags
 from .prior import prior_beside
 from .source import (
     asked_cases,
@@ -38,12 +39,12 @@ PICTURES = "pictures"
 
 
 @dataclass(frozen=True)
-class Flags:
+class Flags(NodeFlags):
     """What to measure.
 
     Attributes:
         run: run folder of a finished training, or a model: a name of `radiffuse models`, model.zip, hf://OWNER/NAME.
-        data: file or folder of the data; those of the training where left out.
+        data: file or folder of the data, or dicomweb://... or dimse://...; those of the training where left out.
         map: key=column words; those of the training where left out.
         size: size every image is brought to, as --size 64 64; that of the training where left out.
         range: LOW HIGH, stored values that become -1 and 1; the training's where left out.

@@ -28,6 +28,8 @@ EXAMPLES = {
     "models": "brains-mri",
     "pack": "runs/mine --out mine.zip --licence CC-BY-4.0",
     "push": "runs/mine hf://OWNER/NAME --licence CC-BY-4.0",
+    "node": "dicomweb://127.0.0.1:8042/dicom-web",
+    "serve": "runs/mine --watch incoming --out results",
     "report": "runs/mine",
     "demo": "brains-mri --out demo-out",
     "completion": "bash",

@@ -25,35 +25,37 @@ from ..diffusion.noise import derive
 from ..errors import UserError, printable
 from ..metrics.estimate import Sums
 from ..runs.named import found_run
-from ..runs.run import Run, open_run, read_run_config
+from ..runs.run import Run, read_run_config
 from ..training import processes
 from ..training.memory import check_prediction
 from ..training.options import Precision
 from . import parsing
 from .backbones import CHAIN, ending_like, trace_sheet, write_chain
-from .healthy import Outputs, beside_healthy, calibration_name
+from .healthy import Outputs, calibration_name
 from .lock import writing
+from .nodes import PushFlags, send, target
 from .outside import say_outside
 from .pictures import diverged, not_finite, said_of, volume_like, write_output
 from .predictions import Folder
+from .ready import Ready, first_time, ready
 from .slicewise import Slicewise, slicewise
 from .source import asked_cases, check_axes, check_given, data_of
 from .strips import Strips
 from .subset import asked_for, in_units_of, incomplete, open_to_predict, written_of
 from .summary import write_summary
-from .tiles import in_tiles, told_of
+from .tiles import told_of
 
 SMALLER = "lower --batch or --size, or name --tile (volumes)"
 
 
 @dataclass(frozen=True)
-class Flags:
+class Flags(PushFlags):
     """What to predict.
 
     Attributes:
         run: run folder of a finished training, or a model: a name of `radiffuse models`, model.zip, hf://OWNER/NAME.
         out: folder to write.
-        data: file or folder of the data; those of the training where left out.
+        data: file or folder of the data, or dicomweb://... or dimse://...; those of the training where left out.
         map: key=column words; those of the training where left out.
         size: size every image is brought to, as --size 64 64; that of the training where left out.
         range: LOW HIGH, stored values that become -1 and 1; the training's where left out.
@@ -90,34 +92,29 @@ class Flags:
     overlap: float = 0.25
 
 
-def run(arguments: Sequence[str], cases: Cases | None = None) -> None:
+def run(arguments: Sequence[str], cases: Cases | None = None, opened: Ready | None = None) -> None:
     """Predict the cases of the split that are not there yet, then write `predictions.json`.
 
     Args:
         arguments: the words after `radiffuse predict`.
         cases: to predict, in place of the data that the words name.
+        opened: the run that the words name, where it is opened already.
     """
     flags = parsing.parse(Flags, arguments, "radiffuse predict")
     parsing.positive({"--samples": flags.samples, "--steps": flags.steps, "--batch": flags.batch})
-    flags = replace(flags, run=found_run(flags.run))
+    flags = replace(flags, run=opened.run.path if opened else found_run(flags.run))
     read_run_config(flags.run)
+    address = target(flags.push, flags.node)
     with writing(flags.out, "radiffuse predict"):
-        _fill(flags, arguments, cases)
+        _fill(flags, arguments, cases, opened or ready(flags))
+        if address and processes.is_main():
+            print(send(address, flags.node, flags.out))
 
 
-def _fill(flags: Flags, arguments: Sequence[str], given: Cases | None) -> None:
+def _fill(flags: Flags, arguments: Sequence[str], given: Cases | None, asked: Ready) -> None:
     """Fill the folder, which no other command writes into."""
-    processes.start()
-    opened = open_run(flags.run)
+    opened, judged, notice = asked.run, asked.judged, asked.notice
     method = opened.config.method
-    if opened.generative:
-        raise UserError(
-            f"{flags.run}: {method} makes images from nothing but seeds; "
-            f"use `radiffuse sample {flags.run} --count N --out DIR`"
-        )
-    opened = opened.with_steps(flags.steps).with_settings(parsing.pairs(flags.set, "--set"))
-    opened = in_tiles(opened.with_precision(flags.precision), flags.tile, flags.overlap)
-    opened, judged, notice = beside_healthy(opened)
     read = partial(open_to_predict, opened=opened, words=flags.map)
     source, every = data_of(flags, opened, given, lambda source, _: read(source))
     check_axes(opened, every, source)
@@ -217,6 +214,9 @@ def _estimate(
     Raises:
         UserError: more than is free.
     """
+    shapes = tuple(tuple(value.shape) for value in cases.batch(rows[:1]).values())
+    if not first_time(opened, (len(rows), shapes)):
+        return
 
     def work(many: int) -> None:
         part = [rows[k % len(rows)] for k in range(many)]

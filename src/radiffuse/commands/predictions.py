@@ -70,7 +70,7 @@ class Folder:
         processes.barrier()
         if processes.is_main():
             for file in _files_of(known.values()) - _files_of(done.values()):
-                (self.path / file).unlink(missing_ok=True)
+                _remove(self.path / file)
             self.finish([entry for entries in done.values() for entry in entries])
             self._clean()
         processes.barrier()
@@ -144,7 +144,8 @@ class Folder:
                 shutil.rmtree(part, ignore_errors=True)
 
     def _holds(self, entries: Entries) -> bool:
-        return all((self.path / file).is_file() for e in entries for file in e["files"].values())
+        named = (self.path / file for entry in entries for file in entry["files"].values())
+        return all(path.is_file() or path.is_dir() for path in named)
 
     def finish(self, entries: Sequence[Mapping[str, Any]]) -> None:
         """Write `predictions.json` with what was predicted."""
@@ -176,6 +177,14 @@ class Folder:
                     f"{self.path}: holds predictions with {name} {there.get(name)}, not {value}; "
                     "take another --out"
                 )
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or the folder that a volume of many files is."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _by_case(entries: Entries) -> dict[str, Entries]:

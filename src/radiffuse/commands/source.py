@@ -15,6 +15,7 @@ from ..errors import UsageError, UserError, printable
 from ..runs.config import Config, DataSource, is_embedded, located
 from ..runs.run import Run
 from ..training import processes
+from .nodes import at_hand
 from .parsing import pairs
 
 
@@ -57,7 +58,7 @@ def data_of(
     """What the flags of a command name, opened by `read`; or the cases in memory that are given in their place."""
     if given is not None:
         return DataSource(given.source), prepared(given, opened.recipe)
-    named = (flags.data, flags.map, flags.size, flags.range, flags.slices)
+    named = (at_hand(flags.data, flags.node), flags.map, flags.size, flags.range, flags.slices)
     source = source_of(opened.config, *named)
     return source, read(source, opened.recipe)
 

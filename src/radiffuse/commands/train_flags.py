@@ -19,10 +19,12 @@ from ..runs.config import DataSource
 from ..runs.run import recipe_class
 from ..training.options import TrainOptions
 from . import parsing
+from .nodes import at_hand
 
 PROG = "radiffuse train"
 OWN = (
     "data",
+    "node",
     "out",
     "preset",
     "config",
@@ -111,7 +113,7 @@ def order(arguments: Sequence[str]) -> Order:
     adopts = parsing.option(words, "--prior") is not None
     flags = parsing.parse(_flags_of(start, adopts), words, f"{PROG} {start.method}")
     data = DataSource(
-        path=config.located(flags.data),
+        path=config.located(at_hand(flags.data, flags.node) or ""),
         map=parsing.pairs(flags.map),
         size=flags.size,
         seed=start.data.seed if start.data else 0,
@@ -214,7 +216,13 @@ def _flags_of(start: Start, adopts: bool) -> type[Any]:
     values = {f.name: getattr(start.recipe, f.name) for f in dataclasses.fields(start.recipe)}
     path = {"default": data.path} if start.data or adopts else {}
     own = [
-        _flag("data", str, "file or folder of the data, or brains for embedded ones", **path),
+        _flag(
+            "data",
+            str,
+            "file or folder of the data, dicomweb://... or dimse://..., or brains for embedded ones",
+            **path,
+        ),
+        _flag("node", Path | None, "file by which a node of the data lets one in", default=None),
         _flag("out", Path, "run folder to write"),
         _flag("preset", str, "small (for a CPU), paper or tiny (for trials)", default=start.preset),
         _flag("config", Path | None, "replay this config.toml; flags go before it", default=None),

@@ -29,11 +29,11 @@ _MOST, _DEEP = 500, 6
 """Folders that are listed, and levels that are looked through."""
 
 
-def application(root: Path, token: str) -> FastAPI:
+def application(root: Path, token: str, first: Callable[[], str] | None = None) -> FastAPI:
     """The application that shows what lies in `root`, to whoever has the token.
 
     Every answer is refused without it, to another host's name (a page elsewhere that had its name lead here), and
-    for what lies outside of `root`, links followed.
+    for what lies outside of `root`, links followed. The first page is a list of the folder, or made by `first`.
     """
     root = root.resolve()
     app = FastAPI(openapi_url=None)
@@ -43,7 +43,7 @@ def application(root: Path, token: str) -> FastAPI:
         host = request.headers.get("host", "").rpartition(":")[0] or request.headers.get("host", "")
         given = request.query_params.get("token") or request.cookies.get(COOKIE, "")
         if host not in _HOSTS or not secrets.compare_digest(given.encode(), token.encode()):
-            return HTMLResponse("not for you: open the address that radiffuse view printed", 403)
+            return HTMLResponse("not for you: open the address that radiffuse printed", 403)
         if (
             "token" in request.query_params
         ):  # out of the address bar, into a cookie of this host alone
@@ -58,7 +58,7 @@ def application(root: Path, token: str) -> FastAPI:
 
     @app.get("/")
     def index() -> HTMLResponse:
-        return HTMLResponse(_index(root))
+        return HTMLResponse(first() if first else _index(root))
 
     @app.get("/of")
     def of(path: str) -> HTMLResponse:

@@ -115,6 +115,8 @@ def _table(path: str, seed: int) -> Table:
 
     if re.search(r"(?:^|/)(?:https?|ftp|s3|gs|file):/", path):
         raise UserError(f"{path}: is an address, and nothing is downloaded; name a file or folder")
+    if re.match(r"(?:dicomwebs?|dimses?):/", path):
+        raise UserError(f"{path}: is a node; train, predict and evaluate fetch from there")
     with fitting(path):
         return open_table(Path(path))
 
