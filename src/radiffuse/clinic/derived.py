@@ -1,0 +1,441 @@
+"""Series derived from others: of the same patient, study and frame of reference, slice by slice beside their source."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.formats.dicom_values import number, text, whole
+from ..data.formats.dicom_write import (
+    Stored,
+    describe,
+    new_object,
+    place,
+    put_pixels,
+    save,
+    stored,
+    target_of,
+)
+from ..data.image import Image
+from ..data.made import Made
+from .attributes import CARRIED, CLASSES, COLOUR_STACK, EMPTY, FILLED, GREY_STACK, SECONDARY, UNPAIRED
+from .equipment import contributions, local_code
+from .meanings import Meaning
+from .source import Slice, Source, values_of
+
+__all__ = ["Series", "class_of", "write_derived"]
+
+LIKE_MM = 0.01
+"""Grids that agree to this are one."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """A series to be written.
+
+    Attributes:
+        uid: its SeriesInstanceUID.
+        number: its SeriesNumber.
+        meaning: what it is.
+        made: what made it.
+        modality: of its values.
+        description: SeriesDescription.
+    """
+
+    uid: str
+    number: int
+    meaning: Meaning
+    made: Made
+    modality: str
+    description: str
+
+
+def class_of(image: Image, modality: str) -> tuple[str, str]:
+    """The storage class (UID, name) of an image derived from a source of a modality.
+
+    Grey CT, MR and PET that lie in space, and ultrasound pictures, keep their own class. All else is a secondary
+    capture, a volume one of several frames.
+    """
+    grey, flat = len(image.data) == 1, len(image.size) == 2
+    if modality in ("CT", "MR", "PT") and grey and image.affine is not None:
+        return CLASSES[modality]
+    if modality == "US" and flat:
+        return CLASSES["US"]
+    if flat:
+        return SECONDARY
+    return GREY_STACK if grey else COLOUR_STACK
+
+
+def write_derived(image: Image, sources: Sequence[Source], series: Series, path: Path) -> Path:
+    """Write an image as a series beside its sources.
+
+    Args:
+        image: `(C, rows, columns[, slices])` in real values (HU, ...), its axes as its source's file has them.
+        sources: what it was made of; the first one's attributes are carried.
+        series: see `Series`.
+        path: NAME.dcm; a volume of one image an object makes the folder NAME.
+
+    Returns:
+        The file or folder written.
+
+    Raises:
+        UserError: rows and columns are not at right angles.
+    """
+    array = image.data.cpu().numpy()
+    array = array[..., None] if len(image.size) == 2 else array
+    kind = class_of(image, series.modality)
+    held = _held(array, sources[0], series, kind)
+    stacked = kind in (GREY_STACK, COLOUR_STACK)
+    target = target_of(path, 2 if stacked else len(image.size))
+    places = [_place(image, k, path) for k in range(array.shape[-1])]
+    if stacked:
+        path = path.with_name(path.name.removesuffix(".dcm") + ".dcm")
+        return _write_stack(image, sources, series, held, places, kind, path)
+    for k, where in enumerate(places):
+        beside = _beside(sources, where, image)
+        header = _header(series, kind, sources[0], beside[0] if beside else None, image)
+        put_pixels(header, held, k, "RGB" if len(array) == 3 else "MONOCHROME2")
+        _put_values(header, held, series, kind)
+        _put_place(header, where, kind, sources[0], k, len(places))
+        _refer(header, sources, beside, series, _same_grid(image, sources[0]))
+        save(header, target if len(image.size) == 2 else target / f"{k + 1:04d}.dcm")
+    return target
+
+
+def _place(image: Image, k: int, path: Path) -> dict[str, Any]:
+    return {} if image.affine is None else place(image.affine.numpy(), k, path)
+
+
+def _beside(sources: Sequence[Source], where: Mapping[str, Any], image: Image) -> list[Slice]:
+    """The slice of each source that lies where this one does; of a source that has none there, none."""
+    at = np.array(where["ImagePositionPatient"], float) if where else None
+    found = []
+    for one in sources:
+        within = None if not where else max(float(where["SliceThickness"]), _gap(one)) / 2 + LIKE_MM
+        if (slice_ := one.nearest(at, within)) is not None:
+            found.append(slice_)
+    return found
+
+
+def _gap(source: Source) -> float:
+    """Distance of the slices of a source in mm; 0 of a lone one."""
+    if len(source.slices) < 2 or source.slices[0].place is None or source.slices[1].place is None:
+        return 0.0
+    return float(np.linalg.norm(source.slices[1].place - source.slices[0].place))
+
+
+def _same_grid(image: Image, source: Source) -> bool:
+    """Whether pixels lie where those of the source do."""
+    header = source.header
+    size = (whole(header, "Rows", 1, 65535), whole(header, "Columns", 1, 65535))
+    if tuple(image.size[:2]) != size:
+        return False
+    return len(image.size) == 2 or image.size[2] == len(source.slices)
+
+
+# ------------------------------------------------------------------------------------------ values
+def _held(array: np.ndarray, source: Source, series: Series, kind: tuple[str, str]) -> Stored:
+    """Numbers as they are stored: with the scaling of the source where values mean the same and fit."""
+    if len(array) == 3:
+        return Stored(np.clip(np.round(array), 0, 255).astype(np.uint8), bits=8)
+    if series.meaning.same_units and (own := _as_source(array, source)) is not None:
+        return own
+    return stored(array, zero=kind == CLASSES["PT"])
+
+
+def _as_source(array: np.ndarray, source: Source) -> Stored | None:
+    """Numbers in the slope, intercept, sign and bits of the source; None where these differ from slice to
+    slice, or cannot hold the values."""
+    header = source.header
+    names = ("RescaleSlope", "RescaleIntercept", "BitsStored", "PixelRepresentation")
+    if any(
+        text(one.header, name) != text(header, name) for one in source.slices for name in names
+    ) or text(header, "PhotometricInterpretation") != "MONOCHROME2":
+        return None
+    slope = number(header, "RescaleSlope") or 1.0
+    intercept = number(header, "RescaleIntercept") or 0.0
+    bits = whole(header, "BitsStored", 1, 16)
+    if bits is None or "ModalityLUTSequence" in header or text(header, "DoseGridScaling"):
+        return None
+    bits = 16 if text(header, "Modality") == "PT" else max(bits, 9)
+    signed = whole(header, "PixelRepresentation", 0, 1) == 1
+    numbers = np.round((array.astype(np.float64) - intercept) / slope)
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    if numbers.min() < low or numbers.max() > high:
+        return None
+    exact = array.dtype.kind == "f" or np.array_equal(numbers * slope + intercept, array)
+    if not exact:
+        return None
+    return Stored(numbers.astype(np.int16 if signed else np.uint16), slope, intercept, bits)
+
+
+def _put_values(header: Any, held: Stored, series: Series, kind: tuple[str, str]) -> None:
+    """From stored numbers to real values, and how a viewer shows them at first."""
+    from pydicom.valuerep import format_number_as_ds
+
+    if held.numbers.dtype == np.uint8:
+        return
+    scaled = (held.slope, held.intercept) != (1.0, 0.0)
+    if scaled or kind in (CLASSES["CT"], CLASSES["PT"], GREY_STACK):
+        header.RescaleSlope = format_number_as_ds(held.slope)
+        header.RescaleIntercept = format_number_as_ds(held.intercept)
+        header.RescaleType = "HU" if series.modality == "CT" else "US"
+    if kind == CLASSES["PT"]:
+        del header.RescaleType
+    if "WindowCenter" not in header:
+        _put_window(header, held)
+
+
+def _put_window(header: Any, held: Stored) -> None:
+    """A window from the 1st to the 99th percentile of the values, where the source has none that fits."""
+    from pydicom.valuerep import format_number_as_ds
+
+    low, high = np.percentile(held.numbers, (1, 99)) * held.slope + held.intercept
+    width = max(float(high - low), 1.0)
+    header.WindowCenter = format_number_as_ds(float(low) + width / 2)
+    header.WindowWidth = format_number_as_ds(width)
+    header.WindowCenterWidthExplanation = "1 % to 99 % of the values"
+
+
+# ------------------------------------------------------------------------------------------ headers
+def _header(
+    series: Series, kind: tuple[str, str], source: Source, beside: Slice | None, image: Image
+) -> Any:
+    """A new object with what the source's slice carries over."""
+    from pydicom.uid import generate_uid
+
+    header = new_object(kind[0], str(generate_uid(None)))
+    whose = beside.header if beside is not None else source.header
+    own = kind in CLASSES.values()
+    modules = ["patient", "study", "series", "image", *([series.modality] if own else [])]
+    same = series.meaning.same_units and text(whose, "PhotometricInterpretation") != "MONOCHROME1"
+    modules += ["window"] if same else []
+    for module in modules:
+        for element in values_of(whose, CARRIED.get(module, ())).values():
+            header[element.tag] = element
+        for name in EMPTY.get(module, ()):
+            if name not in header:
+                setattr(header, name, [] if name.endswith("Sequence") else None)
+        for name, value in FILLED.get(module, {}).items() if own else ():
+            if name not in header:
+                setattr(header, name, value)
+    describe(header, series.made, series.description)
+    header.Modality = series.modality or "OT"
+    header.SeriesInstanceUID, header.SeriesNumber = series.uid, series.number
+    header.ImageType = image_type(whose, series.modality, kind)
+    header.ContributingEquipmentSequence = contributions(series.made, source)
+    if series.meaning.generated:
+        header.SyntheticData = "YES"
+    _put_rest(header, kind, series, whose, image)
+    return header
+
+
+def image_type(whose: Any, modality: str, kind: tuple[str, str]) -> list[str]:
+    """Derived, secondary, and what the modality says third: CT what its source is, MR and US "OTHER"."""
+    if kind == CLASSES["PT"]:
+        return ["DERIVED", "SECONDARY"]
+    told = [str(part) for part in (whose.get("ImageType") or [])] if "ImageType" in whose else []
+    third = told[2] if len(told) > 2 else ""
+    if kind == CLASSES["CT"]:
+        return ["DERIVED", "SECONDARY", third if third in ("AXIAL", "LOCALIZER") else "AXIAL"]
+    return ["DERIVED", "SECONDARY", "OTHER"] if kind == CLASSES["MR"] else ["DERIVED", "SECONDARY"]
+
+
+def _put_rest(
+    header: Any, kind: tuple[str, str], series: Series, whose: Any, image: Image
+) -> None:
+    """What the class asks for and no source says."""
+    if kind == CLASSES["PT"]:
+        if "SeriesDate" not in header:
+            header.SeriesDate, header.SeriesTime = header.ContentDate, header.ContentTime
+        if "NumberOfTimeSlices" not in header and "DYNAMIC" in header.SeriesType:
+            header.NumberOfTimeSlices = 1
+    if kind not in CLASSES.values():
+        header.ConversionType = "WSD"
+        del header.PatientPosition
+    if image.affine is None:
+        header.setdefault("PatientOrientation", "")
+        if "FrameOfReferenceUID" not in header:
+            del header.PositionReferenceIndicator
+    if kind == CLASSES["US"]:
+        if "PatientPosition" in header and not header.PatientPosition:
+            del header.PatientPosition
+        regions = values_of(whose, ("SequenceOfUltrasoundRegions",))
+        if regions and tuple(image.size) == (whose.get("Rows"), whose.get("Columns")):
+            header.SequenceOfUltrasoundRegions = regions["SequenceOfUltrasoundRegions"].value
+    put_side(header)
+    header.setdefault("BurnedInAnnotation", "NO")
+
+
+def put_side(header: Any) -> None:
+    """Laterality where the part of the body has a side or is not known, empty where that is not known (type 2C)."""
+    unpaired = text(header, "BodyPartExamined").upper() in UNPAIRED
+    if unpaired or "ImageLaterality" in header:
+        header.pop("Laterality", None)
+    else:
+        header.setdefault("Laterality", "")
+
+
+def _put_place(
+    header: Any, where: Mapping[str, Any], kind: tuple[str, str], source: Source, k: int, count: int
+) -> None:
+    """Where a slice lies, and which it is."""
+    header.InstanceNumber = k + 1
+    for name, value in where.items():
+        setattr(header, name, value)
+    if kind == CLASSES["MR"] and where:
+        header.SpacingBetweenSlices = where["SliceThickness"]
+    own = text(source.header, "SliceThickness")
+    if where and own and len(source.slices) == count:
+        header.SliceThickness = own
+    if kind == CLASSES["PT"]:
+        header.ImageIndex, header.NumberOfSlices = k + 1, count
+
+
+def _refer(
+    header: Any, sources: Sequence[Source], beside: Sequence[Slice], series: Series, same: bool
+) -> None:
+    """The source images of a slice, their series, and what was done to them."""
+    from pydicom import Dataset
+    from pydicom.sr.codedict import codes
+
+    if beside:
+        header.SourceImageSequence = [_reference(one, same and k == 0) for k, one in enumerate(beside)]
+        here, away = _by_series(header, beside)
+        if here:
+            header.ReferencedSeriesSequence = here
+        if away:
+            header.StudiesContainingOtherReferencedInstancesSequence = away
+    told = series.meaning.code
+    from highdicom.sr import CodedConcept
+
+    said = series.meaning.said
+    steps = [CodedConcept(told[1], told[0], told[2]) if told else local_code(*_local(said))]
+    if "mean of draws" in said:
+        steps.append(CodedConcept.from_code(codes.DCM.PixelByPixelMean))
+    header.DerivationCodeSequence = steps
+
+
+def _local(said: str) -> tuple[str, str]:
+    base = said.partition(",")[0]
+    return base.upper().replace(" ", "_"), f"{base.capitalize()} by a neural network"
+
+
+def _reference(one: Slice, same: bool) -> Any:
+    from highdicom.sr import CodedConcept
+    from pydicom import Dataset
+    from pydicom.sr.codedict import codes
+
+    item = Dataset()
+    item.ReferencedSOPClassUID = one.header.SOPClassUID
+    item.ReferencedSOPInstanceUID = one.header.SOPInstanceUID
+    if one.frame is not None:
+        item.ReferencedFrameNumber = one.frame
+    item.SpatialLocationsPreserved = "YES" if same else "NO"
+    purpose = codes.DCM.SourceImageForImageProcessingOperation
+    item.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(purpose)]
+    return item
+
+
+def _by_series(header: Any, beside: Sequence[Slice]) -> tuple[list[Any], list[Any]]:
+    """References by series: those of the study, and by study those of others."""
+    from pydicom import Dataset
+
+    studies: dict[str, dict[str, dict[str, str]]] = {}
+    for one in beside:
+        of = one.header
+        series = studies.setdefault(str(of.StudyInstanceUID), {})
+        series.setdefault(str(of.SeriesInstanceUID), {})[str(of.SOPInstanceUID)] = str(of.SOPClassUID)
+
+    def items(series: Mapping[str, Mapping[str, str]]) -> list[Any]:
+        found = []
+        for uid, instances in series.items():
+            item = Dataset()
+            item.SeriesInstanceUID = uid
+            item.ReferencedInstanceSequence = []
+            for instance, kind in instances.items():
+                ref = Dataset()
+                ref.ReferencedSOPClassUID, ref.ReferencedSOPInstanceUID = kind, instance
+                item.ReferencedInstanceSequence.append(ref)
+            found.append(item)
+        return found
+
+    here = items(studies.pop(str(header.StudyInstanceUID), {}))
+    away = []
+    for uid, series in studies.items():
+        item = Dataset()
+        item.StudyInstanceUID, item.ReferencedSeriesSequence = uid, items(series)
+        away.append(item)
+    return here, away
+
+
+# ------------------------------------------------------------------------------------------- frames
+def _write_stack(
+    image: Image,
+    sources: Sequence[Source],
+    series: Series,
+    held: Stored,
+    places: Sequence[Mapping[str, Any]],
+    kind: tuple[str, str],
+    path: Path,
+) -> Path:
+    """A volume of a class without objects of its own that lie in space: one object, a frame a slice."""
+    from pydicom import Dataset
+
+    beside = [_beside(sources, where, image) for where in places]
+    first = next((found[0] for found in beside if found), None)
+    header = _header(series, kind, sources[0], first, image)
+    grey = len(image.data) == 1
+    put_pixels(header, held, None, "MONOCHROME2" if grey else "RGB")
+    _put_values(header, held, series, kind)
+    header.InstanceNumber, header.NumberOfFrames = 1, len(places)
+    if grey:
+        header.PresentationLUTShape = "IDENTITY"
+    header.FrameIncrementPointer = [0x52009230]
+    every = list({id(one): one for found in beside for one in found}.values())
+    _refer(header, sources, every, series, _same_grid(image, sources[0]))
+    shared, frames = Dataset(), []
+    for k, where in enumerate(places):
+        frame, content = Dataset(), Dataset()
+        content.StackID, content.InStackPositionNumber = "1", k + 1
+        content.DimensionIndexValues = [1, k + 1]
+        frame.FrameContentSequence = [content]
+        for sequence, names in _PER_FRAME.items() if where else ():
+            group = Dataset()
+            for name in names:
+                setattr(group, name, where[name])
+            owner = frame if sequence == "PlanePositionSequence" else shared
+            setattr(owner, sequence, [group])
+        frames.append(frame)
+    header.SharedFunctionalGroupsSequence = [shared]
+    header.PerFrameFunctionalGroupsSequence = frames
+    _put_dimensions(header)
+    save(header, path)
+    return path
+
+
+_PER_FRAME = {
+    "PlanePositionSequence": ("ImagePositionPatient",),
+    "PlaneOrientationSequence": ("ImageOrientationPatient",),
+    "PixelMeasuresSequence": ("PixelSpacing", "SliceThickness"),
+}
+
+
+def _put_dimensions(header: Any) -> None:
+    """Frames are numbered by stack and position."""
+    from pydicom import Dataset
+    from pydicom.datadict import tag_for_keyword
+    from pydicom.uid import generate_uid
+
+    uid, organization = str(generate_uid(None)), Dataset()
+    organization.DimensionOrganizationUID = uid
+    header.DimensionOrganizationSequence = [organization]
+    header.DimensionIndexSequence = []
+    for name in ("StackID", "InStackPositionNumber"):
+        item = Dataset()
+        item.DimensionOrganizationUID = uid
+        item.DimensionIndexPointer = tag_for_keyword(name)
+        item.FunctionalGroupPointer = tag_for_keyword("FrameContentSequence")
+        header.DimensionIndexSequence.append(item)
