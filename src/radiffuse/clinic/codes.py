@@ -2,14 +2,14 @@
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
 from .equipment import SCHEME, local_code
 
-__all__ = ["COLUMNS", "Label", "labels_of", "read_codes"]
+__all__ = ["COLUMNS", "Label", "Naming", "labels_of", "read_codes"]
 
 Code = tuple[str, str, str]
 """Value, scheme, meaning."""
@@ -98,32 +98,35 @@ def _hexadecimal(word: str) -> bool:
     return all(letter in "0123456789abcdefABCDEF" for letter in word)
 
 
-def labels_of(
-    values: Sequence[int],
-    names: Mapping[int, str],
-    codes: Mapping[int, Label] | None,
-    abnormal: bool,
-    notice: Callable[[str], None],
-) -> list[Label]:
-    """The labels `values`, from a file of codes or, with a notice, as their names say.
+@dataclass(frozen=True)
+class Naming:
+    """What the labels of a model are.
 
-    Args:
-        values: of a map.
-        names: of labels where they are known.
+    Attributes:
         codes: read of a file; None: no file was given.
-        abnormal: a lone label without a name is what differs from healthy images.
-        notice: is told which codes were assumed.
+        names: of labels where they are known.
+        abnormal: labels are what differs from healthy images.
+    """
+
+    codes: Mapping[int, Label] | None = None
+    names: Mapping[int, str] = field(default_factory=dict)
+    abnormal: bool = False
+
+
+def labels_of(values: Sequence[int], naming: Naming, notice: Callable[[str], None]) -> list[Label]:
+    """The labels `values`, from a file of codes or, with a notice, as their names say.
 
     Raises:
         UserError: the file lacks one of the values.
     """
+    codes = naming.codes
     if codes is not None:
         if lost := [value for value in values if value not in codes]:
             told = ", ".join(map(str, lost))
             raise UserError(f"--codes: says nothing of label {told}; add a row for it")
         return [codes[value] for value in values]
     found = [
-        _assumed(value, names.get(value, ""), abnormal, place)
+        _assumed(value, naming.names.get(value, ""), naming.abnormal, place)
         for place, value in enumerate(values)
     ]
     told = ", ".join(f"{one.value} = {one.name} ({' '.join(one.type[:2])})" for one in found)

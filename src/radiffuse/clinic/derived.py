@@ -20,13 +20,24 @@ from ..data.formats.dicom_write import (
 )
 from ..data.image import Image
 from ..data.made import Made
-from .attributes import CARRIED, CLASSES, COLOUR_STACK, EMPTY, FILLED, GREY_STACK, SECONDARY, UNPAIRED
+from .attributes import (
+    CARRIED,
+    CLASSES,
+    COLOUR_STACK,
+    EMPTY,
+    FILLED,
+    GREY_STACK,
+    SECONDARY,
+    UNPAIRED,
+)
 from .equipment import contributions, local_code
 from .meanings import Meaning
 from .source import Slice, Source, values_of
 
 __all__ = ["Series", "class_of", "write_derived"]
 
+GENERATED = "SYNTHETIC content: shows what was not measured"
+"""ImageComments of images of another contrast and of healthy counterparts."""
 LIKE_MM = 0.01
 """Grids that agree to this are one."""
 
@@ -150,9 +161,10 @@ def _as_source(array: np.ndarray, source: Source) -> Stored | None:
     slice, or cannot hold the values."""
     header = source.header
     names = ("RescaleSlope", "RescaleIntercept", "BitsStored", "PixelRepresentation")
-    if any(
-        text(one.header, name) != text(header, name) for one in source.slices for name in names
-    ) or text(header, "PhotometricInterpretation") != "MONOCHROME2":
+    if (
+        any(text(one.header, name) != text(header, name) for one in source.slices for name in names)
+        or text(header, "PhotometricInterpretation") != "MONOCHROME2"
+    ):
         return None
     slope = number(header, "RescaleSlope") or 1.0
     intercept = number(header, "RescaleIntercept") or 0.0
@@ -227,7 +239,7 @@ def _header(
     header.ImageType = image_type(whose, series.modality, kind)
     header.ContributingEquipmentSequence = contributions(series.made, source)
     if series.meaning.generated:
-        header.SyntheticData = "YES"
+        header.ImageComments = GENERATED
     _put_rest(header, kind, series, whose, image)
     return header
 
@@ -243,9 +255,7 @@ def image_type(whose: Any, modality: str, kind: tuple[str, str]) -> list[str]:
     return ["DERIVED", "SECONDARY", "OTHER"] if kind == CLASSES["MR"] else ["DERIVED", "SECONDARY"]
 
 
-def _put_rest(
-    header: Any, kind: tuple[str, str], series: Series, whose: Any, image: Image
-) -> None:
+def _put_rest(header: Any, kind: tuple[str, str], series: Series, whose: Any, image: Image) -> None:
     """What the class asks for and no source says."""
     if kind == CLASSES["PT"]:
         if "SeriesDate" not in header:
@@ -298,11 +308,12 @@ def _refer(
     header: Any, sources: Sequence[Source], beside: Sequence[Slice], series: Series, same: bool
 ) -> None:
     """The source images of a slice, their series, and what was done to them."""
-    from pydicom import Dataset
     from pydicom.sr.codedict import codes
 
     if beside:
-        header.SourceImageSequence = [_reference(one, same and k == 0) for k, one in enumerate(beside)]
+        header.SourceImageSequence = [
+            _reference(one, same and k == 0) for k, one in enumerate(beside)
+        ]
         here, away = _by_series(header, beside)
         if here:
             header.ReferencedSeriesSequence = here
@@ -347,7 +358,9 @@ def _by_series(header: Any, beside: Sequence[Slice]) -> tuple[list[Any], list[An
     for one in beside:
         of = one.header
         series = studies.setdefault(str(of.StudyInstanceUID), {})
-        series.setdefault(str(of.SeriesInstanceUID), {})[str(of.SOPInstanceUID)] = str(of.SOPClassUID)
+        series.setdefault(str(of.SeriesInstanceUID), {})[str(of.SOPInstanceUID)] = str(
+            of.SOPClassUID
+        )
 
     def items(series: Mapping[str, Mapping[str, str]]) -> list[Any]:
         found = []

@@ -73,7 +73,7 @@ def _scanner(source: Source) -> list[Any]:
     found = values_of(source.header, tuple(names))
     if "Manufacturer" not in found:
         return []
-    told = {
+    told: dict[str, Any] = {
         names[name]: list(each.value) if each.VM > 1 else str(each.value)
         for name, each in found.items()
     }

@@ -1,6 +1,6 @@
 """What highdicom's writers ask for: source headers that are whole, and the place of each plane."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 

@@ -72,4 +72,3 @@ def write_map(
     finish(made, sources[0])
     save(made, path)
     return path
-

@@ -6,7 +6,7 @@ from typing import Literal
 
 __all__ = ["MEANINGS", "Form", "Meaning", "Role", "meaning"]
 
-Form = Literal["image", "labels", "probabilities", "map"]
+Form = Literal["image", "labels", "probabilities", "map", "report"]
 Role = Literal["answer", "probability", "uncertainty", "map", "draw", "sample", "report"]
 
 
@@ -16,11 +16,13 @@ class Meaning:
 
     Attributes:
         said: in words, as a series description says it.
-        form: an image like its source, labels of voxels, probabilities of labels, or a map in units of its own.
+        form: an image like its source, labels of voxels, probabilities of labels, a map in units of its own, or a
+            structured report.
         role: for `predictions.json`.
         code: of the derivation or of the quantity: scheme, value, meaning; "": a local code of `said`.
         generated: shows what was not measured (an image of another contrast, a healthy counterpart).
         same_units: values mean what those of the source do.
+        in_source_units: a map whose numbers are differences of such values.
     """
 
     said: str
@@ -29,6 +31,7 @@ class Meaning:
     code: tuple[str, str, str] | None = None
     generated: bool = False
     same_units: bool = True
+    in_source_units: bool = False
 
 
 MEANINGS: Mapping[str, Meaning] = {
@@ -45,8 +48,14 @@ MEANINGS: Mapping[str, Meaning] = {
     "unmeasured": Meaning("unmeasured part", "map", "map"),
     "unexplained": Meaning("unexplained part", "map", "map"),
     "deviation": Meaning("deviation", "map", "uncertainty"),
+    "reconstruction:expected": Meaning("expected image", "map", "map"),
+    "purified": Meaning("purified", "image"),
+    "divergence": Meaning("divergence map", "map", "map"),
+    "source": Meaning("translated", "image", generated=True, same_units=False),
+    "report": Meaning("classes and scores", "report", "report"),
 }
-"""Keys of `Task.writes`. Any other key is an image that was made of others (of a contrast that a case lacked)."""
+"""Keys of `Task.writes`, or TASK:KEY where they mean something else in one of them. Any other key is an image that was
+made of others (of a contrast that a case lacked)."""
 
 _ENDS: Mapping[str, tuple[str, Role | None, Form | None]] = {
     "mean": ("mean of draws", None, None),
@@ -59,12 +68,17 @@ _ENDS: Mapping[str, tuple[str, Role | None, Form | None]] = {
 """What stands behind a key where several draws are told together."""
 
 
-def meaning(key: str, draw: int | None = None) -> Meaning:
-    """What the output `key` is, "denoised" or "denoised-mean"; `draw`: the number of a draw kept for itself."""
+def meaning(key: str, draw: int | None = None, task: str = "") -> Meaning:
+    """What an output is.
+
+    Args:
+        key: "denoised", "denoised-mean".
+        draw: the number of a draw that is kept for itself.
+        task: name of the task that writes it.
+    """
     base, _, end = key.partition("-")
-    found = MEANINGS.get(base) or Meaning(
-        f"{base} made of others", "image", generated=True, same_units=False
-    )
+    found = MEANINGS.get(f"{task}:{base}") or MEANINGS.get(base)
+    found = found or Meaning(f"{base} made of others", "image", generated=True, same_units=False)
     if end in _ENDS:
         said, role, form = _ENDS[end]
         found = replace(
@@ -73,6 +87,9 @@ def meaning(key: str, draw: int | None = None) -> Meaning:
             role=role or found.role,
             form=form or found.form,
             code=None,
+            in_source_units=found.same_units
+            and found.form == "image"
+            and end in ("std", "interval90"),
         )
     if draw is not None:
         found = replace(found, said=f"{found.said}, draw {draw + 1}", role="draw")

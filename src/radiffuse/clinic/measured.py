@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..data.formats.dicom_write import save
 from .derived import Series
 from .equipment import contributions, local_code, software
 from .frames import references
-from .source import Source
+from .source import Slice, Source
 
 __all__ = ["Finding", "write_report"]
 
@@ -21,12 +23,14 @@ class Finding:
     Attributes:
         numbers: by name: a score (no unit), or the probability of a class (0 to 1).
         classes: what was decided, by name: ("class", "pneumonia").
-        slice: number of the slice it is said of; None: all.
+        of: what it is said of, in words: "the case", "axial slice 7".
+        place: where that slice lies, LPS in mm; None: it is said of every image.
     """
 
     numbers: Mapping[str, float]
     classes: Mapping[str, str]
-    slice: int | None = None
+    of: str = "the case"
+    place: np.ndarray | None = None
 
 
 def write_report(
@@ -65,10 +69,8 @@ def write_report(
     images = references(sources[0])
     content = MeasurementReport(
         observation_context=ObservationContext(observer_device_context=device),
-        procedure_reported=CodedConcept.from_code(codes.SCT.ImagingProcedure)
-        if hasattr(codes.SCT, "ImagingProcedure")
-        else CodedConcept("363679005", "SCT", "Imaging procedure"),
-        imaging_measurements=[_group(one, images, series, place) for place, one in enumerate(findings, 1)],
+        procedure_reported=CodedConcept(*_PROCEDURE),
+        imaging_measurements=[_group(one, sources[0], series) for one in findings],
         title=codes.DCM.ImagingMeasurementReport,
     )
     made = ComprehensiveSR(
@@ -92,7 +94,10 @@ def write_report(
     return path
 
 
-def _group(finding: Finding, images: Sequence[Any], series: Series, place: int) -> Any:
+_PROCEDURE = ("363679005", "SCT", "Imaging procedure")
+
+
+def _group(finding: Finding, source: Source, series: Series) -> Any:
     """The numbers and classes of one finding, the algorithm, and the images they are of."""
     from highdicom.sr import (
         AlgorithmIdentification,
@@ -100,7 +105,6 @@ def _group(finding: Finding, images: Sequence[Any], series: Series, place: int) 
         Measurement,
         MeasurementsAndQualitativeEvaluations,
         QualitativeEvaluation,
-        SourceImageForMeasurementGroup,
         TrackingIdentifier,
     )
     from pydicom.sr.codedict import codes
@@ -110,7 +114,11 @@ def _group(finding: Finding, images: Sequence[Any], series: Series, place: int) 
     algorithm = AlgorithmIdentification(
         name=f"radiffuse {made.method}",
         version=made.version or "unknown",
-        parameters=[f"model_sha256={made.model_sha256}", f"preset={made.preset}", f"run={made.run}"],
+        parameters=[
+            f"model_sha256={made.model_sha256}",
+            f"preset={made.preset}",
+            f"run={made.run}",
+        ],
     )
     numbers = [
         Measurement(
@@ -127,20 +135,31 @@ def _group(finding: Finding, images: Sequence[Any], series: Series, place: int) 
         )
         for name, value in finding.classes.items()
     ]
-    of = images if finding.slice is None else images[finding.slice : finding.slice + 1]
-    where = "the case" if finding.slice is None else f"slice {finding.slice + 1}"
+    near = source.nearest(finding.place) if finding.place is not None else None
     return MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(
-            uid=str(generate_uid(None)), identifier=f"{made.method}, {where}"
+            uid=str(generate_uid(None)), identifier=f"{made.method}, {finding.of}"
         ),
-        finding_type=CodedConcept.from_code(codes.DCM.ImagingMeasurements)
-        if hasattr(codes.DCM, "ImagingMeasurements")
-        else None,
+        finding_type=CodedConcept.from_code(codes.DCM.ImagingMeasurements),
         algorithm_id=algorithm,
         measurements=numbers or None,
         qualitative_evaluations=classes or None,
-        source_images=[SourceImageForMeasurementGroup.from_source_image(one) for one in of],
+        source_images=_images(source.slices if near is None else [near]),
     )
+
+
+def _images(slices: Sequence[Slice]) -> list[Any]:
+    """References to the images of slices, and to their frames in files of several."""
+    from highdicom.sr import SourceImageForMeasurementGroup
+
+    frames: dict[tuple[str, str], list[int]] = {}
+    for one in slices:
+        of = (str(one.header.SOPClassUID), str(one.header.SOPInstanceUID))
+        frames.setdefault(of, []).extend([] if one.frame is None else [one.frame])
+    return [
+        SourceImageForMeasurementGroup(kind, instance, sorted(numbers) or None)
+        for (kind, instance), numbers in frames.items()
+    ]
 
 
 def _short(name: str) -> str:

@@ -28,8 +28,8 @@ def write_segmentation(
         series: see `Series`.
         path: of the file.
     """
-    from highdicom.seg import SegmentationTypeValues, SegmentDescription
     from highdicom.seg import Segmentation as Object
+    from highdicom.seg import SegmentationTypeValues, SegmentDescription
     from pydicom.uid import generate_uid
 
     array, binary = flat_array(image), not image.data.is_floating_point()
@@ -59,6 +59,7 @@ def write_segmentation(
         series_number=series.number,
         sop_instance_uid=str(generate_uid(None)),
         instance_number=1,
+        omit_empty_frames=False,  # so that it lies on the grid of the source, also where it is empty
         series_description=series.description[:64],
         content_description=series.meaning.said[:64],
         content_label="SEGMENTATION" if binary else "PROBABILITY",

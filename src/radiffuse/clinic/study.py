@@ -7,12 +7,19 @@ from pathlib import Path
 from ..data.formats.dicom_values import text, whole
 from ..data.image import Image, oriented
 from ..data.made import Made
+from ..data.transforms import resize
 from .attributes import FILLED
+from .codes import Naming, labels_of
 from .derived import Series, write_derived
-from .meanings import meaning
+from .maps import write_map
+from .meanings import Meaning
+from .measured import Finding, write_report
+from .segmentation import write_segmentation
 from .source import Identities, Identity, Source, kept, new_identities, read_source, without_remarks
 
 __all__ = ["Study"]
+
+UNNAMED = Naming()
 
 
 @dataclass
@@ -48,18 +55,87 @@ class Study:
         study._say_lacking()
         return study
 
-    def image(self, image: Image, path: Path, key: str, draw: int | None = None) -> Path:
+    def image(self, image: Image, path: Path, what: Meaning) -> Path:
         """Write an image like the source; see `derived.write_derived`."""
         with without_remarks():
-            series = self.series(key, draw, image.modality)
+            series = self.series(what, image.modality)
             return write_derived(as_stored(image), self.sources, series, path)
 
-    def series(self, key: str, draw: int | None = None, modality: str | None = None) -> Series:
+    def labels(
+        self,
+        image: Image,
+        path: Path,
+        what: Meaning,
+        naming: Naming = UNNAMED,
+        count: int = 1,
+    ) -> Path:
+        """Write a label map as a binary segmentation of `count` labels at least."""
+        image = self._onto_source(as_stored(image), what)
+        top = max(int(image.data.max()), count)
+        return self._segmented(image, range(1, top + 1), naming, path, what)
+
+    def probabilities(
+        self,
+        image: Image,
+        path: Path,
+        what: Meaning,
+        naming: Naming = UNNAMED,
+    ) -> Path:
+        """Write probabilities of the labels 1 to L, a channel each, as a fractional segmentation."""
+        image = self._onto_source(as_stored(image), what)
+        return self._segmented(image, range(1, len(image.data) + 1), naming, path, what)
+
+    def map(self, image: Image, path: Path, what: Meaning) -> Path:
+        """Write a map of one channel as a parametric map."""
+        with without_remarks():
+            series = self.series(what)
+            return write_map(as_stored(image), self.sources, series, path, self._unit(what))
+
+    def report(self, findings: Sequence[Finding], path: Path, what: Meaning) -> Path:
+        """Write classes and scores as a structured report."""
+        with without_remarks():
+            return write_report(findings, self.sources, self.series(what), path)
+
+    def _segmented(
+        self,
+        image: Image,
+        values: Sequence[int],
+        naming: Naming,
+        path: Path,
+        what: Meaning,
+    ) -> Path:
+        labels = labels_of(values, naming, self.notice)
+        with without_remarks():
+            series = self.series(what)
+            return write_segmentation(image, labels, self.sources, series, path)
+
+    def _onto_source(self, image: Image, what: Meaning) -> Image:
+        """A picture that does not lie in space, on the grid of its source: nothing else says where its pixels are."""
+        header = self.sources[0].header
+        size = (int(header.Rows), int(header.Columns))
+        if image.affine is not None or image.size == size or len(image.size) != 2:
+            return image
+        self.notice(
+            f"{what.said}: pictures do not lie in space, so that {_by(image.size)} pixels are brought back to the "
+            f"{_by(size)} of the source"
+        )
+        nearest = not image.data.is_floating_point()
+        return replace(image, data=resize(image.data, size, nearest=nearest))
+
+    def _unit(self, what: Meaning) -> tuple[str, str, str]:
+        """The unit of a map: of what draws of an image differ by, that of the image where DICOM names it."""
+        first = self.sources[0]
+        if what.in_source_units and first.modality == "CT":
+            return ("[hnsf'U]", "UCUM", "Hounsfield unit")
+        if what.in_source_units and text(first.header, "Units") == "BQML":
+            return ("Bq/ml", "UCUM", "Becquerels/milliliter")
+        return ("1", "UCUM", "no units")
+
+    def series(self, what: Meaning, modality: str | None = None) -> Series:
         """The next series of the study."""
         from pydicom.uid import generate_uid
 
         self.count += 1
-        what = meaning(key, draw)
         made = replace(self.made, what=what.said)
         first = self.sources[0]
         number = whole(first.header, "SeriesNumber", 0, 10**6) or 0
@@ -82,6 +158,10 @@ class Study:
         lacking = [f"a new {name}" for name in first.lacking]
         if told or lacking:
             self.notice(f"source series lack attributes; outputs have {', '.join(lacking + told)}")
+
+
+def _by(size: Sequence[int]) -> str:
+    return " x ".join(map(str, size))
 
 
 def _said(value: object) -> str:

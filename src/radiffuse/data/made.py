@@ -43,6 +43,18 @@ class Made:
         return told.encode("ascii", "replace").decode()[:MOST]
 
     @property
+    def text(self) -> str:
+        """Whole, as a sentence."""
+        how = "nothing but seeds" if self.kind == "synthetic" else "images of the patient"
+        model = f", model sha256 {self.model_sha256}" if self.model_sha256 else ""
+        preset = f" ({self.preset})" if self.preset else ""
+        run = f", run {self.run}" if self.run else ""
+        return (
+            f"{self.what or 'image'}, made of {how} by a neural network: {NAME} {self.version} "
+            f"{self.method}{preset}{run}{model}. Not acquired."
+        )
+
+    @property
     def json(self) -> str:
         """Every attribute as one line of JSON, ASCII."""
         return json.dumps({"software": NAME, **asdict(self)})

@@ -160,7 +160,7 @@ def describe(header: Any, made: Made, description: str) -> None:
     header.ManufacturerModelName = f"{NAME} {made.method}{preset}"[:64].strip()
     header.DeviceSerialNumber = made.model_sha256 or "unknown"
     header.SoftwareVersions = made.version or "unknown"
-    header.DerivationDescription = made.line
+    header.DerivationDescription = made.text[:1024]
 
 
 def save(header: Any, path: Path) -> None:
@@ -223,9 +223,9 @@ def _header(image: Image, made: Made, uids: dict[str, str], number: int, path: P
     header.PatientBirthDate = header.PatientSex = header.PatientPosition = ""
     header.StudyDate = header.StudyTime = header.StudyID = header.AccessionNumber = ""
     header.ReferringPhysicianName = header.Laterality = ""
-    header.Modality, header.SyntheticData = modality, "YES"
+    header.Modality = modality
     header.ImageType = ["DERIVED", "SECONDARY", "AXIAL" if modality == "CT" else "OTHER"]
-    describe(header, made, f"SYNTHETIC {made.what}")
+    describe(header, made, f"{made.kind.upper()} {made.what}")
     header.SeriesNumber, header.InstanceNumber, header.BurnedInAnnotation = 1, number + 1, "NO"
     if kind == _SECONDARY_CAPTURE:
         header.ConversionType, header.PatientOrientation = "SYN", ""
