@@ -17,7 +17,7 @@ CLASSES = {
     "PT": "1.2.840.10008.5.1.4.1.1.128",
     "US": "1.2.840.10008.5.1.4.1.1.6.1",
     "OCT": "1.2.840.10008.5.1.4.1.1.7",
-    "NM": "1.2.840.10008.5.1.4.1.1.20",
+    "OT": "1.2.840.10008.5.1.4.1.1.7",
     "CR": "1.2.840.10008.5.1.4.1.1.1",
 }
 PERSON = {
@@ -52,7 +52,7 @@ OWN = {
            "AcquisitionDate": "20200101", "AcquisitionTime": "101600"},
     "US": {"ImageType": ["ORIGINAL", "PRIMARY", "ABDOMINAL", "0001"], "TransducerType": "SECTOR_PHASED"},
     "OCT": {"ConversionType": "DI"},
-    "NM": {},
+    "OT": {"ConversionType": "WSD"},
     "CR": {},
 }  # fmt: skip
 

@@ -37,13 +37,13 @@ KINDS = {
     "mr feet first": lambda path: sources.series(path, "MR", sources.FEET_FIRST, PatientPosition="FFS"),
     "mr enhanced": lambda path: sources.enhanced(path / "enhanced.dcm"),
     "pet": lambda path: sources.series(path, "PT"),
-    "nm volume": lambda path: sources.series(path, "NM"),
+    "ot volume": lambda path: sources.series(path, "OT"),
     "us colour": lambda path: sources.picture(path / "a.dcm", "US", colour=True),
     "oct colour": lambda path: sources.picture(path / "a.dcm", "OCT", colour=True),
     "oct grey": lambda path: sources.picture(path / "a.dcm", "OCT"),
     "cr": lambda path: sources.picture(path / "a.dcm", "CR"),
 }  # fmt: skip
-PLACED = [name for name in KINDS if name.split()[0] in ("ct", "mr", "pet", "nm")]
+PLACED = [name for name in KINDS if name.split()[0] in ("ct", "mr", "pet", "ot")]
 
 
 def files_of(path):
@@ -116,11 +116,10 @@ def test_every_object_of_every_modality_is_valid(cases, name):
         valid(path)
 
 
-@pytest.mark.parametrize("series", ["t1", "flair"])
-def test_objects_of_a_real_series_are_valid(tmp_path, series):
+def test_objects_of_a_real_series_are_valid(tmp_path):
     if not REAL.is_dir():
         pytest.skip("needs shared/data/dicom_brain beside the repository")
-    _, image, paths, _ = written(REAL / series, tmp_path)
+    _, image, paths, _ = written(REAL / "t1", tmp_path)
     for path in paths.values():
         valid(path)
     assert torch.equal(read_image(paths["image"]).data, image.data)
@@ -157,7 +156,7 @@ def test_sources_that_lack_what_anonymised_data_lack_give_valid_objects(tmp_path
     for path in paths.values():
         valid(path)
     expected = {"CT": "a new StudyInstanceUID", "MR": "ScanningSequence = RM", "PT": "Units = NONE"}
-    assert expected[modality] in lines[0] and len(lines) == 2
+    assert expected[modality] in lines[0] and len(set(lines)) == 2
 
 
 def test_values_that_cannot_be_are_left_out(tmp_path):
@@ -166,9 +165,10 @@ def test_values_that_cannot_be_are_left_out(tmp_path):
     for file in (tmp_path / "in").iterdir():
         header = pydicom.dcmread(file)
         with pydicom.config.disable_value_validation():
-            header.PatientBirthDate, header.PatientAge, header.KVP = "24.12.1950", "seventy", "many"
+            header.PatientBirthDate, header.PatientAge = "24.12.1950", "seventy"
             header.add_new("ReconstructionDiameter", "DS", long)
             header.save_as(file)
+        file.write_bytes(file.read_bytes().replace(b"DS\x04\x00120 ", b"DS\x04\x00many"))
     _, _, paths, _ = written(tmp_path / "in", tmp_path / "out")
     header = pydicom.dcmread(files_of(paths["image"])[0])
     assert header.PatientBirthDate == "" and "PatientAge" not in header and header.KVP is None
@@ -185,16 +185,32 @@ def test_outputs_lie_where_their_source_lies(cases, name):
         again = read_image(paths[key])
         torch.testing.assert_close(again.affine, image.affine, atol=1e-4, rtol=0)
         assert again.size == image.size
-    if name in ("ct tilted", "nm volume"):  # ITK knows no tilt
+    if name in ("ct tilted", "ot volume"):  # ITK knows no tilt
         return
-    truth = _by_simpleitk(source)
-    for path in (paths["image"], paths["mask"], paths["map"]):
-        made = _by_simpleitk(path)
-        assert made.GetSize()[:2] == truth.GetSize()[:2]
-        np.testing.assert_allclose(made.GetSpacing(), truth.GetSpacing(), atol=1e-4)
-        np.testing.assert_allclose(made.GetDirection(), truth.GetDirection(), atol=1e-4)
-        if path != paths["mask"]:  # whose frames ITK counts by segment
-            np.testing.assert_allclose(made.GetOrigin(), truth.GetOrigin(), atol=1e-3)
+    if name != "mr enhanced":  # whose mixed frames ITK takes as they come
+        truth, made = _by_simpleitk(source), _by_simpleitk(paths["image"])
+        for about in ("GetSize", "GetSpacing", "GetDirection", "GetOrigin"):
+            np.testing.assert_allclose(getattr(made, about)(), getattr(truth, about)(), atol=1e-4)
+    for key, reader in (("mask", highdicom.seg.segread), ("map", highdicom.imread)):
+        volume = reader(paths[key]).get_volume(
+            **({"combine_segments": True} if key == "mask" else {})
+        )
+        _, affine = upwards(volume, image)
+        torch.testing.assert_close(torch.tensor(affine), image.affine, atol=1e-4, rtol=0)
+
+
+def upwards(volume, image):
+    """A volume of highdicom as ours are: (rows, columns, slices), the lowest slice first, RAS."""
+    order = [1, 2, 0, 3]
+    array, affine = (
+        np.moveaxis(volume.array, 0, -1),
+        np.diag([-1.0, -1, 1, 1]) @ volume.affine[:, order],
+    )
+    if affine[:3, 2] @ image.affine[:3, 2].numpy() < 0:
+        array = array[..., ::-1]
+        affine[:3, 3] += (array.shape[-1] - 1) * affine[:3, 2]
+        affine[:3, 2] *= -1
+    return array, affine
 
 
 def _by_simpleitk(path):
@@ -217,8 +233,9 @@ def test_a_tilted_gantry_stays_tilted_slice_by_slice(cases):
     np.testing.assert_allclose(places(paths["image"]), places(source), atol=1e-6)
     for key in ("mask", "map"):
         frames = pydicom.dcmread(paths[key]).PerFrameFunctionalGroupsSequence
-        made = [frame.PlanePositionSequence[0].ImagePositionPatient for frame in frames][:5]
-        np.testing.assert_allclose(np.array(made, float), places(source), atol=1e-6)
+        made = [frame.PlanePositionSequence[0].ImagePositionPatient for frame in frames]
+        made = np.unique(np.array(made, float), axis=0)
+        np.testing.assert_allclose(made[np.argsort(made[:, 2])], places(source), atol=1e-6)
 
 
 def test_a_volume_that_was_turned_inside_goes_back_to_its_own_axes(tmp_path):
@@ -384,7 +401,7 @@ def test_values_scaling_and_window_are_kept(cases):
 
 def test_classes_are_those_of_the_source(cases):
     expected = {"ct": "CT", "mr enhanced": "MR", "pet": "Positron", "us colour": "Ultrasound",
-                "oct colour": "Secondary", "nm volume": "Multi-frame Grayscale Word"}  # fmt: skip
+                "oct colour": "Secondary", "ot volume": "Multi-frame Grayscale Word"}  # fmt: skip
     for name, start in expected.items():
         header = pydicom.dcmread(files_of(cases(name)[4]["image"])[0])
         assert header.SOPClassUID.name.startswith(start), name
@@ -417,14 +434,16 @@ def test_highdicom_and_we_read_the_same_labels_and_probabilities(cases):
             continue
         seg = highdicom.seg.segread(paths["mask"])
         volume = seg.get_volume(combine_segments=True)
-        np.testing.assert_array_equal(np.moveaxis(volume.array, 0, -1), labels[0].numpy())
+        np.testing.assert_array_equal(
+            upwards(volume, image)[0], labels[0].numpy().reshape((*volume.array.shape[1:3], -1))
+        )
         assert [seg.get_segment_description(k).segment_label for k in (1, 2)] == [
             "hippocampus",
             "label 2",
         ]
         assert seg.get_segment_description(1).segmented_property_type.value == "5366008"
         assert (
-            seg.get_segment_description(1).algorithm_identification[0].name == "radiffuse oct-ddpm"
+            seg.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence[0].AlgorithmName == "radiffuse oct-ddpm"
         )
 
 

@@ -245,9 +245,12 @@ def _header(
 
 
 def image_type(whose: Any, modality: str, kind: tuple[str, str]) -> list[str]:
-    """Derived, secondary, and what the modality says third: CT what its source is, MR and US "OTHER"."""
+    """Derived, secondary, and what the modality says third: CT what its source is, MR "OTHER".
+
+    PET knows no SECONDARY (PS3.3 C.8.9.4.1.1).
+    """
     if kind == CLASSES["PT"]:
-        return ["DERIVED", "SECONDARY"]
+        return ["DERIVED", "PRIMARY"]
     told = [str(part) for part in (whose.get("ImageType") or [])] if "ImageType" in whose else []
     third = told[2] if len(told) > 2 else ""
     if kind == CLASSES["CT"]:
@@ -262,13 +265,18 @@ def _put_rest(header: Any, kind: tuple[str, str], series: Series, whose: Any, im
             header.SeriesDate, header.SeriesTime = header.ContentDate, header.ContentTime
         if "NumberOfTimeSlices" not in header and "DYNAMIC" in header.SeriesType:
             header.NumberOfTimeSlices = 1
+        if header.DecayCorrection == "NONE":
+            header.pop("DecayFactor", None)
+        for isotope in header.RadiopharmaceuticalInformationSequence:
+            isotope.setdefault("RadionuclideCodeSequence", [])
+        del header.PatientPosition  # PatientOrientationCodeSequence stands for it
     if kind not in CLASSES.values():
         header.ConversionType = "WSD"
         del header.PatientPosition
-    if image.affine is None:
+    if image.affine is None or kind in (GREY_STACK, COLOUR_STACK):
         header.setdefault("PatientOrientation", "")
-        if "FrameOfReferenceUID" not in header:
-            del header.PositionReferenceIndicator
+    if image.affine is None and "FrameOfReferenceUID" not in header:
+        del header.PositionReferenceIndicator
     if kind == CLASSES["US"]:
         if "PatientPosition" in header and not header.PatientPosition:
             del header.PatientPosition

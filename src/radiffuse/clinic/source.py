@@ -142,8 +142,20 @@ def _read(file: Path, identity: Identity) -> Any:
             header.SOPInstanceUID = told
         if not text(header, "SOPClassUID"):
             header.SOPClassUID = text(header.file_meta, "MediaStorageSOPClassUID")
-        header.decode()
-        return identity(header)
+        return identity(_readable(header))
+
+
+def _readable(header: Any) -> Any:
+    """A header without attributes that cannot be read as their type, its text decoded."""
+    for tag in list(header.keys()):
+        try:
+            element = header[tag]
+            if element.VR == "SQ":
+                element.value = [_readable(part) for part in element.value]
+        except Exception:  # a damaged element may raise anything while it is converted
+            del header[tag]
+    header.decode()
+    return header
 
 
 def _flat(frame: Frame) -> Any:

@@ -1,6 +1,7 @@
 """All that is written of one case into the study that it came from."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from ..data.formats.dicom_values import text, whole
 from ..data.image import Image, oriented
 from ..data.made import Made
 from ..data.transforms import resize
+from ..errors import UserError
 from .attributes import FILLED
 from .codes import Naming, labels_of
 from .derived import Series, write_derived
@@ -89,11 +91,12 @@ class Study:
         """Write a map of one channel as a parametric map."""
         with without_remarks():
             series = self.series(what)
-            return write_map(as_stored(image), self.sources, series, path, self._unit(what))
+            with told_why(path):
+                return write_map(as_stored(image), self.sources, series, path, self._unit(what))
 
     def report(self, findings: Sequence[Finding], path: Path, what: Meaning) -> Path:
         """Write classes and scores as a structured report."""
-        with without_remarks():
+        with without_remarks(), told_why(path):
             return write_report(findings, self.sources, self.series(what), path)
 
     def _segmented(
@@ -107,7 +110,8 @@ class Study:
         labels = labels_of(values, naming, self.notice)
         with without_remarks():
             series = self.series(what)
-            return write_segmentation(image, labels, self.sources, series, path)
+            with told_why(path):
+                return write_segmentation(image, labels, self.sources, series, path)
 
     def _onto_source(self, image: Image, what: Meaning) -> Image:
         """A picture that does not lie in space, on the grid of its source: nothing else says where its pixels are."""
@@ -158,6 +162,17 @@ class Study:
         lacking = [f"a new {name}" for name in first.lacking]
         if told or lacking:
             self.notice(f"source series lack attributes; outputs have {', '.join(lacking + told)}")
+
+
+@contextmanager
+def told_why(path: Path) -> Iterator[None]:
+    """One line where a source is such that highdicom makes no object of it."""
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise UserError(
+            f"{path.name}: no DICOM object can be made beside this source ({error}); convert it to NIfTI first"
+        ) from error
 
 
 def _by(size: Sequence[int]) -> str:

@@ -198,7 +198,7 @@ class Writer:
         entry["written"] += listed(out, path.name, REPORT, what.role, made)
 
     def viewed(self, row: int, entry: Mapping[str, Any], out: Path, folder: Path) -> dict[str, Any]:
-        """Copies as NIfTI of the volumes that were written of a DICOM case, for the viewer of the report: {"made": ...}."""
+        """Copies as NIfTI of the volumes that were written of a DICOM case, for the viewer of the report."""
         made: dict[str, str] = {}
         if self.study(row) is not None:
             for key, file in entry["files"].items():
