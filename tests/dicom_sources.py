@@ -1,7 +1,11 @@
-"""Small DICOM series of every kind that predictions go back to, made by pydicom."""
+"""Small DICOM series of every kind that predictions go back to, made by pydicom; and whether objects are valid."""
+
+import shutil
+import subprocess
 
 import numpy as np
 import pydicom
+import pytest
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
@@ -183,3 +187,18 @@ def stripped(folder, *names):
         for name in names:
             header.pop(name, None)
         header.save_as(file)
+
+
+def files_of(path):
+    return sorted(path.iterdir()) if path.is_dir() else [path]
+
+
+def valid(path):
+    """No error of dciodvfy, and dcmtk reads it."""
+    if shutil.which("dciodvfy") is None or shutil.which("dcmdump") is None:
+        pytest.skip("needs Debian's dicom3tools and dcmtk")
+    for file in files_of(path)[:2]:
+        said = subprocess.run(["dciodvfy", file], capture_output=True, text=True).stderr
+        assert not [line for line in said.splitlines() if line.startswith("Error")], said
+        dumped = subprocess.run(["dcmdump", "-q", file], capture_output=True, text=True)
+        assert dumped.returncode == 0 and not dumped.stderr, dumped.stderr

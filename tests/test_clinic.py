@@ -16,6 +16,7 @@ import SimpleITK as sitk
 import torch
 
 import dicom_sources as sources
+from dicom_sources import files_of, valid
 from radiffuse.clinic.codes import Naming, labels_of, read_codes
 from radiffuse.clinic.meanings import meaning
 from radiffuse.clinic.measured import Finding
@@ -44,21 +45,6 @@ KINDS = {
     "cr": lambda path: sources.picture(path / "a.dcm", "CR"),
 }  # fmt: skip
 PLACED = [name for name in KINDS if name.split()[0] in ("ct", "mr", "pet", "ot")]
-
-
-def files_of(path):
-    return sorted(path.iterdir()) if path.is_dir() else [path]
-
-
-def valid(path):
-    """No error of dciodvfy, and dcmtk reads it."""
-    if shutil.which("dciodvfy") is None or shutil.which("dcmdump") is None:
-        pytest.skip("needs Debian's dicom3tools and dcmtk")
-    for file in files_of(path)[:2]:
-        said = subprocess.run(["dciodvfy", file], capture_output=True, text=True).stderr
-        assert not [line for line in said.splitlines() if line.startswith("Error")], said
-        dumped = subprocess.run(["dcmdump", "-q", file], capture_output=True, text=True)
-        assert dumped.returncode == 0 and not dumped.stderr, dumped.stderr
 
 
 def written(source, out):
@@ -130,10 +116,11 @@ def test_dcmtk_renders_images_and_reads_the_report(cases, tmp_path):
         pytest.skip("needs Debian's dcmtk")
     for name in ("ct", "pet", "us colour"):
         paths = cases(name)[4]
-        words = ["dcm2pnm", "+Wn" if name == "us colour" else "+Wm", "--write-png"]
-        words = words if name != "us colour" else ["dcm2pnm", "--write-png"]
-        done = subprocess.run([*words, files_of(paths["image"])[0], tmp_path / "a.png"])
-        assert done.returncode == 0 and read_image(tmp_path / "a.png").data.float().std() > 0
+        window = [] if name == "us colour" else ["+Wm"]
+        picture = tmp_path / "a.png"
+        words = ["dcm2pnm", *window, "--write-png", files_of(paths["image"])[0], picture]
+        done = subprocess.run(words)
+        assert done.returncode == 0 and read_image(picture).data.float().std() > 0
         told = subprocess.run(["dsrdump", paths["report"]], capture_output=True, text=True)
         assert '"score")="0.25"' in told.stdout and "pneumonia" in told.stdout
 
@@ -443,7 +430,8 @@ def test_highdicom_and_we_read_the_same_labels_and_probabilities(cases):
         ]
         assert seg.get_segment_description(1).segmented_property_type.value == "5366008"
         assert (
-            seg.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence[0].AlgorithmName == "radiffuse oct-ddpm"
+            seg.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence[0].AlgorithmName
+            == "radiffuse oct-ddpm"
         )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.formats.dicom_values import number, text, whole
+from ..data.formats.dicom_values import text, whole
 from ..data.formats.dicom_write import (
     Stored,
     describe,
@@ -15,7 +15,6 @@ from ..data.formats.dicom_write import (
     place,
     put_pixels,
     save,
-    stored,
     target_of,
 )
 from ..data.image import Image
@@ -30,9 +29,11 @@ from .attributes import (
     SECONDARY,
     UNPAIRED,
 )
-from .equipment import contributions, local_code
+from .equipment import contributions
 from .meanings import Meaning
+from .referring import refer
 from .source import Slice, Source, values_of
+from .values import held_as, put_values
 
 __all__ = ["Series", "class_of", "write_derived"]
 
@@ -97,7 +98,7 @@ def write_derived(image: Image, sources: Sequence[Source], series: Series, path:
     array = image.data.cpu().numpy()
     array = array[..., None] if len(image.size) == 2 else array
     kind = class_of(image, series.modality)
-    held = _held(array, sources[0], series, kind)
+    held = held_as(array, sources[0], series.meaning.same_units, zero=kind == CLASSES["PT"])
     stacked = kind in (GREY_STACK, COLOUR_STACK)
     target = target_of(path, 2 if stacked else len(image.size))
     places = [_place(image, k, path) for k in range(array.shape[-1])]
@@ -108,9 +109,9 @@ def write_derived(image: Image, sources: Sequence[Source], series: Series, path:
         beside = _beside(sources, where, image)
         header = _header(series, kind, sources[0], beside[0] if beside else None, image)
         put_pixels(header, held, k, "RGB" if len(array) == 3 else "MONOCHROME2")
-        _put_values(header, held, series, kind)
+        put_values(header, held, series.modality, kind)
         _put_place(header, where, kind, sources[0], k, len(places))
-        _refer(header, sources, beside, series, _same_grid(image, sources[0]))
+        refer(header, beside, series.meaning, _same_grid(image, sources[0]))
         save(header, target if len(image.size) == 2 else target / f"{k + 1:04d}.dcm")
     return target
 
@@ -144,71 +145,6 @@ def _same_grid(image: Image, source: Source) -> bool:
     if tuple(image.size[:2]) != size:
         return False
     return len(image.size) == 2 or image.size[2] == len(source.slices)
-
-
-# ------------------------------------------------------------------------------------------ values
-def _held(array: np.ndarray, source: Source, series: Series, kind: tuple[str, str]) -> Stored:
-    """Numbers as they are stored: with the scaling of the source where values mean the same and fit."""
-    if len(array) == 3:
-        return Stored(np.clip(np.round(array), 0, 255).astype(np.uint8), bits=8)
-    if series.meaning.same_units and (own := _as_source(array, source)) is not None:
-        return own
-    return stored(array, zero=kind == CLASSES["PT"])
-
-
-def _as_source(array: np.ndarray, source: Source) -> Stored | None:
-    """Numbers in the slope, intercept, sign and bits of the source; None where these differ from slice to
-    slice, or cannot hold the values."""
-    header = source.header
-    names = ("RescaleSlope", "RescaleIntercept", "BitsStored", "PixelRepresentation")
-    if (
-        any(text(one.header, name) != text(header, name) for one in source.slices for name in names)
-        or text(header, "PhotometricInterpretation") != "MONOCHROME2"
-    ):
-        return None
-    slope = number(header, "RescaleSlope") or 1.0
-    intercept = number(header, "RescaleIntercept") or 0.0
-    bits = whole(header, "BitsStored", 1, 16)
-    if bits is None or "ModalityLUTSequence" in header or text(header, "DoseGridScaling"):
-        return None
-    bits = 16 if text(header, "Modality") == "PT" else max(bits, 9)
-    signed = whole(header, "PixelRepresentation", 0, 1) == 1
-    numbers = np.round((array.astype(np.float64) - intercept) / slope)
-    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-    if numbers.min() < low or numbers.max() > high:
-        return None
-    exact = array.dtype.kind == "f" or np.array_equal(numbers * slope + intercept, array)
-    if not exact:
-        return None
-    return Stored(numbers.astype(np.int16 if signed else np.uint16), slope, intercept, bits)
-
-
-def _put_values(header: Any, held: Stored, series: Series, kind: tuple[str, str]) -> None:
-    """From stored numbers to real values, and how a viewer shows them at first."""
-    from pydicom.valuerep import format_number_as_ds
-
-    if held.numbers.dtype == np.uint8:
-        return
-    scaled = (held.slope, held.intercept) != (1.0, 0.0)
-    if scaled or kind in (CLASSES["CT"], CLASSES["PT"], GREY_STACK):
-        header.RescaleSlope = format_number_as_ds(held.slope)
-        header.RescaleIntercept = format_number_as_ds(held.intercept)
-        header.RescaleType = "HU" if series.modality == "CT" else "US"
-    if kind == CLASSES["PT"]:
-        del header.RescaleType
-    if "WindowCenter" not in header:
-        _put_window(header, held)
-
-
-def _put_window(header: Any, held: Stored) -> None:
-    """A window from the 1st to the 99th percentile of the values, where the source has none that fits."""
-    from pydicom.valuerep import format_number_as_ds
-
-    low, high = np.percentile(held.numbers, (1, 99)) * held.slope + held.intercept
-    width = max(float(high - low), 1.0)
-    header.WindowCenter = format_number_as_ds(float(low) + width / 2)
-    header.WindowWidth = format_number_as_ds(width)
-    header.WindowCenterWidthExplanation = "1 % to 99 % of the values"
 
 
 # ------------------------------------------------------------------------------------------ headers
@@ -312,86 +248,6 @@ def _put_place(
         header.ImageIndex, header.NumberOfSlices = k + 1, count
 
 
-def _refer(
-    header: Any, sources: Sequence[Source], beside: Sequence[Slice], series: Series, same: bool
-) -> None:
-    """The source images of a slice, their series, and what was done to them."""
-    from pydicom.sr.codedict import codes
-
-    if beside:
-        header.SourceImageSequence = [
-            _reference(one, same and k == 0) for k, one in enumerate(beside)
-        ]
-        here, away = _by_series(header, beside)
-        if here:
-            header.ReferencedSeriesSequence = here
-        if away:
-            header.StudiesContainingOtherReferencedInstancesSequence = away
-    told = series.meaning.code
-    from highdicom.sr import CodedConcept
-
-    said = series.meaning.said
-    steps = [CodedConcept(told[1], told[0], told[2]) if told else local_code(*_local(said))]
-    if "mean of draws" in said:
-        steps.append(CodedConcept.from_code(codes.DCM.PixelByPixelMean))
-    header.DerivationCodeSequence = steps
-
-
-def _local(said: str) -> tuple[str, str]:
-    base = said.partition(",")[0]
-    return base.upper().replace(" ", "_"), f"{base.capitalize()} by a neural network"
-
-
-def _reference(one: Slice, same: bool) -> Any:
-    from highdicom.sr import CodedConcept
-    from pydicom import Dataset
-    from pydicom.sr.codedict import codes
-
-    item = Dataset()
-    item.ReferencedSOPClassUID = one.header.SOPClassUID
-    item.ReferencedSOPInstanceUID = one.header.SOPInstanceUID
-    if one.frame is not None:
-        item.ReferencedFrameNumber = one.frame
-    item.SpatialLocationsPreserved = "YES" if same else "NO"
-    purpose = codes.DCM.SourceImageForImageProcessingOperation
-    item.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(purpose)]
-    return item
-
-
-def _by_series(header: Any, beside: Sequence[Slice]) -> tuple[list[Any], list[Any]]:
-    """References by series: those of the study, and by study those of others."""
-    from pydicom import Dataset
-
-    studies: dict[str, dict[str, dict[str, str]]] = {}
-    for one in beside:
-        of = one.header
-        series = studies.setdefault(str(of.StudyInstanceUID), {})
-        series.setdefault(str(of.SeriesInstanceUID), {})[str(of.SOPInstanceUID)] = str(
-            of.SOPClassUID
-        )
-
-    def items(series: Mapping[str, Mapping[str, str]]) -> list[Any]:
-        found = []
-        for uid, instances in series.items():
-            item = Dataset()
-            item.SeriesInstanceUID = uid
-            item.ReferencedInstanceSequence = []
-            for instance, kind in instances.items():
-                ref = Dataset()
-                ref.ReferencedSOPClassUID, ref.ReferencedSOPInstanceUID = kind, instance
-                item.ReferencedInstanceSequence.append(ref)
-            found.append(item)
-        return found
-
-    here = items(studies.pop(str(header.StudyInstanceUID), {}))
-    away = []
-    for uid, series in studies.items():
-        item = Dataset()
-        item.StudyInstanceUID, item.ReferencedSeriesSequence = uid, items(series)
-        away.append(item)
-    return here, away
-
-
 # ------------------------------------------------------------------------------------------- frames
 def _write_stack(
     image: Image,
@@ -410,13 +266,13 @@ def _write_stack(
     header = _header(series, kind, sources[0], first, image)
     grey = len(image.data) == 1
     put_pixels(header, held, None, "MONOCHROME2" if grey else "RGB")
-    _put_values(header, held, series, kind)
+    put_values(header, held, series.modality, kind)
     header.InstanceNumber, header.NumberOfFrames = 1, len(places)
     if grey:
         header.PresentationLUTShape = "IDENTITY"
     header.FrameIncrementPointer = [0x52009230]
     every = list({id(one): one for found in beside for one in found}.values())
-    _refer(header, sources, every, series, _same_grid(image, sources[0]))
+    refer(header, every, series.meaning, _same_grid(image, sources[0]))
     shared, frames = Dataset(), []
     for k, where in enumerate(places):
         frame, content = Dataset(), Dataset()

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.formats.dicom_write import save
+from ..data.formats.dicom_write import own_equipment, save, software
 from ..data.image import Image
 from .derived import Series
-from .equipment import contributions, local_code, software
+from .equipment import local_code
 from .frames import finish, flat_array, references, where
 from .source import Source
 
@@ -64,7 +64,7 @@ def write_map(
         ],
         series_description=series.description[:64],
         content_description=series.meaning.said[:64],
-        contributing_equipment=contributions(series.made, None)[-1:],
+        contributing_equipment=[own_equipment(series.made)],
         further_source_images=[one for more in sources[1:] for one in references(more)] or None,
         **software(series.made),
         **where(image, path),

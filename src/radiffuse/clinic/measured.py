@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..data.formats.dicom_write import save
+from ..data.formats.dicom_write import save, software
 from .derived import Series
-from .equipment import contributions, local_code, software
+from .equipment import contributions, local_code
 from .frames import references
 from .source import Slice, Source
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.formats.dicom_write import save
+from ..data.formats.dicom_write import own_equipment, save, software
 from ..data.image import Image
 from .codes import Label, concept
 from .derived import Series
-from .equipment import algorithm, contributions, software
+from .equipment import algorithm
 from .frames import finish, flat_array, references, where
 from .source import Source
 
@@ -63,7 +63,7 @@ def write_segmentation(
         series_description=series.description[:64],
         content_description=series.meaning.said[:64],
         content_label="SEGMENTATION" if binary else "PROBABILITY",
-        contributing_equipment=contributions(series.made, None)[-1:],
+        contributing_equipment=[own_equipment(series.made)],
         further_source_images=[one for more in sources[1:] for one in references(more)] or None,
         **software(series.made),
         **where(image, path),

@@ -14,12 +14,15 @@ from ..image import Image
 from ..made import NAME, Made
 
 __all__ = [
+    "MANUFACTURER",
     "Stored",
     "describe",
     "new_object",
+    "own_equipment",
     "place",
     "put_pixels",
     "save",
+    "software",
     "stored",
     "target_of",
     "write_series",
@@ -27,7 +30,7 @@ __all__ = [
 
 _CLASSES = {"MR": "1.2.840.10008.5.1.4.1.1.4", "CT": "1.2.840.10008.5.1.4.1.1.2"}
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-_MANUFACTURER = "Radiffuse"
+MANUFACTURER = "Radiffuse"
 
 
 @dataclass(frozen=True)
@@ -155,12 +158,43 @@ def describe(header: Any, made: Made, description: str) -> None:
     header.InstanceCreationDate = header.ContentDate = now.strftime("%Y%m%d")
     header.InstanceCreationTime = header.ContentTime = now.strftime("%H%M%S")
     header.SeriesDescription = description[:64]
-    header.Manufacturer = _MANUFACTURER
-    preset = f" ({made.preset})" if made.preset else ""
-    header.ManufacturerModelName = f"{NAME} {made.method}{preset}"[:64].strip()
-    header.DeviceSerialNumber = made.model_sha256 or "unknown"
-    header.SoftwareVersions = made.version or "unknown"
+    about = software(made)
+    header.Manufacturer = about["manufacturer"]
+    header.ManufacturerModelName = about["manufacturer_model_name"]
+    header.DeviceSerialNumber = about["device_serial_number"]
+    header.SoftwareVersions = about["software_versions"]
     header.DerivationDescription = made.text[:1024]
+
+
+def software(made: Made) -> dict[str, Any]:
+    """Manufacturer, model, version and serial number, by the names of highdicom's arguments.
+
+    The model's name is the method, its serial number the sha256 of its weights.
+    """
+    preset = f" ({made.preset})" if made.preset else ""
+    return {
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": f"{NAME} {made.method}{preset}"[:64].strip(),
+        "software_versions": made.version or "unknown",
+        "device_serial_number": made.model_sha256 or "unknown",
+    }
+
+
+def own_equipment(made: Made) -> Any:
+    """This software as contributing equipment: synthesising (DCM 109100) where there is no source, else processing
+    (109102)."""
+    from highdicom import ContributingEquipment
+    from pydicom.sr.codedict import codes
+
+    synthetic = made.kind == "synthetic"
+    return ContributingEquipment(
+        purpose_of_reference=codes.DCM.SynthesizingEquipment
+        if synthetic
+        else codes.DCM.ProcessingEquipment,
+        contribution_datetime=datetime.now(),
+        contribution_description=made.line,
+        **software(made),
+    )
 
 
 def save(header: Any, path: Path) -> None:
@@ -219,13 +253,14 @@ def _header(image: Image, made: Made, uids: dict[str, str], number: int, path: P
     kind = _CLASSES.get(modality, _SECONDARY_CAPTURE)
     header = new_object(kind, str(generate_uid(None)))
     header.StudyInstanceUID, header.SeriesInstanceUID = uids["study"], uids["series"]
-    header.PatientName, header.PatientID = f"Synthetic^{_MANUFACTURER}", uids["patient"]
+    header.PatientName, header.PatientID = f"Synthetic^{MANUFACTURER}", uids["patient"]
     header.PatientBirthDate = header.PatientSex = header.PatientPosition = ""
     header.StudyDate = header.StudyTime = header.StudyID = header.AccessionNumber = ""
     header.ReferringPhysicianName = header.Laterality = ""
     header.Modality = modality
     header.ImageType = ["DERIVED", "SECONDARY", "AXIAL" if modality == "CT" else "OTHER"]
     describe(header, made, f"{made.kind.upper()} {made.what}")
+    header.ContributingEquipmentSequence = [own_equipment(made)]
     header.SeriesNumber, header.InstanceNumber, header.BurnedInAnnotation = 1, number + 1, "NO"
     if kind == _SECONDARY_CAPTURE:
         header.ConversionType, header.PatientOrientation = "SYN", ""
