@@ -25,7 +25,7 @@ CLASSES = {
     "CR": "1.2.840.10008.5.1.4.1.1.1",
 }
 PERSON = {
-    "PatientName": "Müller^Änne",
+    "PatientName": "Müłler^Änne",
     "PatientID": "P-4711",
     "PatientBirthDate": "19501224",
     "PatientSex": "F",
@@ -79,7 +79,7 @@ def one(modality, array, place=None, axes=AXIAL, number=1, uids=None, **tags):
     )
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     header = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    header.SpecificCharacterSet = "ISO_IR 100"
+    header.SpecificCharacterSet = "ISO_IR 101"
     header.SOPClassUID = meta.MediaStorageSOPClassUID
     header.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
     header.StudyInstanceUID, header.SeriesInstanceUID = uids["study"], uids["series"]
@@ -114,7 +114,7 @@ def series(folder, modality="MR", axes=AXIAL, step=None, names=None, **tags):
     """
     normal = np.cross(axes[:3], axes[3:])
     step = GAP * normal if step is None else np.array(step, float)
-    volume = np.random.default_rng(0).integers(0, 1500, SIZE).astype(np.uint16)
+    volume = np.random.default_rng(0).integers(5, 1500, SIZE).astype(np.uint16)
     uids = names or {name: generate_uid() for name in ("study", "series", "frame")}
     order = np.random.default_rng(1).permutation(SIZE[2])
     folder.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 import highdicom
 import numpy as np
 import pydicom
+import pydicom.data
 import pytest
 import SimpleITK as sitk
 import torch
@@ -23,6 +24,7 @@ from radiffuse.clinic.measured import Finding
 from radiffuse.clinic.source import kept
 from radiffuse.clinic.study import Study
 from radiffuse.data.formats.by_ending import read_image, save_image
+from radiffuse.data.formats.dicom import read_files
 from radiffuse.data.image import oriented
 from radiffuse.data.made import Made
 from radiffuse.data.transforms import resized
@@ -276,7 +278,7 @@ def test_a_derived_series_is_of_the_patient_study_and_frame_of_its_source(cases)
         for name in ("PatientID", "PatientBirthDate", "PatientAge", "StudyInstanceUID", "StudyDate", "AccessionNumber",
                      "FrameOfReferenceUID", "ReferringPhysicianName", "KVP", "ConvolutionKernel"):  # fmt: skip
             assert header[name].value == own[name].value, name
-        assert str(header.PatientName) == "Müller^Änne"
+        assert str(header.PatientName) == "Müłler^Änne"
         assert header.SeriesInstanceUID != own.SeriesInstanceUID
         assert header.SOPInstanceUID != own.SOPInstanceUID
         reference = header.SourceImageSequence[0]
@@ -310,6 +312,24 @@ def test_a_frame_of_a_source_of_many_is_named(cases):
     assert reference.ReferencedFrameNumber == 2, "the lowest of the frames lies second"
     assert reference.ReferencedSOPInstanceUID == pydicom.dcmread(source).SOPInstanceUID
     assert float(header.EchoTime) == 17.5, "of a functional group"
+
+
+def test_a_frame_of_a_film_is_the_source_of_what_is_made_of_it(tmp_path):
+    film = Path(pydicom.data.get_testdata_file("examples_ybr_color.dcm"))
+    image = read_files([film], frame=3)
+    study = Study.of([image], MADE)
+    path = study.image(image, tmp_path / "a.dcm", meaning("denoised"))
+    labels = (image.data[:1] > 100).to(torch.uint8)
+    mask = study.labels(replace(image, data=labels), tmp_path / "m.dcm", meaning("mask"), NAMING)
+    report = study.report([Finding({"score": 1.0}, {})], tmp_path / "r.dcm", meaning("report"))
+    for each in (path, mask, report):
+        valid(each)
+    assert pydicom.dcmread(path).SourceImageSequence[0].ReferencedFrameNumber == 4
+    step = pydicom.dcmread(mask).PerFrameFunctionalGroupsSequence[0].DerivationImageSequence[0]
+    assert step.SourceImageSequence[0].ReferencedFrameNumber == 4
+    (group,) = highdicom.sr.srread(report).content.get_image_measurement_groups()
+    assert list(group.source_images[0].referenced_frame_numbers) == [4]
+    assert torch.equal(read_image(mask).data, labels)
 
 
 def test_uids_are_random_and_series_numbers_rise(tmp_path):
@@ -366,7 +386,7 @@ def test_headers_pass_through_the_identity_first(tmp_path):
     for path in paths:
         header = pydicom.dcmread(path)
         assert header.PatientName == "Doe^Jane" and header.StudyInstanceUID == "1.2.3.4"
-        assert "4711" not in str(header) and "ller" not in str(header)
+        assert "P-4711" not in str(header) and "ller" not in str(header)
 
 
 # ------------------------------------------------------------------------------------------- values

@@ -70,7 +70,7 @@ def class_of(image: Image, modality: str) -> tuple[str, str]:
     Grey CT, MR and PET that lie in space, and ultrasound pictures, keep their own class. All else is a secondary
     capture, a volume one of several frames.
     """
-    grey, flat = len(image.data) == 1, len(image.size) == 2
+    grey, flat = len(image.data) == 1, image.flat
     if modality in ("CT", "MR", "PT") and grey and image.affine is not None:
         return CLASSES[modality]
     if modality == "US" and flat:
@@ -96,7 +96,7 @@ def write_derived(image: Image, sources: Sequence[Source], series: Series, path:
         UserError: rows and columns are not at right angles.
     """
     array = image.data.cpu().numpy()
-    array = array[..., None] if len(image.size) == 2 else array
+    array = array[..., None] if image.flat else array
     kind = class_of(image, series.modality)
     held = held_as(array, sources[0], series.meaning.same_units, zero=kind == CLASSES["PT"])
     stacked = kind in (GREY_STACK, COLOUR_STACK)
@@ -112,7 +112,7 @@ def write_derived(image: Image, sources: Sequence[Source], series: Series, path:
         put_values(header, held, series.modality, kind)
         _put_place(header, where, kind, sources[0], k, len(places))
         refer(header, beside, series.meaning, _same_grid(image, sources[0]))
-        save(header, target if len(image.size) == 2 else target / f"{k + 1:04d}.dcm")
+        save(header, target if image.flat else target / f"{k + 1:04d}.dcm")
     return target
 
 
@@ -144,7 +144,7 @@ def _same_grid(image: Image, source: Source) -> bool:
     size = (whole(header, "Rows", 1, 65535), whole(header, "Columns", 1, 65535))
     if tuple(image.size[:2]) != size:
         return False
-    return len(image.size) == 2 or image.size[2] == len(source.slices)
+    return image.flat or image.size[2] == len(source.slices)
 
 
 # ------------------------------------------------------------------------------------------ headers

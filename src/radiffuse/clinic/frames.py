@@ -9,11 +9,11 @@ import numpy as np
 from ..data.formats.dicom_values import text
 from ..data.formats.dicom_write import place
 from ..data.image import Image
-from .attributes import CARRIED, EMPTY
+from .attributes import CARRIED, EMPTY, SECONDARY
 from .derived import put_side
-from .source import Source, values_of
+from .source import Slice, Source, values_of
 
-__all__ = ["finish", "flat_array", "references", "where"]
+__all__ = ["finish", "flat_array", "name_film", "references", "where"]
 
 _GEOMETRY = (
     *("Rows", "Columns", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
@@ -35,6 +35,10 @@ def references(source: Source) -> list[Any]:
                 keyword = f"{name}FunctionalGroupsSequence"
                 setattr(made, keyword, header.get(keyword, []))
             made.NumberOfFrames = header.NumberOfFrames
+        elif source.slices[0].frame is not None:
+            made.SOPClassUID = SECONDARY[
+                0
+            ]  # a frame of a film passes for a picture; `name_film` says what it is
         found.append(made)
     return found
 
@@ -66,7 +70,7 @@ def where(image: Image, path: Path) -> Mapping[str, Any]:
 
     if image.affine is None:
         return {}
-    count = image.size[2] if len(image.size) == 3 else 1
+    count = 1 if image.flat else image.size[2]
     each = [place(image.affine.numpy(), k, path) for k in range(count)]
     thickness = float(each[0]["SliceThickness"])
     return {
@@ -93,10 +97,28 @@ def finish(made: Any, source: Source) -> None:
         put_side(made)
     if "FrameOfReferenceUID" not in made:
         made.PatientOrientation = ""
+    name_film(made, source)
+
+
+def name_film(made: Any, source: Source) -> None:
+    """Let references to a film say its class, and of which frame of it an object is made."""
+    of = source.slices[0]
+    if of.frame is not None and "PerFrameFunctionalGroupsSequence" not in source.files[0]:
+        _name_frame(made, of)
+
+
+def _name_frame(made: Any, of: Slice) -> None:
+    for sequence in (element for element in made if element.VR == "SQ"):
+        for item in sequence.value:
+            _name_frame(item, of)
+            if text(item, "ReferencedSOPInstanceUID") == str(of.header.SOPInstanceUID):
+                item.ReferencedSOPClassUID = of.header.SOPClassUID
+                if sequence.keyword == "SourceImageSequence":
+                    item.ReferencedFrameNumber = of.frame
 
 
 def flat_array(image: Image) -> np.ndarray:
     """`(slices, rows, columns, C)`."""
     array = image.data.cpu().numpy()
-    array = array[..., None] if len(image.size) == 2 else array
+    array = array[..., None] if image.flat else array
     return np.ascontiguousarray(np.moveaxis(array, (3, 0), (0, 3)))

@@ -10,7 +10,7 @@ import numpy as np
 from ..data.formats.dicom_write import save, software
 from .derived import Series
 from .equipment import contributions, local_code
-from .frames import references
+from .frames import name_film, references
 from .source import Slice, Source
 
 __all__ = ["Finding", "write_report"]
@@ -90,6 +90,7 @@ def write_report(
     made.DeviceSerialNumber = about["device_serial_number"]
     made.SoftwareVersions = about["software_versions"]
     made.ContributingEquipmentSequence = contributions(series.made, sources[0])
+    name_film(made, sources[0])
     save(made, path)
     return path
 

@@ -5,6 +5,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,6 @@ _GROUPS = (
 
 def kept(header: Any) -> Any:
     """A copy of a header that carries identity as it is."""
-    from copy import deepcopy
-
     return deepcopy(header)
 
 
@@ -165,7 +164,7 @@ def _flat(frame: Frame) -> Any:
     flat = Dataset()
     for element in frame.header:
         if element.keyword not in _GROUPS:
-            flat[element.tag] = element
+            flat[element.tag] = copy(element)
     for group in reversed(frame.groups[:-1]):
         for element in group:
             for item in (element.value or ()) if element.VR == "SQ" else ():
@@ -201,7 +200,7 @@ def without_remarks() -> Iterator[None]:
 
 
 def values_of(header: Any, names: Sequence[str]) -> Mapping[str, Any]:
-    """Those of the attributes that are there and valid, as elements by keyword."""
+    """Copies of those of the attributes that are there and valid, as elements by keyword."""
     from pydicom.dataset import Dataset
 
     found: dict[str, Any] = {}
@@ -215,8 +214,6 @@ def values_of(header: Any, names: Sequence[str]) -> Mapping[str, Any]:
 
 def _sound(element: Any) -> Any:
     """An element, its items without what cannot stand in them; None where its value is empty or invalid."""
-    from copy import deepcopy
-
     from pydicom import config
     from pydicom.valuerep import validate_value
 
@@ -240,7 +237,7 @@ def _sound(element: Any) -> Any:
             validate_value(element.VR, value, config.RAISE)
     except (ValueError, TypeError, OverflowError):
         return None
-    return element
+    return copy(element)
 
 
 def _numbers(element: Any, values: list[Any]) -> Any:

@@ -117,7 +117,7 @@ class Study:
         """A picture that does not lie in space, on the grid of its source: nothing else says where its pixels are."""
         header = self.sources[0].header
         size = (int(header.Rows), int(header.Columns))
-        if image.affine is not None or image.size == size or len(image.size) != 2:
+        if image.affine is not None or image.size == size or not image.flat:
             return image
         self.notice(
             f"{what.said}: pictures do not lie in space, so that {_by(image.size)} pixels are brought back to the "

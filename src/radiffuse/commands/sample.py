@@ -115,7 +115,7 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
     }
     like, chains = template(opened), CHAIN in opened.recipe.task.writes
     ending = PDB if chains else natural_ending(like)
-    ending = "" if ending == ".dcm" and len(like.size) == 3 else ending  # a folder
+    ending = "" if ending == ".dcm" and not like.flat else ending  # a folder
     beside = (*getattr(opened.recipe, "also", ()), *_BESIDE.get(opened.recipe.task.name, ()))
     keys = (CHAIN if chains else "image", *beside)
     entries: list[dict[str, Any]] = [

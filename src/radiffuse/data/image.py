@@ -63,6 +63,11 @@ class Image:
         return tuple(self.data.shape[1:])
 
     @property
+    def flat(self) -> bool:
+        """Whether it is a picture, of rows and columns."""
+        return len(self.size) == 2
+
+    @property
     def spacing_mm(self) -> tuple[float, ...] | None:
         """Distance in mm between neighbours along each spatial axis: lengths of affine columns.
 

@@ -43,8 +43,8 @@ def read_segmentation(path: Path) -> Image:
             pixels = np.asarray(header.pixel_array)
         except Exception:  # the decoder may raise anything on bytes that mean something else
             raise UserError(f"{path}: its pixels cannot be decoded") from None
-    pixels = pixels if pixels.ndim == 3 else pixels[None]
     frames = frames_of(path, header)
+    pixels = pixels.reshape(len(frames), *pixels.shape[-2:])
     numbers = [_segment(frame, path) for frame in frames]
     stack, affine = _stack(frames, path)
     count = max(len(header.SegmentSequence), *numbers)
@@ -57,7 +57,7 @@ def read_segmentation(path: Path) -> Image:
     else:
         if (found.sum(0) > 1).any():
             raise UserError(f"{path}: its segments overlap, so that they are no map of labels")
-        data = (found * np.arange(1, count + 1)[:, None, None, None]).sum(0, keepdims=True)
+        data = np.einsum("l...,l->...", found, np.arange(1, count + 1))[None]
         data = data.astype(np.uint8 if count < 256 else np.int32)
     data = data[..., 0] if flat or len(stack) == 1 else data
     place = None if affine is None else torch.from_numpy(affine)
