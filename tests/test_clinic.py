@@ -455,7 +455,7 @@ def test_highdicom_and_we_read_the_same_labels_and_probabilities(cases):
         )
 
 
-def test_an_empty_mask_lies_on_the_grid_of_its_source(tmp_path):
+def test_a_mask_that_is_empty_here_and_there_lies_on_the_whole_grid(tmp_path):
     sources.series(tmp_path / "in")
     image = read_image(tmp_path / "in")
     empty = replace(image, data=torch.zeros_like(image.data, dtype=torch.uint8))
@@ -467,6 +467,12 @@ def test_an_empty_mask_lies_on_the_grid_of_its_source(tmp_path):
         uids.add(pydicom.dcmread(path).SOPInstanceUID)
         assert torch.equal(read_image(path).data, empty.data)
     assert len(uids) == 2, "two empty masks are two objects"
+    one = empty.data.clone()
+    one[..., 3] = 1
+    path = Study.of([image], MADE).labels(
+        replace(image, data=one), tmp_path / "one.dcm", meaning("mask"), NAMING
+    )
+    assert torch.equal(read_image(path).data, one)
 
 
 def test_a_map_holds_its_numbers_and_their_unit(cases, tmp_path):

@@ -15,6 +15,9 @@ import dicom_sources as sources
 from dicom_sources import files_of, valid
 from radiffuse import cli
 from radiffuse.api import load
+from radiffuse.clinic.meanings import meaning
+from radiffuse.commands.draws import Draws
+from radiffuse.commands.findings import findings
 from radiffuse.data.formats.by_ending import read_image, save_image
 from radiffuse.data.image import Image
 from radiffuse.data.made import Made
@@ -237,3 +240,54 @@ def test_pictures_of_a_sample_say_that_they_are_synthetic(tmp_path):
         told = file.text["Description"]
     assert told.startswith("SYNTHETIC sample: radiffuse 0.1.0 ddpm, model ")
     assert assert_listed(tmp_path / "s", "synthetic") == {"sample"}
+
+
+# --------------------------------------------------------------------------- numbers, of draws and slices
+class Cases:
+    """What `Draws` asks of a writer, of pictures of one case."""
+
+    def __init__(self, task="classification"):
+        self.task = task
+
+    def who(self, row):
+        return {"case": f"c{row}", "patient": "p"}
+
+    def like(self, row, key=""):
+        return GREY
+
+    def meaning(self, key):
+        return meaning(key, task=self.task)
+
+
+def test_the_class_of_several_draws_is_the_likeliest_of_their_mean(tmp_path):
+    draws = Draws(3)
+    for seed, chances in enumerate(([0.1, 0.9], [0.9, 0.1], [0.55, 0.45])):
+        told = torch.tensor([chances])
+        draws.add({"probability": told, "label": told.argmax(-1), "spread": told[:, 0]}, [seed])
+    (entry,) = draws.entries(Cases(), 0, 0, tmp_path, False, lambda key: True)
+    values = entry["values"]
+    assert values["probability"] == pytest.approx([1.55 / 3, 1.45 / 3], abs=1e-6)
+    assert values["label"] == 0 and entry["samples"] == 3 and entry["seeds"] == [0, 1, 2]
+    assert values["spread-std"] == pytest.approx(np.std([0.1, 0.9, 0.55], ddof=1), abs=1e-6)
+    votes = Draws(3)
+    for label in (2, 1, 2):
+        votes.add({"label": torch.tensor([label])}, [0])
+    (entry,) = votes.entries(Cases(), 0, 0, tmp_path, False, lambda key: True)
+    assert entry["values"]["label"] == 2, "the most frequent, where there is no probability"
+
+
+def test_a_report_names_classes_and_slices():
+    values = {"label": 1, "probability": [0.25, 0.75], "residual": 2.0}
+    (one,) = findings({"values": values}, ("normal", "pneumonia"), GREY, 0)
+    assert one.classes == {"class": "pneumonia"}
+    assert one.numbers == {"probability of normal": 0.25, "probability of pneumonia": 0.75}
+    slices = {"plane": "axial", "count": 3, "empty": [1]}
+    each = findings({"values": {"score": [0.5, None, 0.7]}, "slices": slices}, (), VOLUME, 2)
+    assert [(f.of, f.numbers["score"]) for f in each] == [
+        ("axial slice 1", 0.5),
+        ("axial slice 3", 0.7),
+    ]
+    assert each[1].place.tolist() == [0, 0, 6], "2 mm, 2 mm, and 3 mm from slice to slice"
+    across = findings({"values": {"score": [0.5, None, 0.7]}, "slices": slices}, (), VOLUME, 0)
+    assert across[0].place is None, "sagittal slices are none of the images of an axial series"
+    assert findings({"values": {"residual": 1.0}}, (), GREY, 0) == []
