@@ -22,7 +22,7 @@ from radiffuse.clinic.codes import Naming, labels_of, read_codes
 from radiffuse.clinic.meanings import meaning
 from radiffuse.clinic.measured import Finding
 from radiffuse.clinic.source import kept
-from radiffuse.clinic.study import Study
+from radiffuse.clinic.study import NoObject, Study
 from radiffuse.data.formats.by_ending import read_image, save_image
 from radiffuse.data.formats.dicom import read_files
 from radiffuse.data.image import oriented
@@ -361,6 +361,33 @@ def test_what_two_series_of_one_case_lack_is_the_same_in_all_outputs(tmp_path):
     assert len(header.ReferencedSeriesSequence) == 2
     valid(one)
     valid(other)
+
+
+def test_a_series_of_another_study_is_named_as_such(tmp_path):
+    for name in ("a", "b"):
+        sources.series(tmp_path / name)
+    images = [read_image(tmp_path / name) for name in ("a", "b")]
+    study = Study.of(images, MADE)
+    path = study.image(images[0], tmp_path / "x.dcm", meaning("denoised"))
+    labels = replace(images[0], data=(images[0].data > 500).to(torch.uint8))
+    mask = study.labels(labels, tmp_path / "m.dcm", meaning("mask"), NAMING)
+    valid(path)
+    valid(mask)
+    header = pydicom.dcmread(path / "0001.dcm")
+    (away,) = header.StudiesContainingOtherReferencedInstancesSequence
+    assert away.StudyInstanceUID == study.sources[1].header.StudyInstanceUID
+    assert len(header.ReferencedSeriesSequence) == 1 and len(header.SourceImageSequence) == 2
+
+
+def test_where_there_is_no_object_it_is_said(tmp_path):
+    sources.series(tmp_path / "in")
+    image = read_image(tmp_path / "in")
+    sheared = image.affine.clone()
+    sheared[0, 0] = 0.5
+    with pytest.raises(NoObject, match="rows and columns are not at right angles"):
+        Study.of([image], MADE).image(
+            replace(image, affine=sheared), tmp_path / "x.dcm", meaning("denoised")
+        )
 
 
 def test_headers_pass_through_the_identity_first(tmp_path):

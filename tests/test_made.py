@@ -208,6 +208,23 @@ def test_single_draws_are_kept_where_they_are_asked_for(run, data, tmp_path):
     assert "draw" in assert_listed(out, "derived")
 
 
+def test_nothing_is_lost_where_dicom_has_no_object(run, data, tmp_path, monkeypatch, capsys):
+    def fails(*_):
+        raise ValueError("this source is odd")
+
+    monkeypatch.setattr("radiffuse.clinic.study.write_segmentation", fails)
+    command("predict", run, "--data", data / "s1", "--steps", 2, "--out", tmp_path / "p")
+    said = capsys.readouterr().err
+    assert (
+        "mask: no DICOM object can be made beside this source (this source is odd); written as NIfTI"
+        in said
+    )
+    (entry,) = record(tmp_path / "p")
+    assert entry["files"]["mask"].endswith("-mask.nii.gz")
+    assert read_image(tmp_path / "p" / entry["files"]["mask"]).size == (16, 16, 5)
+    assert_listed(tmp_path / "p", "derived")
+
+
 def test_python_reads_what_was_made(run, data):
     (found,) = load(run).predict(data / "s1", steps=2)
     assert found["healthy"].size == (16, 16, 5) and found["mask"].data.max() <= 1

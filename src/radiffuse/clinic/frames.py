@@ -1,6 +1,6 @@
 """What highdicom's writers ask for: source headers that are whole, and the place of each plane."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from .attributes import CARRIED, EMPTY, SECONDARY
 from .derived import put_side
 from .source import Slice, Source, values_of
 
-__all__ = ["finish", "flat_array", "name_film", "references", "where"]
+__all__ = ["finish", "flat_array", "name_film", "others", "references", "where"]
 
 _GEOMETRY = (
     *("Rows", "Columns", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
@@ -41,6 +41,13 @@ def references(source: Source) -> list[Any]:
             ]  # a frame of a film passes for a picture; `name_film` says what it is
         found.append(made)
     return found
+
+
+def others(sources: Sequence[Source]) -> list[Any] | None:
+    """The headers of all but the first source, those of its study (highdicom refers to no other); None of none."""
+    study = sources[0].header.StudyInstanceUID
+    found = [more for more in sources[1:] if more.header.StudyInstanceUID == study]
+    return [header for more in found for header in references(more)] or None
 
 
 def _whole(header: Any) -> Any:

@@ -9,7 +9,7 @@ from ..data.formats.dicom_write import own_equipment, save, software
 from ..data.image import Image
 from .derived import Series
 from .equipment import local_code
-from .frames import finish, flat_array, references, where
+from .frames import finish, flat_array, others, references, where
 from .source import Source
 
 __all__ = ["write_map"]
@@ -65,7 +65,7 @@ def write_map(
         series_description=series.description[:64],
         content_description=series.meaning.said[:64],
         contributing_equipment=[own_equipment(series.made)],
-        further_source_images=[one for more in sources[1:] for one in references(more)] or None,
+        further_source_images=others(sources),
         **software(series.made),
         **where(image, path),
     )

@@ -10,7 +10,7 @@ from ..data.image import Image
 from .codes import Label, concept
 from .derived import Series
 from .equipment import algorithm
-from .frames import finish, flat_array, references, where
+from .frames import finish, flat_array, others, references, where
 from .source import Source
 
 __all__ = ["write_segmentation"]
@@ -64,7 +64,7 @@ def write_segmentation(
         content_description=series.meaning.said[:64],
         content_label="SEGMENTATION" if binary else "PROBABILITY",
         contributing_equipment=[own_equipment(series.made)],
-        further_source_images=[one for more in sources[1:] for one in references(more)] or None,
+        further_source_images=others(sources),
         **software(series.made),
         **where(image, path),
     )

@@ -19,7 +19,7 @@ from .measured import Finding, write_report
 from .segmentation import write_segmentation
 from .source import Identities, Identity, Source, kept, new_identities, read_source, without_remarks
 
-__all__ = ["Study"]
+__all__ = ["NoObject", "Study"]
 
 UNNAMED = Naming()
 
@@ -59,7 +59,7 @@ class Study:
 
     def image(self, image: Image, path: Path, what: Meaning) -> Path:
         """Write an image like the source; see `derived.write_derived`."""
-        with without_remarks():
+        with without_remarks(), told_why():
             series = self.series(what, image.modality)
             return write_derived(as_stored(image), self.sources, series, path)
 
@@ -91,12 +91,12 @@ class Study:
         """Write a map of one channel as a parametric map."""
         with without_remarks():
             series = self.series(what)
-            with told_why(path):
+            with told_why():
                 return write_map(as_stored(image), self.sources, series, path, self._unit(what))
 
     def report(self, findings: Sequence[Finding], path: Path, what: Meaning) -> Path:
         """Write classes and scores as a structured report."""
-        with without_remarks(), told_why(path):
+        with without_remarks(), told_why():
             return write_report(findings, self.sources, self.series(what), path)
 
     def _segmented(
@@ -110,7 +110,7 @@ class Study:
         labels = labels_of(values, naming, self.notice)
         with without_remarks():
             series = self.series(what)
-            with told_why(path):
+            with told_why():
                 return write_segmentation(image, labels, self.sources, series, path)
 
     def _onto_source(self, image: Image, what: Meaning) -> Image:
@@ -164,15 +164,25 @@ class Study:
             self.notice(f"source series lack attributes; outputs have {', '.join(lacking + told)}")
 
 
+class NoObject(UserError):
+    """A source is such that DICOM, or highdicom, has no object for what was made of it."""
+
+
 @contextmanager
-def told_why(path: Path) -> Iterator[None]:
-    """One line where a source is such that highdicom makes no object of it."""
+def told_why() -> Iterator[None]:
+    """One line where no object can be made.
+
+    Raises:
+        NoObject: says why.
+    """
     try:
         yield
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise UserError(
-            f"{path.name}: no DICOM object can be made beside this source ({error}); convert it to NIfTI first"
-        ) from error
+    except OSError:
+        raise
+    except (UserError, ValueError, TypeError, AttributeError, KeyError) as error:
+        if isinstance(error.__cause__, OSError):  # of the disk
+            raise
+        raise NoObject(f"no DICOM object can be made beside this source ({error})") from error
 
 
 def _by(size: Sequence[int]) -> str:

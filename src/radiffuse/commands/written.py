@@ -19,7 +19,7 @@ from .. import __version__
 from ..clinic.codes import Label, Naming
 from ..clinic.meanings import Meaning, meaning
 from ..clinic.source import Identity, kept
-from ..clinic.study import Study
+from ..clinic.study import NoObject, Study
 from ..data.dataset import Cases
 from ..data.formats.by_ending import natural_ending, read_image
 from ..data.image import Image, orientation_of
@@ -161,7 +161,13 @@ class Writer:
         end = "" if draw is None else f"-{draw:02d}"
         name = out / f"{self.cases.ids[row]}{end}-{key}"
         made = replace(self.made, what=self.meaning(key, draw).said)
-        dicom = self._dicom(row, key, value, like, name, draw, labels, raw)
+        try:
+            dicom = self._dicom(row, key, value, like, name, draw, labels, raw)
+        except NoObject as error:
+            self.notice(f"{key}: {error}; written as NIfTI")
+            dicom = None
+        if like.files:
+            like = replace(like, format=".nii.gz")
         written = dicom or write_output(value, like, name, raw, made)
         if isinstance(written, str):
             entry["files"][key] = written
@@ -192,7 +198,11 @@ class Writer:
             return
         end = "" if draw is None else f"-{draw:02d}"
         what = self.meaning(REPORT, draw)
-        path = study.report(found, out / f"{self.cases.ids[row]}{end}-{REPORT}.dcm", what)
+        try:
+            path = study.report(found, out / f"{self.cases.ids[row]}{end}-{REPORT}.dcm", what)
+        except NoObject as error:
+            self.notice(f"{REPORT}: {error}; classes and scores stand in predictions.json alone")
+            return
         made = replace(self.made, what=what.said)
         entry["files"][REPORT] = path.name
         entry["written"] += listed(out, path.name, REPORT, what.role, made)
