@@ -95,6 +95,10 @@ class Folder:
         self._refuse_foreign({file for file in names if os.path.lexists(self.path / file)}, names)
         write_json(self.path / f".part-{name}.json", entries)
 
+    def note(self, name: str, entries: Entries) -> None:
+        """Write down more of cases that were kept: what their files hold, now that they are there."""
+        write_json(self.path / f".part-{name}.json", entries)
+
     def move(self, stage: Path, entries: Entries) -> None:
         """Put the files of cases that were written down into their places."""
         for file in sorted(_files_of([entries])):
@@ -144,8 +148,11 @@ class Folder:
                 shutil.rmtree(part, ignore_errors=True)
 
     def _holds(self, entries: Entries) -> bool:
-        named = (self.path / file for entry in entries for file in entry["files"].values())
-        return all(path.is_file() or path.is_dir() for path in named)
+        """Whether every file is there: of a series of several each of them."""
+        series = (each["file"] for e in entries for each in e.get("written", ()))
+        files = (file for e in entries for file in e["files"].values())
+        there = all((self.path / file).exists() for file in files)
+        return there and all((self.path / file).is_file() for file in series)
 
     def finish(self, entries: Sequence[Mapping[str, Any]]) -> None:
         """Write `predictions.json` with what was predicted."""
@@ -180,7 +187,7 @@ class Folder:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file, or the folder that a volume of many files is."""
+    """A file, or the folder of a series."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

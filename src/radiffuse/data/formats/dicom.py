@@ -158,7 +158,10 @@ def _image(frames: Sequence[Frame], affine: np.ndarray | None, notice: Notice) -
     place = None if affine is None else torch.from_numpy(affine)
     header = frames[0].header
     modality = text(header, "Modality") or None
-    return Image(as_tensor(data), place, modality, _limits(header, data), ".dcm")
+    one = frames[0].index if len(frames) == 1 and count_frames(header) > 1 else None
+    files = tuple(dict.fromkeys(frame.file for frame in frames))
+    limits = _limits(header, data)
+    return Image(as_tensor(data), place, modality, limits, ".dcm", files=files, frame=one)
 
 
 def _limits(header: Any, data: np.ndarray) -> tuple[float, float] | None:
