@@ -36,6 +36,8 @@ def open_source(source: DataSource, recipe: Any = None, **lacking: Any) -> Cases
         orientation=source.orientation,
         codes=source.codes,
         slices=source.slices,
+        names=source.names,
+        series=source.series,
         **lacking,
     )
     return prepared(cases, recipe)
@@ -59,7 +61,14 @@ def data_of(
         return DataSource(given.source), prepared(given, opened.recipe)
     named = (flags.data, flags.map, flags.size, flags.range, flags.slices)
     source = source_of(opened.config, *named)
+    source = replace(source, names=flags.chosen.names, series=_series(flags, opened))
     return source, read(source, opened.recipe)
+
+
+def _series(flags: Any, opened: Run) -> tuple[str, ...]:
+    """The series asked for, else those of the training where the data are its own."""
+    own: tuple[str, ...] = opened.config.data.series if flags.data is None else ()
+    return tuple(flags.chosen.series) or own
 
 
 def source_of(
@@ -120,10 +129,11 @@ def own_cases(every: Cases, source: DataSource, opened: Run) -> Cases:
 
     Where they are gone, the data at hand.
     """
-    if source == opened.config.data or _moved(every, opened):
+    trained = replace(opened.config.data, names=source.names)
+    if source == trained or _moved(every, opened):
         return every
     try:
-        return open_source(opened.config.data, opened.recipe)
+        return open_source(trained, opened.recipe)
     except UserError:
         return every
 

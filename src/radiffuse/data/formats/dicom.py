@@ -11,6 +11,7 @@ import torch
 
 from ...errors import UserError
 from ..image import Image
+from .burned_in import suspicion
 from .dicom_frames import Frame, Opened, count_frames, opened, placed
 from .dicom_pixels import decoded, real_values
 from .dicom_stack import affine_of, ordered, refuse_gap
@@ -45,16 +46,22 @@ def read_series(path: Path, *, notice: Notice = silent) -> Image:
     series = {text(one.header, "SeriesInstanceUID") for one in there}
     if len(series) > 1:
         raise UserError(f"{path}: holds {len(series)} DICOM series; give each its own folder")
+    if why := suspicion(there[0].header):
+        notice(
+            f"{path}: its pixels may show names or dates ({why}); nothing here removes what is drawn into an image"
+        )
     return build(found, path, notice)
 
 
-def read_files(files: Sequence[Path], notice: Notice = silent, frame: int | None = None) -> Image:
-    """The image of the files of one series, wherever they lie; of one frame where it is named.
+def read_files(
+    files: Sequence[Path], notice: Notice = silent, frames: Sequence[int] | None = None
+) -> Image:
+    """The image of the files of one series, wherever they lie; of some frames of a file where these are named.
 
     Raises:
         UserError: as `read_series`.
     """
-    if frame is None:
+    if frames is None:
         found = [one for file in files if (one := opened(file)) is not None]
     else:
         film = _film(files[0], files[0].stat().st_mtime_ns)
@@ -62,8 +69,8 @@ def read_files(files: Sequence[Path], notice: Notice = silent, frame: int | None
     path = files[0].parent if len(files) > 1 else files[0]
     if not any(one.frames for one in found):
         raise UserError(found[0].why if found else f"{path}: holds no readable DICOM image")
-    if frame is not None:
-        found = [replace(found[0], frames=(found[0].frames[frame],))]
+    if frames is not None:
+        found = [replace(found[0], frames=tuple(found[0].frames[frame] for frame in frames))]
     return build(found, path, notice)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from .dicom_frames import Opened
 from .dicom_stack import PLACE_MM
-from .dicom_values import text
+from .dicom_values import harmless, text
 
 __all__ = ["TELLING", "parts"]
 
@@ -43,8 +43,8 @@ def parts(members: Sequence[Opened]) -> list[tuple[str, list[Opened]]]:
         )
         if len(groups) > 1 and "" not in groups and alike:
             return [
-                (f"{name}-{value}", [members[row] for row in groups[value]])
-                for value in sorted(groups)
+                (f"{name}-{harmless(value, str(n))}", [members[row] for row in groups[value]])
+                for n, value in enumerate(sorted(groups), 1)
             ]
     return together
 
