@@ -109,7 +109,8 @@ def source_of(
 def asked_cases(every: Cases, split: str | None, source: DataSource, opened: Run) -> Cases:
     """The cases to predict or measure: of one split, or the held-out ones.
 
-    All, where they are of other data than the training's that name no splits. What had to be decided of
+    All, where they are of other data than the training's that name no splits, or series of the training's that were
+    chosen now. What had to be decided of
     other data is said on stderr. The training's data at another place are the training's.
     """
     new = source.path != opened.config.data.path and not _moved(every, opened)
@@ -121,6 +122,11 @@ def asked_cases(every: Cases, split: str | None, source: DataSource, opened: Run
         if split == "train" and not new and processes.is_main():
             print("note: these are the patients that the run was trained on", file=sys.stderr)
         return asked
+    if not new and source.series != opened.config.data.series:
+        if processes.is_main():
+            told = "--series chooses of the training's own data; patients that the run was trained on may be among them"
+            print(f"note: {told}", file=sys.stderr)
+        return every
     return every if new and every.split_here else every.held_out()
 
 

@@ -12,6 +12,7 @@ import tyro
 
 from ..applications import fields
 from ..applications.backbone import Backbone
+from ..data.formats.pseudonyms import PSEUDONYM, Names
 from ..data.planes import Cut
 from ..errors import UsageError
 from ..runs import config
@@ -19,7 +20,6 @@ from ..runs.config import DataSource
 from ..runs.run import recipe_class
 from ..training.options import TrainOptions
 from . import parsing
-from .chosen import Chosen
 
 PROG = "radiffuse train"
 OWN = (
@@ -32,7 +32,7 @@ OWN = (
     "size",
     "slices",
     "data_leak",
-    "chosen",
+    *("series", "names"),
     "resume",
     "prior",
     "autoencoder",
@@ -119,8 +119,8 @@ def order(arguments: Sequence[str]) -> Order:
         seed=start.data.seed if start.data else 0,
         leak=flags.data_leak,
         slices=flags.slices,
-        names=flags.chosen.names,
-        series=tuple(flags.chosen.series),
+        names=flags.names,
+        series=flags.series,
     )
     if flags.range:
         data = dataclasses.replace(data, range={"": _pair(flags.range)})
@@ -214,7 +214,6 @@ def _from_config(file: Path, method: str | None, preset: str | None) -> Start:
 def _flags_of(start: Start, adopts: bool) -> type[Any]:
     """The dataclass of all flags of one method, with their defaults; a prior brings its data."""
     data = start.data or DataSource("")
-    chosen = Chosen(series=data.series)
     words = tuple(f"{key}={column}" for key, column in data.map.items())
     values = {f.name: getattr(start.recipe, f.name) for f in dataclasses.fields(start.recipe)}
     path = {"default": data.path} if start.data or adopts else {}
@@ -238,7 +237,18 @@ def _flags_of(start: Start, adopts: bool) -> type[Any]:
             "what to do where a patient or an image stands on both sides of a split",
             default=data.leak,
         ),
-        ("chosen", Annotated[Chosen, tyro.conf.OmitArgPrefixes], field(default=chosen)),
+        _flag(
+            "series",
+            tuple[str, ...],
+            "of a DICOM folder only these: UID, number, pseudonym, or pattern of description or modality",
+            default=data.series,
+        ),
+        _flag(
+            "names",
+            Names,
+            "what cases of DICOM are called; plain: as headers say",
+            default=PSEUDONYM,
+        ),
         _flag("resume", bool, "go on with the run in --out, if there is one", default=False),
         _flag(
             "prior",

@@ -28,9 +28,7 @@ def chosen(
     kept = set()
     for word in choice.series:
         fitting = {
-            place
-            for place, group in enumerate(groups)
-            if fits(heading(group), names[place], word)
+            place for place, group in enumerate(groups) if fits(heading(group), names[place], word)
         }
         if not any(one.frames for place in fitting for one in groups[place]):
             there = [

@@ -44,7 +44,7 @@ _CODES = re.compile(r"[A-Z\d_ ,'\[\]]{1,80}")
 
 
 def harmless(value: str, otherwise: str = "some text") -> str:
-    """A value for a message: numbers and codes in capitals as they are; all else may name somebody, and is not shown."""
+    """A value for a message: numbers and codes in capitals as they are; all else may name somebody."""
     known = not value or _NUMBERS.fullmatch(value) or _CODES.fullmatch(value)
     return value if known else otherwise
 

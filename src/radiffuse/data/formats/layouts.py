@@ -14,8 +14,8 @@ from .decathlon import LISTS, open_decathlon
 from .dicom_file import is_dicom
 from .fastmri import open_fastmri
 from .nnunet import is_nnunet, open_nnunet
-from .pseudonyms import Choice
 from .proteins import CHAINS, open_proteins
+from .pseudonyms import EVERY, Choice
 from .stems import split_folders, stem
 from .stored import DICOM, ending
 from .who import people_in_names, subject_of, told
@@ -24,7 +24,7 @@ _HDF5 = (".h5", ".hdf5", ".mat")
 _ARRAYS = (".npz", ".npy", *_HDF5)
 
 
-def open_table(path: Path, choice: Choice = Choice()) -> Table:
+def open_table(path: Path, choice: Choice = EVERY) -> Table:
     """Find the layout of `path` and read its table.
 
     Args:
@@ -77,7 +77,7 @@ def open_json(path: Path) -> Table:
     )
 
 
-def open_one(path: Path, choice: Choice = Choice()) -> Table:
+def open_one(path: Path, choice: Choice = EVERY) -> Table:
     """One image file; a film in DICOM has one case a frame."""
     if is_dicom(path):
         from .series import open_dicom
@@ -88,7 +88,7 @@ def open_one(path: Path, choice: Choice = Choice()) -> Table:
     return open_files([path], path)
 
 
-def open_folder(folder: Path, choice: Choice = Choice()) -> Table:
+def open_folder(folder: Path, choice: Choice = EVERY) -> Table:
     """A plain folder of images, a BIDS folder, or an nnU-Net folder without dataset.json.
 
     Sub-folders train, val, test are splits; other sub-folders are classes (one level), named by

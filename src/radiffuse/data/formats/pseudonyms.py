@@ -16,10 +16,12 @@ from typing import Literal
 
 from ...errors import UserError
 
-__all__ = ["KEY", "Choice", "Names", "of_person", "of_series"]
+__all__ = ["EVERY", "KEY", "PSEUDONYM", "Choice", "Names", "of_person", "of_series"]
 
 Names = Literal["pseudonym", "plain"]
-"""pseudonym: what DICOM headers say of persons is shown nowhere. plain: cases are named by PatientID and description."""
+"""pseudonym: what DICOM headers say of persons is shown nowhere. plain: cases are named by PatientID and
+SeriesDescription."""
+PSEUDONYM: Names = "pseudonym"
 
 KEY = "RADIFFUSE_PSEUDONYM_KEY"
 _LEAST_KEY = 16
@@ -36,8 +38,12 @@ class Choice:
         series: words of which one must fit a series (see `chosen.fits`); () takes all.
     """
 
-    names: Names = "pseudonym"
+    names: Names = PSEUDONYM
     series: tuple[str, ...] = ()
+
+
+EVERY = Choice()
+"""All series, by pseudonyms."""
 
 
 def of_person(name: str) -> str:

@@ -19,7 +19,7 @@ from .dicom_frames import Opened, opened, placed
 from .dicom_parts import parts
 from .dicom_stack import refuse_gap
 from .dicom_values import text
-from .pseudonyms import Choice
+from .pseudonyms import EVERY, Choice
 from .series_names import Series, called
 from .stems import split_folders
 
@@ -52,7 +52,7 @@ class SeriesColumn(FileColumn):
         return named(super().stamp(row), self.frames[row])
 
 
-def open_dicom(folder: Path, files: Sequence[Path], choice: Choice = Choice()) -> Table | None:
+def open_dicom(folder: Path, files: Sequence[Path], choice: Choice = EVERY) -> Table | None:
     """A folder of DICOM files as a table with one case per series; None where it holds none.
 
     An X-ray series whose images have no place in space gives one case per image, a film one per
@@ -74,8 +74,7 @@ def open_dicom(folder: Path, files: Sequence[Path], choice: Choice = Choice()) -
         many = f" (and {len(found) - 1} more files)" if len(found) > 1 else ""
         raise UserError(found[0].why + many)
     notices: list[str] = []
-    groups = by_series(found, listener(notices))
-    groups = chosen(folder, groups, choice)
+    groups = chosen(folder, by_series(found, listener(notices)), choice)
     return _table(folder, series_in(groups, listener(notices)), notices, choice)
 
 
