@@ -31,8 +31,8 @@ from ..training.memory import check_prediction
 from ..training.options import Precision
 from . import parsing
 from .backbones import CHAIN, ending_like, trace_sheet, write_chain
-from .chosen import Chosen
 from .healthy import Outputs, beside_healthy, calibration_name
+from .identity import Whose
 from .lock import writing
 from .outside import say_outside
 from .pictures import diverged, not_finite, said_of, volume_like, write_output
@@ -66,7 +66,7 @@ class Flags:
         steps: network evaluations of the sampler; the recipe's own number where left out.
         set: field=value words, settings of the recipe that only prediction reads.
         seed: a case's draw depends on this, its name and the draw's number alone.
-        chosen: which series of DICOM data are read, and what is shown of their names.
+        chosen: which series of DICOM data are read, what is shown of their names, and whose the outputs are.
         batch: cases, or slices, at once, for speed and memory; a case differs by rounding alone, with 1 not at all.
         precision: of the networks; bf16 is faster where the processor knows it, and rounds.
         tile: sides of overlapping tiles, one or one an axis, by which networks see images, for volumes that do
@@ -87,7 +87,7 @@ class Flags:
     set: tuple[str, ...] = ()
     seed: int = 0
     batch: int = 16
-    chosen: Annotated[Chosen, tyro.conf.OmitArgPrefixes] = field(default_factory=Chosen)
+    chosen: Annotated[Whose, tyro.conf.OmitArgPrefixes] = field(default_factory=Whose)
     precision: Precision = "fp32"
     tile: tuple[int, ...] = ()
     overlap: float = 0.25
@@ -126,6 +126,7 @@ def _fill(flags: Flags, arguments: Sequence[str], given: Cases | None) -> None:
     check_axes(opened, every, source)
     cases = incomplete(asked_cases(every, flags.split, source, opened), opened.recipe)
     check_given(method, opened.recipe, cases.keys, source)
+    flags.chosen.check(cases)
     settings = {
         "method": method,
         "preset": opened.config.preset,
@@ -142,7 +143,7 @@ def _fill(flags: Flags, arguments: Sequence[str], given: Cases | None) -> None:
         "size": list(source.size) or None,
         "range": list(flags.range) or None,
         "slices": None if source.slices == "none" else source.slices,
-        "series": list(source.series) or None,
+        **flags.chosen.told(source),
         "calibration": calibration_name(opened),
     }
     folder = Folder(flags.out, flags.run, settings, ["predict", *arguments])
