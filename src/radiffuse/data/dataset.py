@@ -36,6 +36,7 @@ __all__ = [
     "check_trainable",
     "from_iterable",
     "open_cases",
+    "table_of",
 ]
 
 
@@ -83,7 +84,7 @@ def open_cases(
     Raises:
         UserError: anything wrong with the data, in one line.
     """
-    table = _table(str(path), seed, Choice(names, tuple(series)))
+    table = table_of(str(path), seed, Choice(names, tuple(series)))
     return cases_from(
         table,
         mapping=mapping,
@@ -99,7 +100,7 @@ def open_cases(
     )
 
 
-def _table(path: str, seed: int, choice: Choice) -> Table:
+def table_of(path: str, seed: int, choice: Choice) -> Table:
     """The table of a data set.
 
     Raises:

@@ -23,6 +23,7 @@ TAGS = (
     *("PerFrameFunctionalGroupsSequence", "InstanceNumber", "RescaleSlope", "RescaleIntercept"),
     *("DoseGridScaling", "EchoTime", "DiffusionBValue", "TemporalPositionIdentifier", "ImageType"),
     *("AcquisitionNumber", "TriggerTime", "SeriesNumber", "BurnedInAnnotation", *PIXELS),
+    *("PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
 )
 """What peeking reads."""
 KEPT_BYTES = 1 << 16
