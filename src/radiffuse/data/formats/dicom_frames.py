@@ -11,7 +11,9 @@ from ...errors import UserError
 from .dicom_file import MOST_FRAMES, check, parsed
 from .dicom_values import floats, harmless, item, items, number, said, text, whole
 
-__all__ = ["Frame", "Opened", "apart_by", "count_frames", "frames_of", "opened", "placed"]
+__all__ = [
+    *("Frame", "Opened", "apart_by", "count_frames", "frames_of", "opened", "placed", "value_of"),
+]
 
 
 LARGEST = 1e12
@@ -207,10 +209,15 @@ _DIFFERENCES = (
 """What may tell frames in one place apart."""
 
 
+def value_of(frame: Frame, sequence: str, name: str) -> str:
+    """What the functional group `sequence` of a frame says of an attribute, else the header; "" where neither does."""
+    return text(_group(frame.groups, sequence, name), name)
+
+
 def apart_by(one: Frame, other: Frame) -> str:
     """What differs between two frames in one place, "EchoTime 10 and 80"; "" where nothing does."""
     for sequence, name in _DIFFERENCES:
-        values = [text(_group(frame.groups, sequence, name), name) for frame in (one, other)]
+        values = [value_of(frame, sequence, name) for frame in (one, other)]
         if values[0] != values[1] and all(values):
             shown = [harmless(value, "") for value in values]
             hidden = name == "AcquisitionTime" or not all(shown)

@@ -93,21 +93,24 @@ def series_in(groups: Sequence[Sequence[Opened]], notice: Callable[[str], None])
             refuse_gap([frame for one in kept for frame in one.frames], lost)
             volumes = parts(kept)
             if len(volumes) > 1:
+                where = " in one place" if volumes[0].frames is None else ""
                 notice(
-                    f"{kept[0].file}: its series holds {len(volumes)} volumes in one place "
-                    f"({', '.join(name for name, _ in volumes)}); each is a case"
+                    f"{kept[0].file}: its series holds {len(volumes)} volumes{where} "
+                    f"({', '.join(part.name for part in volumes)}); each is a case"
                 )
-            for name, files in volumes:
-                paths = tuple(one.file for one in files)
-                series.append(Series(paths, _naming(files), part=name))
+            for part in volumes:
+                paths = tuple(one.file for one in part.members)
+                series.append(Series(paths, _naming(part.members), part.frames, part.name))
             continue
-        for one in kept:
-            count = len(one.frames)
+        for film in kept:
+            count = len(film.frames)
             if count == 1:
-                series.append(Series((one.file,), one.header))
+                series.append(Series((film.file,), film.header))
                 continue
-            notice(f"{one.file}: its frames do not say where they lie (a film); each one is a case")
-            series += [Series((one.file,), one.header, (frame,)) for frame in range(count)]
+            notice(
+                f"{film.file}: its frames do not say where they lie (a film); each one is a case"
+            )
+            series += [Series((film.file,), film.header, (frame,)) for frame in range(count)]
     return series
 
 

@@ -128,8 +128,8 @@ def _cases(group: Sequence[Opened], kept: Sequence[Opened], path: Path) -> tuple
     try:
         cases = series_in([group], lambda line: None)
         if placed(kept[0].frames[0]):
-            for _, files in parts(kept):
-                ordered([frame for one in files for frame in one.frames], path)
+            for part in parts(kept):
+                ordered(part.pictures, path)
         return len(cases), ""
     except UserError as error:
         return 0, str(error)
