@@ -316,7 +316,7 @@ def test_a_frame_of_a_source_of_many_is_named(cases):
 
 def test_a_frame_of_a_film_is_the_source_of_what_is_made_of_it(tmp_path):
     film = Path(pydicom.data.get_testdata_file("examples_ybr_color.dcm"))
-    image = read_files([film], frame=3)
+    image = read_files([film], frames=(3,))
     study = Study.of([image], MADE)
     path = study.image(image, tmp_path / "a.dcm", meaning("denoised"))
     labels = (image.data[:1] > 100).to(torch.uint8)

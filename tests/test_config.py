@@ -105,7 +105,7 @@ def test_a_wrong_field_is_named(values, said):
         (("[train]", "[training]"), "the table [train] is missing"),
         (('method = "ddpm"', "method = 3"), "[run]: method must be a text, not 3"),
         (("format = 1", "format = true"), "format: expected int, got True"),
-        (("seed = 0\nleak", "sede = 0\nleak"), "has no field 'sede'; did you mean seed?"),
+        (("seed = 0\nleak", "sede = 0\nleak"), "has no field 'sede'; did you mean seed or series?"),
         (("[run]", "[run"), "not valid TOML"),
     ],
 )

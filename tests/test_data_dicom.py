@@ -140,7 +140,7 @@ def test_dark_for_bright_is_turned_over_and_said(tmp_path):
 def test_a_folder_of_series_is_one_case_each(tmp_path):
     for number in range(3):
         volume = series(tmp_path / f"s{number}", series=f"1.2.{number}", PatientID=f"P{number}")
-    cases = open_cases(tmp_path)
+    cases = open_cases(tmp_path, names="plain")
     assert len(cases) == 3
     assert set(cases.patients) == {"P0", "P1", "P2"}
     assert cases.batch([0, 1])["image"].shape == (2, 1, 4, 6, 5)
@@ -332,7 +332,7 @@ def test_an_enhanced_object_is_a_volume_ordered_by_place(tmp_path):
             lps = truth.TransformIndexToPhysicalPoint((c, r, s))
             mine = read.affine.numpy() @ [r, c, s, 1]
             np.testing.assert_allclose(mine[:3], [-lps[0], -lps[1], lps[2]], atol=1e-3)
-    cases = open_cases(tmp_path / "mixed.dcm", range=(0, 1000))
+    cases = open_cases(tmp_path / "mixed.dcm", range=(0, 1000), names="plain")
     assert cases.ids == ("mixed",) and cases.patients == ("P7",)
 
 
@@ -414,7 +414,7 @@ def test_echoes_of_one_series_are_cases_named_by_what_tells_them_apart(tmp_path)
             write_slice(tmp_path / f"{k}{e}.dcm", volumes[e, ..., k], (0, 0, 3.0 * k), **tags)
     with pytest.raises(UserError, match=r"same place; they differ in EchoTime 10 and 80"):
         read_image(tmp_path)
-    cases = open_cases(tmp_path, range=(0, 1000))
+    cases = open_cases(tmp_path, range=(0, 1000), names="plain")
     assert cases.all_ids == ("P7_t2_EchoTime-10", "P7_t2_EchoTime-80")
     assert cases.all_patients == ("P7", "P7")
     for e in range(2):

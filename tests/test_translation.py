@@ -230,9 +230,7 @@ def test_draws_as_wide_as_the_truth_score_better_than_their_exact_mean(data):
             shape = (len(rows), 1, SIDE, SIDE)
             yield (
                 rows,
-                iter(
-                    [{"y": width * torch.randn(shape, generator=law)} for _ in range(draws)]
-                ),
+                iter([{"y": width * torch.randn(shape, generator=law)} for _ in range(draws)]),
             )
 
     def score(drawn):

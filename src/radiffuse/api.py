@@ -17,6 +17,7 @@ from typing import Any
 
 from .commands import evaluate, predict, sample
 from .commands import train as train_command
+from .commands.parsing import flags_of
 from .commands.written import REPORT
 from .data.dataset import Cases, from_iterable, open_cases
 from .data.files import read_json
@@ -152,7 +153,7 @@ class Model:
 
     def _flags(self, flags: type, settings: Mapping[str, Any]) -> list[str]:
         """Keywords as words of a command: its own flags, and --set for fields of the recipe."""
-        own = {field.name for field in dataclasses.fields(flags)}
+        own = {flag.strip("-").replace("-", "_") for flag, *_ in flags_of(flags)}
         words = _words({name: value for name, value in settings.items() if name in own})
         rest = [f"{k}={_typed(v)}" for k, v in settings.items() if k not in own]
         return [*words, *(["--set", *rest] if rest else [])]

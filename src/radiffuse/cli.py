@@ -24,6 +24,7 @@ from .training import processes
 COMMANDS: dict[str, str] = {
     "methods": "the survey's papers by task, modality, organ and formulation",
     "show": "one method: paper, configuration, keys in and out, reproduced numbers",
+    "inspect": "what a data set holds, and what of it would be refused",
     "train": "train a method on your data",
     "predict": "apply a trained run to cases",
     "sample": "draw new images from a trained generative run",

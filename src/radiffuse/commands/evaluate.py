@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +22,7 @@ from ..training import processes
 from ..training.checkpoint import sweep
 from . import parsing
 from .beside import runs_beside
+from .chosen import Chosen
 from .columns import aligned
 from .lock import writing
 from .nodes import NodeFlags
@@ -59,6 +60,7 @@ class Flags(NodeFlags):
         samples: draws per case (methods that average draws); the recipe's own number where left out.
         set: field=value words, settings of the recipe that only prediction reads.
         seed: sample k depends on this and on k alone.
+        chosen: which series of DICOM data are read, and what is shown of their names.
         batch: cases at once, for speed and memory; a case differs by rounding alone, with 1 not at all.
         beside: other runs to measure on the same cases (of missing contrasts: runs of one source and one target).
         prior: run of a generative method on the same data, by which images are purified beside (purification).
@@ -79,6 +81,7 @@ class Flags(NodeFlags):
     set: tuple[str, ...] = ()
     seed: int = 0
     batch: int = 16
+    chosen: Annotated[Chosen, tyro.conf.OmitArgPrefixes] = field(default_factory=Chosen)
     beside: tuple[Path, ...] = ()
     prior: Path | None = None
     weights: Path | None = None

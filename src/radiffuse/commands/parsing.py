@@ -20,6 +20,7 @@ T = TypeVar("T")
 EXAMPLES = {
     "methods": "--organ brain --modality MR",
     "show": "anoddpm",
+    "inspect": "scans --out looked-at",
     "train": "--data PATH --out runs/mine --train.minutes 30",
     "predict": "runs/mine --data PATH --out found --samples 4",
     "sample": "runs/mine --count 64 --out samples",

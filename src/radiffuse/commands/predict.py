@@ -6,7 +6,7 @@ interruption.
 
 import sys
 from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -29,6 +29,7 @@ from . import parsing
 from .backbones import CHAIN, trace_sheet
 from .draws import Draws
 from .healthy import Outputs, calibration_name
+from .identity import Whose
 from .lock import writing
 from .nodes import PushFlags, send, target
 from .outside import say_outside
@@ -67,6 +68,7 @@ class Flags(PushFlags):
         steps: network evaluations of the sampler; the recipe's own number where left out.
         set: field=value words, settings of the recipe that only prediction reads.
         seed: a case's draw depends on this, its name and the draw's number alone.
+        chosen: which series of DICOM data are read, what is shown of their names, and whose the outputs are.
         batch: cases, or slices, at once, for speed and memory; a case differs by rounding alone, with 1 not at all.
         precision: of the networks; bf16 is faster where the processor knows it, and rounds.
         tile: sides of overlapping tiles, one or one an axis, by which networks see images, for volumes that do
@@ -89,6 +91,7 @@ class Flags(PushFlags):
     set: tuple[str, ...] = ()
     seed: int = 0
     batch: int = 16
+    chosen: Annotated[Whose, tyro.conf.OmitArgPrefixes] = field(default_factory=Whose)
     precision: Precision = "fp32"
     tile: tuple[int, ...] = ()
     overlap: float = 0.25
@@ -122,6 +125,7 @@ def _fill(flags: Flags, arguments: Sequence[str], given: Cases | None, asked: Re
     check_axes(opened, every, source)
     cases = incomplete(asked_cases(every, flags.split, source, opened), opened.recipe)
     check_given(method, opened.recipe, cases.keys, source)
+    flags.chosen.check(cases)
     settings = {
         "method": method,
         "preset": opened.config.preset,
@@ -139,6 +143,7 @@ def _fill(flags: Flags, arguments: Sequence[str], given: Cases | None, asked: Re
         "size": list(source.size) or None,
         "range": list(flags.range) or None,
         "slices": None if source.slices == "none" else source.slices,
+        **flags.chosen.told(source),
         "calibration": calibration_name(opened),
     }
     folder = Folder(flags.out, flags.run, settings, ["predict", *arguments])
@@ -186,7 +191,8 @@ def _predict(
     if parts:
         _estimate(opened, cases, cut, parts[0], flags)
     strips = Strips(opened, cases, folder.path, cut is not None)
-    writer = Writer(opened, cases, read_codes(flags.codes) if flags.codes else None)
+    codes = read_codes(flags.codes) if flags.codes else None
+    writer = Writer(opened, cases, codes, flags.chosen.identity_for(flags.out))
     while parts:
         rows = parts.pop(0)
         said(len(missing) - len(rows) - sum(map(len, parts)))

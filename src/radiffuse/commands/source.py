@@ -37,6 +37,8 @@ def open_source(source: DataSource, recipe: Any = None, **lacking: Any) -> Cases
         orientation=source.orientation,
         codes=source.codes,
         slices=source.slices,
+        names=source.names,
+        series=source.series,
         **lacking,
     )
     return prepared(cases, recipe)
@@ -60,7 +62,14 @@ def data_of(
         return DataSource(given.source), prepared(given, opened.recipe)
     named = (at_hand(flags.data, flags.node), flags.map, flags.size, flags.range, flags.slices)
     source = source_of(opened.config, *named)
+    source = replace(source, names=flags.chosen.names, series=_series(flags, opened))
     return source, read(source, opened.recipe)
+
+
+def _series(flags: Any, opened: Run) -> tuple[str, ...]:
+    """The series asked for, else those of the training where the data are its own."""
+    own: tuple[str, ...] = opened.config.data.series if flags.data is None else ()
+    return tuple(flags.chosen.series) or own
 
 
 def source_of(
@@ -101,7 +110,8 @@ def source_of(
 def asked_cases(every: Cases, split: str | None, source: DataSource, opened: Run) -> Cases:
     """The cases to predict or measure: of one split, or the held-out ones.
 
-    All, where they are of other data than the training's that name no splits. What had to be decided of
+    All, where they are of other data than the training's that name no splits, or series of the training's that were
+    chosen now. What had to be decided of
     other data is said on stderr. The training's data at another place are the training's.
     """
     new = source.path != opened.config.data.path and not _moved(every, opened)
@@ -113,6 +123,11 @@ def asked_cases(every: Cases, split: str | None, source: DataSource, opened: Run
         if split == "train" and not new and processes.is_main():
             print("note: these are the patients that the run was trained on", file=sys.stderr)
         return asked
+    if not new and source.series != opened.config.data.series:
+        if processes.is_main():
+            told = "--series chooses of the training's own data; patients that the run was trained on may be among them"
+            print(f"note: {told}", file=sys.stderr)
+        return every
     return every if new and every.split_here else every.held_out()
 
 
@@ -121,10 +136,11 @@ def own_cases(every: Cases, source: DataSource, opened: Run) -> Cases:
 
     Where they are gone, the data at hand.
     """
-    if source == opened.config.data or _moved(every, opened):
+    trained = replace(opened.config.data, names=source.names)
+    if source == trained or _moved(every, opened):
         return every
     try:
-        return open_source(opened.config.data, opened.recipe)
+        return open_source(trained, opened.recipe)
     except UserError:
         return every
 

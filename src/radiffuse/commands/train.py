@@ -268,7 +268,7 @@ def _check_folder(asked: Order, made_with: Config) -> None:
     _compare(out, "data", {"slices": earlier.data.slices}, {"slices": data["slices"]})
     found = {name: data[name] for name in FOUND if not getattr(earlier.data, name)}
     # data may have moved: the loop refuses a checkpoint of other contents
-    moved = {"path": data["path"]}
+    moved = {"path": data["path"], "names": data["names"]}
     _compare(out, "data", {**fields.plain(earlier.data), **found, **moved}, data)
     # last, for much of it follows from the data
     _compare(out, "recipe", fields.plain(recipe), made_with.recipe)

@@ -12,6 +12,7 @@ import tyro
 
 from ..applications import fields
 from ..applications.backbone import Backbone
+from ..data.formats.pseudonyms import PSEUDONYM, Names
 from ..data.planes import Cut
 from ..errors import UsageError
 from ..runs import config
@@ -33,6 +34,7 @@ OWN = (
     "size",
     "slices",
     "data_leak",
+    *("series", "names"),
     "resume",
     "prior",
     "autoencoder",
@@ -119,6 +121,8 @@ def order(arguments: Sequence[str]) -> Order:
         seed=start.data.seed if start.data else 0,
         leak=flags.data_leak,
         slices=flags.slices,
+        names=flags.names,
+        series=flags.series,
     )
     if flags.range:
         data = dataclasses.replace(data, range={"": _pair(flags.range)})
@@ -240,6 +244,18 @@ def _flags_of(start: Start, adopts: bool) -> type[Any]:
             Literal["auto", "refuse", "drop", "keep"],
             "what to do where a patient or an image stands on both sides of a split",
             default=data.leak,
+        ),
+        _flag(
+            "series",
+            tuple[str, ...],
+            "of a DICOM folder only these: UID, number, pseudonym, or pattern of description or modality",
+            default=data.series,
+        ),
+        _flag(
+            "names",
+            Names,
+            "what cases of DICOM are called; plain: as headers say",
+            default=PSEUDONYM,
         ),
         _flag("resume", bool, "go on with the run in --out, if there is one", default=False),
         _flag(

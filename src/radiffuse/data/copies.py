@@ -224,8 +224,8 @@ def _words(image: Image) -> dict[str, str]:
         words["frame_seconds"] = image.frame_seconds.hex()
     if image.files:
         words["files"] = json.dumps([os.fspath(file) for file in image.files])
-    if image.frame is not None:
-        words["frame"] = str(image.frame)
+    if image.frames is not None:
+        words["frames"] = json.dumps(image.frames)
     return words
 
 
@@ -241,7 +241,7 @@ def _image(tensors: dict, words: dict[str, str]) -> Image:
         None if seconds is None else float.fromhex(seconds),
         words.get("own"),
         tuple(Path(file) for file in json.loads(words.get("files", "[]"))),
-        int(words["frame"]) if "frame" in words else None,
+        tuple(json.loads(words["frames"])) if "frames" in words else None,
     )
 
 

@@ -14,6 +14,7 @@ from .checks import check_labels, check_trainable
 from .codes import coded
 from .columns import ArrayColumn, Column, names_mask
 from .facts import Facts
+from .formats.pseudonyms import Choice, Names
 from .formats.stored import MOST_BYTES
 from .gaps import filled, without_image
 from .grids import check_pair
@@ -35,6 +36,7 @@ __all__ = [
     "check_trainable",
     "from_iterable",
     "open_cases",
+    "table_of",
 ]
 
 
@@ -51,6 +53,8 @@ def open_cases(
     slices: Cut = "none",
     gaps: Sequence[str] = (),
     where_there: Mapping[str, str] = {},
+    names: Names = "pseudonym",
+    series: Sequence[str] = (),
 ) -> Cases:
     """Open a data set.
 
@@ -73,11 +77,14 @@ def open_cases(
             axis 0, 1 or 2 of the arrays. `size` is that of a slice.
         gaps: keys of images that some cases may lack (see `gaps`).
         where_there: key -> column, beside `mapping`, of columns that the data may lack; one at least is there.
+        names: what cases and patients of DICOM data are called: pseudonyms, or plainly as their headers say.
+        series: of a DICOM folder only the series of which one of these is the SeriesInstanceUID, the SeriesNumber, the
+            pseudonym, or a pattern of SeriesDescription, Modality or MODALITY/DESCRIPTION.
 
     Raises:
         UserError: anything wrong with the data, in one line.
     """
-    table = _table(str(path), seed)
+    table = table_of(str(path), seed, Choice(names, tuple(series)))
     return cases_from(
         table,
         mapping=mapping,
@@ -93,7 +100,19 @@ def open_cases(
     )
 
 
-def _table(path: str, seed: int) -> Table:
+def table_of(path: str, seed: int, choice: Choice) -> Table:
+    """The table of a data set.
+
+    Raises:
+        UserError: as `open_cases`; series are chosen where there are none.
+    """
+    table = _opened(path, seed, choice)
+    if choice.series and not any(getattr(c, "members", ()) for c in table.columns.values()):
+        raise UserError(f"{path}: holds no DICOM series for --series {choice.series[0]} to choose")
+    return table
+
+
+def _opened(path: str, seed: int, choice: Choice) -> Table:
     kind = path.partition(":")[0]
     if kind in ("brains", "brains3d"):
         from .embedded.sets import open_brains
@@ -118,7 +137,7 @@ def _table(path: str, seed: int) -> Table:
     if re.match(r"(?:dicomwebs?|dimses?):/", path):
         raise UserError(f"{path}: is a node; train, predict and evaluate fetch from there")
     with fitting(path):
-        return open_table(Path(path))
+        return open_table(Path(path), choice)
 
 
 def cases_from(
@@ -223,7 +242,7 @@ def _split(
     """Patient and split of every case, and the rows that stay."""
     patients = table.patients or table.ids
     if table.split_of is None:
-        split_of = assign(patients, images, seed)
+        split_of = assign(table.people or patients, images, seed)
         return patients, split_of, list(range(len(table.ids)))
     drop, notices = guard(table.source, table.ids, patients, table.split_of, images, on_leak)
     table.notices.extend(notices)

@@ -26,7 +26,7 @@ class Image:
         frame_seconds: time from one channel to the next, of a series in time whose file declares it.
         own: axis codes of the file ("LAS") where a volume was turned since; `save_image` turns it back.
         files: of a DICOM image, those it was read from, in the order of its slices: what is made of it refers to them.
-        frame: which frame of its only file it is, from 0; None where it is all of its files.
+        frames: which frames of its only file it is, from 0; None where it is all of its files.
     """
 
     data: Tensor
@@ -37,7 +37,7 @@ class Image:
     frame_seconds: float | None = None
     own: str | None = None
     files: tuple[Path, ...] = ()
-    frame: int | None = None
+    frames: tuple[int, ...] | None = None
 
     def __repr__(self) -> str:
         """Channels, size, type, values and geometry, in one line."""

@@ -120,6 +120,7 @@ def joined(table: Table, mapping: Mapping[str, str]) -> Table:
         ids=tuple(f"{case}_{word}" for word in apart for case in table.ids),
         columns=columns,
         patients=(table.patients or table.ids) * times,
+        people=table.people and table.people * times,
         split_of=table.split_of and table.split_of * times,
         texts={name: text * times for name, text in table.texts.items()},
         label_names=table.label_names and table.label_names * times,

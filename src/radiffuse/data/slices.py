@@ -354,6 +354,7 @@ def _table(table: Table, at: Sequence[tuple[int, int]], how: Cut) -> Table:
             f"{case}_slice{number}" for case, number in zip(each(table.ids), numbers, strict=True)
         ),
         patients=each(table.patients or table.ids),
+        people=table.people and each(table.people),
         split_of=table.split_of and each(table.split_of),
         texts={**{name: each(text) for name, text in table.texts.items()}, "slice": numbers},
         label_names=table.label_names and each(table.label_names),

@@ -35,6 +35,8 @@ class Table:
         notices: one line for each thing a reader had to decide; grows while files are read.
         fingerprint: of contents, where it is known without reading (made data).
         default: mapping to use where the user gives none.
+        people: whose each case is, where `patients` are pseudonyms: splits by person are drawn by it, and nothing
+            shows it.
     """
 
     source: str
@@ -47,6 +49,7 @@ class Table:
     notices: list[str] = field(default_factory=list)
     fingerprint: str | None = None
     default: Mapping[str, str] = field(default_factory=dict)
+    people: tuple[str, ...] | None = field(default=None, repr=False)
 
 
 def listener(notices: list[str]) -> Callable[[str], None]:

@@ -21,6 +21,7 @@ import tomli_w
 from ..applications.fields import T, build, checked, plain
 from ..applications.ranges import between, refuse
 from ..data.files import check_regular, write_text
+from ..data.formats.pseudonyms import Names
 from ..data.planes import Cut
 from ..data.records import FORMAT, refuse_format
 from ..errors import UsageError, UserError, did_you_mean
@@ -45,6 +46,8 @@ class DataSource:
         orientation: axis codes that volumes have inside, as found in training; "" where unknown.
         codes: stored numbers of masks that mean the labels 0, 1, 2 ..., as found in training.
         slices: where volumes are cut into slices.
+        names: what cases of DICOM data are called: pseudonyms, or plainly as their headers say.
+        series: words that choose series of a DICOM folder; () takes all.
         leak: what to do where a patient or an image stands on both sides of a split: auto, refuse,
             drop or keep.
 
@@ -61,6 +64,8 @@ class DataSource:
     orientation: str = ""
     codes: tuple[int, ...] = ()
     slices: Cut = "none"
+    names: Names = "pseudonym"
+    series: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         refuse(self, {"size": between(1, 65535)})

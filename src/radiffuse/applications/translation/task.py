@@ -14,7 +14,17 @@ TRANSLATION = Task(
     evaluation="radiffuse.applications.translation.evaluate:evaluate_translation",
     title="Translation",
     shown=(
-        *("psnr", "ssim", "crps", "ms_ssim_to_target", "psnr_single", "detail", "fid", "kid", "shift"),
+        *(
+            "psnr",
+            "ssim",
+            "crps",
+            "ms_ssim_to_target",
+            "psnr_single",
+            "detail",
+            "fid",
+            "kid",
+            "shift",
+        ),
         *("deviation_correlation", "lesion_contrast", "lesion_contrast_error"),
     ),
 )

@@ -31,6 +31,21 @@ def open_csv(path: Path) -> Table:
     Raises:
         UserError: unreadable, no rows, ragged rows, no path, a path that leads nowhere.
     """
+    notices: list[str] = []
+    cells = cells_of(path, notices)
+    return _table(path, cells, len(next(iter(cells.values()))), notices)
+
+
+def cells_of(path: Path, notices: list[str] | None = None) -> dict[str, tuple[str, ...]]:
+    """The cells of a table by the name of their column, without spaces around them.
+
+    Args:
+        path: of the table.
+        notices: are told of decimal commas, which become points; None: cells stay as they are.
+
+    Raises:
+        UserError: unreadable, no rows, ragged rows, a column that stands twice.
+    """
     rows, separator = _rows(path)
     if len(rows) < 2:
         raise UserError(f"{path}: holds no case (a heading and one row per case are needed)")
@@ -41,10 +56,9 @@ def open_csv(path: Path) -> Table:
     if len(set(head)) < len(head):
         raise UserError(f"{path}: a column name stands twice in {', '.join(head)}")
     cells = {name: tuple(row[i].strip() for row in rows[1:]) for i, name in enumerate(head)}
-    notices: list[str] = []
-    if separator == ";":
-        cells = {name: _with_points(values, name, path, notices) for name, values in cells.items()}
-    return _table(path, cells, len(rows) - 1, notices)
+    if separator == ";" and notices is not None:
+        return {name: _with_points(values, name, path, notices) for name, values in cells.items()}
+    return cells
 
 
 def _rows(path: Path) -> tuple[list[list[str]], str]:

@@ -11,6 +11,7 @@ import torch
 
 from ...errors import UserError
 from ..image import Image
+from .burned_in import suspicion
 from .dicom_frames import Frame, Opened, count_frames, opened, placed
 from .dicom_pixels import decoded, real_values
 from .dicom_stack import affine_of, ordered, refuse_gap
@@ -45,16 +46,22 @@ def read_series(path: Path, *, notice: Notice = silent) -> Image:
     series = {text(one.header, "SeriesInstanceUID") for one in there}
     if len(series) > 1:
         raise UserError(f"{path}: holds {len(series)} DICOM series; give each its own folder")
+    if why := suspicion(there[0].header):
+        notice(
+            f"{path}: its pixels may show names or dates ({why}); nothing here removes what is drawn into an image"
+        )
     return build(found, path, notice)
 
 
-def read_files(files: Sequence[Path], notice: Notice = silent, frame: int | None = None) -> Image:
-    """The image of the files of one series, wherever they lie; of one frame where it is named.
+def read_files(
+    files: Sequence[Path], notice: Notice = silent, frames: Sequence[int] | None = None
+) -> Image:
+    """The image of the files of one series, wherever they lie; of some frames of a file where these are named.
 
     Raises:
         UserError: as `read_series`.
     """
-    if frame is None:
+    if frames is None:
         found = [one for file in files if (one := opened(file)) is not None]
     else:
         film = _film(files[0], files[0].stat().st_mtime_ns)
@@ -62,8 +69,8 @@ def read_files(files: Sequence[Path], notice: Notice = silent, frame: int | None
     path = files[0].parent if len(files) > 1 else files[0]
     if not any(one.frames for one in found):
         raise UserError(found[0].why if found else f"{path}: holds no readable DICOM image")
-    if frame is not None:
-        found = [replace(found[0], frames=(found[0].frames[frame],))]
+    if frames is not None:
+        found = [replace(found[0], frames=tuple(found[0].frames[frame] for frame in frames))]
     return build(found, path, notice)
 
 
@@ -158,10 +165,11 @@ def _image(frames: Sequence[Frame], affine: np.ndarray | None, notice: Notice) -
     place = None if affine is None else torch.from_numpy(affine)
     header = frames[0].header
     modality = text(header, "Modality") or None
-    one = frames[0].index if len(frames) == 1 and count_frames(header) > 1 else None
     files = tuple(dict.fromkeys(frame.file for frame in frames))
+    part = len(files) == 1 and count_frames(header) > len(frames)
+    some = tuple(frame.index for frame in frames) if part else None
     limits = _limits(header, data)
-    return Image(as_tensor(data), place, modality, limits, ".dcm", files=files, frame=one)
+    return Image(as_tensor(data), place, modality, limits, ".dcm", files=files, frames=some)
 
 
 def _limits(header: Any, data: np.ndarray) -> tuple[float, float] | None:

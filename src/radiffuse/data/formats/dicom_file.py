@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
-from .dicom_values import quiet, text, whole
+from .dicom_values import harmless, quiet, text, whole
 from .packed import LARGE, MOST_RATIO, RAW, check_expansion, unpacked_bytes
 from .stored import DICOM, check_bytes, ending
 
@@ -22,7 +22,8 @@ TAGS = (
     *("PhotometricInterpretation", "GridFrameOffsetVector", "SharedFunctionalGroupsSequence"),
     *("PerFrameFunctionalGroupsSequence", "InstanceNumber", "RescaleSlope", "RescaleIntercept"),
     *("DoseGridScaling", "EchoTime", "DiffusionBValue", "TemporalPositionIdentifier", "ImageType"),
-    *("AcquisitionNumber", "TriggerTime", *PIXELS),
+    *("AcquisitionNumber", "TriggerTime", "SeriesNumber", "BurnedInAnnotation", *PIXELS),
+    *("PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
 )
 """What peeking reads."""
 KEPT_BYTES = 1 << 16
@@ -184,7 +185,7 @@ def check(file: Path, header: Any) -> None:
         raise UserError(f"{file}: is {_NO_IMAGES[kind]}")
     held = _held(file, header)
     if not held:
-        about = text(header, "Modality")
+        about = harmless(text(header, "Modality"), "")
         raise UserError(f"{file}: holds no pixels{f' ({about})' if about else ''}")
     size = _declared(file, header)
     frames = whole(header, "NumberOfFrames", 1, MOST_FRAMES) or 1
@@ -218,7 +219,7 @@ def _declared(file: Path, header: Any) -> dict[str, int]:
 
 
 def _unsaid(file: Path, header: Any, name: str) -> str:
-    value = text(header, name)
+    value = harmless(text(header, name))
     return f"{file}: its {name} is {f'{value!r:.40}' if value else 'missing'}, so its pixels mean nothing"
 
 

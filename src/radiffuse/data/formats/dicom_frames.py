@@ -9,9 +9,11 @@ import numpy as np
 
 from ...errors import UserError
 from .dicom_file import MOST_FRAMES, check, parsed
-from .dicom_values import floats, item, items, number, said, text, whole
+from .dicom_values import floats, harmless, item, items, number, said, text, whole
 
-__all__ = ["Frame", "Opened", "apart_by", "count_frames", "frames_of", "opened", "placed"]
+__all__ = [
+    *("Frame", "Opened", "apart_by", "count_frames", "frames_of", "opened", "placed", "value_of"),
+]
 
 
 LARGEST = 1e12
@@ -155,7 +157,8 @@ def _line(file: Path, header: Any, groups: Sequence[Any]) -> tuple[float, float]
     for name, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0)):
         value = number(group, name, -LARGEST, LARGEST)
         if value is None and said(group, name) is not None:
-            raise UserError(f"{file}: its {name} is {text(group, name)!r:.40}, which cannot be")
+            told = repr(harmless(text(group, name)))
+            raise UserError(f"{file}: its {name} is {told:.40}, which cannot be")
         found.append(default if value is None else value)
     return (found[0] or 1.0) * (number(header, "DoseGridScaling", 0, LARGEST) or 1.0), found[1]
 
@@ -206,10 +209,17 @@ _DIFFERENCES = (
 """What may tell frames in one place apart."""
 
 
+def value_of(frame: Frame, sequence: str, name: str) -> str:
+    """What the functional group `sequence` of a frame says of an attribute, else the header; "" where neither does."""
+    return text(_group(frame.groups, sequence, name), name)
+
+
 def apart_by(one: Frame, other: Frame) -> str:
     """What differs between two frames in one place, "EchoTime 10 and 80"; "" where nothing does."""
     for sequence, name in _DIFFERENCES:
-        values = [text(_group(frame.groups, sequence, name), name) for frame in (one, other)]
+        values = [value_of(frame, sequence, name) for frame in (one, other)]
         if values[0] != values[1] and all(values):
-            return f"{name} {values[0]} and {values[1]}"
+            shown = [harmless(value, "") for value in values]
+            hidden = name == "AcquisitionTime" or not all(shown)
+            return name if hidden else f"{name} {shown[0]} and {shown[1]}"
     return ""

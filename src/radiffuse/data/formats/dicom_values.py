@@ -1,13 +1,16 @@
 """What the header of a DICOM file says, whatever may be absent, empty or of the wrong type in it."""
 
 import math
+import re
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["floats", "item", "items", "number", "quiet", "said", "text", "whole"]
+__all__ = [
+    *("floats", "harmless", "item", "items", "number", "quiet", "said", "text", "whole"),
+]
 
 _LOCK = threading.RLock()
 
@@ -34,6 +37,16 @@ def text(header: Any, name: str) -> str:
     """An attribute as text without spaces around it; "" where it says nothing."""
     value = said(header, name)
     return "" if value is None else " ".join(str(value).split())
+
+
+_NUMBERS = re.compile(r"[-+\d.eE, \[\]]{1,40}")
+_CODES = re.compile(r"[A-Z\d_ ,'\[\]]{1,80}")
+
+
+def harmless(value: str, otherwise: str = "some text") -> str:
+    """A value for a message: numbers and codes in capitals as they are; all else may name somebody."""
+    known = not value or _NUMBERS.fullmatch(value) or _CODES.fullmatch(value)
+    return value if known else otherwise
 
 
 def floats(header: Any, name: str, count: int) -> tuple[float, ...] | None:

@@ -15,6 +15,7 @@ from .dicom_file import is_dicom
 from .fastmri import open_fastmri
 from .nnunet import is_nnunet, open_nnunet
 from .proteins import CHAINS, open_proteins
+from .pseudonyms import EVERY, Choice
 from .stems import split_folders, stem
 from .stored import DICOM, ending
 from .who import people_in_names, subject_of, told
@@ -23,8 +24,12 @@ _HDF5 = (".h5", ".hdf5", ".mat")
 _ARRAYS = (".npz", ".npy", *_HDF5)
 
 
-def open_table(path: Path) -> Table:
+def open_table(path: Path, choice: Choice = EVERY) -> Table:
     """Find the layout of `path` and read its table.
+
+    Args:
+        path: of the data set.
+        choice: which series of a DICOM folder are read, and how they are called.
 
     Raises:
         UserError: no such path, an empty folder, or no layout known here.
@@ -45,12 +50,12 @@ def open_table(path: Path) -> Table:
             return open_json(path)
         if name.endswith(CHAINS):
             return open_proteins([path], path)
-        return open_one(path)
+        return open_one(path, choice)
     if (path / "cases.csv").is_file():
         return open_csv(path / "cases.csv")
     if (path / "dataset.json").is_file():
         return open_json(path / "dataset.json")
-    return open_folder(path)
+    return open_folder(path, choice)
 
 
 def open_json(path: Path) -> Table:
@@ -72,18 +77,18 @@ def open_json(path: Path) -> Table:
     )
 
 
-def open_one(path: Path) -> Table:
+def open_one(path: Path, choice: Choice = EVERY) -> Table:
     """One image file; a film in DICOM has one case a frame."""
     if is_dicom(path):
         from .series import open_dicom
 
-        table = open_dicom(path, [path])
+        table = open_dicom(path, [path], choice)
         if table is not None:
             return table
     return open_files([path], path)
 
 
-def open_folder(folder: Path) -> Table:
+def open_folder(folder: Path, choice: Choice = EVERY) -> Table:
     """A plain folder of images, a BIDS folder, or an nnU-Net folder without dataset.json.
 
     Sub-folders train, val, test are splits; other sub-folders are classes (one level), named by
@@ -108,7 +113,7 @@ def open_folder(folder: Path) -> Table:
     if slices:
         from .series import open_dicom
 
-        table = open_dicom(folder, slices)
+        table = open_dicom(folder, slices, choice)
         if table is not None:
             return table
     if chains:

@@ -1,9 +1,9 @@
 """A folder of DICOM files as a table, one case a series."""
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,65 +11,48 @@ from ...errors import UserError
 from ..columns import FileColumn
 from ..copies import named
 from ..image import Image
-from ..table import Table, listener, numbered
+from ..table import Table, listener
+from .burned_in import told_of_pixels
+from .chosen import chosen
 from .dicom import read_files, sorted_out
 from .dicom_frames import Opened, opened, placed
 from .dicom_parts import parts
 from .dicom_stack import refuse_gap
 from .dicom_values import text
+from .pseudonyms import EVERY, Choice
+from .series_names import Series, called
 from .stems import split_folders
-from .who import people
-
-
-@dataclass(frozen=True)
-class _Series:
-    """Files that make one case.
-
-    Attributes:
-        files: of the series, in the order of their names.
-        header: of one of them, which names the patient if any does.
-        frame: which frame of a film it is; None for all else.
-        part: what tells it from other volumes of its series, "EchoTime-80"; "" where it is alone.
-    """
-
-    files: tuple[Path, ...]
-    header: Any
-    frame: int | None = None
-    part: str = ""
-
-    @property
-    def person(self) -> str:
-        return text(self.header, "PatientID")
-
-    @property
-    def study(self) -> str:
-        return text(self.header, "StudyInstanceUID")
 
 
 @dataclass(frozen=True)
 class SeriesColumn(FileColumn):
-    """Cases that are DICOM series, or frames of films.
+    """Cases that are DICOM series, or frames of files.
 
     Attributes:
-        frames: the frame of each case; None where it is all of its files.
+        frames: the frames of each case; None where it is all of its files.
     """
 
-    frames: tuple[int | None, ...] = ()
+    frames: tuple[tuple[int, ...] | None, ...] = ()
 
     def _read(self, row: int, notice: Callable[[str], None]) -> Image:
         return read_files(self.members[row], notice, self.frames[row])
 
+    @cached_property
+    def _first(self) -> dict[Path, int]:
+        """The first case of each file, of which all its frames have the hash."""
+        return {path: row for row, path in reversed(list(enumerate(self.paths)))}
+
     def hashed(self, row: int) -> str:
-        frame = self.frames[row]
-        if frame is None:
+        frames = self.frames[row]
+        if frames is None:
             return super().hashed(row)
-        return f"{super().hashed(row - frame)}-{frame}"
+        return f"{super().hashed(self._first[self.paths[row]])}-{'+'.join(map(str, frames))}"
 
     def stamp(self, row: int) -> str:
         return named(super().stamp(row), self.frames[row])
 
 
-def open_dicom(folder: Path, files: Sequence[Path]) -> Table | None:
+def open_dicom(folder: Path, files: Sequence[Path], choice: Choice = EVERY) -> Table | None:
     """A folder of DICOM files as a table with one case per series; None where it holds none.
 
     An X-ray series whose images have no place in space gives one case per image, a film one per
@@ -77,8 +60,12 @@ def open_dicom(folder: Path, files: Sequence[Path]) -> Table | None:
     holds no image, or a damaged one, is left out with a notice. Series of one PatientID are of one
     person; without it, those of one study (StudyInstanceUID). Folders train, val, test are splits.
 
+    Args:
+        folder, files: of the data set.
+        choice: which series, and how they are called.
+
     Raises:
-        UserError: no file is left, or one has to be left out from the middle of a series.
+        UserError: no file is left, one has to be left out from the middle of a series, or no series is chosen.
     """
     found = [one for file in files if (one := opened(file, peeking=True)) is not None]
     if not found:
@@ -87,12 +74,18 @@ def open_dicom(folder: Path, files: Sequence[Path]) -> Table | None:
         many = f" (and {len(found) - 1} more files)" if len(found) > 1 else ""
         raise UserError(found[0].why + many)
     notices: list[str] = []
-    return _table(folder, _series(found, listener(notices)), notices)
+    groups = chosen(folder, by_series(found, listener(notices)), choice)
+    return _table(folder, series_in(groups, listener(notices)), notices, choice)
 
 
-def _series(found: Sequence[Opened], notice: Callable[[str], None]) -> list[_Series]:
-    series: list[_Series] = []
-    for members in _by_series(found, notice):
+def series_in(groups: Sequence[Sequence[Opened]], notice: Callable[[str], None]) -> list[Series]:
+    """The cases that the files of each series make.
+
+    Raises:
+        UserError: a file has to be left out from the middle of a series.
+    """
+    series: list[Series] = []
+    for members in groups:
         kept, lost = sorted_out(members)
         for one in lost:
             notice(f"{one.why}; it is left out")
@@ -100,21 +93,24 @@ def _series(found: Sequence[Opened], notice: Callable[[str], None]) -> list[_Ser
             refuse_gap([frame for one in kept for frame in one.frames], lost)
             volumes = parts(kept)
             if len(volumes) > 1:
+                where = " in one place" if volumes[0].frames is None else ""
                 notice(
-                    f"{kept[0].file}: its series holds {len(volumes)} volumes in one place "
-                    f"({', '.join(name for name, _ in volumes)}); each is a case"
+                    f"{kept[0].file}: its series holds {len(volumes)} volumes{where} "
+                    f"({', '.join(part.name for part in volumes)}); each is a case"
                 )
-            for name, files in volumes:
-                paths = tuple(one.file for one in files)
-                series.append(_Series(paths, _naming(files), part=name))
+            for part in volumes:
+                paths = tuple(one.file for one in part.members)
+                series.append(Series(paths, _naming(part.members), part.frames, part.name))
             continue
-        for one in kept:
-            count = len(one.frames)
+        for film in kept:
+            count = len(film.frames)
             if count == 1:
-                series.append(_Series((one.file,), one.header))
+                series.append(Series((film.file,), film.header))
                 continue
-            notice(f"{one.file}: its frames do not say where they lie (a film); each one is a case")
-            series += [_Series((one.file,), one.header, frame) for frame in range(count)]
+            notice(
+                f"{film.file}: its frames do not say where they lie (a film); each one is a case"
+            )
+            series += [Series((film.file,), film.header, (frame,)) for frame in range(count)]
     return series
 
 
@@ -124,19 +120,19 @@ def _naming(files: Sequence[Opened]) -> Any:
     return next(named, files[0].header)
 
 
-def _by_series(found: Sequence[Opened], notice: Callable[[str], None]) -> list[list[Opened]]:
+def by_series(found: Sequence[Opened], notice: Callable[[str], None]) -> list[list[Opened]]:
     """Files by SeriesInstanceUID, without it by folder; apart where they name several patients."""
     groups: dict[str, list[Opened]] = defaultdict(list)
     for one in found:
         uid = "" if one.header is None else text(one.header, "SeriesInstanceUID")
         groups[uid or str(one.file.parent)].append(one)
     apart: list[list[Opened]] = []
-    for uid, members in groups.items():
+    for members in groups.values():
         people = _people(members)
         if len(set(people)) == 1:
             apart.append(members)
             continue
-        notice(f"{members[0].file}: its series {uid} is of several patients; each has its own")
+        notice(f"{members[0].file}: its series is of several patients; each has its own")
         for person in sorted(set(people)):
             apart.append([m for m, own in zip(members, people, strict=True) if own == person])
     return apart
@@ -152,24 +148,24 @@ def _people(members: Sequence[Opened]) -> list[str]:
     return [""] * len(members)
 
 
-def _table(folder: Path, series: Sequence[_Series], notices: list[str]) -> Table:
-    names = [_name(one) for one in series]
-    ids = numbered(names) if folder.is_dir() or len(series) > 1 else (folder.stem,)
+def _table(folder: Path, series: Sequence[Series], notices: list[str], choice: Choice) -> Table:
     column = SeriesColumn(
         tuple(one.files[0] for one in series),
         "image",
         listener(notices),
         members=tuple(one.files for one in series),
-        frames=tuple(one.frame for one in series),
+        frames=tuple(one.frames for one in series),
     )
-    patients, told = people([one.person for one in series], [one.study for one in series], ids)
-    notices += [f"{folder}: {line}" for line in told]
+    cases = called(series, folder, choice.names)
+    notices += [f"{folder}: {line}" for line in cases.told]
+    notices += told_of_pixels(folder, [one.header for one in series])
     split_of, _ = split_folders(column.paths, folder)
-    return Table(str(folder), ids, {"image": column}, patients, split_of, notices=notices)
-
-
-def _name(one: _Series) -> str:
-    about = text(one.header, "SeriesDescription") or "series"
-    frame = "" if one.frame is None else f"_frame{one.frame + 1:04d}"
-    part = f"_{one.part}" if one.part else ""
-    return re.sub(r"[^\w.+-]+", "-", f"{one.person or 'unknown'}_{about}{part}{frame}")
+    return Table(
+        str(folder),
+        cases.ids,
+        {"image": column},
+        cases.patients,
+        split_of,
+        notices=notices,
+        people=cases.people,
+    )

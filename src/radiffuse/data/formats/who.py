@@ -50,6 +50,9 @@ def people(
         names: PatientID of each series, "" where there is none.
         studies: StudyInstanceUID of each, "" likewise.
         ids: name of each case, which stands for a person of whom nothing is known.
+
+    Returns:
+        What each person is called in the headers, which is not to be shown, and lines that name nobody.
     """
     owner = {study: name for study, name in zip(studies, names, strict=True) if study and name}
     found, by_study, alone = [], 0, 0
@@ -68,5 +71,5 @@ def people(
             f"neither patient nor study is named in {alone} of {len(ids)} series; each counts as one person"
         )
     if len(set(found)) == 1 and len(set(studies)) > 1:
-        lines.append(f"every series is of PatientID {found[0]!r} and counts as one person")
+        lines.append("every series is of one PatientID, and all count as one person")
     return tuple(found), lines
