@@ -135,8 +135,8 @@ def drawn(
         parts.append((sums.mean, sums.std(), sums.first))
         if truth is not None and len(each) > 1:
             scores.append(crps(torch.stack(each), truth[rows.start : rows.stop].float()))
-    summed = (torch.cat(each) for each in zip(*parts, strict=True))
-    return Drawn(*summed, torch.cat(scores) if scores else None)
+    mean, std, first = (torch.cat(each) for each in zip(*parts, strict=True))
+    return Drawn(mean, std, first, torch.cat(scores) if scores else None)
 
 
 def in_batches(
