@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,15 @@ __all__ = [
     "open_cases",
     "table_of",
 ]
+
+EMBEDDED = {
+    "brains": "sets:open_brains",
+    "brains3d": "sets:open_brains",
+    "backbones": "backbones:open_backbones",
+    "shapes3d": "shapes:open_shapes",
+    "vessels": "vessels:open_vessels",
+}
+"""What comes with the library, and what makes it, as "module:function" of `embedded`."""
 
 
 def open_cases(
@@ -113,23 +123,10 @@ def table_of(path: str, seed: int, choice: Choice) -> Table:
 
 
 def _opened(path: str, seed: int, choice: Choice) -> Table:
-    kind = path.partition(":")[0]
-    if kind in ("brains", "brains3d"):
-        from .embedded.sets import open_brains
-
-        return open_brains(path, seed)
-    if kind == "backbones":
-        from .embedded.backbones import open_backbones
-
-        return open_backbones(path, seed)
-    if kind == "shapes3d":
-        from .embedded.shapes import open_shapes
-
-        return open_shapes(path, seed)
-    if kind == "vessels":
-        from .embedded.vessels import open_vessels
-
-        return open_vessels(path, seed)
+    if (kind := path.partition(":")[0]) in EMBEDDED:
+        module, _, name = EMBEDDED[kind].partition(":")
+        made: Table = getattr(import_module(f".embedded.{module}", __package__), name)(path, seed)
+        return made
     from .formats.layouts import open_table
 
     if re.search(r"(?:^|/)(?:https?|ftp|s3|gs|file):/", path):
