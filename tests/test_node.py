@@ -1,5 +1,6 @@
 """Nodes: what an address means, what is fetched and sent, and what is said when it does not work."""
 
+import gc
 import shutil
 import subprocess
 
@@ -25,6 +26,13 @@ pytestmark = [
 ]
 PLANTED = ("Planted", "planted", "19010203", "20010203")
 HASTY = Access(timeout=0.3, attempts=2, wait=0.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def collected():
+    """Sockets that pynetdicom left are collected here, where that is no failure, and not in another file's test."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)
@@ -204,7 +212,8 @@ def test_predictions_of_a_fetched_series_go_back(
     assert cli.main(words) == 0
     made = uids_in(out)
     there = archive.uids()
-    assert len(made) == 8 and set(made) < set(there) and len(there) == 6 + len(set(made))
+    # four slices of the counterpart, the map, its mask as a segmentation, the score as a report
+    assert len(made) == 7 and set(made) < set(there) and len(there) == 6 + len(set(made))
     said = capsys.readouterr().out
     assert f"{len(set(made))} objects sent to {address}" in said
     # read back: the object of the archive is the one that was written
