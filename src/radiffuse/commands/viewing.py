@@ -56,6 +56,10 @@ def application(root: Path, token: str) -> FastAPI:
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response
 
+    @app.get("/favicon.ico")
+    def icon() -> Response:
+        return Response(status_code=204)
+
     @app.get("/")
     def index() -> HTMLResponse:
         return HTMLResponse(_index(root))
