@@ -100,4 +100,4 @@ def test_large_images_are_stored_smaller(tmp_path):
     tile = np.tile(np.linspace(0, 255, 400).astype(np.uint8)[:, None, None], (1, 300, 3))
     name, widths = write_strip(tmp_path / "case", [tile, tile[:, :200]])
     with Picture.open(tmp_path / name) as strip:
-        assert name == "case.jpg" and strip.size == (144 + GAP + 96, 192) and widths == [144, 96]
+        assert name == "case.webp" and strip.size == (144 + GAP + 96, 192) and widths == [144, 96]

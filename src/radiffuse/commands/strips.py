@@ -1,6 +1,6 @@
 """What `predict` shows of a case: what was given, what came out, what is known of it, side by side.
 
-A strip is `pictures/CASE.png` (or .jpg, of large images); its headings, scales and units stand in
+A strip is `pictures/CASE.webp`; its headings, scales and units stand in
 `predictions.json`. For reports: no number is taken from it.
 """
 

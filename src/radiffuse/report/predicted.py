@@ -11,9 +11,11 @@ from .source import Source, picture_uri, size_of
 from .strip import GAP
 from .wording import breakable
 
-__all__ = ["cases", "predicted", "strips"]
+__all__ = ["MOST_BYTES", "cases", "predicted", "strips"]
 
 _PICTURES, _CASES = 24, 50
+MOST_BYTES = 21 << 20
+"""Of the strips of a page."""
 _TILE, _WIDEST = 208, 344
 """Pixels of the screen that a column is high, and at most wide."""
 
@@ -75,7 +77,11 @@ def _strip(path: Path, shown: Mapping[str, Any]) -> str:
 
 def _strips(source: Source) -> str:
     """All of them, large, their pixels smoothed or not as the reader likes; "" without any."""
-    found = [figure for _, figure in strips(source)]
+    found: list[str] = []
+    for _, made in strips(source):
+        if sum(map(len, found)) + len(made) > MOST_BYTES:
+            break
+        found.append(made)
     if not found:
         return ""
     count = len({str(entry.get("case")) for entry in source.entries})

@@ -15,7 +15,7 @@ from ..data.records import LATENTS, Latents, Manifest, Metrics, Point, Predictio
 from ..errors import UserError
 from ..papers import named
 
-_PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+_PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Source:
         return _inside(self.folder, path)
 
     def shows(self, path: Path) -> bool:
-        """Whether `path` is a picture (PNG or JPEG) that lies in the folder, links followed."""
+        """Whether `path` is a picture (PNG, JPEG or WebP) that lies in the folder, links followed."""
         if not self.holds(path):
             return False
         with path.open("rb") as file:
@@ -139,8 +139,8 @@ def size_of(path: Path) -> tuple[int, int]:
 
 
 def picture_uri(path: Path) -> str:
-    """The picture's bytes as a data URI (PNG or JPEG)."""
-    kind = "jpeg" if path.suffix.lower() in (".jpg", ".jpeg") else "png"
+    """The picture's bytes as a data URI (PNG, JPEG or WebP)."""
+    kind = {".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}.get(path.suffix.lower(), "png")
     return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
 
 

@@ -28,7 +28,7 @@ __all__ = [
 FOLDER = "pictures"
 GAP, SIDE = 3, 208
 LARGEST, _SMALL = 192, 96
-"""Pixels of a tile that a strip holds; up to which it is a PNG."""
+"""Pixels of a tile that a strip holds; up to which it is kept to the bit."""
 _FEW = 16
 """Colours up to which a picture is one of labels, whose edges stay."""
 
@@ -102,11 +102,10 @@ def write_strip(path: Path, row: Sequence[Pixels]) -> tuple[str, list[int]]:
     """
     rows = min(row[0].shape[0], LARGEST)
     tiles = [_resized(tile, rows / tile.shape[0], Picture.Resampling.BOX) for tile in row]
-    small = rows <= _SMALL
-    file = path.with_name(path.name + (".png" if small else ".jpg"))
+    kept = {"lossless": True} if rows <= _SMALL else {"quality": 70}
+    file = path.with_name(f"{path.name}.webp")
     with replacing(file) as temporary:
-        kept = {"optimize": True} if small else {"quality": 88}
-        Picture.fromarray(side_by_side(tiles)).save(temporary, **kept)
+        Picture.fromarray(side_by_side(tiles)).save(temporary, format="WEBP", **kept)
     return file.name, [tile.shape[1] for tile in tiles]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from .figures import FIGURES
 from .layer import KEPT, VOLUMES, compressed
+from .predicted import strips
 from .scales import called
 from .source import Source
 from .strip import colour_of
@@ -20,8 +21,8 @@ __all__ = ["volumes"]
 
 _ENDINGS = (".nii", ".gz")
 _LAYERS, _SIDE = 7, 192
-_MOST_BYTES = 16 << 20
-"""Of volumes in one page."""
+_MOST_BYTES = 26 << 20
+"""Of volumes and strips in one page, which stays below 30 MB with the script."""
 _MOST_LABELS = 64
 _OVER = ("anomaly", "unmeasured", "divergence")
 _CONTROLS = """<p class="controls"><label>Case <select id="case"></select></label>
@@ -75,7 +76,7 @@ class _Case:
 def volumes(source: Source) -> str:
     """The volumes of the first cases, one case at a time; "" where there are none."""
     found: list[dict[str, Any]] = []
-    held = 0
+    held = sum(len(strip) for _, strip in strips(source))
     for name, layers in (*_of_predictions(source), *_of_run(source)):
         read = [made for layer in layers[:_LAYERS] if (made := _layer(layer))]
         size = sum(len(layer["data"]) for layer in read)
