@@ -19,7 +19,8 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The site, in build/site; code blocks, commands and links are checked by its tests, and no warning is let through.
+# The site, in build/site; code blocks, commands and links are checked by its tests, notebooks are run, and no
+# warning is let through.
 docs: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/test_docs.py

@@ -1,12 +1,15 @@
 """The library from Python: what the commands give, as objects."""
 
 import dataclasses
+import io
 import json
 import pydoc
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image as Picture
 
 import radiffuse as rd
 from radiffuse import cli
@@ -169,3 +172,34 @@ def test_labels_of_other_codes_are_refused(finding):
 def test_an_evaluation_of_something_else_is_no_evaluation_of_the_training_data(finding):
     with pytest.raises(UserError, match="no tensor, number or text"):
         finding.evaluate(object())
+
+
+def test_a_trajectory_shows_itself(drawing):
+    """A row a case, noise on the left, the sample itself on the right."""
+    found = drawing.trajectory(seed=3)
+    last = torch.stack([image.data[0] for image in drawing.sample(6, seed=3)]).float() / 127.5 - 1
+    assert (found[-1][:, 0].clamp(-1, 1) - last).abs().max() < 0.02
+    assert repr(found) == f"Trajectory({len(found)} states of 6 x 1 x 16 x 16)"
+    with Picture.open(io.BytesIO(found._repr_png_())) as picture:
+        shown = np.asarray(picture)
+    side = shown.shape[0] // 6
+    assert shown[:side, :side].std() > 50, "noise"
+    times = side // 16
+    corner = shown[:side, -side:][::times, ::times, 0].astype(int)
+    assert np.abs(corner - (last[0].numpy() + 1) * 127.5).max() < 4
+
+
+def test_what_draws_nothing_has_no_trajectory(finding):
+    with pytest.raises(UserError, match="anoddpm draws no images"):
+        finding.trajectory()
+
+
+def test_metrics_show_themselves_as_a_table():
+    found = rd.Metrics(name="<b>x", method={"psnr": {"mean": 25.125, "ci95": [24, 26], "n": 9}})
+    assert repr(found) == "Metrics(<b>x: psnr 25.1)" and found["method"]["psnr"]["n"] == 9
+    shown = found._repr_html_()
+    assert "<b>25.1</b>" in shown and 'class="interval"' in shown and "&lt;b&gt;x" in shown
+
+
+def test_a_schedule_of_a_thousand_steps_has_a_short_repr(drawing):
+    assert repr(drawing.denoiser.schedule) == "Discrete(1000 betas, 4.13e-05 to 0.999)"

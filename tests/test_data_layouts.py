@@ -10,6 +10,7 @@ import pytest
 
 from radiffuse.data.dataset import check_trainable, open_cases
 from radiffuse.data.formats.layouts import open_table
+from radiffuse.data.table import labels_named
 from radiffuse.errors import UserError
 from test_data_dicom import write_slice
 
@@ -99,6 +100,19 @@ def test_nnunet_channels_are_columns_and_labels_masks(tmp_path):
         truth = nibabel.load(tmp_path / f"{name}.nii.gz").get_fdata()
         np.testing.assert_array_equal(cases.image(2, key).data[0].numpy(), truth)
     assert opened(tmp_path / "dataset.json", mapping={"image": "T1"}).keys == ("image",)
+
+
+def test_labels_keep_their_names_by_the_numbers_that_masks_hold(tmp_path):
+    """However the description turns them, whatever the key, through codes, and into what a run records."""
+    described(nnunet(tmp_path), labels={"background": 0, "tumour": 1, "whole": [1, 2]})
+    cases = opened(tmp_path, mapping={"image": "channel_0000", "seg": "mask"})
+    assert cases.mask_names == {"seg": ("", "tumour")}
+    assert cases.facts().mask_names == {"seg": ("", "tumour")}
+    assert labels_named({"labels": {"0": "background", "2": "oedema"}}) == {2: "oedema"}
+    assert labels_named({"labels": ["no", "object"]}) == labels_named({}) == {}
+    assert open_cases(
+        "brains:count=2,size=16", mapping={"image": "t1", "mask": "tissue"}
+    ).mask_names == {"mask": ("", "fluid", "grey matter", "white matter")}
 
 
 def test_nnunet_without_dataset_json_never_mixes_images_and_label_maps(tmp_path):

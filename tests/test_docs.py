@@ -10,7 +10,7 @@ import lists
 from radiffuse import cli
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"(?:^|\s|`)(?:\.venv/bin/)?(?<!import )radiffuse (?!import)([a-z]+)(?=[\s`])")
 LINK = re.compile(r"\]\(([^)#\s]+)\)")

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,10 +18,12 @@ from radiffuse.commands import evaluate
 from radiffuse.errors import UserError
 from radiffuse.report import write_report
 from radiffuse.report.chart import Axis, Point, chart
+from radiffuse.report.figures import FIGURES
 from radiffuse.report.pictures import pixels, write_grid, write_pairs
 from radiffuse.report.table import metrics_table
 from radiffuse.report.wording import wording
 
+ROOT = Path(__file__).resolve().parents[1]
 METRIC = {"mean": 3.25, "ci95": [2.5, 4.0], "n": 600, "per_patient": {}}
 
 
@@ -313,3 +316,31 @@ def test_columns_of_pictures_have_headings(run):
     write_grid(run / "pictures" / "reconstructions.png", [np.zeros((1, 8, 8))] * 3, 3)
     page = write_report(run).read_text()
     assert "<span>truth</span><span>total variation</span><span>&lt;b&gt;</span>" in page
+
+
+def test_every_picture_of_an_evaluation_has_its_place_in_a_report():
+    written = {
+        name
+        for path in (ROOT / "src" / "radiffuse" / "applications").rglob("*.py")
+        for name in re.findall(r'"([a-z]+\.png)"', path.read_text(encoding="utf-8"))
+    }
+    elsewhere = {"copies.png", "trajectory.png"}
+    assert written - elsewhere <= {figure.file for figure in FIGURES}
+
+
+def test_maps_of_an_evaluation_have_a_bar_with_their_end(run):
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["settings"] = {"panels": ["image", "anomaly map"], "scales": {"anomaly map": 0.8125}}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    for name in ("anomalies", "translation"):
+        write_grid(run / "pictures" / f"{name}.png", [np.zeros((1, 8, 8))] * 2, 2)
+    page = write_report(run).read_text()
+    assert page.count('<i class="grey"></i><small>0.812</small>') == 1
+    assert page.count('<i class="grey"></i><small>0.5</small>') == 2, "deviation and error"
+
+
+def test_small_pictures_are_shown_larger(run):
+    write_grid(run / "pictures" / "real.png", [np.zeros((1, 32, 32))] * 2, 2)
+    write_grid(run / "pictures" / "generated.png", [np.zeros((1, 64, 64))] * 8, 8)
+    page = write_report(run).read_text()
+    assert f"width: {4 * (2 * 64 + 2)}px" in page and f"width: {8 * 128 + 7 * 2}px" in page

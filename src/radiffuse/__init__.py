@@ -8,7 +8,7 @@
     run = rd.load("runs/first")                   a run of `radiffuse train` or `rd.train`
     run = rd.load("brains-mri")                   or a model that comes with the library (`rd.shipped()`)
     run.predict("scan.nii.gz")                    or an array, a tensor, cases; a list, one a case
-    run.sample(8)                                 of generative runs
+    run.sample(8)                                 of generative runs; run.trajectory(): from noise to image
     run.evaluate()                                beside honest baselines, with intervals
     rd.DPMSolver(run.denoiser)(noise, rd.grids.uniform(20))
 
@@ -29,7 +29,7 @@ __version__ = "0.1.0"
 _HOMES: dict[str, str] = {
     name: module
     for module, names in {
-        "api": ("Model", "Prediction", "load", "open", "train"),
+        "api": ("Metrics", "Model", "Prediction", "Trajectory", "load", "open", "train"),
         "data.dataset": ("Cases", "Facts", "from_iterable", "open_cases"),
         "data.image": ("Image",),
         "diffusion.denoiser": ("Denoiser",),

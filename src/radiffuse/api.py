@@ -15,6 +15,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor
+
+from .applications.generation.sampling import chain
 from .commands import evaluate, predict, sample
 from .commands import train as train_command
 from .commands.parsing import flags_of
@@ -23,17 +28,25 @@ from .data.dataset import Cases, from_iterable, open_cases
 from .data.files import read_json
 from .data.formats.by_ending import read_image
 from .data.image import Image
+from .data.shown import pixels, png
 from .diffusion.denoiser import Denoiser
 from .errors import UserError
+from .report.table import metrics_table
 from .runs.named import card_of, found_run
 from .runs.run import Run, open_run
 from .training.options import TrainOptions
 from .training.progress import say
 
-__all__ = ["Model", "Prediction", "load", "open", "train"]
+__all__ = ["Metrics", "Model", "Prediction", "Trajectory", "load", "open", "train"]
 
 open = open_cases
 
+_TABLE = """
+.radiffuse .interval { display: block; width: 100px; height: 8px; }
+.radiffuse .interval line { stroke: #4a86c8; stroke-width: 1.6; } .radiffuse .interval circle { fill: #4a86c8; }
+.radiffuse small { display: block; font-weight: normal; opacity: 0.7; }
+.radiffuse th, .radiffuse td { text-align: left; vertical-align: top; }
+"""
 _LOOP = {field.name for field in dataclasses.fields(TrainOptions)}
 
 
@@ -60,6 +73,50 @@ class Prediction:
     def _repr_html_(self) -> str:
         """In a notebook: its images side by side, and its numbers."""
         return "".join(_figure(key, value) for key, value in self.outputs.items())
+
+
+class Metrics(dict[str, Any]):
+    """The record of metrics.json; in a notebook the table of the report."""
+
+    def __repr__(self) -> str:
+        method = {key: each.get("mean") for key, each in self.get("method", {}).items()}
+        found = [f"{key} {mean:.3g}" for key, mean in method.items() if mean is not None]
+        return f"Metrics({self.get('name')}: {', '.join(found[:5])})"
+
+    def _repr_html_(self) -> str:
+        return f'<style>{_TABLE}</style><div class="radiffuse">{metrics_table(self)}</div>'
+
+
+@dataclass(frozen=True, repr=False)
+class Trajectory:
+    """The states of a sampling chain, from noise to image.
+
+    Attributes:
+        states: (B, C, *S) each; those wider than the images are scaled to deviation 1.
+    """
+
+    states: tuple[Tensor, ...]
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.states[index]
+
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.states[0].shape))
+        return f"Trajectory({len(self)} states of {shape})"
+
+    def _repr_png_(self) -> bytes:
+        """In a notebook: a row a case, eight equally spaced states."""
+        count = min(8, len(self))
+        places = [round(k * (len(self) - 1) / max(count - 1, 1)) for k in range(count)]
+        rows = [
+            np.concatenate([pixels(self.states[place][case].numpy()) for place in places], 1)
+            for case in range(len(self.states[0]))
+        ]
+        grey = np.moveaxis(np.concatenate(rows, 0), -1, 0) / 127.5 - 1
+        return png(grey, least=128 * count)
 
 
 class Model:
@@ -107,6 +164,23 @@ class Model:
             first = next(iter(entries[0]["files"]))
             return [read_image(folder / entry["files"][first]) for entry in entries]
 
+    def trajectory(self, seed: int = 0, labels: Sequence[int] | None = None) -> Trajectory:
+        """The way from noise to image of the first six samples of a seed.
+
+        Args:
+            seed: as `sample`.
+            labels: the class of each, of a model that is told it.
+
+        Raises:
+            UserError: the method draws no images from noise alone.
+        """
+        recipe = self.run.recipe
+        if recipe.task.name != "generation" or not hasattr(recipe, "trajectory"):
+            raise UserError(f"{self.run.config.method} draws no images from noise alone")
+        told = None if labels is None else torch.tensor(labels)
+        with torch.no_grad():
+            return Trajectory(tuple(chain(recipe, self.run.objective, told, seed)))
+
     def predict(
         self, data: Any = None, out: Path | str | None = None, **settings: Any
     ) -> list[Prediction]:
@@ -129,7 +203,7 @@ class Model:
             entries = read_json(folder / "predictions.json")["predictions"]
             return [_prediction(folder, entry) for entry in entries]
 
-    def evaluate(self, data: Any = None, **settings: Any) -> dict[str, Any]:
+    def evaluate(self, data: Any = None, **settings: Any) -> Metrics:
         """The method beside its baselines, as `radiffuse evaluate` measures them; the record of metrics.json.
 
         Args:
@@ -148,8 +222,7 @@ class Model:
             out = Path(settings.pop("out", folder / "metrics.json"))
             words += ["--out", str(out), *self._flags(evaluate.Flags, settings)]
             _quietly(evaluate.run, [str(self.run.path), *words], cases)
-            record: dict[str, Any] = read_json(out)
-            return record
+            return Metrics(read_json(out))
 
     def _flags(self, flags: type, settings: Mapping[str, Any]) -> list[str]:
         """Keywords as words of a command: its own flags, and --set for fields of the recipe."""

@@ -56,6 +56,10 @@ def application(root: Path, token: str, first: Callable[[], str] | None = None) 
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response
 
+    @app.get("/favicon.ico")
+    def icon() -> Response:
+        return Response(status_code=204)
+
     @app.get("/")
     def index() -> HTMLResponse:
         return HTMLResponse(first() if first else _index(root))

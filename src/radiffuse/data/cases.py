@@ -33,6 +33,7 @@ class Cases:
         ranges: range of stored values that becomes [-1, 1], by image key. Hand it to `open_cases`
             for prediction, so that it reads with the range of training.
         class_names: a name for each class, or ().
+        mask_names: a name for each label per voxel ("" where it has none), by mask key where the data say so.
         all_texts: plain text by name (no tensors): `texts` gives the rows here.
         shapes: `(C, *S)` by key, of every case where they differ; () where they are all alike.
         lines: notices so far.
@@ -61,6 +62,7 @@ class Cases:
     orientation: str = ""
     codes: tuple[int, ...] = ()
     volumes: Volumes | None = None
+    mask_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -290,6 +292,7 @@ class Cases:
             diameter=diameter,
             cases=len(self),
             mask_classes={key: labels_of(columns[key], training) for key in self.mask_keys},
+            mask_names=dict(self.mask_names),
             mask_size={key: columns[key].image(training[0]).size for key in self.mask_keys},
             spectrum={key: power(sample_of(columns[key], training, ranges[key])) for key in images},
             **scalars_of(columns, training),

@@ -201,6 +201,11 @@ def cases_from(
         all_splits=split_of,
         ranges=ranges,
         class_names=_class_names(table, columns),
+        mask_names={
+            key: tuple(names.get(code, "") for code in codes)
+            for key, names in table.mask_names.items()
+            if names and key in columns and columns[key].kind == "mask"
+        },
         all_texts=table.texts,
         shapes=shapes,
         lines=table.notices,
@@ -275,12 +280,15 @@ def _mapped(table: Table, mapping: Mapping[str, str]) -> Table:
         return replace(table, columns=renamed)
     table = joined(table, mapping)
     columns: dict[str, Column] = {}
-    label_names = table.label_names
+    label_names, mask_names = table.label_names, {}
     for key, name in mapping.items():
         if name == "label" and name not in table.columns and "mask" in table.columns:
             name = "mask"  # MONAI and Decathlon call a mask a label
         if name in table.columns:
             columns[key] = _as_role(table.columns[name], key, table)
+            mask_names[key] = table.mask_names.get(
+                name.partition("+")[0], {}
+            )  # of joined ones the first's
         elif name in table.texts:
             where = f"{table.source}: {name}"
             columns[key], names = labels_from_text(table.texts[name], where, table.ids)
@@ -289,7 +297,7 @@ def _mapped(table: Table, mapping: Mapping[str, str]) -> Table:
             raise UserError(_no_column(table, key, name))
     if "label" in table.columns and "label" not in columns:
         columns["label"] = table.columns["label"]
-    return replace(table, columns=columns, label_names=label_names)
+    return replace(table, columns=columns, label_names=label_names, mask_names=mask_names)
 
 
 def _as_role(column: Column, key: str, table: Table) -> Column:

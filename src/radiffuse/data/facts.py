@@ -45,6 +45,7 @@ class Facts:
             (Song & Ermon 2020, technique 1).
         cases: number of cases, all splits together.
         mask_classes: number of labels (largest + 1) by mask key, over training cases.
+        mask_names: a name for each of them, by mask key where the data say so.
         mask_size: spatial size by mask key.
         spectrum: power of training images by frequency, by image key (see `spectrum.power`).
         scalars: quantiles of each column of numbers over training cases, 0 to 100 % in steps of 10.
@@ -72,6 +73,7 @@ class Facts:
     spacing: tuple[float, ...] = ()
     raw: dict[str, tuple[int, ...]] = field(default_factory=dict)
     stain: tuple[float, ...] = ()
+    mask_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def scalars_of(columns: Mapping[str, Column], rows: Sequence[int]) -> dict[str, Any]:

@@ -46,6 +46,7 @@ class Facts(Struct):
     channels: dict[str, int] = {}
     size: dict[str, list[int]] = {}
     class_names: list[str] = []
+    mask_names: dict[str, list[str]] = {}
 
 
 class Stored(Struct):
@@ -169,10 +170,11 @@ class MeasuredData(Struct):
 
 
 class Settings(Struct):
-    """Of `Metrics`: what was asked for, and states and cases of trajectory.png."""
+    """Of `Metrics`: what was asked for, states and cases of trajectory.png, columns of pictures and their ends."""
 
     frames: Annotated[list[int], Meta(max_length=2)] = []
     panels: list[str] = []
+    scales: dict[str, Number] = {}
     copy_threshold: Number | None = None
     deciding: dict[str, Any] = {}
 
@@ -214,14 +216,47 @@ class Latents(Struct):
     verdict: list[str] = []
 
 
+class Column(Struct):
+    """Of `Shown`: what a column of a strip is.
+
+    Attributes:
+        key: of the batch or the prediction.
+        width: in pixels of the strip.
+        kind: "grey", "heat" (black over red and yellow to white) or "labels".
+        least, most: values that are black and white.
+        unit: of these.
+        labels: those that are there.
+    """
+
+    key: str = ""
+    width: int = 0
+    kind: str = ""
+    least: Number = 0.0
+    most: Number | None = None
+    unit: str = ""
+    labels: list[int] = []
+
+
 class Shown(Struct):
-    """Of `Entry`: the pictures of a case side by side, the headings of the columns, and volumes for the viewer: what
-    was given, and what was made where that is no NIfTI file."""
+    """Of `Entry`: the pictures of a case side by side.
+
+    Attributes:
+        file: that holds them.
+        heads: of the columns.
+        columns: what they are.
+        given: volumes that were given, by key.
+        made: volumes that were made where that is no NIfTI file, by key.
+        names: of the labels of masks, by key; "" has none.
+        unit: of the stored values.
+    """
 
     file: str = ""
     heads: list[str] = []
+    columns: list[Column] = []
     given: dict[str, str] = {}
     made: dict[str, str] = {}
+    names: dict[str, list[str]] = {}
+    unit: str = ""
 
 
 class Written(Struct):

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image as Picture
 
-__all__ = ["Pixels", "flat", "pixels", "planes", "png"]
+__all__ = ["Pixels", "flat", "is_volume", "pixels", "planes", "png"]
 
 Pixels = np.ndarray
 
@@ -25,6 +25,12 @@ def pixels(image: Pixels) -> Pixels:
     shown = shown if len(shown) == 3 else np.repeat(shown[:1], 3, axis=0)
     grey = np.clip((shown + 1) * 127.5, 0, 255).round().astype(np.uint8)
     return np.moveaxis(grey, 0, -1)
+
+
+def is_volume(image: Pixels) -> bool:
+    """Whether it is `(1, X, Y, Z)`."""
+    axes = image.ndim - 1
+    return axes == 3 and len(image) == 1
 
 
 def flat(image: Pixels, black: float = 0.0) -> Pixels:

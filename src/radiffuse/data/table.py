@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ class Table:
         columns: data by name, all of one length.
         texts: plain text by name; no tensors, but kept ("seq", "sex").
         label_names: name of the label of each case, where given.
+        mask_names: names of stored labels per voxel, by column, where given.
         notices: one line for each thing a reader had to decide; grows while files are read.
         fingerprint: of contents, where it is known without reading (made data).
         default: mapping to use where the user gives none.
@@ -46,10 +48,23 @@ class Table:
     split_of: tuple[str, ...] | None = None
     texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     label_names: tuple[str, ...] | None = None
+    mask_names: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
     fingerprint: str | None = None
     default: Mapping[str, str] = field(default_factory=dict)
     people: tuple[str, ...] | None = field(default=None, repr=False)
+
+
+def labels_named(content: Mapping[str, Any]) -> dict[int, str]:
+    """Names of labels by their numbers, as dataset.json has them: "labels" of Decathlon ("1": "liver") and of
+    nnU-Net ("liver": 1); the background and regions of several labels are left out."""
+    given = content.get("labels")
+    found: dict[int, str] = {}
+    for one, other in given.items() if isinstance(given, dict) else ():
+        number, name = (one, other) if isinstance(other, str) else (other, one)
+        if isinstance(number, int | str) and str(number).isdecimal() and int(number) > 0:
+            found[int(number)] = str(name)
+    return found
 
 
 def listener(notices: list[str]) -> Callable[[str], None]:

@@ -275,6 +275,10 @@ class Discrete(Schedule):
         object.__setattr__(self, "betas", betas)
         object.__setattr__(self, "_log_alpha", log_alpha)
 
+    def __repr__(self) -> str:
+        least, most = float(self.betas.min()), float(self.betas.max())
+        return f"Discrete({len(self.betas)} betas, {least:.3g} to {most:.3g})"
+
     @property
     def steps(self) -> int:
         """T, the number of betas."""

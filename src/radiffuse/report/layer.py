@@ -7,7 +7,10 @@ import numpy as np
 
 from ..data.files import replacing
 
-__all__ = ["VOLUMES", "compressed", "write_volume"]
+__all__ = ["KEPT", "VOLUMES", "compressed", "write_volume"]
+
+KEPT = "volumes"
+"""Folder of volumes beside the pictures of an evaluation."""
 
 VOLUMES = 8
 """Cases of which volumes are shown."""
@@ -36,8 +39,8 @@ def compressed(
     return gzip.compress(image.to_bytes(), 6, mtime=0)
 
 
-def write_volume(path: Path, values: np.ndarray, affine: np.ndarray) -> None:
-    """Write a volume of grey values, of which one in a thousand is cut at either end."""
+def write_volume(path: Path, values: np.ndarray, affine: np.ndarray, labels: bool = False) -> None:
+    """Write a volume of labels, or of grey values, of which one in a thousand is cut at either end."""
     low, high = np.quantile(values, (0.001, 0.999)).tolist()
     with replacing(path) as temporary:
-        temporary.write_bytes(compressed(values, affine, low, high, labels=False))
+        temporary.write_bytes(compressed(values, affine, low, high, labels))

@@ -10,6 +10,7 @@ from ..errors import UserError
 from . import sections
 from .chains import chains
 from .document import document
+from .figures import images
 from .latents import latents
 from .predicted import cases, predicted
 from .source import Source, read_source
@@ -17,7 +18,8 @@ from .trajectory import trajectory
 from .volumes import volumes
 
 _RUN: tuple[tuple[str, Callable[[Source], str]], ...] = (
-    ("Images", sections.images),
+    ("Images", images),
+    ("Volumes", volumes),
     ("Denoising", trajectory),
     ("Metrics", sections.metrics),
     ("Copies of training images", sections.copies),

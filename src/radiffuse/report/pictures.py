@@ -12,7 +12,8 @@ from PIL import Image as Picture
 from PIL import ImageDraw
 
 from ..data.files import replacing
-from ..data.shown import Pixels, pixels
+from ..data.shown import Pixels, is_volume, pixels
+from .layer import KEPT, VOLUMES, compressed
 
 _GAP = 2
 _TEXT = 16
@@ -20,8 +21,18 @@ _SMALL = 160
 
 
 def write_grid(path: Path, images: Sequence[Pixels], columns: int) -> None:
-    """Write images `(C, *S)` in rows of `columns`."""
+    """Write images `(C, *S)` in rows of `columns`; the first volumes as volumes too, for the viewer (`volumes`)."""
     write_tiles(path, [pixels(image) for image in images], columns)
+    for old in path.parent.glob(f"{KEPT}/{path.stem}-*.nii.gz"):
+        old.unlink()
+    for place, image in enumerate(images[: max(columns, VOLUMES)]):
+        if is_volume(image):
+            name = f"{path.stem}-{place:02d}-{columns:02d}.nii.gz"
+            packed = compressed(
+                np.asarray(image[0], np.float64), np.eye(4), -1.0, 1.0, labels=False
+            )
+            with replacing(path.parent / KEPT / name) as temporary:
+                temporary.write_bytes(packed)
 
 
 def write_tiles(path: Path, tiles: Sequence[Pixels], columns: int) -> None:

@@ -9,6 +9,8 @@ from .chart import Point, chart
 from .source import Source, number
 from .table import metrics_table
 
+_PAGE, _TIMES = 1072, 4
+"""Pixels of the screen that a page is wide; how often a pixel is shown at most."""
 _EVALUATE = "run <code>radiffuse evaluate {folder} --data PATH</code>"
 
 
@@ -32,124 +34,10 @@ def summary(source: Source) -> str:
     return f'<dl class="summary">{"".join(cells)}</dl>' if cells else ""
 
 
-def images(source: Source) -> str:
-    """Real beside generated, then the baseline."""
-    panels = source.metrics.get("settings", {}).get("panels", ())
-    figures = [
-        figure(source, "real.png", "Real, held out", "drawn at random"),
-        figure(source, "generated.png", "Generated", "the first seeds, none picked"),
-        figure(
-            source,
-            "translation.png",
-            "Translated",
-            "deviation and error from 0 (black) to 0.5 (white)",
-            ("source", "target", "mean", "deviation", "error"),
-        ),
-        figure(
-            source,
-            "completion.png",
-            "Completed",
-            "grey where a contrast was not given; a row a missing contrast, the first case, none picked; "
-            "deviation and error from 0 (black) to 0.5 (white)",
-            panels,
-        ),
-        figure(
-            source,
-            "reconstructions.png",
-            "Reconstructed",
-            "none picked" if panels else "",
-            panels,
-        ),
-        figure(
-            source,
-            "denoised.png",
-            "Denoised",
-            "noisy, the method, with tuned strength where it differs, baselines, reference",
-        ),
-        figure(source, "baseline.png", "Baseline", _baseline(source)),
-        figure(
-            source,
-            "anomalies.png",
-            "Anomalies",
-            "none picked"
-            if panels
-            else "image, healthy counterpart, anomaly map, mask and, where known, the true mask",
-            panels,
-        ),
-        figure(
-            source,
-            "registration.png",
-            "Registration",
-            "none picked; differences are halved",
-            ("moving", "fixed", "warped", "difference before", "and after", "deformed grid"),
-        ),
-        figure(
-            source,
-            "classification.png",
-            "Classification",
-            "image, saliency of the guiding classifier, and the patches it chose; none picked",
-        ),
-        figure(
-            source,
-            "segmentation.png",
-            "Segmentation",
-            "image, true labels, two draws, likeliest label of the mean, deviation from 0 to 0.5",
-        ),
-        figure(
-            source,
-            "segmenters.png",
-            "Segmentation",
-            "images, true labels, those of the method, of the same network on real pairs, on both, on wrong labels",
-        ),
-        figure(
-            source,
-            "pairs.png",
-            "Made pairs",
-            "a row is one seed: map and images without the labels, and with them; none picked",
-        ),
-        figure(
-            source,
-            "styles.png",
-            "Styles",
-            "of each modality: real images that give a style, and below two maps painted in each",
-        ),
-        figure(
-            source,
-            "scaffolds.png",
-            "Scaffolds",
-            "a chain from three sides, the motif in black; C-alpha atoms alone, from blue (first) to red (last)",
-        ),
-        figure(
-            source,
-            "purification.png",
-            "Purification",
-            "clean, attacked by PGD, purified; what the attack added, and by what the purified image differs from the "
-            "clean one, the attack's reach at full scale; none picked",
-        ),
-        figure(source, "path.png", "Path", "one row a pair, from moving to warped; none picked"),
-    ]
-    shown = "".join(figure for figure in figures if figure)
-    if not shown:
-        return _missing("no pictures", source)
-    note = "One grey window, [-1, 1] of the scaled images, for all; pixels are not smoothed."
-    if source.picture("scaffolds.png"):
-        note = (
-            "C-alpha traces, each chain from three sides and none picked. There is no Ramachandran plot without N and "
-            "C atoms, and a network that cannot tell left from right makes left-handed helices as often as others."
-        )
-    return f'<div class="panels">{shown}</div><p class="note">{note}</p>'
-
-
-def _baseline(source: Source) -> str:
-    """What stands beside what was generated."""
-    chains = source.metrics.get("task") == "backbones"
-    return "chains of training angles" if chains else "Gaussian (probabilistic PCA), first seeds"
-
-
 def metrics(source: Source) -> str:
     """Method, baseline and reference."""
     if not source.metrics:
-        return _missing("no metrics.json", source)
+        return missing("no metrics.json", source)
     return metrics_table(source.metrics)
 
 
@@ -295,13 +183,19 @@ def figure(source: Source, name: str, title: str, caption: str, heads: Sequence[
         f'<div class="heads" style="grid-template-columns: repeat({len(heads)}, 1fr)">{spans}</div>'
     )
     return (
-        f'<figure><div class="panel">{above if heads else ""}'
+        f'<figure><div class="panel" style="width: {_large(source.width(name))}px">{above if heads else ""}'
         f'<img src="{uri}" alt="{escape(title)}: {escape(caption)}"></div>'
         f"<figcaption><b>{escape(title)}</b> {escape(caption)}</figcaption></figure>"
     )
 
 
-def _missing(what: str, source: Source) -> str:
+def _large(width: int) -> int:
+    """How wide a picture is shown: each pixel as many times as it has room, so that pixels stay square and sharp."""
+    return width * max(1, min(_TIMES, _PAGE // max(width, 1)))
+
+
+def missing(what: str, source: Source) -> str:
+    """What is not there, with the command that makes it."""
     return f'<p class="missing">{escape(what)}: ' + (
         _EVALUATE.format(folder=escape(str(source.folder))) + "</p>"
     )

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image as Picture
+
 from ..data.records import LATENTS, Latents, Manifest, Metrics, Point, Predictions, read_record
 from ..errors import UserError
 from ..papers import named
 
-_PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+_PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")
 
 
 @dataclass(frozen=True)
@@ -77,19 +79,27 @@ class Source:
         paths = [self.folder / str(name) for name in names]
         return [path for path in paths if path.suffix.lower() in endings and path.is_file()]
 
+    def picture_file(self, name: str) -> Path | None:
+        """A PNG of this name here or one folder down, None if there is none."""
+        paths = (self.folder / name, *sorted(self.folder.glob(f"*/{name}")))
+        return next((path for path in paths if self.shows(path)), None)
+
     def picture(self, name: str) -> str:
-        """A PNG of this name here or one folder down, as a data URI; "" if there is none."""
-        for path in (self.folder / name, *sorted(self.folder.glob(f"*/{name}"))):
-            if self.shows(path):
-                return picture_uri(path)
-        return ""
+        """The same as a data URI; "" if there is none."""
+        path = self.picture_file(name)
+        return "" if path is None else picture_uri(path)
+
+    def width(self, name: str) -> int:
+        """Its pixels across; 0 if there is none."""
+        path = self.picture_file(name)
+        return 0 if path is None else size_of(path)[0]
 
     def holds(self, path: Path) -> bool:
         """Whether `path` is a file that lies in the folder, links followed."""
         return _inside(self.folder, path)
 
     def shows(self, path: Path) -> bool:
-        """Whether `path` is a picture (PNG or JPEG) that lies in the folder, links followed."""
+        """Whether `path` is a picture (PNG, JPEG or WebP) that lies in the folder, links followed."""
         if not self.holds(path):
             return False
         with path.open("rb") as file:
@@ -122,9 +132,15 @@ def read_source(folder: Path) -> Source:
     return source
 
 
+def size_of(path: Path) -> tuple[int, int]:
+    """Width and height of a picture, of whose pixels none is read."""
+    with Picture.open(path) as picture:
+        return picture.size
+
+
 def picture_uri(path: Path) -> str:
-    """The picture's bytes as a data URI (PNG or JPEG)."""
-    kind = "jpeg" if path.suffix.lower() in (".jpg", ".jpeg") else "png"
+    """The picture's bytes as a data URI (PNG, JPEG or WebP)."""
+    kind = {".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}.get(path.suffix.lower(), "png")
     return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
 
 

@@ -5,7 +5,7 @@ from html import escape
 from typing import Any
 
 from .source import number
-from .wording import wording
+from .wording import breakable, wording
 
 _COLUMNS = {
     "method": "method",
@@ -67,7 +67,7 @@ def _table(rows: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> str:
         common = max(counts, key=counts.count, default="")
         cells = "".join(f"<td>{_cell(row.get(n), scales[n], common)}</td>" for n in names)
         said = f"<small>n = {escape(common)}</small>" if common else ""
-        body += f"<tr><th>{escape(who)}{said}</th>{cells}</tr>"
+        body += f"<tr><th>{breakable(who)}{said}</th>{cells}</tr>"
     return (
         '<div class="wide"><table class="metrics"><thead><tr><th></th>'
         f"{head}</tr></thead><tbody>{body}</tbody></table></div>"

@@ -1,10 +1,9 @@
 """The way from noise to image, a state at a time under a slider."""
 
-import struct
 from html import escape
 
 from .sections import figure
-from .source import Source
+from .source import Source, size_of
 
 __all__ = ["trajectory"]
 
@@ -15,14 +14,7 @@ _MOVE = "this.closest('.walk').style.setProperty('--at', this.value / (this.max 
 
 def trajectory(source: Source) -> str:
     """The states of some cases, under a slider where the record says how many there are; "" without any."""
-    path = next(
-        (
-            p
-            for p in (source.folder / FILE, *sorted(source.folder.glob(f"*/{FILE}")))
-            if source.shows(p)
-        ),
-        None,
-    )
+    path = source.picture_file(FILE)
     if path is None:
         return ""
     frames = source.metrics.get("settings", {}).get("frames") or []
@@ -30,7 +22,7 @@ def trajectory(source: Source) -> str:
         caption = "one row a case, equally spaced states of the chain from noise (left) to image"
         return figure(source, FILE, "Trajectory", caption) + f'<p class="note">{_NOTE}</p>'
     states, cases = frames
-    wide, high = struct.unpack(">II", path.read_bytes()[16:24])  # of a PNG, behind its signature
+    wide, high = size_of(path)
     width, height = (wide + GAP) / states - GAP, (high + GAP) / cases - GAP
     size = f"{100 * wide / width:.4f}% {100 * high / height:.4f}%"
     shown = "".join(

@@ -1,6 +1,8 @@
-"""How metrics are named and explained to a reader."""
+"""How metrics are named and explained to a reader, and where long names may break."""
 
+import re
 from dataclasses import dataclass
+from html import escape
 
 
 @dataclass(frozen=True)
@@ -191,3 +193,8 @@ def wording(name: str) -> Wording:
     if structure.isdigit():
         return Wording(f"Dice of label {structure}", "higher", "overlap, per patient")
     return _METRICS.get(name, Wording(name.replace("_", " "), "", ""))
+
+
+def breakable(text: str) -> str:
+    """A name in HTML, which may break where its parts meet if it is long."""
+    return escape(text) if len(text) <= 24 else re.sub(r"([-_./]+)", r"\1<wbr>", escape(text))

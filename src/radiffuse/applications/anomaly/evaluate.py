@@ -111,8 +111,9 @@ def evaluate_anomaly(
     simple |= _trained(recipe, trained, sound, cases, truth, asked)
     baselines = {name: _measure(each, truth, None) for name, each in simple.items()}
     best = strongest(baselines)
+    scales: dict[str, float] = {}
     if asked.folder_for_pictures is not None:
-        _draw(asked.folder_for_pictures / "anomalies.png", truth, found)
+        scales = _draw(asked.folder_for_pictures / "anomalies.png", truth, found)
     return asked.record(
         recipe,
         train,
@@ -125,6 +126,7 @@ def evaluate_anomaly(
             "healthy": recipe.healthy,
             "fitting": int(truth.fitting.sum()),
             "panels": panels(found, truth),
+            "scales": scales,
         },
         method={**_measure(own, truth, found["mask"]), **_kept(found["healthy"], truth)},
         baseline=baselines[best],
@@ -350,19 +352,24 @@ def _cases(cases: Cases, found: Found, truth: Truth) -> dict[str, Any]:
     return record
 
 
+MAP, DIVERGENCE = "anomaly map", "divergence of the denoising steps"
+
+
 def panels(found: dict[str, Tensor], truth: Truth) -> list[str]:
     """What a row of the picture shows, from left to right."""
-    middle = ["divergence of the denoising steps"] if "divergence" in found else []
+    middle = [DIVERGENCE] if "divergence" in found else []
     end = [] if truth.masks is None else ["true mask"]
-    return ["image", "healthy counterpart", *middle, "anomaly map", "mask", *end]
+    return ["image", "healthy counterpart", *middle, MAP, "mask", *end]
 
 
-def _draw(path: Path, truth: Truth, found: dict[str, Tensor]) -> None:
-    """A row a case, see `panels`; each kind of map in one window."""
+def _draw(path: Path, truth: Truth, found: dict[str, Tensor]) -> dict[str, float]:
+    """A row a case, see `panels`; each kind of map in one window, whose upper end is returned by its head."""
     rows = truth.measured
     sick, sound = rows[~truth.healthy[rows]], rows[truth.healthy[rows]]
     chosen = torch.cat([sick[: SHOWN - min(2, len(sound))], sound[:2]]).tolist()
-    maps = [_windowed(found[key], chosen) for key in ("divergence", "anomaly") if key in found]
+    heads = {"divergence": DIVERGENCE, "anomaly": MAP}
+    tops = {key: _top(found[key], chosen) for key in heads if key in found}
+    maps = [found[key] / top * 2 - 1 for key, top in tops.items()]
     images = []
     for row in chosen:
         like = truth.images[row][:1]
@@ -376,9 +383,9 @@ def _draw(path: Path, truth: Truth, found: dict[str, Tensor]) -> None:
         ]
     if images:
         write_grid(path, [image.float().numpy() for image in images], len(images) // len(chosen))
+    return {heads[key]: top for key, top in tops.items()}
 
 
-def _windowed(maps: Tensor, chosen: list[int]) -> Tensor:
-    """Maps from -1, black, to 1, where 99.9 % of the values of the chosen ones lie below."""
-    top = maps[chosen].flatten().quantile(0.999).clamp_min(1e-6) if chosen else 1.0
-    return maps / top * 2 - 1
+def _top(maps: Tensor, chosen: list[int]) -> float:
+    """What 99.9 % of the values of the chosen ones lie below."""
+    return max(1e-6, float(maps[chosen].flatten().quantile(0.999))) if chosen else 1.0

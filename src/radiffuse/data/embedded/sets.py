@@ -14,6 +14,11 @@ from .pairs import open_pairs
 
 __all__ = ["open_brains", "parse"]
 
+_NAMES = {
+    "tissue": {1: "fluid", 2: "grey matter", 3: "white matter"},
+    "lesion": {1: "lesion"},
+}
+
 
 def parse(name: str) -> tuple[bool, BrainOptions]:
     """ "brains3d:count=20,size=48" -> (True, options).
@@ -80,6 +85,7 @@ def open_brains(name: str, seed: int = 0) -> Table:
         columns=columns,
         patients=tuple(case.patient for case in made),
         label_names=names,
+        mask_names=_NAMES,
         default={"image": "t1"},
         fingerprint=hashlib.sha256(about.encode()).hexdigest(),
     )

@@ -74,6 +74,7 @@ def open_shapes(name: str, seed: int = 0) -> Table:
             "label": labels_from(torch.tensor(labels), name, ids),
         },
         label_names=tuple(CLASSES[label] for label in labels),
+        mask_names={"mask": {1: "inside"}},
         fingerprint=hashlib.sha256(about.encode()).hexdigest(),
     )
 

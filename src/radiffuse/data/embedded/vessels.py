@@ -64,6 +64,7 @@ def open_vessels(name: str, seed: int = 0) -> Table:
             "background": pictures(background, "background"),
             "mask": ArrayColumn(mask.to(torch.uint8), "mask", f"{name}: mask"),
         },
+        mask_names={"mask": {1: "vessel"}},
         fingerprint=hashlib.sha256(about.encode()).hexdigest(),
     )
 

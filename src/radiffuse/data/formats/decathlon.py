@@ -6,7 +6,7 @@ from typing import Any
 
 from ...errors import UserError
 from ..columns import Column
-from ..table import Table, file_column, known_split, numbered
+from ..table import Table, file_column, known_split, labels_named, numbered
 from .stems import stem
 
 LISTS = ("training", "train", "validation", "val", "test")
@@ -46,7 +46,8 @@ def open_decathlon(path: Path, content: Mapping[str, Any]) -> Table:
     splits = tuple(split for split, _ in found)
     names = numbered([stem(image) for image in images])
     given = None if set(splits) == {"train"} else splits
-    return Table(str(path), names, columns, split_of=given, notices=notices)
+    called = {"mask": labels_named(content)}
+    return Table(str(path), names, columns, split_of=given, mask_names=called, notices=notices)
 
 
 def _item(item: Any, path: Path) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...errors import UserError
 from ..columns import Column, names_mask
-from ..table import Table, file_column
+from ..table import Table, file_column, labels_named
 from .stems import stem
 from .stored import ending
 from .who import people_in_names, told
@@ -73,7 +73,8 @@ def open_nnunet(folder: Path, content: Mapping[str, Any]) -> Table:
     given = splits if "test" in splits else None
     patients = None if given else people_in_names(ids)
     notices.append(f"{folder}: {told(patients)}; name patients in a cases.csv")
-    return Table(str(folder), ids, columns, patients, given, notices=notices)
+    called = {"mask": labels_named(content)}
+    return Table(str(folder), ids, columns, patients, given, mask_names=called, notices=notices)
 
 
 def _files(folder: Path) -> list[Path]:
