@@ -5,7 +5,8 @@ the recipes.
 
 A page has the models that ship between `<!-- models: made by tests/lists.py -->` and `<!-- end of models -->`, and
 a list between `<!-- methods: made by tests/lists.py -->` (all, by application) or
-`<!-- methods of TASK: made by tests/lists.py -->` and `<!-- end of methods -->`.
+`<!-- methods of TASK: made by tests/lists.py -->` and `<!-- end of methods -->`; docs/conformance.md has its tables
+(`conformance`) likewise.
 """
 
 import inspect
@@ -14,6 +15,7 @@ import re
 from pathlib import Path
 
 from catalogue import FILTERS, catalogue
+from conformance import with_tables
 from radiffuse import papers
 from radiffuse.applications.departures import departures, worded
 from radiffuse.applications.task import tasks
@@ -80,7 +82,8 @@ def made(text: str) -> str:
     def one(match: re.Match[str]) -> str:
         return match[1] + (details(match[2]) if match[2] else overview()) + match[4]
 
-    return MODELS.sub(lambda match: match[1] + models() + match[3], LIST.sub(one, text))
+    text = MODELS.sub(lambda match: match[1] + models() + match[3], LIST.sub(one, text))
+    return with_tables(text)
 
 
 def taxonomy() -> str:
@@ -188,6 +191,6 @@ if __name__ == "__main__":
     CATALOGUE.write_text(filtered(), encoding="utf-8")
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        if LIST.search(text) or MODELS.search(text):
+        if made(text) != text:
             page.write_text(made(text), encoding="utf-8")
             print(page)

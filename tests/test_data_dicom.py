@@ -158,7 +158,7 @@ def test_truncated_dicom_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [torch.int16, torch.float32])
-def test_a_prediction_goes_back_as_a_series_marked_synthetic(tmp_path, dtype):
+def test_an_image_without_a_source_is_of_a_new_patient_called_synthetic(tmp_path, dtype):
     series(tmp_path / "in")
     template = read_image(tmp_path / "in")
     template = Image(template.data.to(dtype), template.affine, "MR", (0.0, 1000.0), ".dcm")
@@ -171,12 +171,14 @@ def test_a_prediction_goes_back_as_a_series_marked_synthetic(tmp_path, dtype):
     header = pydicom.dcmread(path / "0001.dcm")
     assert header.ImageType[0] == "DERIVED"
     assert "SYNTHETIC" in header.SeriesDescription
-    assert header.PatientID == ""
+    assert header.PatientID.startswith("SYNTHETIC-")
 
 
-def test_dicom_cannot_hold_colour_or_shear(tmp_path):
-    with pytest.raises(UserError, match="one channel"):
-        save_image(Image(torch.zeros(3, 2, 2)), tmp_path / "a.dcm")
+def test_dicom_cannot_hold_other_channels_deep_colour_or_shear(tmp_path):
+    with pytest.raises(UserError, match="one or three channels"):
+        save_image(Image(torch.zeros(2, 2, 2)), tmp_path / "a.dcm")
+    with pytest.raises(UserError, match="colours of 8 bits"):
+        save_image(Image(torch.rand(3, 2, 2)), tmp_path / "a.dcm")
     sheared = torch.eye(4, dtype=torch.float64)
     sheared[0, 1] = 0.5
     with pytest.raises(UserError, match="right angles"):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import dicom_sources
 from radiffuse.data import kept
 from radiffuse.data.copies import Copies, copies, stamp_of
 from radiffuse.data.dataset import open_cases
@@ -231,6 +232,16 @@ def test_geometry_of_a_copy_is_that_of_the_file(tmp_path, cache, holds):
             read = cases.image(number, "image")
             assert torch.equal(one.affine, read.affine) and torch.equal(one.data, read.data)
             assert (one.own, one.format, one.range) == (read.own, read.format, read.range)
+
+
+def test_a_copy_of_dicom_knows_the_files_it_was_read_from(tmp_path, cache, holds):
+    for person in range(3):
+        dicom_sources.series(tmp_path / "data" / f"s{person}", PatientID=f"P{person}")
+    holds(0)
+    for _ in range(2):
+        cases = open_cases(tmp_path / "data", range=(0, 1500))
+        files = cases.image(1, "image").files
+        assert len(files) == 5 and {file.parent for file in files} == {tmp_path / "data" / "s1"}
 
 
 def test_a_file_put_in_its_place_is_read_anew(tmp_path, cache, holds):

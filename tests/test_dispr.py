@@ -426,7 +426,9 @@ def test_a_volume_is_predicted_from_a_picture_file(run, tmp_path, capsys):
         "--out",
         out,
     ]
-    assert cli.main([str(word) for word in [*words, "--samples", 3]]) == 0, capsys.readouterr()
+    assert cli.main([str(word) for word in [*words, "--samples", 3, "--keep", "draws"]]) == 0, (
+        capsys.readouterr()
+    )
     volume = nibabel.load(out / "cell-00-mask.nii.gz")
     assert volume.shape == (8, 8, 8) and set(np.unique(volume.dataobj)) <= {0, 1}
     assert volume.header.get_zooms() == (8.0, 8.0, 8.0), "64 mm of the training's field of view"

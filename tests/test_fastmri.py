@@ -303,6 +303,7 @@ def test_predict_writes_what_draws_agree_on_and_how_sure_they_are(method, tmp_pa
     path = written(tmp_path / "knee.h5", scan(), HEADER.format(x=32, wide=220))
     out = tmp_path / "out"
     words = ["predict", str(method), "--data", str(path), "--out", str(out), "--samples", "3"]
+    words += ["--keep", "draws"]
     assert cli.main([*words, "--set", "solver=dds", "steps=4", "widen=2.0"]) == 0
 
     def read(end):

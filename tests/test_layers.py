@@ -228,7 +228,7 @@ COUNTED_ALLOWED = {
     "data/formats/fastmri.py": "the format holds stacks of slices; whatever else comes is passed on as it is",
     "acquisition/kspace.py": "k-space has a coil axis, so fewer than four axes are not k-space",
     "commands/pictures.py": "a picture file holds two axes, a volume is shown by three planes",
-    "commands/predict.py": "values with a spatial axis have a deviation map, labels have none",
+    "commands/draws.py": "values with a spatial axis have a deviation map, labels have none",
     "data/formats/arrays.py": "an array file says its axes by their number alone",
     "data/formats/by_ending.py": "a file format holds pictures or volumes",
     "data/image.py": "an affine is of three axes",

@@ -713,7 +713,16 @@ def test_train_predict_evaluate_report(data, tmp_path):
     command("train", "segmentation-ensembles", "--data", data, "--map", "image=t1", "flair=flair",
             "mask=mask", "--also", "flair", "--preset", "tiny", "--train.steps", 3,
             "--train.batch", 4, "--out", run)  # fmt: skip
-    command("predict", run, "--out", out, "--samples", 3, "--map", "image=t1", "flair=flair")
+    words = ("--samples", 3, "--map", "image=t1", "flair=flair")
+    command("predict", run, "--out", tmp_path / "result", *words)
+    (entry, *others) = json.loads((tmp_path / "result" / "predictions.json").read_text())[
+        "predictions"
+    ]
+    assert set(entry["files"]) == {"mask-mean", "expected-mean", "expected-std"}, (
+        "one result a case"
+    )
+    assert entry["case"] not in {other["case"] for other in others} and len(entry["seeds"]) == 3
+    command("predict", run, "--out", out, *words, "--keep", "draws")
     entries = json.loads((out / "predictions.json").read_text())["predictions"]
     files = {name for entry in entries for name in entry["files"]}
     assert files == {"mask", "probability", "probability-mean", "probability-std", "expected",

@@ -264,7 +264,7 @@ def test_train_predict_evaluate_report(method, more, data, tmp_path, monkeypatch
     command("train", method, "--data", data, *mapped, "--preset", "tiny",
             "--train.steps", 3, "--train.batch", 4, *more, "--out", run)  # fmt: skip
     out = tmp_path / "predicted"
-    command("predict", run, "--out", out, "--samples", 3)
+    command("predict", run, "--out", out, "--samples", 3, "--keep", "draws")
     entries = json.loads((out / "predictions.json").read_text())["predictions"]
     assert len(entries) == 6 * 4
     summed = [entry for entry in entries if "target-mean" in entry["files"]]

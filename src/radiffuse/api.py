@@ -18,6 +18,7 @@ from typing import Any
 from .commands import evaluate, predict, sample
 from .commands import train as train_command
 from .commands.parsing import flags_of
+from .commands.written import REPORT
 from .data.dataset import Cases, from_iterable, open_cases
 from .data.files import read_json
 from .data.formats.by_ending import read_image
@@ -298,8 +299,10 @@ def _quietly(command: Callable[..., None], *arguments: Any) -> None:
 
 
 def _prediction(folder: Path, entry: Mapping[str, Any]) -> Prediction:
-    images = {key: read_image(folder / name) for key, name in entry.get("files", {}).items()}
-    rest = {k: v for k, v in entry.items() if k not in ("case", "files", "values", "shown")}
+    files = {key: name for key, name in entry.get("files", {}).items() if key != REPORT}
+    images = {key: read_image(folder / name) for key, name in files.items()}
+    known = ("case", "files", "values", "shown", "written")
+    rest = {key: value for key, value in entry.items() if key not in known}
     return Prediction(str(entry["case"]), {**images, **entry.get("values", {})}, rest)
 
 

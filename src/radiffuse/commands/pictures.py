@@ -10,9 +10,11 @@ from torch import Tensor
 
 from ..applications.task import Task
 from ..data.cases import Cases
-from ..data.formats.by_ending import affine_of, read_image, save_image, save_like
+from ..data.formats.by_ending import affine_of, natural_ending, read_image, save_image, save_like
+from ..data.formats.by_ending import like as in_values_of
 from ..data.formats.nifti import write_displacement
 from ..data.image import Image, oriented
+from ..data.made import Made
 from ..data.shown import planes
 from ..data.transforms import resize, to_unit
 from ..errors import UserError
@@ -24,8 +26,9 @@ SHEET = "sheet.png"
 def template(run: Run) -> Image:
     """An empty image stored as the training images are: type, range and geometry.
 
-    Grey or colour images become .png, all else .nii.gz. A picture cannot hold fractions or values
-    below zero: for such data its values are 0 to 65535 (colour: 0 to 255) over their range.
+    Of DICOM they become DICOM, of a new patient who is called synthetic; else grey or colour images become .png, and
+    all else .nii.gz. A .png cannot hold fractions or values below zero: for such data its values are 0 to 65535
+    (colour: 0 to 255) over their range.
     """
     data = run.manifest.get("data", {})
     stored, facts = data.get("stored", {}), data.get("facts", {})
@@ -41,6 +44,9 @@ def template(run: Run) -> Image:
         range=(limits[0], limits[1]),
         format=".png" if picture else ".nii.gz",
     )
+    modalities = stored.get("modality") or {}
+    if stored.get("format") == ".dcm" and natural_ending(replace(image, format=".dcm")) == ".dcm":
+        return replace(image, format=".dcm", modality=next(iter(modalities.values()), None))
     if not picture or _fits_a_picture(image):
         return image
     top, kind = (255, torch.uint8) if channels == 3 else (65535, torch.int32)
@@ -81,8 +87,21 @@ def volume_like(run: Run, cases: Cases, row: int) -> Image:
     return volume
 
 
+def displaced(key: str) -> bool:
+    """Whether an output is a field of displacements, or a series in time: these are NIfTI whatever the input is."""
+    return key in ("displacement", "path")
+
+
+def as_output(value: Tensor, like: Image, raw: bool = False, labels: bool = False) -> Image:
+    """An output on the grid of its input: in its values, as labels, or as the numbers it is (`raw`)."""
+    if not raw:
+        return in_values_of(like, value, labels=labels)
+    data = value.detach().float().cpu()
+    return replace(like, data=data, affine=affine_of(like, data), range=None)
+
+
 def write_output(
-    value: Tensor, like: Image, name: Path, raw: bool = False
+    value: Tensor, like: Image, name: Path, raw: bool = False, made: Made | None = None
 ) -> str | float | list[float]:
     """Write an image or a label map like its input, and return the file's name.
 
@@ -90,22 +109,18 @@ def write_output(
     vector NIfTI in mm, and a `path` (one channel a frame) a 4-D NIfTI. Anything else (a class
     probability, a vector) comes back as plain numbers for the JSON file.
     """
+    file = name.with_name(name.name + ".nii.gz")
     if name.name.endswith("-displacement") and raw:
-        file = name.with_name(name.name + ".nii.gz")
-        write_displacement(value, like.affine, file)
+        write_displacement(value, like.affine, file, made)
         return file.name
     if name.name.endswith("-path"):
-        return save_like(like, value, name.with_name(name.name + ".nii.gz")).name
-    if raw and value.dim() == len(like.size) + 1:
-        file = name.with_name(name.name + ".nii.gz")
-        data = value.detach().float().cpu()
-        save_image(replace(like, data=data, affine=affine_of(like, data), range=None), file)
-        return file.name
-    if value.dim() == len(like.size) + 1:
-        labels = not value.is_floating_point()
-        return save_like(like, value, name, labels=labels).name
-    numbers: float | list[float] = value.tolist()
-    return numbers
+        return save_like(like, value, file, made=made).name
+    if value.dim() != len(like.size) + 1:
+        numbers: float | list[float] = value.tolist()
+        return numbers
+    if raw:
+        return save_image(as_output(value, like, raw=True), file, made).name
+    return save_like(like, value, name, labels=not value.is_floating_point(), made=made).name
 
 
 def not_finite(outputs: Mapping[str, Tensor]) -> str | None:

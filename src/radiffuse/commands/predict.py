@@ -5,44 +5,41 @@ interruption.
 """
 
 import sys
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 import tyro
-from torch import Tensor
 
 from ..applications.evaluation.progress import progress_bar
-from ..applications.segmentation.fusion import staple, vote
+from ..clinic.codes import read_codes
 from ..data.dataset import Cases
-from ..data.image import Image
 from ..data.planes import Cut
-from ..diffusion.label_maps import likeliest
 from ..diffusion.noise import derive
 from ..errors import UserError, printable
-from ..metrics.estimate import Sums
 from ..runs.named import found_run
 from ..runs.run import Run, open_run, read_run_config
 from ..training import processes
 from ..training.memory import check_prediction
 from ..training.options import Precision
 from . import parsing
-from .backbones import CHAIN, ending_like, trace_sheet, write_chain
+from .backbones import CHAIN, trace_sheet
+from .draws import Draws
 from .healthy import Outputs, beside_healthy, calibration_name
 from .identity import Whose
 from .lock import writing
 from .outside import say_outside
-from .pictures import diverged, not_finite, said_of, volume_like, write_output
+from .pictures import diverged, not_finite
 from .predictions import Folder
 from .slicewise import Slicewise, slicewise
 from .source import asked_cases, check_axes, check_given, data_of
 from .strips import Strips
-from .subset import asked_for, in_units_of, incomplete, open_to_predict, written_of
-from .summary import write_summary
+from .subset import asked_for, incomplete, open_to_predict, written_of
 from .tiles import in_tiles, told_of
+from .written import Writer
 
 SMALLER = "lower --batch or --size, or name --tile (volumes)"
 
@@ -63,6 +60,9 @@ class Flags:
         split: train, val or test. Where left out: test, or val where there is no test; other data
             than those of the training, which name no splits, are all predicted.
         samples: draws per case; they differ by their seeds.
+        keep: of several draws, what they say together (result: answer, probability or mean, uncertainty), or each of
+            them as well (draws).
+        codes: labels.csv, what the labels of a map are in DICOM segmentations; as their names say where left out.
         steps: network evaluations of the sampler; the recipe's own number where left out.
         set: field=value words, settings of the recipe that only prediction reads.
         seed: a case's draw depends on this, its name and the draw's number alone.
@@ -83,6 +83,8 @@ class Flags:
     slices: Cut | None = None
     split: str | None = None
     samples: int = 1
+    keep: Literal["result", "draws"] = "result"
+    codes: Path | None = None
     steps: int | None = None
     set: tuple[str, ...] = ()
     seed: int = 0
@@ -134,6 +136,7 @@ def _fill(flags: Flags, arguments: Sequence[str], given: Cases | None) -> None:
         "data": cases.fingerprint,
         "split": flags.split or "/".join(sorted(set(cases.split_of))),
         "samples": flags.samples,
+        "keep": flags.keep if flags.samples > 1 else None,
         "steps": flags.steps,
         "set": sorted(flags.set),
         "seed": flags.seed,
@@ -191,6 +194,8 @@ def _predict(
     if parts:
         _estimate(opened, cases, cut, parts[0], flags)
     strips = Strips(opened, cases, folder.path, cut is not None)
+    codes = read_codes(flags.codes) if flags.codes else None
+    writer = Writer(opened, cases, codes, flags.chosen.identity_for(folder.path))
     while parts:
         rows = parts.pop(0)
         said(len(missing) - len(rows) - sum(map(len, parts)))
@@ -198,7 +203,7 @@ def _predict(
         with folder.staged(f"{rows[0]:06d}") as stage:
             there = replace(flags, out=stage)
             try:
-                entries = list(_batch(opened, judged, cases, cut, rows, there, bad, strips))
+                entries = list(_batch(opened, judged, cases, cut, rows, there, bad, strips, writer))
             except UserError as error:
                 if (
                     len(rows) > 1
@@ -251,6 +256,7 @@ def _batch(
     flags: Flags,
     bad: dict[int, str],
     strips: Strips,
+    writer: Writer,
 ) -> Iterator[dict[str, Any]]:
     """Predict some cases, and say what was written for each.
 
@@ -260,8 +266,7 @@ def _batch(
     batch = {key: value.to(opened.device) for key, value in cases.batch(rows).items()}
     if hasattr(opened.recipe, "check"):
         opened.recipe.check(batch)
-    sums: dict[str, Sums] = {}
-    maps: dict[str, list[Tensor]] = {}
+    several = Draws(flags.samples)
     first: dict[int, dict[str, Any]] = {}
 
     def answer(told: Outputs) -> Outputs:
@@ -271,129 +276,41 @@ def _batch(
         seeds = [derive(flags.seed, cases.ids[row], sample) for row in rows]
         told = {**batch, "seed": torch.tensor(seeds, device=opened.device)}
         outputs = answer(told) if cut is None else cut(answer, told)
-        for key, value in outputs.items():
-            if flags.samples > 1 and (value.is_floating_point() or value.is_complex()):
-                sums.setdefault(key, Sums()).add(value.detach().cpu())
-            elif flags.samples > 1 and value.dim() > 2:
-                maps.setdefault(key, []).append(value.cpu())
+        several.add(outputs, seeds)
+        # chains have no mean: each lies as it likes
+        kept = flags.samples == 1 or flags.keep == "draws" or CHAIN in outputs
         for place, (row, seed) in enumerate(zip(rows, seeds, strict=True)):
             wanted = partial(asked_for, opened.recipe, batch, place)
             one = {key: value[place] for key, value in outputs.items() if wanted(key)}
             if fault := not_finite(one):
                 bad.setdefault(row, fault)
-            if row in bad:
+            if row in bad or not kept:
                 continue
-            end = f"-{sample:02d}" if flags.samples > 1 else ""
-            entry = {**_written(opened, cases, row, one, flags.out, end), "seed": seed}
+            draw = sample if flags.samples > 1 else None
+            entry = {**writer.draw(row, one, flags.out, draw), "seed": seed}
             entry = entry if cut is None else cut.told(entry, batch)
+            writer.report(entry, row, flags.out, draw, cut.axis if cut else 0)
             first.setdefault(row, entry)
             yield entry
     good = {place: row for place, row in enumerate(rows) if row not in bad}
-    if CHAIN in outputs:  # chains have no mean: each lies as it likes
-        return
-    voted = {key: vote(torch.stack(several)) for key, several in maps.items()}
-    for row, shown in strips(good, told, {**outputs, **voted}, sums).items():
-        first[row].update(shown)
-    if sums:
-        yield from _summed(
-            opened, cases, good, sums, flags, partial(asked_for, opened.recipe, batch)
-        )
-    if maps:
-        yield from _fused(opened, cases, good, maps, sums, flags)
-
-
-def _written(
-    opened: Run, cases: Cases, row: int, outputs: Mapping[str, Tensor], out: Path, end: str
-) -> dict[str, Any]:
-    """Write the outputs of one draw of one case, and say what was written."""
-    task = opened.recipe.task
     if CHAIN in outputs:
-        file = write_chain(outputs, out / f"{cases.ids[row]}{end}-{CHAIN}{ending_like(cases)}")
-        return {
-            **_who(cases, row),
-            "files": {CHAIN: file},
-            "values": {"length": int(outputs["length"])},
-        }
-    like = _like(opened, cases, row)
-    written = {
-        key: write_output(
-            value,
-            _like(opened, cases, row, key),
-            out / f"{cases.ids[row]}{end}-{key}",
-            key in task.raw,
-        )
-        for key, value in outputs.items()
-        if not key.startswith("_")
-    }
-    files = {key: item for key, item in written.items() if isinstance(item, str)}
-    values = {key: item for key, item in written.items() if not isinstance(item, str)}
-    return {**_who(cases, row), "files": files, "values": values, **said_of(outputs, like, task)}
-
-
-def _who(cases: Cases, row: int) -> dict[str, Any]:
-    """The case and its patient, and what the data call the case where that is no name of a file."""
-    name = {"name": cases.names[row]} if cases.names[row] != cases.ids[row] else {}
-    return {"case": cases.ids[row], **name, "patient": cases.patients[row]}
-
-
-def _summed(
-    opened: Run,
-    cases: Cases,
-    rows: Mapping[int, int],
-    sums: Mapping[str, Sums],
-    flags: Flags,
-    wanted: Callable[[int, str], bool],
-) -> Iterator[dict[str, Any]]:
-    """Write CASE-KEY-mean like a draw, and CASE-KEY-std and the like as float NIfTI in stored units."""
-    for place, row in rows.items():
-        files: dict[str, Any] = {}
-        for key in (key for key in sums if not key.startswith("_") and wanted(place, key)):
-            like = _like(opened, cases, row, key)
-            if sums[key].mean[place].dim() == len(like.size) + 1:
-                name = flags.out / f"{cases.ids[row]}-{key}"
-                files |= write_summary(opened, key, sums, place, like, name)
-        if files:
-            yield {
-                **_who(cases, row),
-                "samples": flags.samples,
-                "files": files,
-                "values": {},
-            }
-
-
-def _fused(
-    opened: Run,
-    cases: Cases,
-    rows: Mapping[int, int],
-    maps: Mapping[str, list[Tensor]],
-    sums: Mapping[str, Sums],
-    flags: Flags,
-) -> Iterator[dict[str, Any]]:
-    """Write one label map from the draws, CASE-KEY-vote and CASE-KEY-staple, like a draw.
-
-    Where the draws say what to expect, CASE-mask-mean is the likeliest label of the mean of that.
-    """
-    fused = {}
-    for key, several in maps.items():
-        draws = torch.stack(several)
-        fused[f"{key}-vote"], fused[f"{key}-staple"] = vote(draws), staple(draws)
-    if "mask" in maps and "expected" in sums:
-        fused["mask-mean"] = likeliest(sums["expected"].mean)
-    for place, row in rows.items():
-        one = {name: value[place] for name, value in fused.items()}
-        yield {**_written(opened, cases, row, one, flags.out, ""), "samples": flags.samples}
-
-
-def _like(opened: Run, cases: Cases, row: int, key: str = "") -> Image:
-    """The stored image whose type, range and geometry the output `key` takes: its own if there."""
-    task = opened.recipe.task
-    if key in cases.image_keys:
-        return in_units_of(opened, key, cases.image(row, key), key)
-    if task.pictures:
-        return volume_like(opened, cases, row)
-    wanted = (*task.reads, *task.given, *cases.image_keys)
-    keys = [key for key in wanted if key in cases.image_keys]
-    if keys:
-        return in_units_of(opened, key, cases.image(row, keys[0]), keys[0])
-    given = cases.columns[task.given[0]].image(cases.rows[row])
-    return Image(torch.zeros(1, *given.size), given.affine, range=(0.0, 1.0), format=".nii.gz")
+        return
+    if flags.samples > 1:
+        for place, row in good.items():
+            wanted = partial(asked_for, opened.recipe, batch, place)
+            for entry in several.entries(
+                writer, place, row, flags.out, flags.keep == "draws", wanted
+            ):
+                if cut is not None and "seeds" in entry:
+                    entry |= cut.told(entry, batch)
+                writer.report(entry, row, flags.out, axis=cut.axis if cut else 0)
+                first.setdefault(row, entry)
+                yield entry
+    shown = strips(good, told, {**outputs, **several.voted()}, several.sums)
+    for row, picture in shown.items():
+        if "given" in picture["shown"]:
+            picture["shown"] |= writer.viewed(row, first[row], flags.out, strips.out)
+        first[row].update(picture)
+        first[row]["written"] += writer.pictures(strips.out, picture["shown"])
+    for row in rows:
+        writer.forget(row)

@@ -70,7 +70,7 @@ class Folder:
         processes.barrier()
         if processes.is_main():
             for file in _files_of(known.values()) - _files_of(done.values()):
-                (self.path / file).unlink(missing_ok=True)
+                _remove(self.path / file)
             self.finish([entry for entries in done.values() for entry in entries])
             self._clean()
         processes.barrier()
@@ -93,6 +93,10 @@ class Folder:
         """
         names = _files_of([entries])
         self._refuse_foreign({file for file in names if os.path.lexists(self.path / file)}, names)
+        write_json(self.path / f".part-{name}.json", entries)
+
+    def note(self, name: str, entries: Entries) -> None:
+        """Write down more of cases that were kept: what their files hold, now that they are there."""
         write_json(self.path / f".part-{name}.json", entries)
 
     def move(self, stage: Path, entries: Entries) -> None:
@@ -144,7 +148,11 @@ class Folder:
                 shutil.rmtree(part, ignore_errors=True)
 
     def _holds(self, entries: Entries) -> bool:
-        return all((self.path / file).is_file() for e in entries for file in e["files"].values())
+        """Whether every file is there: of a series of several each of them."""
+        series = (each["file"] for e in entries for each in e.get("written", ()))
+        files = (file for e in entries for file in e["files"].values())
+        there = all((self.path / file).exists() for file in files)
+        return there and all((self.path / file).is_file() for file in series)
 
     def finish(self, entries: Sequence[Mapping[str, Any]]) -> None:
         """Write `predictions.json` with what was predicted."""
@@ -176,6 +184,14 @@ class Folder:
                     f"{self.path}: holds predictions with {name} {there.get(name)}, not {value}; "
                     "take another --out"
                 )
+
+
+def _remove(path: Path) -> None:
+    """A file, or the folder of a series."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _by_case(entries: Entries) -> dict[str, Entries]:

@@ -8,7 +8,7 @@ earlier command wrote into --out is kept, so that the same command goes on after
 import dataclasses
 import sys
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +21,7 @@ from ..applications.evaluation.progress import progress_bar
 from ..applications.latent.covariates import settings_of
 from ..data.formats.by_ending import natural_ending, save_like
 from ..data.image import Image
+from ..data.made import Made
 from ..diffusion.noise import derive
 from ..errors import UsageError, UserError, did_you_mean
 from ..runs.named import found_run
@@ -35,6 +36,7 @@ from .lock import writing
 from .pictures import SHEET, diverged, not_finite, template, write_sheet
 from .predictions import Folder
 from .tiles import in_tiles, told_of
+from .written import listed, made_by
 
 SMALLER = "lower --batch, or name --tile (volumes), or train with a smaller --width or --size"
 
@@ -113,6 +115,7 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
     }
     like, chains = template(opened), CHAIN in opened.recipe.task.writes
     ending = PDB if chains else natural_ending(like)
+    ending = "" if ending == ".dcm" and not like.flat else ending  # a folder
     beside = (*getattr(opened.recipe, "also", ()), *_BESIDE.get(opened.recipe.task.name, ()))
     keys = (CHAIN if chains else "image", *beside)
     entries: list[dict[str, Any]] = [
@@ -166,17 +169,24 @@ def _draw(
                 one = {key: value[row] for key, value in made.items()}
                 if key := not_finite({key: one[key] for key in entry["files"]}):
                     raise diverged(opened, entry["case"], key)
-                _save(like, one, entry, flags.out)
+                _save(like, one, entry, flags.out, made_by(opened, "synthetic"))
+            folder.note(f"{number:06d}", part)
             said(first + len(part))
 
 
-def _save(like: Image, made: dict[str, Tensor], entry: dict[str, Any], out: Path) -> None:
-    """Write the files of one entry."""
+def _save(
+    like: Image, drawn: dict[str, Tensor], entry: dict[str, Any], out: Path, made: Made
+) -> None:
+    """Write the files of one entry, and note their hashes in it."""
+    entry["written"] = []
     for key, file in entry["files"].items():
         if key == CHAIN:
-            write_chain(made, out / file)
+            write_chain(drawn, out / file)
         else:
-            save_like(like, made[key], out / file, labels=key == "mask")
+            name = "sample" if key == "image" else f"sample, {key}"
+            path = out / (file if like.format != ".dcm" else f"{file.removesuffix('.dcm')}.dcm")
+            save_like(like, drawn[key], path, labels=key == "mask", made=replace(made, what=name))
+        entry["written"] += listed(out, file, key, "sample", made)
 
 
 def _drawn(opened: Run, entries: Sequence[dict[str, Any]]) -> dict[str, Tensor]:

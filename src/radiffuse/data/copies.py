@@ -27,7 +27,7 @@ from .image import Image
 
 __all__ = ["Copies", "copies", "named", "stamp_of"]
 
-MADE_BY = "copies 1"
+MADE_BY = "copies 2"
 """Another one where images are decoded differently: copies of before are made again."""
 USUAL_GIB = 64
 SPARE = 1 << 30
@@ -222,6 +222,10 @@ def _words(image: Image) -> dict[str, str]:
         words["range"] = f"{image.range[0].hex()} {image.range[1].hex()}"
     if image.frame_seconds is not None:
         words["frame_seconds"] = image.frame_seconds.hex()
+    if image.files:
+        words["files"] = json.dumps([os.fspath(file) for file in image.files])
+    if image.frames is not None:
+        words["frames"] = " ".join(map(str, image.frames))
     return words
 
 
@@ -236,6 +240,8 @@ def _image(tensors: dict, words: dict[str, str]) -> Image:
         words.get("format"),
         None if seconds is None else float.fromhex(seconds),
         words.get("own"),
+        tuple(Path(file) for file in json.loads(words.get("files", "[]"))),
+        tuple(map(int, words["frames"].split())) if "frames" in words else None,
     )
 
 

@@ -1,6 +1,7 @@
 """One image as stored: numbers, geometry, modality and value range together."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -24,6 +25,8 @@ class Image:
         format: ending of the file it came from (".nii.gz", ".png", ".dcm" ...); None if none.
         frame_seconds: time from one channel to the next, of a series in time whose file declares it.
         own: axis codes of the file ("LAS") where a volume was turned since; `save_image` turns it back.
+        files: of a DICOM image, those it was read from, in the order of its slices: what is made of it refers to them.
+        frames: which frames of its only file it is, from 0; None where it is all of its files.
     """
 
     data: Tensor
@@ -33,6 +36,8 @@ class Image:
     format: str | None = None
     frame_seconds: float | None = None
     own: str | None = None
+    files: tuple[Path, ...] = ()
+    frames: tuple[int, ...] | None = None
 
     def __repr__(self) -> str:
         """Channels, size, type, values and geometry, in one line."""
@@ -56,6 +61,11 @@ class Image:
     def size(self) -> tuple[int, ...]:
         """Spatial size S."""
         return tuple(self.data.shape[1:])
+
+    @property
+    def flat(self) -> bool:
+        """Whether it is a picture, of rows and columns."""
+        return len(self.size) == 2
 
     @property
     def spacing_mm(self) -> tuple[float, ...] | None:

@@ -215,19 +215,41 @@ class Latents(Struct):
 
 
 class Shown(Struct):
-    """Of `Entry`: the pictures of a case side by side, the headings of the columns, and volumes that were given."""
+    """Of `Entry`: the pictures of a case side by side, the headings of the columns, and volumes for the viewer: what
+    was given, and what was made where that is no NIfTI file."""
 
     file: str = ""
     heads: list[str] = []
     given: dict[str, str] = {}
+    made: dict[str, str] = {}
+
+
+class Written(Struct):
+    """Of `Entry`: one file. `kind` is derived or synthetic; `method`, `run` and `version` are what made it."""
+
+    file: str
+    key: str = ""
+    role: str = ""
+    sha256: str = ""
+    kind: str = ""
+    method: str = ""
+    run: str = ""
+    version: str = ""
 
 
 class Entry(Struct):
-    """What was written of a case: of `Predictions`, and of the parts that become them."""
+    """What was written of a case: of `Predictions`, and of the parts that become them.
+
+    Attributes:
+        files: by key; of a DICOM series of several files their folder.
+        shown: pictures of the case.
+        written: every file, with its role and hash.
+    """
 
     case: str
     files: dict[str, FileName]
     shown: Shown | None = None
+    written: list[Written] = []
 
 
 class Predictions(Struct):

@@ -77,4 +77,5 @@ def cases(source: Source) -> str:
 
 
 def _rest(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in entry.items() if key not in ("case", "files", "shown")}
+    known = ("case", "files", "shown", "written", "seeds")
+    return {key: value for key, value in entry.items() if key not in known}

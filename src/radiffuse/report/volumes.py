@@ -110,9 +110,10 @@ def _by_case(source: Source) -> dict[str, list[tuple[str, Path]]]:
     """The NIfTI files of each case by their key, what is a summary of draws before the draws."""
     found: dict[str, list[tuple[str, Path]]] = {}
     for entry in source.entries:
-        given = dict((entry.get("shown") or {}).get("given") or {})
+        shown = entry.get("shown") or {}
         files = {
-            **{f"{key}, given": file for key, file in given.items()},
+            **{f"{key}, given": file for key, file in dict(shown.get("given") or {}).items()},
+            **dict(shown.get("made") or {}),
             **(entry.get("files") or {}),
         }
         for key, file in files.items():

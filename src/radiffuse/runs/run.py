@@ -345,15 +345,17 @@ def about(cases: Cases, facts: Facts, made_with: Config) -> dict[str, Any]:
 
 def stored(cases: Cases) -> dict[str, Any]:
     """How the first image is stored, or the first volume where there are any: samples are written alike."""
-    images = [cases.image(0, key) for key in (*cases.image_keys, *cases.mask_keys)]
+    images = {key: cases.image(0, key) for key in (*cases.image_keys, *cases.mask_keys)}
     if not images:
         return {}
-    image = max(images, key=lambda image: len(image.size))
+    image = max(images.values(), key=lambda image: len(image.size))
+    modalities = {key: one.modality for key, one in images.items() if one.modality}
     return {
         "range": None if image.range is None else list(image.range),
         "dtype": str(image.data.dtype).removeprefix("torch."),
         "affine": None if image.affine is None else image.affine.tolist(),
         "format": image.format,
+        **({"modality": modalities} if modalities else {}),
     }
 
 

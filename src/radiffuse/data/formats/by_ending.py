@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...errors import UserError
 from ..image import Image, oriented
+from ..made import Made
 from ..transforms import from_unit, resized_affine
 from .dicom_file import is_dicom
 from .stored import DICOM, ENDINGS, NIBABEL, PICTURES, VOLUMES, check_regular, ending, silent
@@ -51,17 +52,27 @@ def read_image(
         return read_itk(path, notice=notice)
     if kind in DICOM or is_dicom(path):
         from .dicom import read_series
+        from .dicom_seg import is_segmentation, read_segmentation
+
+        if is_segmentation(path):
+            return read_segmentation(path)
 
         return read_series(path, notice=notice)
     raise UserError(f"{path}: not an image format known here ({' '.join(ENDINGS)})")
 
 
-def save_image(image: Image, path: Path | str) -> Path:
+def save_image(image: Image, path: Path | str, made: Made | None = None) -> Path:
     """Write an image in stored units; the ending of `path` says the format.
 
     .png holds 8 or 16 bit grey or RGB, .tif also float grey, .jpg 8 bit; .nii, .nii.gz,
-    .mha and .nrrd hold the affine; .dcm makes a file, or for a volume a folder, marked synthetic. A volume that
-    was turned since it was read (`Image.own`) is turned back.
+    .mha and .nrrd hold the affine; .dcm makes a file, or for a volume a folder, of a new patient who is called
+    synthetic. A volume that was turned since it was read (`Image.own`) is turned back.
+
+    Args:
+        image: to write.
+        path: where.
+        made: what made it, which the file then says (.bmp cannot): NIfTI in its description and a comment, PNG in a
+            text chunk, TIFF and JPEG in theirs, MetaImage and NRRD in a field, DICOM in its descriptions.
 
     Returns:
         The path written.
@@ -76,19 +87,19 @@ def save_image(image: Image, path: Path | str) -> Path:
     if kind in PICTURES:
         from .pictures import write_picture
 
-        write_picture(image, path)
+        write_picture(image, path, made)
     elif kind in (".nii", ".nii.gz"):
         from .nifti import write_nifti
 
-        write_nifti(image, path)
+        write_nifti(image, path, made)
     elif kind in (".mha", ".nrrd"):
         from .itk import write_itk
 
-        write_itk(image, path)
+        write_itk(image, path, made)
     elif kind == ".dcm":
         from .dicom_write import write_series
 
-        return write_series(image, path)
+        return write_series(image, path, made)
     else:
         raise UserError(
             f"{path}: cannot be written; known are .nii.gz .nii .mha .nrrd .dcm .png .tif .jpg"
@@ -105,7 +116,8 @@ def natural_ending(image: Image) -> str:
     if image.data.is_floating_point() and image.format in (None, ".png", ".bmp", ".jpg", ".jpeg"):
         flat = image.affine is None and len(image.size) == 2 and len(image.data) == 1
         return ".tif" if flat else ".nii.gz"
-    if image.format == ".dcm" and len(image.data) == 1:
+    colour = len(image.data) == 3 and image.range == (0, 255)
+    if image.format == ".dcm" and (len(image.data) == 1 or colour):
         return ".dcm"
     if image.format in (".png", ".tif", ".tiff", ".bmp", ".nii", ".nii.gz", ".mha", ".nrrd"):
         return image.format
@@ -157,12 +169,14 @@ def save_like(
     path: Path | str,
     limits: tuple[float, float] | None = None,
     labels: bool = False,
+    made: Made | None = None,
 ) -> Path:
     """Write a prediction in the format, type, geometry and value range of its input.
 
     Args:
         template, x, limits, labels: see `like`.
         path: with a known ending, that format; else the ending of the input is added.
+        made: see `save_image`.
 
     Returns:
         The path written.
@@ -171,4 +185,4 @@ def save_like(
     path = Path(path)
     if not ending(path):
         path = path.with_name(path.name + natural_ending(image))
-    return save_image(image, path)
+    return save_image(image, path, made)

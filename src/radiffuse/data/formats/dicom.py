@@ -165,7 +165,11 @@ def _image(frames: Sequence[Frame], affine: np.ndarray | None, notice: Notice) -
     place = None if affine is None else torch.from_numpy(affine)
     header = frames[0].header
     modality = text(header, "Modality") or None
-    return Image(as_tensor(data), place, modality, _limits(header, data), ".dcm")
+    files = tuple(dict.fromkeys(frame.file for frame in frames))
+    some = len(files) == 1 and len(frames) < count_frames(header)
+    own = tuple(frame.index for frame in frames) if some else None
+    limits = _limits(header, data)
+    return Image(as_tensor(data), place, modality, limits, ".dcm", files=files, frames=own)
 
 
 def _limits(header: Any, data: np.ndarray) -> tuple[float, float] | None:

@@ -13,6 +13,7 @@ import SimpleITK as sitk
 from ...errors import UserError
 from ..files import replacing
 from ..image import Image
+from ..made import Made
 from . import metaimage, nrrd
 from .stored import as_affine, as_tensor, check_bytes, check_regular, ending, magnitude, silent
 from .text_header import Voxels, check_held
@@ -71,8 +72,11 @@ def _check_size(path: Path, voxels: Voxels | None) -> None:
         check_held(voxels, declared, path)
 
 
-def write_itk(image: Image, path: Path) -> None:
-    """Write a picture or a volume with its spacing, direction and origin; RAS -> LPS."""
+def write_itk(image: Image, path: Path, made: Made | None = None) -> None:
+    """Write a picture or a volume with its spacing, direction and origin; RAS -> LPS.
+
+    What made it stands in the fields Comment and Made (.mha), comment and made (.nrrd).
+    """
     array = image.data.cpu().numpy()
     axes = len(image.size)
     if axes not in (2, 3):
@@ -90,6 +94,10 @@ def write_itk(image: Image, path: Path) -> None:
     out.SetSpacing(spacing.tolist())
     out.SetDirection((lps[:axes, :axes] / spacing).flatten().tolist())
     out.SetOrigin(lps[:axes, 3].tolist())
+    if made is not None:
+        upper = ending(path) != ".nrrd"
+        out.SetMetaData("Comment" if upper else "comment", made.line)
+        out.SetMetaData("Made" if upper else "made", made.json)
     with replacing(path) as temporary:
         try:
             sitk.WriteImage(out, str(temporary))

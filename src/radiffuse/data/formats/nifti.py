@@ -12,6 +12,7 @@ import torch
 from ...errors import UserError
 from ..files import replacing
 from ..image import Image
+from ..made import Made
 from .stored import as_affine, as_tensor, check_bytes, check_regular, ending, magnitude, silent
 
 AGREE_MM = 0.1
@@ -240,11 +241,12 @@ def _distance(first: np.ndarray, second: np.ndarray, shape: tuple[int, ...]) -> 
     return float(np.linalg.norm(((first - second) @ corners)[:3], axis=0).max())
 
 
-def write_nifti(image: Image, path: Path) -> None:
+def write_nifti(image: Image, path: Path, made: Made | None = None) -> None:
     """Write `(C, *S)` as NIfTI-1 in its own type; channels become the fourth axis.
 
     Places are in mm, times between frames in seconds. sform and qform both hold the affine
-    where it is a rotation with spacing; a sheared affine stands in the sform alone.
+    where it is a rotation with spacing; a sheared affine stands in the sform alone. What made the image stands in the
+    description (80 bytes), and whole in a comment (extension 6).
     """
     import nibabel
 
@@ -264,10 +266,12 @@ def write_nifti(image: Image, path: Path) -> None:
     timed = image.frame_seconds is not None and len(image.data) > 1
     if timed:
         file.header.set_zooms((*file.header.get_zooms()[:3], image.frame_seconds))
-    _save(file, path, "sec" if timed else "unknown")
+    _save(file, path, "sec" if timed else "unknown", made)
 
 
-def write_displacement(field: torch.Tensor, affine: torch.Tensor | None, path: Path) -> None:
+def write_displacement(
+    field: torch.Tensor, affine: torch.Tensor | None, path: Path, made: Made | None = None
+) -> None:
     """Write a displacement field as ITK reads it: a vector image, LPS components in mm.
 
     The file has five axes (I, J, K, 1, n), intent "vector" and the geometry of the fixed image:
@@ -279,6 +283,7 @@ def write_displacement(field: torch.Tensor, affine: torch.Tensor | None, path: P
         field: u (n, *S) in voxels; the moving image is read at x + u(x).
         affine: of the fixed image; None: voxels of 1 mm.
         path: .nii or .nii.gz.
+        made: what made it.
     """
     import nibabel
 
@@ -293,7 +298,7 @@ def write_displacement(field: torch.Tensor, affine: torch.Tensor | None, path: P
     file = nibabel.Nifti1Image(array, ras.numpy())
     file.header.set_intent("vector", name="displacement, mm")
     _place(file, ras.numpy())
-    _save(file, path)
+    _save(file, path, made=made)
 
 
 def _place(file: Any, affine: np.ndarray) -> None:
@@ -305,9 +310,13 @@ def _place(file: Any, affine: np.ndarray) -> None:
         file.set_sform(affine, code=1)
 
 
-def _save(file: Any, path: Path, time: str = "unknown") -> None:
+def _save(file: Any, path: Path, time: str = "unknown", made: Made | None = None) -> None:
     import nibabel
 
     file.header.set_xyzt_units("mm", time)
+    if made is not None:
+        file.header["descrip"] = made.line.encode()
+        told = nibabel.nifti1.Nifti1Extension("comment", made.json.encode())
+        file.header.extensions.append(told)
     with replacing(path) as temporary:
         nibabel.save(file, temporary)

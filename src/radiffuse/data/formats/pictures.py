@@ -9,16 +9,19 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import PIL.ImageFile
 import SimpleITK as sitk
 import tifffile
+from PIL.PngImagePlugin import PngInfo, putchunk
 
 from ...errors import UserError
 from ..files import replacing
 from ..image import Image
+from ..made import NAME, Made
 from .picture_values import Reading, values
 from .stored import as_tensor, ending, silent
 from .tiff_strips import check_strips
@@ -146,8 +149,11 @@ def _one_page(path: Path, file: PIL.ImageFile.ImageFile, notice: Callable[[str],
         )
 
 
-def write_picture(image: Image, path: Path) -> None:
+def write_picture(image: Image, path: Path, made: Made | None = None) -> None:
     """Write 8 or 16 bit grey or RGB (16 bit colour as PNG or TIFF), or float grey (TIFF).
+
+    What made it stands in text chunks (PNG: Software, Description, Comment), in the description (TIFF), or in the
+    comment (JPEG).
 
     Raises:
         UserError: values, channels or axes that the format cannot hold.
@@ -172,24 +178,45 @@ def write_picture(image: Image, path: Path) -> None:
     if image.range == (0, 1) and whole:
         grey_or_colour = grey_or_colour.astype(bool)
     if len(array) == 3 and deep:
-        _write_deep_colour(np.ascontiguousarray(grey_or_colour), path)
+        _write_deep_colour(np.ascontiguousarray(grey_or_colour), path, made)
         return
     # Written to a file at once, Pillow takes half a JPEG on a full disk for a whole one.
     content = io.BytesIO()
     picture = PIL.Image.fromarray(np.ascontiguousarray(grey_or_colour))
-    picture.save(content, format=PIL.Image.registered_extensions()[path.suffix.lower()])
+    kind = PIL.Image.registered_extensions()[path.suffix.lower()]
+    picture.save(content, format=kind, **_told(kind, made))
     with replacing(path) as temporary:
         temporary.write_bytes(content.getvalue())
 
 
-def _write_deep_colour(array: np.ndarray, path: Path) -> None:
+def _told(kind: str, made: Made | None) -> dict[str, Any]:
+    """What made a picture, as Pillow's writer of that format takes it."""
+    if made is None:
+        return {}
+    if kind == "PNG":
+        return {"pnginfo": _chunks(made)}
+    if kind == "TIFF":
+        return {"description": f"{made.line}\n{made.json}", "software": NAME}
+    return {"comment": f"{made.line}\n{made.json}"} if kind == "JPEG" else {}
+
+
+def _chunks(made: Made) -> PngInfo:
+    chunks = PngInfo()
+    chunks.add_text("Software", f"{NAME} {made.version}".strip())
+    chunks.add_text("Description", made.line)
+    chunks.add_text("Comment", made.json)
+    return chunks
+
+
+def _write_deep_colour(array: np.ndarray, path: Path, made: Made | None) -> None:
     """`(rows, columns, 3)` of 16 bit, which Pillow cannot write."""
     kind = ending(path)
     if kind not in (".png", ".tif", ".tiff"):
         raise UserError(f"{path}: {kind} holds 8 bit colour; write .png, .tif or .nii.gz")
     with replacing(path) as temporary:
         if kind != ".png":
-            tifffile.imwrite(temporary, array, photometric="rgb")
+            told = None if made is None else f"{made.line}\n{made.json}"
+            tifffile.imwrite(temporary, array, photometric="rgb", description=told)
             return
         try:
             sitk.WriteImage(sitk.GetImageFromArray(array, isVector=True), str(temporary))
@@ -198,3 +225,13 @@ def _write_deep_colour(array: np.ndarray, path: Path) -> None:
             if shutil.disk_usage(temporary.parent).free < array.nbytes:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
             raise
+        if made is not None:
+            _insert(temporary, _chunks(made))
+
+
+def _insert(path: Path, chunks: PngInfo) -> None:
+    """Put text chunks behind the header (8 bytes of signature, 25 of IHDR) of a PNG that says nothing yet."""
+    content, told = path.read_bytes(), io.BytesIO()
+    for kind, data, *_ in chunks.chunks:
+        putchunk(told, kind, data)
+    path.write_bytes(content[:33] + told.getvalue() + content[33:])

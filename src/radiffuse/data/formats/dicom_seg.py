@@ -1,0 +1,94 @@
+"""DICOM segmentation objects (SEG) as label maps, or as the probabilities they hold."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...errors import UserError
+from ..image import Image
+from .dicom_file import parsed
+from .dicom_frames import Frame, frames_of, placed
+from .dicom_stack import affine_of, ordered
+from .dicom_values import item, quiet, text, whole
+
+__all__ = ["SEGMENTATION", "is_segmentation", "read_segmentation"]
+
+SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
+
+
+def is_segmentation(path: Path) -> bool:
+    """Whether a file is a SEG object."""
+    try:
+        header = parsed(path, peeking=True)
+    except UserError:
+        return False
+    return header is not None and text(header, "SOPClassUID") == SEGMENTATION
+
+
+def read_segmentation(path: Path) -> Image:
+    """A SEG object on its own grid.
+
+    Returns:
+        Binary: labels `(1, rows, columns[, slices])`, the number of the segment at each voxel, 0 where there is none.
+        Fractional: `(L, ...)` in [0, 1], a channel a segment. Frames that are left out of the object are 0.
+
+    Raises:
+        UserError: damaged, segments that overlap, or frames that do not make one stack.
+    """
+    header = parsed(path)
+    with quiet():
+        try:
+            pixels = np.asarray(header.pixel_array)
+        except Exception:  # the decoder may raise anything on bytes that mean something else
+            raise UserError(f"{path}: its pixels cannot be decoded") from None
+    frames = frames_of(path, header)
+    pixels = pixels.reshape(len(frames), *pixels.shape[-2:])
+    numbers = [_segment(frame, path) for frame in frames]
+    stack, affine = _stack(frames, path)
+    count = max(len(header.SegmentSequence), *numbers)
+    found = np.zeros((count, *pixels.shape[1:], len(stack)), np.float32)
+    for frame, number, picture in zip(frames, numbers, pixels, strict=True):
+        found[number - 1, ..., _number(frame, stack)] = picture
+    flat = len(stack) == 1 and affine is None
+    if text(header, "SegmentationType") == "FRACTIONAL":
+        data = found / (whole(header, "MaximumFractionalValue", 1, 65535) or 255)
+    else:
+        if (found.sum(0) > 1).any():
+            raise UserError(f"{path}: its segments overlap, so that they are no map of labels")
+        data = np.einsum("l...,l->...", found, np.arange(1, count + 1))[None]
+        data = data.astype(np.uint8 if count < 256 else np.int32)
+    data = data[..., 0] if flat or len(stack) == 1 else data
+    place = None if affine is None else torch.from_numpy(affine)
+    return Image(torch.from_numpy(data), place, "SEG", None, ".dcm")
+
+
+def _segment(frame: Frame, path: Path) -> int:
+    """The segment that a frame is of."""
+    for group in frame.groups:
+        part: Any = item(group, "SegmentIdentificationSequence")
+        number = None if part is None else whole(part, "ReferencedSegmentNumber", 1, 65535)
+        if number is not None:
+            return number
+    raise UserError(f"{path}: {frame.name} does not say which segment it is of")
+
+
+def _stack(frames: list[Frame], path: Path) -> tuple[list[Frame], np.ndarray | None]:
+    """One frame for each place, in order, and where the stack lies."""
+    if not all(map(placed, frames)):
+        return frames[:1], None
+    unique: dict[tuple[float, ...], Frame] = {}
+    for frame in frames:
+        assert frame.place is not None
+        unique.setdefault(tuple(np.round(frame.place, 3)), frame)
+    stack, step = ordered(list(unique.values()), path)
+    return stack, affine_of(stack[0], step)
+
+
+def _number(frame: Frame, stack: list[Frame]) -> int:
+    """Where a frame stands in the stack."""
+    if frame.place is None:
+        return 0
+    off = [float(np.linalg.norm(one.place - frame.place)) for one in stack if one.place is not None]
+    return int(np.argmin(off))
