@@ -37,7 +37,9 @@ def classes() -> list[str]:
         ("any other volume, grey", attributes.GREY_STACK),
         ("any volume in colour", attributes.COLOUR_STACK),
     ]
-    rows = [("US picture, grey or colour" if "US " in who else who, of) for who, of in rows]
+    rows = [
+        ("US picture of 8 bits, grey or colour" if "US " in who else who, of) for who, of in rows
+    ]
     cells = [f"| {who} | {name} | `{uid}` |" for who, (uid, name) in rows]
     return ["| source | class of a derived series | UID |", "|---|---|---|", *cells]
 

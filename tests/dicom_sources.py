@@ -107,7 +107,7 @@ def one(modality, array, place=None, axes=AXIAL, number=1, uids=None, **tags):
     return header
 
 
-def series(folder, modality="MR", axes=AXIAL, step=None, names=None, **tags):
+def series(folder, modality="MR", axes=AXIAL, step=None, names=None, colour=False, **tags):
     """A series of five slices; `step` (mm) goes from one to the next, along the normal where it is left out.
 
     Files are named so that their order says nothing. Returns its numbers (rows, columns, slices).
@@ -126,7 +126,10 @@ def series(folder, modality="MR", axes=AXIAL, step=None, names=None, **tags):
             else {}
         )
         own = {**own, "ImageIndex": k + 1, "NumberOfSlices": 5} if modality == "PT" else own
-        header = one(modality, volume[..., k], place, axes, k + 1, uids, **{**own, **tags})
+        array = (
+            volume[..., k] if not colour else np.stack([volume[..., k] % 251] * 3, -1).astype("u1")
+        )
+        header = one(modality, array, place, axes, k + 1, uids, **{**own, **tags})
         header.save_as(folder / f"IM{order[k]:02d}.dcm", enforce_file_format=True)
     return volume
 

@@ -41,10 +41,12 @@ KINDS = {
     "mr enhanced": lambda path: sources.enhanced(path / "enhanced.dcm"),
     "pet": lambda path: sources.series(path, "PT"),
     "ot volume": lambda path: sources.series(path, "OT"),
+    "ot colour": lambda path: sources.series(path, "OT", colour=True),
+    "us grey": lambda path: sources.picture(path / "a.dcm", "US"),
     "us colour": lambda path: sources.picture(path / "a.dcm", "US", colour=True),
     "oct colour": lambda path: sources.picture(path / "a.dcm", "OCT", colour=True),
     "oct grey": lambda path: sources.picture(path / "a.dcm", "OCT"),
-    "cr": lambda path: sources.picture(path / "a.dcm", "CR"),
+    "cr dark": lambda path: sources.picture(path / "a.dcm", "CR", PhotometricInterpretation="MONOCHROME1"),
 }  # fmt: skip
 PLACED = [name for name in KINDS if name.split()[0] in ("ct", "mr", "pet", "ot")]
 
@@ -174,7 +176,7 @@ def test_outputs_lie_where_their_source_lies(cases, name):
         again = read_image(paths[key])
         torch.testing.assert_close(again.affine, image.affine, atol=1e-4, rtol=0)
         assert again.size == image.size
-    if name in ("ct tilted", "ot volume"):  # ITK knows no tilt
+    if name in ("ct tilted", "ot volume", "ot colour"):  # ITK knows no tilt, nor places of these
         return
     if name != "mr enhanced":  # whose mixed frames ITK takes as they come
         truth, made = _by_simpleitk(source), _by_simpleitk(paths["image"])
@@ -418,7 +420,7 @@ def test_headers_pass_through_the_identity_first(tmp_path):
 
 # ------------------------------------------------------------------------------------------- values
 def test_values_scaling_and_window_are_kept(cases):
-    for name in ("ct", "pet", "mr oblique", "us colour", "oct grey"):
+    for name in ("ct", "pet", "mr oblique", "us grey", "us colour", "ot colour", "oct grey"):
         source, _, _, image, paths, _ = cases(name)
         again = read_image(paths["image"])
         own, made = (pydicom.dcmread(files_of(path)[0]) for path in (source, paths["image"]))
@@ -426,6 +428,10 @@ def test_values_scaling_and_window_are_kept(cases):
         assert (again.data.double() - image.data.double()).abs().max() <= 1.001 * step, name
         assert made.Modality == own.Modality and made.Rows == own.Rows
         assert made.WindowWidth == own.WindowWidth
+    dark = cases("cr dark")
+    assert torch.equal(read_image(dark[4]["image"]).data, dark[3].data), "bright is high in both"
+    header = pydicom.dcmread(dark[4]["image"])
+    assert header.PhotometricInterpretation == "MONOCHROME2" and header.WindowWidth != 400
     header = pydicom.dcmread(files_of(cases("ct")[4]["image"])[0])
     assert (header.RescaleSlope, header.RescaleIntercept, header.RescaleType) == (1, -1024, "HU")
     header = pydicom.dcmread(files_of(cases("pet")[4]["image"])[0])
@@ -435,7 +441,8 @@ def test_values_scaling_and_window_are_kept(cases):
 
 def test_classes_are_those_of_the_source(cases):
     expected = {"ct": "CT", "mr enhanced": "MR", "pet": "Positron", "us colour": "Ultrasound",
-                "oct colour": "Secondary", "ot volume": "Multi-frame Grayscale Word"}  # fmt: skip
+                "oct colour": "Secondary", "ot volume": "Multi-frame Grayscale Word",
+                "ot colour": "Multi-frame True Color"}  # fmt: skip
     for name, start in expected.items():
         header = pydicom.dcmread(files_of(cases(name)[4]["image"])[0])
         assert header.SOPClassUID.name.startswith(start), name

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..data.formats.dicom_values import text, whole
 from ..data.formats.dicom_write import (
@@ -33,7 +34,7 @@ from .equipment import contributions
 from .meanings import Meaning
 from .referring import refer
 from .source import Slice, Source, values_of
-from .values import held_as, put_values
+from .values import eight_bit, held_as, put_values
 
 __all__ = ["Series", "class_of", "write_derived"]
 
@@ -67,17 +68,23 @@ class Series:
 def class_of(image: Image, modality: str) -> tuple[str, str]:
     """The storage class (UID, name) of an image derived from a source of a modality.
 
-    Grey CT, MR and PET that lie in space, and ultrasound pictures, keep their own class. All else is a secondary
-    capture, a volume one of several frames.
+    Grey CT, MR and PET that lie in space, and ultrasound pictures of 8 bits, keep their own class. All else is a
+    secondary capture, a volume one of several frames.
     """
     grey, flat = len(image.data) == 1, image.flat
     if modality in ("CT", "MR", "PT") and grey and image.affine is not None:
         return CLASSES[modality]
-    if modality == "US" and flat:
+    if modality == "US" and flat and (not grey or eight_bits(image)):
         return CLASSES["US"]
     if flat:
         return SECONDARY
     return GREY_STACK if grey else COLOUR_STACK
+
+
+def eight_bits(image: Image) -> bool:
+    """Whether values are those of 8 bits."""
+    data, (low, high) = image.data, image.range or (0.0, 0.0)
+    return (low, high) == (0, 255) or data.dtype == torch.uint8
 
 
 def write_derived(image: Image, sources: Sequence[Source], series: Series, path: Path) -> Path:
@@ -98,7 +105,10 @@ def write_derived(image: Image, sources: Sequence[Source], series: Series, path:
     array = image.data.cpu().numpy()
     array = array[..., None] if image.flat else array
     kind = class_of(image, series.modality)
-    held = held_as(array, sources[0], series.meaning.same_units, zero=kind == CLASSES["PT"])
+    if kind == CLASSES["US"]:
+        held = eight_bit(array)
+    else:
+        held = held_as(array, sources[0], series.meaning.same_units, zero=kind == CLASSES["PT"])
     stacked = kind in (GREY_STACK, COLOUR_STACK)
     target = target_of(path, 2 if stacked else len(image.size))
     places = [_place(image, k, path) for k in range(array.shape[-1])]

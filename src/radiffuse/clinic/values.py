@@ -9,7 +9,7 @@ from ..data.formats.dicom_write import Stored, stored
 from .attributes import CLASSES, GREY_STACK
 from .source import Source
 
-__all__ = ["held_as", "put_values"]
+__all__ = ["eight_bit", "held_as", "put_values"]
 
 
 def held_as(array: np.ndarray, source: Source, same_units: bool, zero: bool) -> Stored:
@@ -22,10 +22,15 @@ def held_as(array: np.ndarray, source: Source, same_units: bool, zero: bool) -> 
         zero: the intercept must be 0 (PET).
     """
     if len(array) == 3:
-        return Stored(np.clip(np.round(array), 0, 255).astype(np.uint8), bits=8)
+        return eight_bit(array)
     if same_units and (own := _as_source(array, source)) is not None:
         return own
     return stored(array, zero)
+
+
+def eight_bit(array: np.ndarray) -> Stored:
+    """Values from 0 to 255, rounded."""
+    return Stored(np.clip(np.round(array), 0, 255).astype(np.uint8), bits=8)
 
 
 def _as_source(array: np.ndarray, source: Source) -> Stored | None:
