@@ -2,13 +2,12 @@
 
 import difflib
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError, fitting
+from ..errors import UserError
 from .cases import Cases, Range
 from .checks import check_labels, check_trainable
 from .codes import coded
@@ -20,6 +19,7 @@ from .gaps import filled, without_image
 from .grids import check_pair
 from .joined import joined
 from .names import safe_names
+from .opening import table_of
 from .placed import placed
 from .planes import CODES, Cut
 from .scan import Seen, check_scalars, outside, scan, told_of_copies, value_range
@@ -36,7 +36,6 @@ __all__ = [
     "check_trainable",
     "from_iterable",
     "open_cases",
-    "table_of",
 ]
 
 
@@ -98,44 +97,6 @@ def open_cases(
         gaps=gaps,
         where_there=where_there,
     )
-
-
-def table_of(path: str, seed: int, choice: Choice) -> Table:
-    """The table of a data set.
-
-    Raises:
-        UserError: as `open_cases`; series are chosen where there are none.
-    """
-    table = _opened(path, seed, choice)
-    if choice.series and not any(getattr(c, "members", ()) for c in table.columns.values()):
-        raise UserError(f"{path}: holds no DICOM series for --series {choice.series[0]} to choose")
-    return table
-
-
-def _opened(path: str, seed: int, choice: Choice) -> Table:
-    kind = path.partition(":")[0]
-    if kind in ("brains", "brains3d"):
-        from .embedded.sets import open_brains
-
-        return open_brains(path, seed)
-    if kind == "backbones":
-        from .embedded.backbones import open_backbones
-
-        return open_backbones(path, seed)
-    if kind == "shapes3d":
-        from .embedded.shapes import open_shapes
-
-        return open_shapes(path, seed)
-    if kind == "vessels":
-        from .embedded.vessels import open_vessels
-
-        return open_vessels(path, seed)
-    from .formats.layouts import open_table
-
-    if re.search(r"(?:^|/)(?:https?|ftp|s3|gs|file):/", path):
-        raise UserError(f"{path}: is an address, and nothing is downloaded; name a file or folder")
-    with fitting(path):
-        return open_table(Path(path), choice)
 
 
 def cases_from(
