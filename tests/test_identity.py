@@ -258,3 +258,48 @@ def test_a_folder_never_holds_two_identities(run, tmp_path, refused):
     held = [pydicom.dcmread(file) for file in out.rglob("*.dcm")]
     assert held and not any(planted_in(raw(header)) for header in held)
     assert np.all([header.PatientID != "PL4NTID0" for header in held])
+
+
+def objects(run, out, *words):
+    """What predict writes of two patients, as bytes and headers."""
+    data = run.parent / "data"
+    said = predicting(run, out, "--data", data, "--split", "train", *words)
+    assert cli.main([str(word) for word in said]) == 0
+    held = [pydicom.dcmread(file) for file in sorted(out.rglob("*.dcm"))]
+    assert len({header.SeriesInstanceUID for header in held}) == 2
+    return held
+
+
+def test_kept_objects_go_back_to_the_study_they_came_from(run, tmp_path):
+    held = objects(run, tmp_path / "out")
+    assert {header.PatientID for header in held} == {"PL4NTID0", "PL4NTID1"}
+    assert {header.StudyInstanceUID for header in held} == {PLANTED["StudyInstanceUID"]}
+    assert all(str(header.PatientName) == PLANTED["PatientName"] for header in held)
+
+
+def test_removed_objects_hold_nothing_of_the_patient_and_belong_together(run, tmp_path):
+    held = objects(run, tmp_path / "out", "--identity", "remove")
+    for header in held:
+        assert planted_in(raw(header)) == []
+        assert header.PatientIdentityRemoved == "YES" and header.PatientID.startswith("ANON-")
+        assert header.DeidentificationMethodCodeSequence[0].CodeValue == "113100"
+    assert len({header.PatientID for header in held}) == 2
+    (study,) = {header.StudyInstanceUID for header in held}
+    assert study == Identity("remove", key_of(tmp_path / "out")).uid(PLANTED["StudyInstanceUID"])
+    again = [str(w) for w in predicting(run, tmp_path / "out", "--data", run.parent / "data", "--split", "train",
+                                        "--identity", "remove")]  # fmt: skip
+    shutil.rmtree(next(path for path in (tmp_path / "out").iterdir() if any(path.glob("*.dcm"))))
+    assert cli.main(again) == 0
+    assert {pydicom.dcmread(f).StudyInstanceUID for f in (tmp_path / "out").rglob("*.dcm")} == {
+        study
+    }
+
+
+def test_replaced_objects_are_of_the_patient_of_the_map(run, tmp_path):
+    rows = write(
+        tmp_path / "map.csv",
+        "OldPatientID,PatientID,PatientName\nPL4NTID0,T-0,Zero\nPL4NTID1,T-1,One\n",
+    )
+    held = objects(run, tmp_path / "out", "--identity", "replace", "--identity-map", rows)
+    assert {(h.PatientID, str(h.PatientName)) for h in held} == {("T-0", "Zero"), ("T-1", "One")}
+    assert not any(planted_in(raw(header)) for header in held)

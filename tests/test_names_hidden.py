@@ -13,6 +13,7 @@ import pytest
 import SimpleITK as sitk
 
 from radiffuse import cli
+from radiffuse.api import load
 from radiffuse.data.dataset import open_cases
 from radiffuse.data.formats import pseudonyms
 from radiffuse.data.formats.by_ending import read_image, save_like
@@ -21,7 +22,7 @@ from radiffuse.errors import UserError
 from test_data_dicom import write_slice
 
 PLANTED = {
-    "PatientName": "Quux^Plantina",
+    "PatientName": "Quuxwort^Plantina",
     "PatientID": "PL4NTID",
     "OtherPatientIDs": "0therid55",
     "PatientBirthDate": "19471203",
@@ -43,7 +44,7 @@ PLANTED = {
 }
 """What headers say; numbers and the like follow in each series."""
 TOKENS = (
-    *("quux", "plantina", "pl4ntid", "0therid55", "19471203", "planted street", "acc88231", "refdoc", "0perat0r"),
+    *("quuxwort", "plantina", "pl4ntid", "0therid55", "19471203", "planted street", "acc88231", "refdoc", "0perat0r"),
     *("plantedhosp", "20210917", "131415", "20210918", "20210919101112", "studydescr", "seriesdescr"),
     *("protplanted", "stud7741", "1.2.826.99.774411", "stationplant", "privplant", "1.2.826.99.55"),
 )  # fmt: skip
@@ -77,7 +78,8 @@ def plant(folder, people=5, slices=3, **tags):
 
 
 def planted_in(text):
-    return [token for token in TOKENS if token in text.lower()]
+    text = text.lower()
+    return [token for token in TOKENS if token in text]
 
 
 def contents(path):
@@ -141,6 +143,7 @@ def world(tmp_path_factory):
     say("evaluate", run, "--split", "train", "--out", made / "measured" / "metrics.json")
     say("evaluate", run)
     say("report", run, "--out", made / "report.html")
+    say("report", made / "found", "--out", made / "cases.html")
     say("runs", made)
     say("inspect", data, "--out", made / "looked")
     say("inspect", data, "--series")
@@ -183,6 +186,16 @@ def test_with_names_plain_they_are_there(world, tmp_path):
     record = (tmp_path / "found" / "predictions.json").read_text()
     assert '"PL4NTID0"' in record and "PL4NTID0_seriesdescr-Plantina" in record
     assert any("PL4NTID0_seriesdescr" in path.name for path in (tmp_path / "found").iterdir())
+
+
+def test_in_python_names_are_asked_for_in_the_same_way(world):
+    root, _, _, run = world
+    settings = {"range": (0, 1000), "split": "train"}
+    hidden, plain = (
+        load(run).predict(root / "data", **settings, **asked) for asked in ({}, {"names": "plain"})
+    )
+    assert not planted_in("".join(one.case for one in hidden)) and len(hidden) == len(plain) > 1
+    assert all(one.case.startswith("PL4NTID") for one in plain)
 
 
 def test_lines_that_refuse_name_nobody(tmp_path):
@@ -295,11 +308,11 @@ def test_free_text_of_nifti_and_nrrd_headers_is_not_carried_over(tmp_path):
     data = np.random.default_rng(0).integers(0, 200, (6, 5, 4), dtype=np.uint8)
     file = nibabel.Nifti1Image(data, np.eye(4))
     for field, length in (("descrip", 80), ("db_name", 18), ("aux_file", 24), ("intent_name", 16)):
-        file.header[field] = b"Quux Plantina"[:length]
-    file.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"Quux Plantina"))
+        file.header[field] = b"Quuxwort Plantina"[:length]
+    file.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"Quuxwort Plantina"))
     nibabel.save(file, tmp_path / "in.nii")
     image = sitk.GetImageFromArray(data)
-    image.SetMetaData("comment", "Quux Plantina")
+    image.SetMetaData("comment", "Quuxwort Plantina")
     sitk.WriteImage(image, tmp_path / "in.nrrd")
     for name in ("in.nii", "in.nrrd"):
         assert planted_in((tmp_path / name).read_bytes().decode("latin-1"))

@@ -99,7 +99,7 @@ class Source:
 
 def read_source(
     files: Sequence[Path],
-    some: Sequence[int] | None = None,
+    only: Sequence[int] | None = None,
     identity: Identity = kept,
     identities: Identities | None = None,
 ) -> Source:
@@ -107,7 +107,7 @@ def read_source(
 
     Args:
         files: of one series.
-        some: only these frames of the only file.
+        only: these frames of the only file.
         identity: what of a header may be carried.
         identities: of the case, for UIDs that the files lack.
     """
@@ -116,7 +116,7 @@ def read_source(
     for file in files:
         header = _read(file, identity)
         found = frames_of(file, header)
-        frames += found if some is None else [found[k] for k in some]
+        frames += found if only is None else [found[index] for index in only]
     if len(frames) > 1 and all(map(placed, frames)):
         frames, _ = ordered(frames, files[0])
     lacking: dict[str, None] = {}

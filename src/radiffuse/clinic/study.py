@@ -52,7 +52,7 @@ class Study:
         """The study of a case that was read from these images, of DICOM files (`Image.files`)."""
         new = new_identities()
         unique = {(image.files, image.frames): None for image in images if image.files}
-        sources = [read_source(files, some, identity, new) for files, some in unique]
+        sources = [read_source(files, frames, identity, new) for files, frames in unique]
         study = cls(sources, made, notice, new)
         study._say_lacking()
         return study

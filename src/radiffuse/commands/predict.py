@@ -192,7 +192,7 @@ def _predict(
         _estimate(opened, cases, cut, parts[0], flags)
     strips = Strips(opened, cases, folder.path, cut is not None)
     codes = read_codes(flags.codes) if flags.codes else None
-    writer = Writer(opened, cases, codes, flags.chosen.identity_for(flags.out))
+    writer = Writer(opened, cases, codes, flags.chosen.identity_for(folder.path))
     while parts:
         rows = parts.pop(0)
         said(len(missing) - len(rows) - sum(map(len, parts)))

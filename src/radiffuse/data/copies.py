@@ -225,7 +225,7 @@ def _words(image: Image) -> dict[str, str]:
     if image.files:
         words["files"] = json.dumps([os.fspath(file) for file in image.files])
     if image.frames is not None:
-        words["frames"] = json.dumps(image.frames)
+        words["frames"] = " ".join(map(str, image.frames))
     return words
 
 
@@ -241,7 +241,7 @@ def _image(tensors: dict, words: dict[str, str]) -> Image:
         None if seconds is None else float.fromhex(seconds),
         words.get("own"),
         tuple(Path(file) for file in json.loads(words.get("files", "[]"))),
-        tuple(json.loads(words["frames"])) if "frames" in words else None,
+        tuple(map(int, words["frames"].split())) if "frames" in words else None,
     )
 
 

@@ -2,14 +2,12 @@
 
 import difflib
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError, fitting
+from ..errors import UserError
 from .cases import Cases, Range
 from .checks import check_labels, check_trainable
 from .codes import coded
@@ -21,6 +19,7 @@ from .gaps import filled, without_image
 from .grids import check_pair
 from .joined import joined
 from .names import safe_names
+from .opening import table_of
 from .placed import placed
 from .planes import CODES, Cut
 from .scan import Seen, check_scalars, outside, scan, told_of_copies, value_range
@@ -37,17 +36,7 @@ __all__ = [
     "check_trainable",
     "from_iterable",
     "open_cases",
-    "table_of",
 ]
-
-EMBEDDED = {
-    "brains": "sets:open_brains",
-    "brains3d": "sets:open_brains",
-    "backbones": "backbones:open_backbones",
-    "shapes3d": "shapes:open_shapes",
-    "vessels": "vessels:open_vessels",
-}
-"""What comes with the library, and what makes it, as "module:function" of `embedded`."""
 
 
 def open_cases(
@@ -108,33 +97,6 @@ def open_cases(
         gaps=gaps,
         where_there=where_there,
     )
-
-
-def table_of(path: str, seed: int, choice: Choice) -> Table:
-    """The table of a data set.
-
-    Raises:
-        UserError: as `open_cases`; series are chosen where there are none.
-    """
-    table = _opened(path, seed, choice)
-    if choice.series and not any(getattr(c, "members", ()) for c in table.columns.values()):
-        raise UserError(f"{path}: holds no DICOM series for --series {choice.series[0]} to choose")
-    return table
-
-
-def _opened(path: str, seed: int, choice: Choice) -> Table:
-    if (kind := path.partition(":")[0]) in EMBEDDED:
-        module, _, name = EMBEDDED[kind].partition(":")
-        made: Table = getattr(import_module(f".embedded.{module}", __package__), name)(path, seed)
-        return made
-    from .formats.layouts import open_table
-
-    if re.search(r"(?:^|/)(?:https?|ftp|s3|gs|file):/", path):
-        raise UserError(f"{path}: is an address, and nothing is downloaded; name a file or folder")
-    if re.match(r"(?:dicomwebs?|dimses?):/", path):
-        raise UserError(f"{path}: is a node; train, predict and evaluate fetch from there")
-    with fitting(path):
-        return open_table(Path(path), choice)
 
 
 def cases_from(

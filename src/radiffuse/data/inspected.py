@@ -9,10 +9,11 @@ from ..errors import UserError
 from .cases import Cases
 from .checks import check_trainable
 from .columns import Column
-from .dataset import cases_from, table_of
+from .dataset import cases_from
 from .formats.pseudonyms import EVERY, Choice
 from .formats.series_list import Listing, listed
 from .image import Image, orientation_of
+from .opening import table_of
 from .scan import spread
 from .table import Table
 

@@ -166,10 +166,10 @@ def _image(frames: Sequence[Frame], affine: np.ndarray | None, notice: Notice) -
     header = frames[0].header
     modality = text(header, "Modality") or None
     files = tuple(dict.fromkeys(frame.file for frame in frames))
-    part = len(files) == 1 and count_frames(header) > len(frames)
-    some = tuple(frame.index for frame in frames) if part else None
+    some = len(files) == 1 and len(frames) < count_frames(header)
+    own = tuple(frame.index for frame in frames) if some else None
     limits = _limits(header, data)
-    return Image(as_tensor(data), place, modality, limits, ".dcm", files=files, frames=some)
+    return Image(as_tensor(data), place, modality, limits, ".dcm", files=files, frames=own)
 
 
 def _limits(header: Any, data: np.ndarray) -> tuple[float, float] | None:
