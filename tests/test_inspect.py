@@ -213,3 +213,8 @@ def test_ultrasound_in_colour_is_listed_without_place(tmp_path, told):
     (row,) = found["series"]["series"]
     assert (row["plane"], row["modality"], row["slices"]) == ("", "US", 1)
     assert any("may show names or dates" in line for line in found["notices"])
+
+
+def test_series_are_asked_of_what_has_none_by_itself(refused):
+    said = refused("inspect", "brains:count=6,size=16", "--series")
+    assert "its cases are no DICOM series by themselves" in said

@@ -71,8 +71,13 @@ def run(arguments: Sequence[str]) -> None:
     if flags.json:
         print(json.dumps(told, indent=2, ensure_ascii=False))
     elif "--series" in arguments and not flags.chosen.series:
+        if look.series is None:
+            raise UserError(
+                f"{look.source}: its cases are no DICOM series by themselves (a table, or another format, says what "
+                "they are); name a folder of DICOM files, or leave out --series"
+            )
         _print([sheet for sheet in sheets(told) if sheet.title.startswith("series")])
-        for row in look.series.series if look.series else ():
+        for row in look.series.series:
             if row.refused:
                 print(printable(f"refused: {row.series}: {row.refused}"))
     else:
