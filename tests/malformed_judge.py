@@ -18,6 +18,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import pydicom
 
 import malformed_files as files
 from malformed import Input, make
@@ -303,7 +304,11 @@ def _outputs(asked: Input) -> str:
     """What a command wrote: the files it says, and finite numbers in them."""
     folder = asked.folder / asked.out
     entries = json.loads((folder / "predictions.json").read_text())["predictions"]
-    for name in (name for entry in entries for name in entry["files"].values()):
+    for key, name in (item for entry in entries for item in entry["files"].items()):
+        if key == "report":  # text, which has no pixels
+            if pydicom.dcmread(folder / name).Modality != "SR":
+                return f"{name} is no structured report"
+            continue
         try:
             values = files.read_by_others(folder / name)[0]
         except files.CannotTell:

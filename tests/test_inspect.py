@@ -20,8 +20,9 @@ from test_names_hidden import plant, planted_in
 
 
 @pytest.fixture
-def look(capsys):
+def look(capsys, monkeypatch):
     """Inspect; what stands on the terminal, which is no wider than 100 columns where a table is drawn."""
+    monkeypatch.setenv("COLUMNS", "100")
 
     def look(*words):
         assert cli.main(["inspect", *map(str, words)]) == 0

@@ -133,9 +133,18 @@ def read_source(folder: Path) -> Source:
 
 
 def size_of(path: Path) -> tuple[int, int]:
-    """Width and height of a picture, of whose pixels none is read."""
-    with Picture.open(path) as picture:
-        return picture.size
+    """Width and height of a picture, of whose pixels none is read.
+
+    Raises:
+        UserError: it is damaged, or larger than any page shows.
+    """
+    try:
+        with Picture.open(path) as picture:
+            return picture.size
+    except (OSError, ValueError, SyntaxError):
+        raise UserError(f"{path}: is no picture, or a damaged one; make it anew") from None
+    except Picture.DecompressionBombError:
+        raise UserError(f"{path}: has more pixels than a page can show; make it anew") from None
 
 
 def picture_uri(path: Path) -> str:
