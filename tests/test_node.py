@@ -1,6 +1,5 @@
 """Nodes: what an address means, what is fetched and sent, and what is said when it does not work."""
 
-import gc
 import shutil
 import subprocess
 
@@ -26,13 +25,6 @@ pytestmark = [
 ]
 PLANTED = ("Planted", "planted", "19010203", "20010203")
 HASTY = Access(timeout=0.3, attempts=2, wait=0.0)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def collected():
-    """Sockets that pynetdicom left are collected here, where that is no failure, and not in another file's test."""
-    yield
-    gc.collect()
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,5 @@
 """`radiffuse serve`: what arrives is predicted once and sent once, whatever happens in between."""
 
-import gc
 import os
 import re
 import shutil
@@ -26,13 +25,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 SETTLE = 0.05
-
-
-@pytest.fixture(scope="module", autouse=True)
-def collected():
-    """Sockets that pynetdicom left are collected here, where that is no failure, and not in another file's test."""
-    yield
-    gc.collect()
 
 
 @pytest.fixture
