@@ -11,7 +11,7 @@ from .dicom_values import harmless, quiet, text, whole
 from .packed import LARGE, MOST_RATIO, RAW, check_expansion, unpacked_bytes
 from .stored import DICOM, check_bytes, ending
 
-__all__ = ["MOST_FRAMES", "PIXELS", "check", "compressed", "is_dicom", "parsed"]
+__all__ = ["MOST_FRAMES", "PIXELS", "check", "check_pixels", "compressed", "is_dicom", "parsed"]
 
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 """Where the pixels of a file may be."""
@@ -183,6 +183,15 @@ def check(file: Path, header: Any) -> None:
     kind = text(header, "SOPClassUID")
     if kind in _NO_IMAGES:
         raise UserError(f"{file}: is {_NO_IMAGES[kind]}")
+    check_pixels(file, header)
+
+
+def check_pixels(file: Path, header: Any) -> None:
+    """The same of what holds pixels of any kind.
+
+    Raises:
+        UserError: no pixels, sizes that make no sense, or fewer bytes than they need.
+    """
     held = _held(file, header)
     if not held:
         about = harmless(text(header, "Modality"), "")

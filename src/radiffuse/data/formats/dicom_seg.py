@@ -1,5 +1,6 @@
 """DICOM segmentation objects (SEG) as label maps, or as the probabilities they hold."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,11 @@ import torch
 
 from ...errors import UserError
 from ..image import Image
-from .dicom_file import parsed
+from .dicom_file import check_pixels, parsed
 from .dicom_frames import Frame, frames_of, placed
 from .dicom_stack import affine_of, ordered
 from .dicom_values import item, quiet, text, whole
+from .stored import check_bytes
 
 __all__ = ["SEGMENTATION", "is_segmentation", "read_segmentation"]
 
@@ -38,16 +40,22 @@ def read_segmentation(path: Path) -> Image:
         UserError: damaged, segments that overlap, or frames that do not make one stack.
     """
     header = parsed(path)
+    check_pixels(path, header)
     with quiet():
         try:
             pixels = np.asarray(header.pixel_array)
+        except MemoryError:
+            raise
         except Exception:  # the decoder may raise anything on bytes that mean something else
             raise UserError(f"{path}: its pixels cannot be decoded") from None
     frames = frames_of(path, header)
     pixels = pixels.reshape(len(frames), *pixels.shape[-2:])
     numbers = [_segment(frame, path) for frame in frames]
     stack, affine = _stack(frames, path)
-    count = max(len(header.SegmentSequence), *numbers)
+    count = len(header.get("SegmentSequence") or ())
+    if max(numbers) > count:
+        raise UserError(f"{path}: describes {count} segments, and has frames of segment {max(numbers)}")
+    check_bytes(4 * count * len(stack) * math.prod(pixels.shape[1:]), path)
     found = np.zeros((count, *pixels.shape[1:], len(stack)), np.float32)
     for frame, number, picture in zip(frames, numbers, pixels, strict=True):
         found[number - 1, ..., _number(frame, stack)] = picture
