@@ -462,6 +462,23 @@ def test_another_contrast_has_a_window_of_its_own_and_says_what_it_is(tmp_path):
     assert (again - hounsfield.data.double()).abs().max() <= float(header.RescaleSlope)
 
 
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda seg: seg.pop("SegmentSequence"), "describes 0 segments, and has frames of segment"),
+        (lambda seg: setattr(seg, "Rows", 60000), "declares"),
+        (lambda seg: seg.pop("PixelData"), "holds no pixels"),
+    ],
+    ids=["no segments", "too large", "no pixels"],
+)
+def test_a_damaged_segmentation_is_one_line(cases, tmp_path, damage, says):
+    seg = pydicom.dcmread(cases("ct")[4]["mask"])
+    damage(seg)
+    seg.save_as(tmp_path / "m.dcm")
+    with pytest.raises(UserError, match=says):
+        read_image(tmp_path / "m.dcm", labels=True)
+
+
 def test_highdicom_and_we_read_the_same_labels_and_probabilities(cases):
     for name in ("ct", "mr oblique", "us colour"):
         _, _, _, image, paths, _ = cases(name)
