@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -19,9 +20,11 @@ from radiffuse.api import load
 from radiffuse.clinic.meanings import meaning
 from radiffuse.commands.draws import Draws
 from radiffuse.commands.findings import findings
+from radiffuse.data.files import user_cache
 from radiffuse.data.formats.by_ending import read_image, save_image
 from radiffuse.data.image import Image
 from radiffuse.data.made import Made
+from radiffuse.errors import UserError
 
 MADE = Made("sample", "synthetic", "ddpm", "small", "mine", "cd" * 32, "0.1.0")
 LINE = "SYNTHETIC sample: radiffuse 0.1.0 ddpm, model cdcdcdcdcdcd"
@@ -309,3 +312,31 @@ def test_a_report_names_classes_and_slices():
     across = findings({"values": {"score": [0.5, None, 0.7]}, "slices": slices}, (), VOLUME, 0)
     assert across[0].place is None, "sagittal slices are none of the images of an axial series"
     assert findings({"values": {"residual": 1.0}}, (), GREY, 0) == []
+
+
+def test_what_draws_say_of_a_case_is_asked_of_that_case_alone(monkeypatch):
+    """STAPLE takes its time: of a batch of three it is asked three times for one, not for three."""
+    asked = []
+
+    def staple(draws):
+        asked.append(draws.shape[1])
+        return draws[0]
+
+    monkeypatch.setattr("radiffuse.commands.draws.staple", staple)
+    several = Draws(2)
+    for _ in range(2):
+        several.add({"mask": torch.arange(3).reshape(3, 1, 1, 1).expand(3, 1, 4, 4)}, [0, 1, 2])
+    fused = [several._fused(place, True) for place in range(3)]
+    assert asked == [1, 1, 1]
+    for key in ("mask-vote", "mask-staple"):
+        assert [int(one[key].max()) for one in fused] == [0, 1, 2]
+
+
+def test_without_a_home_caches_are_asked_for_by_name(monkeypatch):
+    def nobody():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nobody)
+    with pytest.raises(UserError, match="no home for a cache; name a folder by XDG_CACHE_HOME"):
+        user_cache()

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import filelock
 
-from ..data.files import told
+from ..data.files import told, user_cache
 from ..errors import UserError
 from .nodes import Access, Address, Lost, Node, NotLetIn, Refused, Row, retried, uid_of
 from .objects import kept, objects_of
@@ -90,18 +90,10 @@ def cache() -> Path:
     """Where fetched series lie: `RADIFFUSE_NODES`, or radiffuse/nodes in the user's folder of caches.
 
     Raises:
-        UserError: the user has no home, and none is named.
+        UserError: the user has no home, and no folder is named.
     """
     named = os.environ.get("RADIFFUSE_NODES", "")
-    if named:
-        return Path(named)
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        return (Path(base) if base else Path.home() / ".cache") / "radiffuse" / "nodes"
-    except RuntimeError:
-        raise UserError(
-            "there is no home to keep what a node sends; name a folder by RADIFFUSE_NODES"
-        ) from None
+    return Path(named) if named else user_cache() / "nodes"
 
 
 def fetch(address: Address, access: Access) -> Path:

@@ -138,14 +138,14 @@ class Draws:
         """One label map from the draws of a case."""
         found = {}
         for key, several in self.maps.items():
-            draws = torch.stack(several)
+            draws = torch.stack([each[place : place + 1] for each in several])
             better = key == "mask" and "expected" in self.sums
             if all_ or not better:
-                found[f"{key}-vote"] = vote(draws)[place]
+                found[f"{key}-vote"] = vote(draws)[0]
             if all_:
-                found[f"{key}-staple"] = staple(draws)[place]
+                found[f"{key}-staple"] = staple(draws)[0]
             if better:
-                found["mask-mean"] = likeliest(self.sums["expected"].mean)[place]
+                found["mask-mean"] = likeliest(self.sums["expected"].mean[place : place + 1])[0]
         return found
 
     def _numbers(self, writer: Writer, row: int, place: int) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ..errors import UserError
+from .files import user_cache
 from .image import Image
 
 __all__ = ["Copies", "copies", "named", "stamp_of"]
@@ -269,9 +270,7 @@ def copies() -> Copies:
 
 
 def _usual() -> Path | None:
-    """radiffuse in the user's folder of caches; None where the user has no home."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        return (Path(base) if base else Path.home() / ".cache") / "radiffuse"
-    except RuntimeError:
-        return None
+    """Where copies lie; None where the user has no home."""
+    with contextlib.suppress(UserError):
+        return user_cache()
+    return None

@@ -16,6 +16,19 @@ _REFUSED = (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EPERM, errno.ENAMETO
 _TEMPORARY = re.compile(r"\.writing-[a-z0-9_]{8}-.+")
 
 
+def user_cache() -> Path:
+    """radiffuse in the user's folder of caches (`XDG_CACHE_HOME`, else ~/.cache).
+
+    Raises:
+        UserError: the user has no home, and none is named.
+    """
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        return (Path(named) if named else Path.home() / ".cache") / "radiffuse"
+    except RuntimeError:
+        raise UserError("there is no home for a cache; name a folder by XDG_CACHE_HOME") from None
+
+
 def check_file(path: Path | str) -> None:
     """Refuse to put a file where something else is: a device, a pipe, a link or a folder.
 

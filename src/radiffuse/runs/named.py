@@ -6,7 +6,6 @@
 
 import contextlib
 import hashlib
-import os
 import re
 import tempfile
 import zipfile
@@ -14,7 +13,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..data.files import read_json, told
+from ..data.files import read_json, told, user_cache
 from ..errors import UserError, did_you_mean
 
 __all__ = [
@@ -92,16 +91,11 @@ def hub_name(text: str) -> tuple[str, str | None]:
     return match[1], match[2]
 
 
-def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "radiffuse"
-
-
 def _unpacked(path: Path) -> Path:
     """The folder of a packed file, by the hash of its contents."""
     with told(path), path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    folder = _cache() / "models" / f"{path.stem}-{digest[:16]}"
+    folder = user_cache() / "models" / f"{path.stem}-{digest[:16]}"
     if (folder / CARD).is_file():
         return folder
     try:

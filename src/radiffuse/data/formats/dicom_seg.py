@@ -54,7 +54,9 @@ def read_segmentation(path: Path) -> Image:
     stack, affine = _stack(frames, path)
     count = len(header.get("SegmentSequence") or ())
     if max(numbers) > count:
-        raise UserError(f"{path}: describes {count} segments, and has frames of segment {max(numbers)}")
+        raise UserError(
+            f"{path}: describes {count} segments, and has frames of segment {max(numbers)}"
+        )
     check_bytes(4 * count * len(stack) * math.prod(pixels.shape[1:]), path)
     found = np.zeros((count, *pixels.shape[1:], len(stack)), np.float32)
     for frame, number, picture in zip(frames, numbers, pixels, strict=True):
