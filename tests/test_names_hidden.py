@@ -6,6 +6,7 @@ import io
 import re
 import zipfile
 from dataclasses import replace
+from html import unescape
 
 import nibabel
 import numpy as np
@@ -151,6 +152,7 @@ def world(tmp_path_factory):
     say("pack", run, "--out", made / "model.zip", "--licence", "CC0-1.0", "--data", "phantoms")
     say("train", "ddpm", "--data", data, "--slices", "axial", *TINY, "--out", made / "ddpm")
     say("sample", made / "ddpm", "--count", "2", "--steps", "2", "--out", made / "drawn")
+    say("export", made / "ddpm", "--out", made / "exported")
     return root, made, say, run
 
 
@@ -158,6 +160,26 @@ def test_no_output_of_any_command_says_who_the_data_are_of(world):
     _, made, say, _ = world
     assert planted_in(say.said) == []
     assert leaks(made) == {}
+
+
+def test_no_page_that_is_served_says_who_the_data_are_of(world):
+    pytest.importorskip("fastapi", reason="needs fastapi")
+    from starlette.testclient import TestClient
+
+    from radiffuse.commands.viewing import COOKIE, application
+
+    _, made, *_ = world
+    seen, ahead = {}, ["/"]
+    with TestClient(application(made, "token"), base_url="http://127.0.0.1:8000") as client:
+        client.cookies.set(COOKIE, "token")
+        while ahead:
+            path = ahead.pop()
+            answer = client.get(path)
+            seen[path] = planted_in(answer.text + str(answer.headers))
+            found = re.findall(r"""(?:href|src)=["']?(/[^"'\s>]*)""", answer.text)
+            ahead += [each for each in map(unescape, found) if each not in seen]
+    assert any("found" in path for path in seen) and len(seen) > 5
+    assert not any(seen.values()), {path: words for path, words in seen.items() if words}
 
 
 def test_the_words_are_planted_where_they_are_looked_for(world):
