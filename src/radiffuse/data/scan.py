@@ -71,7 +71,7 @@ def scan(
     if column.kind == "image" and constant:
         if len(constant) == len(there):
             raise UserError(
-                f"{source}: every image of {key!r} is constant (one grey value); nothing to learn"
+                f"{source}: every image of {key!r} is constant (one grey value): there is nothing in them to see"
             )
         notices += (f"{source}: {key} is constant (one grey value) in {_named(constant, ids)}",)
     ranges = frozenset(look.range for look in there)
