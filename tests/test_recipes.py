@@ -262,6 +262,8 @@ def test_eta_churn_and_respacing_are_settings(slices):
     noisy = dataclasses.replace(recipe, eta=1.0)
     assert not torch.allclose(noisy.predict(objective, batch)["image"], plain, atol=1e-3)
     assert noisy.make_sampler(recipe.denoiser(objective), None).eta == 1.0
+    solver = dataclasses.replace(recipe, sampler="dpm-solver", eta=0.7)
+    assert solver.make_sampler(recipe.denoiser(objective), None).eta == 0.7
     heun = dataclasses.replace(recipe, sampler="heun", churn=0.2)
     assert heun.make_sampler(recipe.denoiser(objective), None).churn == 0.2
     times = dataclasses.replace(recipe, grid="strided", stop=0.0, start=1.0).make_grid(

@@ -45,6 +45,7 @@ SAMPLERS = {
     "heun": Heun,
     "dpm-solver": DPMSolver,
     "dpm-solver-sde": DPMSolverSDE,
+    "dpm-solver eta 0.7": lambda d, n: DPMSolver(d, n, eta=0.7),
     "unipc": UniPC,
     "unipc 3": lambda d, n: UniPC(d, n, order=3),
 }
@@ -107,6 +108,15 @@ def test_stochastic_heun_keeps_the_law():
 
     mean, std = propagate(churned, GaussianDenoiser(EDM()), grids.uniform(60))
     assert (mean, std) == (pytest.approx(0.5, abs=0.005), pytest.approx(0.2, abs=0.01))
+
+
+@pytest.mark.parametrize("eta", [0.3, 0.7, 1.0])
+def test_noise_put_back_by_a_solver_keeps_the_law(eta):
+    """Each share of the ancestral noise has the same law, N(0.5, 0.2^2), where the denoiser is exact."""
+    mean, std = propagate(
+        lambda d, n: DPMSolver(d, n, eta=eta), GaussianDenoiser(EDM()), grids.uniform(60)
+    )
+    assert (mean, std) == (pytest.approx(0.5, abs=0.01), pytest.approx(0.2, abs=0.015))
 
 
 def test_a_flow_without_signal_at_its_start():

@@ -68,7 +68,11 @@ REVERSED = (
     *("reverse-diffusion", "reverse-diffusion-langevin"),
 )
 """Samplers of the reversed SDE, which must begin where there is signal."""
-SAMPLER_SETTINGS: dict[str, tuple[str, ...]] = {"ddim": ("eta",), "heun": ("churn",)}
+SAMPLER_SETTINGS: dict[str, tuple[str, ...]] = {
+    "ddim": ("eta",),
+    "dpm-solver": ("eta",),
+    "heun": ("churn",),
+}
 """Fields that a sampler takes by their names, beside denoiser and noise."""
 
 GridName = Literal["uniform", "strided", "quadratic", "karras", "log-snr"]

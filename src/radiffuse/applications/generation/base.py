@@ -85,7 +85,7 @@ class Generative(Backbone, Walked, ABC):
     """`filtered`: the first step goes, by the flow of Gaussian images of their spectrum, to the noise that
     is so many times their strongest frequency; 0 = it does not. Fewer steps are enough then."""
     eta: float = 0.0
-    """`ddim`: share of the ancestral steps' noise, 0 = none."""
+    """`ddim`, `dpm-solver`: share of the ancestral steps' noise, 0 = none."""
     churn: float = 0.0
     """`heun`: noise added before a step, as a share of its level (EDM's gamma, 0.41 at most)."""
 
