@@ -139,14 +139,16 @@ def unbuilt(monkeypatch):
     monkeypatch.setattr(papers, "PAPERS", rows)
 
 
-def test_a_method_without_recipe_names_those_that_have_one(refused, unbuilt):
+def test_a_method_without_recipe_says_where_those_that_have_one_are(refused, unbuilt):
     said = refused("train", "smcdiff", "--data", "x", "--out", "y")
-    assert "smcdiff is not implemented yet" in said and "ddpm, ncsn, sde" in said
+    assert "smcdiff is not implemented yet" in said and "`radiffuse methods`" in said
 
 
 def test_methods_lists_all_papers(told):
     code, out, _ = told("methods")
     assert code == 0 and "34 methods" in out and "syndiff" in out
+    survey, _, beyond = out.partition("Beyond the survey:")
+    assert "gan" in beyond.split() and "gan" not in survey.split()
 
 
 def test_methods_as_json_has_the_agreed_fields(told):

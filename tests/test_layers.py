@@ -111,7 +111,7 @@ def application(module: str) -> str:
 
 def recipes() -> list[Path]:
     """The files of the methods, and what the recipes of a room share."""
-    named = {paper.recipe.partition(":")[0] for paper in papers.PAPERS if paper.recipe}
+    named = {paper.recipe.partition(":")[0] for paper in papers.rows() if paper.recipe}
     methods = {ROOT.parent / (name.replace(".", "/") + ".py") for name in named}
     return sorted(methods | set(ROOT.glob("applications/*/base.py")))
 

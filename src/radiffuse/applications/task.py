@@ -58,7 +58,7 @@ def tasks() -> dict[str, Task]:
     Where methods differ in their keys, the task of the first of them.
     """
     found: dict[str, Task] = {}
-    for paper in sorted(papers.PAPERS, key=lambda paper: paper.number or 0):
+    for paper in sorted(papers.rows(), key=lambda paper: paper.number or 0):
         if paper.recipe:
             task = paper.load().task
             found.setdefault(task.name, task)

@@ -9,7 +9,10 @@ from ..papers import Paper
 from .columns import aligned
 from .parsing import parse
 
-FIELDS = ("id", "number", "title", "citation", "application", "modality", "organ", "formulation")
+FIELDS = (
+    *("id", "number", "title", "citation", "application", "modality", "organ", "formulation"),
+    "beyond",
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,25 @@ def _entry(paper: Paper) -> dict[str, object]:
 
 
 def _table(found: Sequence[Paper]) -> str:
+    survey = [paper for paper in found if not paper.beyond]
+    beyond = [paper for paper in found if paper.beyond]
+    ready = sum(bool(paper.recipe) for paper in survey)
+    lines = [*_rows(survey), "", f"{len(survey)} methods, {ready} ready to train"] if survey else []
+    if beyond:
+        lines += [*([""] if survey else []), "Beyond the survey:", "", *_beyond(beyond)]
+    return "\n".join(lines)
+
+
+def _beyond(found: Sequence[Paper]) -> list[str]:
+    head = ("id", "ready", "what", "formulation", "paper")
+    cells = [
+        (paper.id, "yes" if paper.recipe else "-", paper.beyond, paper.formulation, paper.title)
+        for paper in found
+    ]
+    return aligned([head, *cells])
+
+
+def _rows(found: Sequence[Paper]) -> list[str]:
     head = ("#", "id", "ready", "application", "modality", "organ", "formulation")
     rows = [head] + [
         (
@@ -65,5 +87,4 @@ def _table(found: Sequence[Paper]) -> str:
         )
         for paper in found
     ]
-    ready = sum(bool(paper.recipe) for paper in found)
-    return "\n".join([*aligned(rows), "", f"{len(found)} methods, {ready} ready to train"])
+    return aligned(rows)

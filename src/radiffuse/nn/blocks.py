@@ -64,9 +64,11 @@ _POOLS: dict[int, Callable[..., Tensor]] = {
 }
 
 
-def conv(axes: int, into: int, out: int, size: int = 3, stride: int = 1) -> nn.Module:
+def conv(
+    axes: int, into: int, out: int, size: int = 3, stride: int = 1, groups: int = 1
+) -> nn.Module:
     """A convolution over `axes` axes that keeps the spatial size (before striding)."""
-    return _CONVOLUTIONS[axes](into, out, size, stride=stride, padding=size // 2)
+    return _CONVOLUTIONS[axes](into, out, size, stride=stride, padding=size // 2, groups=groups)
 
 
 def zeroed(module: nn.Module) -> nn.Module:
