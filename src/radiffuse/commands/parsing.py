@@ -22,6 +22,7 @@ EXAMPLES = {
     "show": "anoddpm",
     "inspect": "scans --out looked-at",
     "train": "--data PATH --out runs/mine --train.minutes 30",
+    "distill": "runs/mine --calls 4 --out runs/fast --train.minutes 10",
     "predict": "runs/mine --data PATH --out found --samples 4",
     "sample": "runs/mine --count 64 --out samples",
     "evaluate": "runs/mine --data PATH",

@@ -197,6 +197,10 @@ def _from_config(file: Path, method: str | None, preset: str | None) -> Start:
         raise UsageError(f"{file}: is a configuration of {earlier.method}, not of {method}")
     if preset not in (None, earlier.preset):
         raise UsageError(f"--preset {preset}: {file} already says {earlier.preset}; leave it out")
+    if earlier.distilled:
+        raise UsageError(
+            f"{file}: is of a run that learned from another; `radiffuse distill` makes it: {earlier.command}"
+        )
     kind = recipe_class(earlier.method)
     default = config.preset(kind, earlier.preset)
     values = {**getattr(kind, "BEFORE", {}), **earlier.recipe}

@@ -3,8 +3,8 @@
 A configuration has four tables: `[run]` (format, method, preset, command, fitted), `[recipe]`
 (the recipe's fields), `[train]` (the fields of TrainOptions) and `[data]` (path, map, range, size,
 seed); `[first]` where an auto-encoder is trained first (as `[train]`), `[later.STAGE]` for each stage after the run's
-own training, and `[prior]` where the network is that of
-another run. A field that is None is left out, for
+own training, `[prior]` where the network is that of
+another run, and `[distilled]` where it learned from another run's. A field that is None is left out, for
 TOML has no such value. No torch is imported here.
 """
 
@@ -100,6 +100,7 @@ class Config:
         prior: method and recipe of the run whose network this one uses; {} for its own.
         first: as `train`, of the first stage; {} where there is none.
         later: as `train`, of each later stage by its name.
+        distilled: where the run it learned from lies, and the SHA-256 of its model; {} where images alone taught it.
     """
 
     method: str
@@ -112,11 +113,16 @@ class Config:
     prior: Mapping[str, Any] = field(default_factory=dict)
     first: Mapping[str, Any] = field(default_factory=dict)
     later: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    distilled: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """How results made with it are called: METHOD, or METHOD (PRESET) where that is not the paper's."""
-        return named(self.method, self.preset)
+        """How results made with it are called: METHOD, or METHOD (PRESET) where that is not the paper's; and how it was
+        distilled, where it was."""
+        name = named(self.method, self.preset)
+        if not self.distilled:
+            return name
+        return f"{name}, {self.recipe.get('way')} to {self.recipe.get('calls')}"
 
     def toml(self) -> str:
         """The text of `config.toml`."""
@@ -129,6 +135,7 @@ class Config:
         }
         tables = {"run": run, "recipe": self.recipe, "train": self.train, "data": plain(self.data)}
         more = {"first": self.first, "later": self.later, "prior": self.prior}
+        more |= {"distilled": self.distilled}
         return toml({**tables, **{name: table for name, table in more.items() if table}})
 
 
@@ -180,6 +187,7 @@ def read_config(path: Path | str) -> Config:
         command=checked("command", command, str, where=f"{path}: [run]"),
         prior=_prior(path, tables.get("prior", {})),
         first=checked("first", tables.get("first", {}), dict, where=f"{path}: [first]"),
+        distilled=checked("distilled", tables.get("distilled", {}), dict, where=f"{path}"),
         later={
             name: checked(name, table, dict, where=f"{path}: [later]")
             for name, table in checked(

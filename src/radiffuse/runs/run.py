@@ -246,6 +246,10 @@ def recipe_of(made_with: Config, where: str) -> Any:
         kind = recipe_class(made_with.method)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
+    if made_with.distilled:
+        from ..applications.generation.distilled import distilled
+
+        return fields.build(distilled(kind), made_with.recipe, where=where)
     default = config.preset(kind, made_with.preset)
     return fields.recorded(kind, made_with.recipe, where=where, default=default)
 

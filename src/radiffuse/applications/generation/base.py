@@ -46,6 +46,8 @@ class Generative(Backbone, Walked, ABC):
     task: ClassVar[Task] = GENERATION
     IS_PRIOR: ClassVar[bool] = True
     """Whether its network is one of images alone, which reconstructions may take (`train METHOD --prior RUN`)."""
+    HAS_DENSITY: ClassVar[bool] = True
+    """Whether its network is a denoiser at every time, from which bits per dimension follow."""
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = (
         *("sampler", "steps", "grid", "start", "stop", "leap", "eta", "churn", "guidance"),
     )

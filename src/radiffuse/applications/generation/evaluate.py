@@ -239,6 +239,9 @@ def _bits(
     if not count or not hasattr(recipe, "denoiser") or hasattr(recipe, "first_objective"):
         return {}
     rows = spread(len(held_out), count)
+    if not recipe.HAS_DENSITY:
+        said = "a distilled network knows whole steps of the flow, whose density is not computed"
+        return {"bits_per_dimension": refused(said, len(rows))}
     if not _on_grid(real.held_out[rows]):
         return {"bits_per_dimension": _no_grid(len(rows))}
     labels = None

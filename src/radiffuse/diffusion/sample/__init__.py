@@ -2,6 +2,7 @@
 
 from . import grids
 from .base import Sampler, Then, last, prior
+from .jumps import Jumps, Renoised
 from .langevin import Langevin, annealed, signal_to_noise
 from .leap import First, GaussianFlow
 from .multistep import DPMSolver, DPMSolverSDE, UniPC
@@ -18,7 +19,9 @@ __all__ = [
     "FlowODE",
     "GaussianFlow",
     "Heun",
+    "Jumps",
     "Langevin",
+    "Renoised",
     "ReverseDiffusion",
     "Sampler",
     "Then",
