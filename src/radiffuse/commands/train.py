@@ -37,6 +37,7 @@ from .latents import look_at_latents
 from .later import later_stages
 from .lock import writing
 from .prior import adopt, refuse_foreign
+from .private import begun, public, refuse
 from .source import check_keys, open_source, prepared
 from .train_flags import Order, order
 
@@ -79,6 +80,9 @@ def _train(asked: Order, arguments: Sequence[str], given: Cases | None) -> None:
         for line in (*cases.notices, *none_held_out(cases)):
             print(f"note: {printable(line)}", file=sys.stderr)
     facts = cases.facts()
+    if asked.train.private:
+        refuse(asked, cases)
+        facts = public(facts, asked.recipe)
     if "label" in asked.recipe.task.reads:
         check_classes(cases.split("train"), facts.classes)
     recipe = asked.recipe.fitted(facts)
@@ -113,6 +117,9 @@ def _train(asked: Order, arguments: Sequence[str], given: Cases | None) -> None:
     if (line := check_memory(objective, read, asked.train)) and processes.is_main():
         print(f"note: {line}", file=sys.stderr)
     manifest = about(cases, facts, made_with) | ({"first": first} if first else {})
+    how: dict[str, Any] = {}
+    if asked.train.private:
+        manifest, how = begun(asked, objective, training, manifest)
     if processes.is_main():
         config.write_config(asked.out / CONFIG, made_with)
         record_model(asked.out, manifest, checkpoint.models_at(asked.out / checkpoint.MODEL))
@@ -126,8 +133,7 @@ def _train(asked: Order, arguments: Sequence[str], given: Cases | None) -> None:
             asked.train,
             asked.out,
             resume=asked.resume,
-            about=manifest,
-            record=partial(record_model, asked.out, manifest),
+            **{"about": manifest, "record": partial(record_model, asked.out, manifest), **how},
         )
         if asked.later:
             later_stages(asked, recipe, objective, training, made_with, _check_folder)

@@ -102,6 +102,10 @@ class Meter:
         self._sums.clear()
         return losses, norms
 
+    def beside(self, step: int) -> dict[str, float]:
+        """What a line of the log says beside the means."""
+        return {}
+
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps, so that the log goes on as if there had been no stop."""
         return {"sums": dict(self._sums), "typical": self._typical, "skipped": self._skipped}

@@ -59,6 +59,7 @@ def train(
     resume: bool = False,
     about: Mapping[str, Any] | None = None,
     record: Callable[[Sequence[str]], None] | None = None,
+    kind: "Callable[..., Trainer] | None" = None,
 ) -> None:
     """Train the players of `objective` on `cases` into the run folder `out`.
 
@@ -74,6 +75,7 @@ def train(
         about: plain facts of the run; about["method"] is written to the model file.
         record: told the SHA-256 of the models that may lie in `out` whenever one is written
             (`checkpoint.save_model`).
+        kind: of the trainer, where it is another (`private.Private`).
 
     Raises:
         UserError: `out` holds another run, a damaged checkpoint or one of other options; the loss
@@ -86,7 +88,7 @@ def train(
     if len(cases) == 0:
         raise UserError("there are no cases to train on")
     processes.start()
-    trainer = Trainer(objective, cases, options, out, dict(about or {}), record)
+    trainer = (kind or Trainer)(objective, cases, options, out, dict(about or {}), record)
     try:
         folder = checkpoint.newest(out)
         if folder is not None:

@@ -84,6 +84,16 @@ class TrainOptions:
     shard: bool = False
     """On several processes, split weights, gradients, averages and moments over them (FSDP), for
     networks that do not fit on one device."""
+    private: bool = False
+    """Differentially private training (DP-SGD by Opacus): what one patient's images change in the model is
+    bounded by epsilon and delta, and `clip` is the largest norm of one patient's gradient. Needs steps and epsilon."""
+    epsilon: float | None = None
+    """Privacy budget of a private training; less is more private, 10 and less mean something."""
+    delta: float | None = None
+    """Chance with which the bound by epsilon may fail, far below one over the number of patients; 1e-5."""
+    draws: int | None = None
+    """Noise levels and noises a patient's gradient is the mean of, before it is shortened (DPDM's K); 8. They cost
+    time, and no privacy."""
     tensorboard: bool = False
     """Write TensorBoard files to the folder tensorboard/ of the run as well."""
     mlflow: str = ""
@@ -115,7 +125,16 @@ class TrainOptions:
         _require(len(self.ema) >= 1, "ema", "at least one width")
         _require(all(0 <= width < 0.28 for width in self.ema), "ema", "between 0 and 0.28")
         _require(len(set(self.ema)) == len(self.ema), "ema", "all different")
+        self._check_private()
         _require(self.precision in ("fp32", "bf16", "fp16"), "precision", "fp32, bf16 or fp16")
+
+    def _check_private(self) -> None:
+        _require(self.epsilon is None or 0 < self.epsilon < math.inf, "epsilon", "more than 0")
+        _require(self.delta is None or 0 < self.delta < 1, "delta", "between 0 and 1")
+        _require(self.draws is None or 1 <= self.draws <= MOST, "draws", "at least 1")
+        given = [name for name in ("epsilon", "delta", "draws") if getattr(self, name) is not None]
+        if given and not self.private:
+            raise UsageError(f"--train.{given[0]} is of private training: add --train.private")
 
     def budget(self) -> tuple[float, float]:
         """The budget as (steps, seconds); infinite where it is not limited."""

@@ -138,6 +138,7 @@ class Means(Protocol):
 
     def read(self) -> None: ...
     def means(self) -> tuple[dict[str, float], dict[str, float]]: ...
+    def beside(self, step: int, /) -> dict[str, float]: ...
 
 
 class Reporter:
@@ -187,7 +188,7 @@ class Reporter:
         batch, now = self._options.batch, time.monotonic()
         rate = (step - self._since[0]) * batch / max(now - self._since[1], 1e-9)
         self._since = (step, now)
-        memory = peak_memory_mb()
+        memory, beside = peak_memory_mb(), self._meter.beside(step)
         self._log.write(
             {
                 "step": step,
@@ -198,10 +199,14 @@ class Reporter:
                 "learning_rate": self._options.rate(step - 1, seconds),
                 "images_per_second": round(rate, 3),
                 "memory_mb": memory and round(memory, 1),
+                **beside,
             }
         )
         shown = " ".join(f"{name} {loss:.4g}" for name, loss in losses.items())
-        self._text = f"step {step}  loss {shown}  {rate:.3g} images/s"
+        shown = f"loss {shown}" if losses else ""
+        more = " ".join(f"{name} {value:.4g}" for name, value in beside.items())
+        told = (f"step {step}", shown, more, f"{rate:.3g} images/s")
+        self._text = "  ".join(filter(None, told))
 
     def close(self) -> None:
         """Close the log and the bar."""
