@@ -14,4 +14,23 @@ BEYOND: tuple[Paper, ...] = (
         "Advances in Neural Information Processing Systems (NeurIPS) 37, 2024 (arXiv:2501.05441)", 2024,
         "generation", "any", "any", "GAN",
         arxiv("2501.05441"), recipe("generation.gan:GAN"), beyond="family"),
+    Paper(
+        "vae", None,
+        "Very Deep VAEs Generalize Autoregressive Models and Can Outperform Them on Images",
+        "Child R",
+        "International Conference on Learning Representations (ICLR), 2021 (arXiv:2011.10650)", 2021,
+        "generation", "any", "any", "VAE",
+        arxiv("2011.10650"), recipe("generation.vae:VAE"), beyond="family"),
+    Paper(
+        "flow", None, "Normalizing Flows are Capable Generative Models",
+        "Zhai S, Zhang R, Nakkiran P, Berthelot D, Gu J, Zheng H, Chen T, Bautista MA, Jaitly N, Susskind J",
+        "arXiv:2412.06329, 2024", 2024,
+        "generation", "any", "any", "normalizing flow",
+        arxiv("2412.06329"), recipe("generation.flow:Flow"), beyond="family"),
+    Paper(
+        "ebm", None, "Implicit Generation and Modeling with Energy-Based Models",
+        "Du Y, Mordatch I",
+        "Advances in Neural Information Processing Systems (NeurIPS) 32, 2019 (arXiv:1903.08689)", 2019,
+        "generation", "any", "any", "energy",
+        arxiv("1903.08689"), recipe("generation.ebm:EBM"), beyond="family"),
 )  # fmt: skip
