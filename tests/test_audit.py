@@ -107,11 +107,11 @@ def test_grey_values_alone_miss_a_flipped_copy(cache):
 
 
 def test_blurred_images_lie_near_everything_and_are_no_copies():
-    mean = 0.3 * FRESH + 0.7 * TRAIN.mean(0)
-    groups = torch.arange(len(TRAIN))
-    found, control = near(mean, TRAIN, groups), near(OTHERS, TRAIN, groups)
-    assert float((found.distance < control.distance.quantile(0.01)).double().mean()) > 0.5
-    assert int(share_of_copies(found.relative, control.relative).flagged.sum()) == 0
+    train, others = torch.randn(200, 1, 8, 8), torch.randn(200, 1, 8, 8)
+    blurred, groups = 0.2 * torch.randn(50, 1, 8, 8), torch.arange(200)
+    found, control = near(blurred, train, groups), near(others, train, groups)
+    assert bool((found.distance < control.distance.min()).all())
+    assert not share_of_copies(found.relative, control.relative).flagged.any()
 
 
 def test_a_person_with_thirty_images_is_found_and_named():
@@ -125,10 +125,11 @@ def test_a_person_with_thirty_images_is_found_and_named():
     assert found["people"][0] == {"patient": "dup", "samples": 10}
 
 
-def test_volumes_are_compared_as_pictures_are():
+def test_volumes_are_compared_as_pictures_are(monkeypatch):
+    monkeypatch.setattr(copy_detector, "STEPS", 4)
     train, others = blobs(24, 4, 3), blobs(24, 5, 3)
-    samples = torch.cat([blobs(6, 6, 3), noisy(train[:10])])
-    assert remembered(samples, None, train, others)["eyes"]["pixels"]["p"] < 1e-6
+    samples = torch.cat([blobs(4, 6, 3), noisy(train[:12])])
+    assert remembered(samples, None, train, others)["eyes"]["pixels"]["p"] < 1e-4
 
 
 def test_chance_flags_as_many_as_it_says():

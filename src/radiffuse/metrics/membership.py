@@ -21,7 +21,7 @@ FEWEST = 10
 
 def auc(members: Tensor, others: Tensor) -> float:
     """P(a member's score is higher than another's), ties count half; `(n,)`, `(m,)`."""
-    ordered = others.sort().values
+    ordered, members = others.sort().values, members.contiguous()
     below = torch.searchsorted(ordered, members, right=False)
     upto = torch.searchsorted(ordered, members, right=True)
     return float((below + upto).double().mean()) / (2 * len(others))

@@ -25,6 +25,9 @@ CLOSEST = 0.01
 """Share of held-out images that count as near."""
 FEWEST = 20
 """Held-out images below which nothing is said."""
+PLAINLY = 2 / 3
+"""A copy is nearer than this share of what is usual, whatever held-out images do: images that are only blurred lie
+somewhat nearer to the plainest training image than real ones do."""
 NEIGHBOURS = 10
 """Persons whose distances say what is usual."""
 
@@ -81,8 +84,9 @@ class Share:
 
     Attributes:
         flagged: `(n,)` bool, nearer than `threshold`.
-        threshold: of `Near.relative`: the k-th smallest of m held-out images, k = max(1, 1 % of m).
-        chance: share that counts so without any copy, k / (m + 1).
+        threshold: of `Near.relative`: the k-th smallest of m held-out images, k = max(1, 1 % of m), or `PLAINLY` if
+            that is less.
+        chance: share that counts so without any copy, k / (m + 1), or less.
         share: with the exact 95 % interval of Clopper and Pearson.
         beyond_chance: (share - chance) / (1 - chance), with an interval that holds what is unknown of both.
         p: probability of as many or more without any copy.
@@ -100,7 +104,7 @@ def share_of_copies(found: Tensor, control: Tensor, closest: float = CLOSEST) ->
     """Compare `Near.relative` of n generated images with that of m held-out ones.
 
     Were they exchangeable, the chance to lie below the k-th smallest of m would be Beta(k, m + 1 - k), and the number
-    of n beta-binomial: p is exact at any m. The interval of `beyond_chance` joins two of 97.5 %.
+    of n beta-binomial: p holds at any m. The interval of `beyond_chance` joins two of 97.5 %.
 
     Returns:
         None where m < 20.
@@ -111,7 +115,7 @@ def share_of_copies(found: Tensor, control: Tensor, closest: float = CLOSEST) ->
     if m < FEWEST or n == 0:
         return None
     k = max(1, int(closest * m))
-    threshold = float(control.double().sort().values[k - 1])
+    threshold = min(PLAINLY, float(control.double().sort().values[k - 1]))
     flagged = found < threshold
     hits, chance = int(flagged.sum()), k / (m + 1)
     low, high = _exact(hits, n, 0.05)
