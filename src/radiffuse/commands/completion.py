@@ -11,7 +11,7 @@ from ..papers import implemented
 from ..runs.named import shipped
 from .parsing import flags_of, parse
 
-_OF_RUNS = ("predict", "sample", "evaluate", "report", "pack", "push", "export")
+_OF_RUNS = ("predict", "sample", "evaluate", "audit", "report", "pack", "push", "export")
 _BASH = """# radiffuse: eval "$(radiffuse completion bash)", or into a file that bash-completion reads
 _radiffuse() {{
   local word="${{COMP_WORDS[COMP_CWORD]}}" command="${{COMP_WORDS[1]}}" words=""

@@ -26,6 +26,7 @@ EXAMPLES = {
     "predict": "runs/mine --data PATH --out found --samples 4",
     "sample": "runs/mine --count 64 --out samples",
     "evaluate": "runs/mine --data PATH",
+    "audit": "runs/mine --out audits/mine",
     "runs": "runs",
     "models": "brains-mri",
     "pack": "runs/mine --out mine.zip --licence CC-BY-4.0",
