@@ -15,11 +15,13 @@ from ..applications.evaluate import evaluate
 from ..data.cases import Cases
 from ..data.files import check_file, write_json
 from ..data.planes import Cut
+from ..report.private import said
 from ..report.table import apart
 from ..runs.named import card_of, found_run, home_of
 from ..runs.run import command_line, environment, open_run, read_run_config
 from ..training import processes
 from ..training.checkpoint import sweep
+from ..training.progress import say
 from . import parsing
 from .beside import runs_beside
 from .chosen import Chosen
@@ -126,6 +128,10 @@ def _measure(flags: Flags, out: Path, arguments: Sequence[str], given: Cases | N
     if processes.is_main() and os.access(home, os.W_OK):
         sweep(home)
     opened = open_run(flags.run).with_steps(flags.steps)
+    if (line := said(opened.manifest.get("private") or {})) and processes.is_main():
+        say(
+            f"note: {opened.path} is {line}; what is measured and shown here reads images anew, outside of that"
+        )
     settings = parsing.pairs(flags.set, "--set")
     settings |= {} if flags.samples is None else {"samples": str(flags.samples)}
     opened = opened.with_settings(settings)

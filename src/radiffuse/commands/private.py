@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 from ..data.dataset import Cases, Facts
-from ..diffusion.spectrum import BINS
+from ..diffusion.spectrum import BINS, power_on
 from ..errors import UsageError, UserError
 from ..runs.run import record_model
 from ..training.budget import planned, refuse_options
@@ -71,8 +71,16 @@ def public(facts: Facts, recipe: Any) -> Facts:
         mean=0.0,
         diameter=0.0,
         cases=facts.cases,
-        spectrum={key: (0.0, *[STD**2] * BINS) for key in facts.channels},
+        spectrum={key: _spectrum(facts.size[key]) for key in facts.channels},
     )
+
+
+def _spectrum(size: tuple[int, ...]) -> tuple[float, ...]:
+    """Power that falls as 1 / f^2, as that of most pictures does, of variance STD^2 on images of this size."""
+    falling = (0.0, *(float(f"{((n + 0.5) / BINS) ** -2:.4g}") for n in range(BINS)))
+    half = power_on(falling, size)
+    scale = STD**2 / float(half.flatten()[1:].mean())
+    return (STD**2, *(float(f"{scale * value:.4g}") for value in falling[1:]))
 
 
 def published(manifest: dict[str, Any]) -> dict[str, Any]:

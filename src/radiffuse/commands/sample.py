@@ -24,6 +24,7 @@ from ..data.image import Image
 from ..data.made import Made
 from ..diffusion.noise import derive
 from ..errors import UsageError, UserError, did_you_mean
+from ..report.private import said as said_of_privacy
 from ..runs.named import found_run
 from ..runs.run import Run, open_run, read_run_config
 from ..training import processes
@@ -113,6 +114,8 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
         "labels": labels,
         **({"covariates": sorted(flags.covariates)} if flags.covariates else {}),
     }
+    if (line := said_of_privacy(opened.manifest.get("private") or {})) and processes.is_main():
+        say(f"note: {opened.path} is {line}")
     like, chains = template(opened), CHAIN in opened.recipe.task.writes
     ending = PDB if chains else natural_ending(like)
     ending = "" if ending == ".dcm" and not like.flat else ending  # a folder

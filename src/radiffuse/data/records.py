@@ -74,12 +74,31 @@ class First(Struct):
     sha256: str = ""
 
 
+class Budget(Struct):
+    """Of `Manifest`: what a private training keeps to and has spent (`training.budget.Plan`)."""
+
+    epsilon: Number
+    delta: Number
+    unit: str
+    units: int
+    batch: int
+    steps: int
+    clip: Number
+    noise_multiplier: Number
+    draws: int
+    accountant: str
+    sampling_rate: Number
+    steps_taken: int
+    epsilon_spent: Number
+
+
 class Manifest(Struct):
     """`manifest.json` of a run.
 
     Attributes:
         model_sha256: of model.safetensors; two while one replaces the other.
         first: of a latent diffusion, its auto-encoder.
+        private: the budget of a differentially private training.
     """
 
     method: str = ""
@@ -91,6 +110,7 @@ class Manifest(Struct):
     environment: dict[str, Any] = {}
     model_sha256: str | list[str] | None = None
     first: First | None = None
+    private: Budget | None = None
 
 
 class Calibrated(Struct):

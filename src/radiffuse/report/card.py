@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import papers
 from ..data.records import FORMAT
+from .private import lines as said_of_privacy
 from .source import number, read_source
 from .table import apart
 from .wording import wording
@@ -74,6 +75,7 @@ def card(folder: Path, about: About, training: Mapping[str, Any]) -> dict[str, A
             "map": data.get("map", {}),
         },
         "training": dict(training),
+        **({"private": dict(budget)} if (budget := source.manifest.get("private")) else {}),
         "numbers": sorted(
             compared(source.metrics, source.metrics.get("shown", ())),
             key=lambda each: each["metric"] != about.main,
@@ -164,6 +166,7 @@ def readme(made: Mapping[str, Any]) -> str:
         "",
         *_training(training),
         "",
+        *_privacy(made.get("private", {})),
         "## Numbers",
         "",
         *_table(made["numbers"], measured),
@@ -185,6 +188,10 @@ def _training(training: Mapping[str, Any]) -> list[str]:
     if "steps" in training:
         long = f"{training['steps']} steps, {training['images']} images, {training['seconds'] / 60:.0f} minutes: "
     return [f"{long}`{training['command']}`"]
+
+
+def _privacy(budget: Mapping[str, Any]) -> list[str]:
+    return ["## Privacy", "", *said_of_privacy(budget), ""] if budget else []
 
 
 def _table(numbers: Sequence[Mapping[str, Any]], measured: Mapping[str, Any]) -> list[str]:

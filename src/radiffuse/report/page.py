@@ -7,7 +7,7 @@ from pathlib import Path
 from .. import papers
 from ..data.files import write_text
 from ..errors import UserError
-from . import sections
+from . import private, sections
 from .chains import chains
 from .document import document
 from .figures import images
@@ -28,6 +28,7 @@ _RUN: tuple[tuple[str, Callable[[Source], str]], ...] = (
     ("Calibration", sections.calibration),
     ("Codes of the auto-encoder", latents),
     ("Training", sections.training),
+    ("Privacy", private.section),
     ("Data", sections.data),
     ("Reproduce", sections.reproduce),
     ("Configuration", sections.configuration),

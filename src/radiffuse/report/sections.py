@@ -121,6 +121,8 @@ def training(source: Source) -> str:
             if x is not None and y is not None:
                 series.setdefault(str(player), []).append(Point(x, y))
     drawn = chart(series, "step", "loss", log_y=True)
+    if source.log and source.manifest.get("private"):
+        return said("the loss of a private training is a number of the data, and is not kept")
     return drawn or said("no log.jsonl: nothing was trained here")
 
 

@@ -65,7 +65,12 @@ def pack(run: Path, folder: Path, stored: Stored = "fp32") -> None:
     if (run / LATENTS).is_file():
         shutil.copyfile(run / LATENTS, folder / LATENTS)
     metrics = _metrics(run)
-    if metrics.get("model_sha256") in (whole.model_sha256, manifest["model_sha256"]):
+    if metrics and manifest.get("private"):
+        say(
+            f"note: {run / 'metrics.json'}: was measured on images, outside of the guarantee of the private training, "
+            "and is left out"
+        )
+    elif metrics.get("model_sha256") in (whole.model_sha256, manifest["model_sha256"]):
         write_json(folder / "metrics.json", metrics)
     elif metrics:
         say(f"note: {run / 'metrics.json'}: is of another model, and is left out")

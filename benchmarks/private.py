@@ -1,0 +1,107 @@
+"""What privacy costs: FID of private training at several budgets, and of the same training without.
+
+    python benchmarks/private.py --data ../shared/data/mednist64.npz --scratch FOLDER
+
+All train the same small network on the same number of steps of as many images: a training whose gradients are neither
+shortened nor noised ("none"), and one for each epsilon. FID is against held-out images, in the features of a network
+trained on the training images; beside stand samples of Gaussians of mean and covariance, and training images.
+An interrupted run goes on. benchmarks/results/private-SET.json.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from recorded import RESULTS, brief, radiffuse
+
+from radiffuse.applications.evaluation.judge import judge
+from radiffuse.applications.generation.baselines import fit_generation
+from radiffuse.data.dataset import open_cases
+from radiffuse.data.files import read_json, write_json
+from radiffuse.metrics.distribution import distances_between_sets
+from radiffuse.metrics.features import extract
+from radiffuse.runs.run import command_line, environment, open_run
+
+SIZE, COUNT = 32, 600
+NETWORK = ("--width", 16, "--multiples", 1, 2, "--conditional", "--classes", 6)
+LOOP = ("--train.learning-rate", 0.003, "--train.warmup", 5, "--train.cooldown", 0.3)
+EVERY = ("--train.ema", 0.1, "--train.precision", "fp32", "--train.log-every", 20)
+
+
+def train(run, data, batch, steps, epsilon, draws):
+    """Train one, privately where `epsilon` is a number."""
+    words = ["train", "sde", "--preset", "tiny", "--data", data, "--size", SIZE, SIZE]
+    words += ["--range", 0, 255, *NETWORK, *LOOP, *EVERY]
+    words += ["--train.batch", batch, "--train.steps", steps, "--out", run, "--resume"]
+    if epsilon is not None:
+        words += ["--train.private", "--train.epsilon", epsilon, "--train.draws", draws]
+    radiffuse(*words)
+
+
+@torch.no_grad()
+def drawn(run, sampler):
+    """Images of seeds 0, 1, 2 ..., classes in turn."""
+    opened = open_run(run).with_settings(sampler)
+    parts = []
+    for seeds in torch.arange(COUNT).split(100):
+        batch = {"seed": seeds, "label": seeds % opened.recipe.classes}
+        parts.append(opened.recipe.predict(opened.objective, batch)["image"])
+    return torch.cat(parts), opened
+
+
+def measured(real, images):
+    found = distances_between_sets(real.held_out_features, extract(real.network, images))
+    return {key: brief(found[key]) for key in ("fid", "precision", "recall")}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--scratch", type=Path, required=True)
+    parser.add_argument("--epsilons", type=float, nargs="+", default=[10, 3, 1])
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--draws", type=int, default=4)
+    arguments = parser.parse_args()
+    name = Path(arguments.data).stem
+    cases = open_cases(arguments.data, size=(SIZE, SIZE), range=(0, 255))
+    file = RESULTS / f"private-{name}.json"
+    record = {"budgets": {}}
+    real = judge(cases.split("train"), cases.held_out(), cache=arguments.scratch / "features")
+    for epsilon in (None, *arguments.epsilons):
+        word = "none" if epsilon is None else f"{epsilon:g}"
+        run = arguments.scratch / f"{name}-{word}"
+        train(run, arguments.data, arguments.batch, arguments.steps, epsilon, arguments.draws)
+        images, opened = drawn(run, {"steps": "20", "sampler": "dpm-solver"})
+        log = read_json(run / "manifest.json")
+        record["budgets"][word] = {
+            **measured(real, images),
+            "private": log.get("private"),
+            "trained_by": log["command"],
+            "parameters": sum(p.numel() for p in opened.objective.players["network"].parameters()),
+        }
+        print(word, record["budgets"][word]["fid"], flush=True)
+    some = torch.randperm(len(real.train), generator=torch.Generator().manual_seed(0))[:COUNT]
+    gaussian = fit_generation(real.train, real.labels, cases.split("train").patients)
+    record["beside"] = {
+        "Gaussians of mean and covariance": measured(real, gaussian.sample(range(COUNT))),
+        "training images": measured(real, real.train[some]),
+    }
+    record |= {
+        "data": {
+            "source": Path(arguments.data).name,
+            "size": SIZE,
+            "n": len(real.train),
+            "held_out": len(real.held_out),
+        },
+        "count": COUNT,
+        "features": real.named,
+        "environment": environment(),
+        "command": command_line(["private.py", *sys.argv[1:]]).removeprefix("radiffuse "),
+    }
+    write_json(file, brief(record))
+
+
+if __name__ == "__main__":
+    main()
