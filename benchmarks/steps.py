@@ -32,6 +32,12 @@ CURVES = (
     ("DPM-Solver++ 2M, leap", 1, 50, {**KARRAS, "sampler": "dpm-solver", "leap": 1.0}),
     ("SDE-DPM-Solver++ 2M", 1, 250, {**KARRAS, "sampler": "dpm-solver-sde"}),
     ("UniPC-2", 1, 50, {**KARRAS, "sampler": "unipc"}),
+    (
+        "DPM-Solver++ 2M, leap, eta 0.8",
+        1,
+        250,
+        {**KARRAS, "sampler": "dpm-solver", "leap": 1.0, "eta": 0.8},
+    ),
     ("UniPC-2, leap", 1, 50, {**KARRAS, "sampler": "unipc", "leap": 1.0}),
 )
 

@@ -66,7 +66,11 @@ def prior_beside(folder: Path, opened: Run) -> tuple[Any, Any]:
     if opened.recipe.task.name != "purification":
         raise UserError(f"--prior: {method} is compared with no prior; only purification is")
     prior = open_run(found_run(folder))
-    if prior.config.distilled or not hasattr(prior.recipe, "denoiser") or not hasattr(prior.objective, "network"):
+    if (
+        prior.config.distilled
+        or not hasattr(prior.recipe, "denoiser")
+        or not hasattr(prior.objective, "network")
+    ):
         raise UserError(
             f"--prior {folder}: {prior.config.method} is no prior of images; train ddpm"
         )

@@ -54,7 +54,9 @@ class Conditioning(nn.Module):
         seen = waves(clock, self.waves)
         embedding = self.clock(seen.to(self.clock.weight.dtype))
         if self.until is not None and end is not None:
-            embedding = embedding + self.until((waves(end, self.waves) - seen).to(self.until.weight.dtype))
+            embedding = embedding + self.until(
+                (waves(end, self.waves) - seen).to(self.until.weight.dtype)
+            )
         if self.label is not None:
             if label is None:
                 label = torch.full(clock.shape, self.classes, device=clock.device)

@@ -21,7 +21,15 @@ from ..parts import (
     network_of,
     weight_named,
 )
-from ..presets import PRECONDITIONED, SMALL, SMALL_CHAIN, TINY, TINY_CHAIN, averaged
+from ..presets import (
+    PRECONDITIONED,
+    SMALL,
+    SMALL_CHAIN,
+    TEN_CALLS,
+    TINY,
+    TINY_CHAIN,
+    averaged,
+)
 from ..ranges import Rule, at_least
 from .base import Generative
 
@@ -122,7 +130,7 @@ class DDPM(Generative):
             betas="cosine",
             **PRECONDITIONED,
             filtered=True,
-            **SMALL_CHAIN,
+            **SMALL_CHAIN | TEN_CALLS,
         )
 
     @classmethod
