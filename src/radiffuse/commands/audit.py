@@ -71,7 +71,9 @@ def run(arguments: Sequence[str]) -> None:
     parsing.positive({"--count": flags.count, "--cases": flags.cases, "--batch": flags.batch})
     parsing.positive({"--steps": flags.steps})
     if flags.shadows < 0 or flags.shadows % 2:
-        raise UsageError(f"--shadows {flags.shadows}: name 0 or an even number, of halves of the people")
+        raise UsageError(
+            f"--shadows {flags.shadows}: name 0 or an even number, of halves of the people"
+        )
     check_folder(flags.out)
     flags = replace(flags, run=found_run(flags.run))
     read_run_config(flags.run)
@@ -94,7 +96,9 @@ def _audit(flags: Flags, arguments: Sequence[str]) -> None:
             "data is assumed")  # fmt: skip
     samples, told = _samples(flags, opened, train)
     if len(samples) < FEW:
-        say(f"note: {len(samples)} samples: copies rarer than 1 in {max(1, len(samples) // 3)} stay unseen")
+        say(
+            f"note: {len(samples)} samples: copies rarer than 1 in {max(1, len(samples) // 3)} stay unseen"
+        )
     flags.out.mkdir(parents=True, exist_ok=True)
     examined = Examined(
         opened.recipe, opened.objective, samples, told, train, held_out, opened.options
@@ -127,7 +131,9 @@ def _own(opened: Run) -> tuple[Cases | None, Cases | None]:
         return None, None
     known = opened.manifest.get("data", {}).get("fingerprint")
     if known and every.fingerprint != known:
-        say("note: the data at the place of the training data have changed since; they are taken for them")
+        say(
+            "note: the data at the place of the training data have changed since; they are taken for them"
+        )
     splits = set(every.split_of)
     kept = next((name for name in ("test", "val") if name in splits), None)
     return every.split("train"), None if kept is None else every.split(kept)

@@ -117,7 +117,9 @@ def contrast(one: Tensor, other: Tensor, groups: Tensor) -> Tensor:
     own = torch.eye(len(one), dtype=torch.bool)
     logits = alike.masked_fill(same & ~own, -torch.inf)
     target = torch.arange(len(one))
-    return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.mT, target)) / 2
+    return (
+        functional.cross_entropy(logits, target) + functional.cross_entropy(logits.mT, target)
+    ) / 2
 
 
 @torch.no_grad()

@@ -57,7 +57,9 @@ def told_apart(
         rates.append(found_at(a, b))
     metrics = {"auc": measured(auc(members, others), *quantiles(torch.tensor(areas)), n)}
     if len(others) < 1 / FALSE:
-        reason = f"1 % false positives need 100 images that were not trained on, there are {len(others)}"
+        reason = (
+            f"1 % false positives need 100 images that were not trained on, there are {len(others)}"
+        )
         return {**metrics, "found": refused(reason, len(others))}
     return {
         **metrics,

@@ -33,10 +33,7 @@ def write_audit(path: Path, record: Mapping[str, Any], picture: Path) -> None:
         picture: the sheet of pairs; left out where it is not there.
     """
     title = f"Privacy of {record['name']}"
-    head = (
-        f"<header><h1>{escape(title)}</h1>"
-        f'<p class="cite">{escape(_of(record))}</p></header>'
-    )
+    head = f'<header><h1>{escape(title)}</h1><p class="cite">{escape(_of(record))}</p></header>'
     parts = [
         _section("Verdict", "".join(f"<p>{escape(line)}</p>" for line in record["verdict"])),
         _section("Copies", _memorisation(record["memorisation"]) + _picture(picture)),
@@ -102,7 +99,11 @@ def _membership(found: Mapping[str, Any]) -> str:
         if name in found
     ]
     rows += [
-        (f"error at {100 * each['signal']:.0f} % signal alone", metric(each["auc"]), metric(each["found"], 100, " %"))
+        (
+            f"error at {100 * each['signal']:.0f} % signal alone",
+            metric(each["auc"]),
+            metric(each["found"], 100, " %"),
+        )
         for each in found["levels"]
     ]
     note = '<p class="note">0.5 is guessing. Intervals of 95 % draw people.</p>'

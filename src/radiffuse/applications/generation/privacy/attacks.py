@@ -67,7 +67,9 @@ def times(denoiser: Any) -> list[Tensor]:
         for _ in range(40):
             middle = (low + high) / 2
             alpha, sigma = (float(each) for each in denoiser.schedule(torch.tensor(middle), like))
-            low, high = (middle, high) if alpha**2 > share * (alpha**2 + sigma**2) else (low, middle)
+            low, high = (
+                (middle, high) if alpha**2 > share * (alpha**2 + sigma**2) else (low, middle)
+            )
         found.append(torch.tensor(high))
     return found
 
@@ -183,9 +185,7 @@ def membership(
     standard = (scores - scores.mean(0)) / scores.std(0).clamp_min(1e-12)
     record = {
         "loss": judged(standard.mean(1)),
-        "levels": [
-            {"signal": share, **judged(scores[:, k])} for k, share in enumerate(SIGNAL)
-        ],
+        "levels": [{"signal": share, **judged(scores[:, k])} for k, share in enumerate(SIGNAL)],
     }
     if not models:
         return record

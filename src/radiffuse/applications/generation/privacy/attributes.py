@@ -64,9 +64,7 @@ def _compared(
     if n < FEWEST:
         reason = f"needs {FEWEST} persons of each kind, there are {n}"
         return {name: refused(reason, n) for name in ("members", "others", "advantage")}
-    drawn = [
-        each[resamples(len(each), REPLICAS, seed + k)].mean(1) for k, each in enumerate(right)
-    ]
+    drawn = [each[resamples(len(each), REPLICAS, seed + k)].mean(1) for k, each in enumerate(right)]
     means = [float(each.mean()) for each in right]
     return {
         "members": measured(means[0], *quantiles(drawn[0]), len(right[0])),

@@ -139,9 +139,7 @@ def _attacked(
         models = shadows(of.recipe, parts, of.options, count, out / "shadows", seed)
     return {
         "membership": membership(of.recipe, of.objective, members, rest, models, seed),
-        "attributes": attributes(
-            of.recipe, of.objective, members, rest, of.samples, of.told, seed
-        ),
+        "attributes": attributes(of.recipe, of.objective, members, rest, of.samples, of.told, seed),
     }
 
 

@@ -55,7 +55,9 @@ def _groups(found: Mapping[str, Any]) -> list[str]:
     if "refused" in found:
         return [f"extraction: not measured, {found['refused']}"]
     if not found["groups"]:
-        return [f"extraction: no image was drawn three times or more among {found['samples']} samples"]
+        return [
+            f"extraction: no image was drawn three times or more among {found['samples']} samples"
+        ]
     line = (
         f"extraction: {found['groups']} images were drawn three times or more, one {found['largest']} times, "
         f"among {found['samples']} samples"
@@ -82,7 +84,9 @@ def _membership(found: Mapping[str, Any]) -> list[str]:
         else ""
     )
     word = "can be told from others" if tells else "cannot be told from others"
-    return [f"members {word}: area under the curve {best['auc']['mean']:.2f} [{low:.2f}, {high:.2f}] ({name}){said}"]
+    return [
+        f"members {word}: area under the curve {best['auc']['mean']:.2f} [{low:.2f}, {high:.2f}] ({name}){said}"
+    ]
 
 
 def _attributes(found: Mapping[str, Any]) -> list[str]:
