@@ -66,8 +66,8 @@ class Away:
             waiting = self._near(again["image"], waiting)
         if waiting:
             raise UserError(
-                f"{entries[waiting[0]]['case']}: {MOST} draws in turn lie nearer than {self.share:g} of what is usual to "
-                "a training image: the model has learned them by heart; lower --away, or train on more images"
+                f"{entries[waiting[0]]['case']}: {MOST} draws in turn lie nearer than {self.share:g} of what is usual "
+                "to a training image: the model has learned them by heart; lower --away, or train on more images"
             )
         return made
 
