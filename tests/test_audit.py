@@ -8,19 +8,23 @@ import pytest
 import torch
 
 from radiffuse import cli
-from radiffuse.applications.generation.privacy.attributes import attributes
 from radiffuse.applications.generation.privacy.attacks import membership
+from radiffuse.applications.generation.privacy.attributes import attributes
 from radiffuse.applications.generation.privacy.audit import Examined, audit
 from radiffuse.applications.generation.privacy.memory import looked_at, memorisation
 from radiffuse.applications.generation.privacy.people import People, without_repeats
 from radiffuse.applications.generation.privacy.verdict import verdict
+from radiffuse.commands.away import Away
+from radiffuse.data.audited import Audit
 from radiffuse.data.dataset import from_iterable
+from radiffuse.data.records import read_record
 from radiffuse.diffusion.denoiser import Denoiser
 from radiffuse.diffusion.schedule import VP
+from radiffuse.errors import UserError
 from radiffuse.metrics import copy_detector, features
 from radiffuse.metrics.cliques import cliques, medoid
 from radiffuse.metrics.membership import auc, found_at, likelihood_ratio, offline_ratio, told_apart
-from radiffuse.metrics.nearness import groups_of, near, share_of_copies
+from radiffuse.metrics.nearness import near, share_of_copies
 
 SIDE = 16
 
@@ -150,7 +154,10 @@ def test_a_share_needs_twenty_held_out_images(cache):
 
 def test_held_out_images_that_are_training_images_are_left_out():
     mixed = People(
-        torch.cat([TRAIN[:3], OTHERS[:5]]), None, tuple("abcdefgh"), ("x", "y", "z", "t004", *"1234")
+        torch.cat([TRAIN[:3], OTHERS[:5]]),
+        None,
+        tuple("abcdefgh"),
+        ("x", "y", "z", "t004", *"1234"),
     )
     kept, lost = without_repeats(mixed, people(TRAIN, "t"))
     assert kept.ids == ("e", "f", "g", "h") and lost == 4
@@ -173,7 +180,9 @@ def test_intervals_draw_people_and_not_images():
     alone = told_apart(one, torch.randn(40), (names, names))["auc"]["ci95"]
     torch.manual_seed(0)
     one, many = torch.randn(40) + 1, [name for name in names for _ in range(10)]
-    wide = told_apart(one.repeat_interleave(10), torch.randn(40).repeat_interleave(10), (many, many))
+    wide = told_apart(
+        one.repeat_interleave(10), torch.randn(40).repeat_interleave(10), (many, many)
+    )
     low, high = wide["auc"]["ci95"]
     assert high - low > 0.6 * (alone[1] - alone[0])
 
@@ -225,12 +234,16 @@ class NoPlayers:
 
 
 def test_members_of_a_model_that_learned_by_heart_are_told_apart():
-    found = membership(ByHeart(TRAIN[:30]), NoPlayers(), people(TRAIN[:30], "t"), people(OTHERS, "o"))
+    found = membership(
+        ByHeart(TRAIN[:30]), NoPlayers(), people(TRAIN[:30], "t"), people(OTHERS, "o")
+    )
     assert found["loss"]["auc"]["mean"] > 0.99 and found["loss"]["found"]["mean"] > 0.9
 
 
 def test_strangers_are_not_told_from_strangers():
-    found = membership(ByHeart(TRAIN[:30]), NoPlayers(), people(OTHERS[:55], "a"), people(OTHERS[55:], "o"))
+    found = membership(
+        ByHeart(TRAIN[:30]), NoPlayers(), people(OTHERS[:55], "a"), people(OTHERS[55:], "o")
+    )
     low, high = found["loss"]["auc"]["ci95"]
     assert low < 0.5 < high
     assert "refused" in found["loss"]["found"]
@@ -249,7 +262,13 @@ def test_labels_of_members_leak_from_a_model_that_learned_by_heart():
 
 # -------------------------------------------------------------------------------------- extraction
 def test_images_drawn_again_and_again_are_found():
-    samples = torch.cat([FRESH[:30], noisy(TRAIN[7:8].expand(6, -1, -1, -1)), noisy(TRAIN[3:4].expand(3, -1, -1, -1))])
+    samples = torch.cat(
+        [
+            FRESH[:30],
+            noisy(TRAIN[7:8].expand(6, -1, -1, -1)),
+            noisy(TRAIN[3:4].expand(3, -1, -1, -1)),
+        ]
+    )
     found = cliques(samples, 0.1)
     assert [sorted(rows.tolist()) for rows in found] == [list(range(30, 36)), [36, 37, 38]]
     assert medoid(torch.tensor([[0.0], [1.0], [5.0]])) == 1
@@ -277,7 +296,9 @@ def test_the_whole_audit_of_a_model_that_copies(tmp_path):
 
 def test_the_verdict_on_a_model_that_does_not(tmp_path):
     train, others = opened(TRAIN, "t"), opened(OTHERS, "o")
-    found = audit(Examined(ByHeart(FRESH), NoPlayers(), FRESH, None, train, others), tmp_path, cases=60)
+    found = audit(
+        Examined(ByHeart(FRESH), NoPlayers(), FRESH, None, train, others), tmp_path, cases=60
+    )
     assert found["verdict"][0].startswith("no copies found among 40 samples; a share above ")
     assert found["verdict"][-2].startswith("members cannot be told from others")
 
@@ -311,7 +332,7 @@ def test_the_command_writes_a_record_and_a_page(run, tmp_path, capsys):
     out = tmp_path / "audit"
     words = ["--count", "12", "--steps", "2", "--shadows", "2", "--cases", "20"]
     assert cli.main(["audit", str(run), "--out", str(out), *words]) == 0
-    record = json.loads((out / "audit.json").read_text())
+    record = read_record(out / "audit.json", Audit)
     assert record["membership"]["shadows"] == 2 and "online" in record["membership"]
     assert record["train"] == {"images": 40, "people": 40} and record["held_out"]["people"] == 30
     page = (out / "audit.html").read_text()
@@ -334,3 +355,34 @@ def test_samples_drawn_before_are_looked_at(run, tmp_path, refused):
 
 def test_shadows_are_halves(run, tmp_path, refused):
     assert "even number" in refused("audit", run, "--shadows", "3", "--out", tmp_path / "a", code=2)
+
+
+# -------------------------------------------------------------------------------- away from copies
+def test_samples_too_near_are_drawn_again():
+    away = Away(0.6, TRAIN, torch.arange(len(TRAIN)), "f")
+    entries = [{"case": f"sample-{k}", "seed": k} for k in range(6)]
+    first = set(range(3))
+    far = FRESH[int(near(FRESH, TRAIN, away.groups).relative.argmax())]
+
+    def draw(asked):
+        return {"image": torch.stack([TRAIN[0] if e["seed"] in first else far for e in asked])}
+
+    made = away(draw, entries)["image"]
+    assert float(near(made, TRAIN, away.groups).relative.min()) > 0.6
+    assert [entry.get("redrawn", 0) for entry in entries] == [1, 1, 1, 0, 0, 0]
+    assert away.told.startswith("3 of 9 draws")
+
+
+def test_a_model_that_only_copies_is_refused():
+    away = Away(0.6, TRAIN, torch.arange(len(TRAIN)), "f")
+    with pytest.raises(UserError, match="20 draws in turn"):
+        away(lambda asked: {"image": TRAIN[: len(asked)]}, [{"case": "sample-0", "seed": 0}])
+
+
+def test_sample_keeps_away_and_says_so(run, tmp_path, capsys, refused):
+    out = tmp_path / "drawn"
+    words = ["sample", str(run), "--count", "3", "--steps", "2", "--out", str(out)]
+    assert cli.main([*words, "--away", "0.1"]) == 0
+    assert "0 of 3 draws lay too near" in capsys.readouterr().err
+    assert json.loads((out / "predictions.json").read_text())["settings"]["away"] == 0.1
+    assert "between 0 and 1" in refused(*words[:-1], tmp_path / "b", "--away", "2", code=2)

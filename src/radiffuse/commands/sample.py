@@ -32,6 +32,7 @@ from ..training.memory import check_prediction
 from ..training.options import Precision
 from ..training.progress import say
 from . import parsing
+from .away import Away, away_from
 from .backbones import CHAIN, PDB, trace_sheet, write_chain
 from .lock import writing
 from .pictures import SHEET, diverged, not_finite, template, write_sheet
@@ -63,6 +64,9 @@ class Flags:
         overlap: of neighbouring tiles, as a share of their side.
         labels: class of each sample, number or name, used in turn (class-conditional runs).
         covariates: NAME=NUMBER words, what every sample is told (runs with covariates); others are drawn.
+        away: draw again what lies nearer to a training image than this share of what is usual, as 0.6
+            (docs/privacy.md); what that costs is said.
+        away_from: data to keep away from; those of the training where left out.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
@@ -77,6 +81,8 @@ class Flags:
     overlap: float = 0.25
     labels: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--label"])] = ()
     covariates: tuple[str, ...] = ()
+    away: float | None = None
+    away_from: str | None = None
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -102,6 +108,7 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
     opened = in_tiles(opened.with_precision(flags.precision), flags.tile, flags.overlap)
     opened = _told(opened, flags.covariates)
     labels = _labels(opened, flags.labels)
+    away = away_from(opened, flags.away, flags.away_from)
     settings = {
         "method": opened.config.method,
         "preset": opened.config.preset,
@@ -113,6 +120,7 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
         **told_of(flags.tile, flags.overlap),
         "labels": labels,
         **({"covariates": sorted(flags.covariates)} if flags.covariates else {}),
+        **({"away": away.share, "away_from": away.fingerprint} if away else {}),
     }
     if (line := said_of_privacy(opened.manifest.get("private") or {})) and processes.is_main():
         say(f"note: {opened.path} is {line}")
@@ -138,7 +146,9 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
         {file for each in entries for file in each["files"].values()}, beside=[SHEET]
     )
     with folder.going_on():
-        _draw(opened, entries, like, flags, folder, done)
+        _draw(opened, entries, like, flags, folder, done, away)
+    if away and away.drawn:
+        say(f"note: {away.told}")
     processes.barrier()
     if processes.is_main():
         every = {*done, *(entry["case"] for entry in entries)}
@@ -155,6 +165,7 @@ def _draw(
     flags: Flags,
     folder: Folder,
     done: Container[str],
+    away: Away | None,
 ) -> None:
     """Draw this process's share of the samples that are not done, batch by batch."""
     share = processes.share(len(entries), processes.rank(), processes.world())
@@ -167,7 +178,7 @@ def _draw(
             number = missing[first][0]
             part = [entry for _, entry in missing[first : first + flags.batch]]
             folder.keep(f"{number:06d}", part)
-            made = _drawn(opened, part)
+            made = _drawn(opened, part) if away is None else away(partial(_drawn, opened), part)
             for row, entry in enumerate(part):
                 one = {key: value[row] for key, value in made.items()}
                 if key := not_finite({key: one[key] for key in entry["files"]}):

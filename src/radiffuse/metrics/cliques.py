@@ -28,7 +28,7 @@ def cliques(images: Tensor, threshold: float, least: int = LEAST, block: int = 5
     x = images.flatten(1).float()
     gaps = torch.cat([torch.cdist(part, x) for part in x.split(block)]) / x.shape[1] ** 0.5
     close = (gaps < threshold).fill_diagonal_(False)
-    found = []
+    found: list[Tensor] = []
     while True:
         degree = close.sum(1)
         first = int(degree.argmax())

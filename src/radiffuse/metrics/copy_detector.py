@@ -100,7 +100,8 @@ def _fit(
     for step in range(steps):
         rows = torch.randperm(len(images))[:_BATCH]
         both = detector(torch.cat([views(images[rows]), views(images[rows])]))
-        loss = contrast(*both.chunk(2), groups[rows])
+        one, other = both.chunk(2)
+        loss = contrast(one, other, groups[rows])
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -121,14 +121,14 @@ def share_of_copies(found: Tensor, control: Tensor, closest: float = CLOSEST) ->
     low, high = _exact(hits, n, 0.05)
     wide = _exact(hits, n, 0.025)
     least, most = (float(beta.ppf(q, k, m + 1 - k)) for q in (0.0125, 0.9875))
-    beyond = [max(0.0, _over(wide[0], most)), max(0.0, _over(wide[1], least))]
+    fewest, greatest = (max(0.0, _over(a, b)) for a, b in zip(wide, (most, least), strict=True))
     middle = max(0.0, _over(hits / n, chance))
     return Share(
         flagged,
         threshold,
         chance,
         measured(hits / n, low, high, n),
-        measured(middle, *beyond, n),
+        measured(middle, fewest, greatest, n),
         float(betabinom.sf(hits - 1, n, k, m + 1 - k)),
     )
 

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ....metrics.cliques import cliques, medoid
 from ....metrics.copy_detector import copy_detector, described
-from ....metrics.diversity import nearest
 from ....metrics.estimate import average
 from ....metrics.features import extract, trained_features
 from ....metrics.nearness import (
@@ -52,7 +51,7 @@ class Eye:
 def looked_at(
     samples: Tensor, train: People, held_out: People, fingerprint: str, cache: Path | None
 ) -> dict[str, Eye]:
-    """The three eyes: pixels, the features of evaluations, and the copy detector; two networks are trained (or found)."""
+    """The three eyes: pixels, the features of evaluations, and the copy detector; two networks are trained."""
     groups = groups_of(train.patients)
     seen: dict[str, tuple[Tensor, ...]] = {"pixels": (samples, train.images, held_out.images)}
     sets = (samples, train.images, held_out.images)
@@ -75,7 +74,7 @@ def looked_at(
             progress=lambda step, steps: done(step / steps),
         )
     seen["detector"] = tuple(described(detector, each) for each in sets)
-    return {name: _eye(*each, groups) for name, each in seen.items()}
+    return {name: _eye(ours, real, new, groups) for name, (ours, real, new) in seen.items()}
 
 
 def _eye(samples: Tensor, train: Tensor, held_out: Tensor, groups: Tensor) -> Eye:
@@ -89,10 +88,9 @@ def memorisation(eyes: dict[str, Eye], train: People) -> dict[str, Any]:
     record: dict[str, Any] = {name: _of_eye(eye) for name, eye in eyes.items()}
     people: Counter[str] = Counter()
     images: Counter[str] = Counter()
-    for row, at in sorted(_flagged(eyes).items()):
+    for at in _flagged(eyes).values():
         people[train.patients[at]] += 1
         images[train.ids[at]] += 1
-        del row
     return {
         "eyes": record,
         "people": [{"patient": name, "samples": n} for name, n in people.most_common(20)],
@@ -130,7 +128,7 @@ def _flagged(eyes: dict[str, Eye]) -> dict[int, int]:
 
 
 def pairs(eyes: dict[str, Eye]) -> list[tuple[int, int, str, float, bool]]:
-    """Samples and training images to show, the nearest of each eye in turn: rows, eye, relative distance, copy or not."""
+    """Samples and training images to show, the nearest of each eye in turn: rows, eye, distance, copy or not."""
     orders = {name: iter(eye.found.relative.argsort().tolist()) for name, eye in eyes.items()}
     shown: dict[int, tuple[int, int, str, float, bool]] = {}
     count = min(PAIRS, *(len(eye.found.relative) for eye in eyes.values()))
@@ -176,8 +174,3 @@ def _usual_gap(held_out: People) -> float:
     least = gaps.amin(dim=1)
     least = least[torch.isfinite(least)]
     return float(torch.quantile(least, CLOSEST)) if len(least) else 0.0
-
-
-def nearest_gap(images: Tensor, train: Tensor) -> Tensor:
-    """Root mean square difference of each image to its nearest training image."""
-    return nearest(images, train).distance
