@@ -3,8 +3,7 @@
 python benchmarks/audit.py --data mednist64.npz --out FOLDER [--minutes 2.5]
 
 Models of the same network, as long: "twenty" learns 20 images by heart, "many" sees thousands briefly, "duplicates" has
-one person thirty times among 200; the others are held out. Then `sample --away` on both of the first two. Writes
-benchmarks/results/audit.json; what is there already is kept.
+one person thirty times among 200; the others are held out. Writes benchmarks/results/audit.json; what is there already is kept.
 """
 
 import argparse
@@ -22,7 +21,7 @@ HELD_OUT = 400
 
 
 def planted(data: Path, out: Path) -> dict[str, Path]:
-    """The data sets: pictures of one class at 16 x 16, each of a person of its own but for the duplicates."""
+    """The data sets: pictures at 16 x 16, each of a person of its own but for the duplicates."""
     stored = np.load(data)
     order = np.random.default_rng(0).permutation(len(stored["image"]))
     pictures = stored["image"][order]
