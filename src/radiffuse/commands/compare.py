@@ -196,9 +196,15 @@ def _measured(
         "images": images,
         "calls": network_calls(recipe, objective, flags.seed),
         "parameters": parameters(objective),
-        "steps": checkpoint.read_facts(checkpoint.newest(run.path)).step,
+        "steps": _steps(run.path),
         **({k: classes[k] for k in ("classifier_accuracy", "shares")} if classes else {}),
     }
+
+
+def _steps(folder: Path) -> int | None:
+    """Training steps of a run whose checkpoint is still there."""
+    newest = checkpoint.newest(folder)
+    return None if newest is None else checkpoint.read_facts(newest).step
 
 
 def _write(

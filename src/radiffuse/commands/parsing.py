@@ -25,6 +25,7 @@ EXAMPLES = {
     "predict": "runs/mine --data PATH --out found --samples 4",
     "sample": "runs/mine --count 64 --out samples",
     "evaluate": "runs/mine --data PATH",
+    "compare": "--data PATH --minutes 30 --out runs/compared",
     "runs": "runs",
     "models": "brains-mri",
     "pack": "runs/mine --out mine.zip --licence CC-BY-4.0",

@@ -92,12 +92,10 @@ def triangle(axes: Mapping[str, Mapping[str, float | None]]) -> str:
         parts.append(
             f'<text x="{x}" y="{down}" text-anchor="middle" font-weight="bold">{name}</text>'
         )
-    row = 0
     for number, (name, found) in enumerate(axes.items()):
         shares = [found[axis] for axis in AXES]
         colour = _COLOURS[number % len(_COLOURS)]
-        y = 30 + 20 * row
-        row += 1
+        y = 30 + 20 * number
         said = escape(name)
         if None in shares:
             said += " (not drawn: a number is missing)"

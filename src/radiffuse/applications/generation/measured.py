@@ -97,7 +97,7 @@ def classes_found(
         return error
 
     with torch.enable_grad():
-        steps.step(loss)  # type: ignore[arg-type]
+        steps.step(loss)
     with torch.no_grad():
         right = layer((held_out - mean) / spread).argmax(1) == truth
         seen = layer((drawn - mean) / spread).argmax(1)
