@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "sample": "draw new images from a trained generative run",
     "evaluate": "measure a run and its honest baseline, per patient",
     "audit": "how much of its training data a generative run gives away",
+    "compare": "families of generative models on your data: quality, coverage, speed",
     "runs": "the runs in a folder: method, data, state, main number",
     "models": "the trained models that come with the library, and their cards",
     "pack": "a run in one file to hand on: weights, configuration, card",

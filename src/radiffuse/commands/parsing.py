@@ -27,6 +27,7 @@ EXAMPLES = {
     "sample": "runs/mine --count 64 --out samples",
     "evaluate": "runs/mine --data PATH",
     "audit": "runs/mine --out audits/mine",
+    "compare": "--data PATH --minutes 30 --out runs/compared",
     "runs": "runs",
     "models": "brains-mri",
     "pack": "runs/mine --out mine.zip --licence CC-BY-4.0",

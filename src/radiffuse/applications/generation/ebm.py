@@ -20,7 +20,7 @@ __all__ = ["EBM", "Contrast", "Walk"]
 
 @dataclass(frozen=True)
 class Walk:
-    r"""Langevin steps $x \leftarrow x - \mathrm{clip}(\eta\,\nabla E(x)) + s\,\varepsilon$, kept to [-1, 1] where asked.
+    r"""Langevin steps $x \leftarrow x - \mathrm{clip}(\eta\,\nabla E(x)) + s\,\varepsilon$, bounded where asked.
 
     With $s^2 = 2\eta$, no clipping and small steps its law is $e^{-E}$; a smaller s is a colder, shorter chain.
 
@@ -90,8 +90,8 @@ class Contrast:
 
 @dataclass(frozen=True)
 class EBM(Leveled):
-    """An energy whose slope short Langevin chains follow from kept ends of earlier chains; images are made deeper, and the
-    ends of the chains shallower, until the chains end at images."""
+    """An energy whose slope short Langevin chains follow from kept ends of earlier chains; images are made deeper and
+    the ends of chains shallower, until chains end at images."""
 
     paper: ClassVar[Paper] = by_id("ebm")
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = ("steps", "from_noise")
