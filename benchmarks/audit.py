@@ -54,7 +54,14 @@ def audited(name: str, data: Path, out: Path, minutes: float, count: int) -> dic
     run = out / f"run-{name}"
     if not (run / "model.safetensors").is_file():
         words = ["--data", str(data), "--preset", "tiny", "--width", "32", "--steps", "20"]
-        words += ["--train.minutes", str(minutes), "--train.batch", "20", "--train.learning-rate", "1e-3"]
+        words += [
+            "--train.minutes",
+            str(minutes),
+            "--train.batch",
+            "20",
+            "--train.learning-rate",
+            "1e-3",
+        ]
         if name == "twenty":
             words += ["--dropout", "0"]
         resume = ["--resume"] if run.is_dir() else []

@@ -298,7 +298,10 @@ def test_one_volume_is_one_line(tmp_path, refused):
 def test_constant_volumes_are_one_line(tmp_path, refused):
     data = nifti(tmp_path / "d", (8, 8, 8), value=7)
     line = refused("train", "ddpm", "--data", data, "--out", tmp_path / "r", *TINY)
-    assert "every image of 'image' is constant (one grey value): there is nothing in them to see" in line
+    assert (
+        "every image of 'image' is constant (one grey value): there is nothing in them to see"
+        in line
+    )
 
 
 @pytest.mark.parametrize("size", [(9, 10, 11), (16, 16, 5)])

@@ -136,7 +136,8 @@ def _trained(name: str, card: dict[str, Any], flags: Flags) -> Panel:
         report.run([str(folder)])
     asked = {
         "title": "A training while you waited",
-        "says": f"A tiny network of 32 x 32 pixels after {flags.minutes:g} {'minute' if flags.minutes == 1 else 'minutes'}; those above had six to eighteen.",
+        "says": f"A tiny network of 32 x 32 pixels after {flags.minutes:g} "
+        f"{'minute' if flags.minutes == 1 else 'minutes'}; those above had six to eighteen.",
         "columns": ["drawn = sample"],
         "yours": "radiffuse train ddpm --data PATH --out runs/mine",
     }
