@@ -59,16 +59,35 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", required=True)
     parser.add_argument("--scratch", type=Path, required=True)
-    parser.add_argument("--epsilons", type=float, nargs="+", default=[10, 3, 1])
+    parser.add_argument("--epsilons", type=float, nargs="+", default=[10, 1, 3])
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--draws", type=int, default=4)
     arguments = parser.parse_args()
     name = Path(arguments.data).stem
     cases = open_cases(arguments.data, size=(SIZE, SIZE), range=(0, 255))
     file = RESULTS / f"private-{name}.json"
-    record = {"budgets": {}}
+    record = {}
     real = judge(cases.split("train"), cases.held_out(), cache=arguments.scratch / "features")
+    some = torch.randperm(len(real.train), generator=torch.Generator().manual_seed(0))[:COUNT]
+    gaussian = fit_generation(real.train, real.labels, cases.split("train").patients)
+    record["beside"] = {
+        "Gaussians of mean and covariance": measured(real, gaussian.sample(range(COUNT))),
+        "training images": measured(real, real.train[some]),
+    }
+    record |= {
+        "budgets": {},
+        "data": {
+            "source": Path(arguments.data).name,
+            "size": SIZE,
+            "n": len(real.train),
+            "held_out": len(real.held_out),
+        },
+        "count": COUNT,
+        "features": real.named,
+        "environment": environment(),
+        "command": command_line(["private.py", *sys.argv[1:]]).removeprefix("radiffuse "),
+    }
     for epsilon in (None, *arguments.epsilons):
         word = "none" if epsilon is None else f"{epsilon:g}"
         run = arguments.scratch / f"{name}-{word}"
@@ -81,26 +100,8 @@ def main():
             "trained_by": log["command"],
             "parameters": sum(p.numel() for p in opened.objective.players["network"].parameters()),
         }
+        write_json(file, brief(record))
         print(word, record["budgets"][word]["fid"], flush=True)
-    some = torch.randperm(len(real.train), generator=torch.Generator().manual_seed(0))[:COUNT]
-    gaussian = fit_generation(real.train, real.labels, cases.split("train").patients)
-    record["beside"] = {
-        "Gaussians of mean and covariance": measured(real, gaussian.sample(range(COUNT))),
-        "training images": measured(real, real.train[some]),
-    }
-    record |= {
-        "data": {
-            "source": Path(arguments.data).name,
-            "size": SIZE,
-            "n": len(real.train),
-            "held_out": len(real.held_out),
-        },
-        "count": COUNT,
-        "features": real.named,
-        "environment": environment(),
-        "command": command_line(["private.py", *sys.argv[1:]]).removeprefix("radiffuse "),
-    }
-    write_json(file, brief(record))
 
 
 if __name__ == "__main__":
