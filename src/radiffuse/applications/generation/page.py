@@ -92,7 +92,7 @@ def covariates(record: Record, name: str) -> list[str]:
 def privacy(record: Record, name: str) -> list[str]:
     """FID of private trainings by their budget, and of the same training without."""
     rows = []
-    for word, its in record["budgets"].items():
+    for its in record["budgets"].values():
         plan = its["private"] or {}
         noise = f"{plan['noise_multiplier']:.3g}" if plan else "none"
         spent = f"{plan['epsilon_spent']:.3g}" if plan else "not private"
@@ -104,8 +104,8 @@ def privacy(record: Record, name: str) -> list[str]:
     plan = next(its["private"] for its in record["budgets"].values() if its["private"])
     data, (first, *_) = record["data"], record["budgets"].values()
     about = (
-        f"`{record['command']}`: {data['source']} at {data['size']} x {data['size']}, {data['n']} training images, each "
-        f"protected for itself (delta {plan['delta']:g}); {plan['steps']} steps of {plan['batch']} images, "
+        f"`{record['command']}`: {data['source']} at {data['size']} x {data['size']}, {data['n']} training images, "
+        f"each protected for itself (delta {plan['delta']:g}); {plan['steps']} steps of {plan['batch']} images, "
         f"{plan['draws']} draws of noise each where private, a network of {first['parameters']:,} parameters. "
         f"FID of {record['count']} images against {data['held_out']} held out. Without privacy the recipe is fitted to "
         "the images (deviation, spectrum), with it to constants."
