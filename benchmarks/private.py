@@ -9,7 +9,9 @@ An interrupted run goes on. benchmarks/results/private-SET.json.
 """
 
 import argparse
+import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,9 +23,10 @@ from radiffuse.data.dataset import open_cases
 from radiffuse.data.files import read_json, write_json
 from radiffuse.metrics.distribution import distances_between_sets
 from radiffuse.metrics.features import extract
-from radiffuse.runs.run import command_line, environment, open_run
+from radiffuse.runs.run import environment, open_run
 
 SIZE, COUNT = 32, 600
+SAMPLER = {"steps": "20", "sampler": "dpm-solver"}
 NETWORK = ("--width", 16, "--multiples", 1, 2, "--conditional", "--classes", 6)
 LOOP = ("--train.learning-rate", 0.003, "--train.warmup", 5, "--train.cooldown", 0.3)
 EVERY = ("--train.ema", 0.1, "--train.precision", "fp32", "--train.log-every", 20)
@@ -40,14 +43,21 @@ def train(run, data, batch, steps, epsilon, draws):
 
 
 @torch.no_grad()
-def drawn(run, sampler):
+def drawn(opened, sampler):
     """Images of seeds 0, 1, 2 ..., classes in turn."""
-    opened = open_run(run).with_settings(sampler)
+    opened = opened.with_settings(sampler)
     parts = []
     for seeds in torch.arange(COUNT).split(100):
         batch = {"seed": seeds, "label": seeds % opened.recipe.classes}
         parts.append(opened.recipe.predict(opened.objective, batch)["image"])
-    return torch.cat(parts), opened
+    return torch.cat(parts)
+
+
+def before_training(run):
+    """What the network of a run draws before its first step: what its constants know of images."""
+    opened = open_run(run)
+    torch.manual_seed(0)
+    return replace(opened, objective=opened.recipe.objective())
 
 
 def measured(real, images):
@@ -86,13 +96,14 @@ def main():
         "count": COUNT,
         "features": real.named,
         "environment": environment(),
-        "command": command_line(["private.py", *sys.argv[1:]]).removeprefix("radiffuse "),
+        "command": shlex.join(["python", "benchmarks/private.py", *sys.argv[1:]]),
     }
     for epsilon in (None, *arguments.epsilons):
         word = "none" if epsilon is None else f"{epsilon:g}"
         run = arguments.scratch / f"{name}-{word}"
         train(run, arguments.data, arguments.batch, arguments.steps, epsilon, arguments.draws)
-        images, opened = drawn(run, {"steps": "20", "sampler": "dpm-solver"})
+        opened = open_run(run)
+        images = drawn(opened, SAMPLER)
         log = read_json(run / "manifest.json")
         record["budgets"][word] = {
             **measured(real, images),
@@ -100,6 +111,9 @@ def main():
             "trained_by": log["command"],
             "parameters": sum(p.numel() for p in opened.objective.players["network"].parameters()),
         }
+        if epsilon is not None:
+            untrained = measured(real, drawn(before_training(run), SAMPLER))
+            record["beside"]["the private network before its training"] = untrained
         write_json(file, brief(record))
         print(word, record["budgets"][word]["fid"], flush=True)
 

@@ -1,5 +1,6 @@
 """Recorded generation as sections of docs/measured.md."""
 
+import math
 from collections.abc import Sequence
 
 from ...report.markdown import number, short, table
@@ -92,7 +93,11 @@ def covariates(record: Record, name: str) -> list[str]:
 def privacy(record: Record, name: str) -> list[str]:
     """FID of private trainings by their budget, and of the same training without."""
     rows = []
-    for its in record["budgets"].values():
+    loosest = sorted(
+        record["budgets"].values(),
+        key=lambda its: -its["private"]["epsilon"] if its["private"] else -math.inf,
+    )
+    for its in loosest:
         plan = its["private"] or {}
         noise = f"{plan['noise_multiplier']:.3g}" if plan else "none"
         spent = f"{plan['epsilon_spent']:.3g}" if plan else "not private"
