@@ -114,6 +114,8 @@ def flat(grads):
 
 # ------------------------------------------------------------------------------------------ a step
 def test_without_noise_and_shortening_a_private_step_is_the_plain_one(tmp_path):
+    gradient = sum(one_by_one(Regression(), Rows())) / UNITS  # Adam would hide its length
+    torch.testing.assert_close(flat(noised(private(Regression(), plan(), tmp_path))), gradient)
     plain, hidden = Regression(), Regression()
     options = TrainOptions(batch=UNITS, warmup=0, clip=0, steps=1)
     usual = Trainer(plain, Rows(), options, tmp_path, {}, None)
