@@ -9,7 +9,9 @@ An interrupted run goes on. benchmarks/results/private-SET.json.
 """
 
 import argparse
+import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,9 +23,10 @@ from radiffuse.data.dataset import open_cases
 from radiffuse.data.files import read_json, write_json
 from radiffuse.metrics.distribution import distances_between_sets
 from radiffuse.metrics.features import extract
-from radiffuse.runs.run import command_line, environment, open_run
+from radiffuse.runs.run import environment, open_run
 
 SIZE, COUNT = 32, 600
+SAMPLER = {"steps": "20", "sampler": "dpm-solver"}
 NETWORK = ("--width", 16, "--multiples", 1, 2, "--conditional", "--classes", 6)
 LOOP = ("--train.learning-rate", 0.003, "--train.warmup", 5, "--train.cooldown", 0.3)
 EVERY = ("--train.ema", 0.1, "--train.precision", "fp32", "--train.log-every", 20)
@@ -40,14 +43,21 @@ def train(run, data, batch, steps, epsilon, draws):
 
 
 @torch.no_grad()
-def drawn(run, sampler):
+def drawn(opened, sampler):
     """Images of seeds 0, 1, 2 ..., classes in turn."""
-    opened = open_run(run).with_settings(sampler)
+    opened = opened.with_settings(sampler)
     parts = []
     for seeds in torch.arange(COUNT).split(100):
         batch = {"seed": seeds, "label": seeds % opened.recipe.classes}
         parts.append(opened.recipe.predict(opened.objective, batch)["image"])
-    return torch.cat(parts), opened
+    return torch.cat(parts)
+
+
+def before_training(run):
+    """What the network of a run draws before its first step: what its constants know of images."""
+    opened = open_run(run)
+    torch.manual_seed(0)
+    return replace(opened, objective=opened.recipe.objective())
 
 
 def measured(real, images):
@@ -59,29 +69,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", required=True)
     parser.add_argument("--scratch", type=Path, required=True)
-    parser.add_argument("--epsilons", type=float, nargs="+", default=[10, 3, 1])
+    parser.add_argument("--epsilons", type=float, nargs="+", default=[10, 1, 3])
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--draws", type=int, default=4)
     arguments = parser.parse_args()
     name = Path(arguments.data).stem
     cases = open_cases(arguments.data, size=(SIZE, SIZE), range=(0, 255))
     file = RESULTS / f"private-{name}.json"
-    record = {"budgets": {}}
+    record = {}
     real = judge(cases.split("train"), cases.held_out(), cache=arguments.scratch / "features")
-    for epsilon in (None, *arguments.epsilons):
-        word = "none" if epsilon is None else f"{epsilon:g}"
-        run = arguments.scratch / f"{name}-{word}"
-        train(run, arguments.data, arguments.batch, arguments.steps, epsilon, arguments.draws)
-        images, opened = drawn(run, {"steps": "20", "sampler": "dpm-solver"})
-        log = read_json(run / "manifest.json")
-        record["budgets"][word] = {
-            **measured(real, images),
-            "private": log.get("private"),
-            "trained_by": log["command"],
-            "parameters": sum(p.numel() for p in opened.objective.players["network"].parameters()),
-        }
-        print(word, record["budgets"][word]["fid"], flush=True)
     some = torch.randperm(len(real.train), generator=torch.Generator().manual_seed(0))[:COUNT]
     gaussian = fit_generation(real.train, real.labels, cases.split("train").patients)
     record["beside"] = {
@@ -89,6 +86,7 @@ def main():
         "training images": measured(real, real.train[some]),
     }
     record |= {
+        "budgets": {},
         "data": {
             "source": Path(arguments.data).name,
             "size": SIZE,
@@ -98,9 +96,26 @@ def main():
         "count": COUNT,
         "features": real.named,
         "environment": environment(),
-        "command": command_line(["private.py", *sys.argv[1:]]).removeprefix("radiffuse "),
+        "command": shlex.join(["python", "benchmarks/private.py", *sys.argv[1:]]),
     }
-    write_json(file, brief(record))
+    for epsilon in (None, *arguments.epsilons):
+        word = "none" if epsilon is None else f"{epsilon:g}"
+        run = arguments.scratch / f"{name}-{word}"
+        train(run, arguments.data, arguments.batch, arguments.steps, epsilon, arguments.draws)
+        opened = open_run(run)
+        images = drawn(opened, SAMPLER)
+        log = read_json(run / "manifest.json")
+        record["budgets"][word] = {
+            **measured(real, images),
+            "private": log.get("private"),
+            "trained_by": log["command"],
+            "parameters": sum(p.numel() for p in opened.objective.players["network"].parameters()),
+        }
+        if epsilon is not None:
+            untrained = measured(real, drawn(before_training(run), SAMPLER))
+            record["beside"]["the private network before its training"] = untrained
+        write_json(file, brief(record))
+        print(word, record["budgets"][word]["fid"], flush=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,13 @@ from radiffuse import papers
 from radiffuse.applications.anomaly.page import lesions
 from radiffuse.applications.denoising.page import reference
 from radiffuse.applications.evaluation.page import columns
-from radiffuse.applications.generation.page import covariates, features, slice_by_slice, steps
+from radiffuse.applications.generation.page import (
+    covariates,
+    features,
+    privacy,
+    slice_by_slice,
+    steps,
+)
 from radiffuse.applications.reconstruction import page as reconstruction
 from radiffuse.applications.task import tasks
 from radiffuse.commands.demo import shown
@@ -48,6 +54,7 @@ BESIDE = {
         ("What the features see", "features", features),
         ("Volumes whole and slice by slice", "slices", slice_by_slice),
         ("Numbers that samples are told", "covariates", covariates),
+        ("What privacy costs", "private", privacy),
     ],
     "reconstruction": [
         ("", "prior-fit", reconstruction.fits),

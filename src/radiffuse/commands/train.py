@@ -114,7 +114,8 @@ def _train(asked: Order, arguments: Sequence[str], given: Cases | None) -> None:
         read = with_kept_codes(objective, learned, asked.train)
     elif hasattr(objective, "learns_from"):
         read = objective.learns_from(training)
-    if (line := check_memory(objective, read, asked.train)) and processes.is_main():
+    whole = not asked.train.private  # which takes one patient at a time
+    if whole and (line := check_memory(objective, read, asked.train)) and processes.is_main():
         print(f"note: {line}", file=sys.stderr)
     manifest = about(cases, facts, made_with) | ({"first": first} if first else {})
     how: dict[str, Any] = {}

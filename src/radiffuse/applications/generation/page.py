@@ -1,11 +1,12 @@
 """Recorded generation as sections of docs/measured.md."""
 
+import math
 from collections.abc import Sequence
 
 from ...report.markdown import number, short, table
 from ..evaluation.page import Record
 
-__all__ = ["covariates", "features", "section", "slice_by_slice", "steps"]
+__all__ = ["covariates", "features", "privacy", "section", "slice_by_slice", "steps"]
 
 LABELS = {
     "fid": "FID, lower is better",
@@ -87,6 +88,35 @@ def covariates(record: Record, name: str) -> list[str]:
         "",
         *table(head, [*rows, ["real", *(short(real[key]) for key in keys)]]),
     ]
+
+
+def privacy(record: Record, name: str) -> list[str]:
+    """FID of private trainings by their budget, and of the same training without."""
+    rows = []
+    loosest = sorted(
+        record["budgets"].values(),
+        key=lambda its: -its["private"]["epsilon"] if its["private"] else -math.inf,
+    )
+    for its in loosest:
+        plan = its["private"] or {}
+        noise = f"{plan['noise_multiplier']:.3g}" if plan else "none"
+        spent = f"{plan['epsilon_spent']:.3g}" if plan else "not private"
+        rows.append([spent, noise, *(short(its[key]) for key in ("fid", "precision", "recall"))])
+    rows += [
+        [who, "", *(short(its[key]) for key in ("fid", "precision", "recall"))]
+        for who, its in record["beside"].items()
+    ]
+    plan = next(its["private"] for its in record["budgets"].values() if its["private"])
+    data, (first, *_) = record["data"], record["budgets"].values()
+    about = (
+        f"`{record['command']}`: {data['source']} at {data['size']} x {data['size']}, {data['n']} training images, "
+        f"each protected for itself (delta {plan['delta']:g}); {plan['steps']} steps of {plan['batch']} images, "
+        f"{plan['draws']} draws of noise each where private, a network of {first['parameters']:,} parameters. "
+        f"FID of {record['count']} images against {data['held_out']} held out. Without privacy the recipe is fitted to "
+        "the images (deviation, spectrum), with it to constants."
+    )
+    head = ["epsilon", "noise multiplier", *(_label(key) for key in ("fid", "precision", "recall"))]
+    return [f"### {name}", "", about, "", *table(head, rows)]
 
 
 def slice_by_slice(record: Record, name: str) -> list[str]:
