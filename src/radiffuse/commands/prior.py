@@ -66,7 +66,11 @@ def prior_beside(folder: Path, opened: Run) -> tuple[Any, Any]:
     if opened.recipe.task.name != "purification":
         raise UserError(f"--prior: {method} is compared with no prior; only purification is")
     prior = open_run(found_run(folder))
-    if prior.config.distilled or not hasattr(prior.recipe, "denoiser") or not hasattr(prior.objective, "network"):
+    if (
+        prior.config.distilled
+        or not hasattr(prior.recipe, "denoiser")
+        or not hasattr(prior.objective, "network")
+    ):
         raise UserError(
             f"--prior {folder}: {prior.config.method} is no prior of images; train ddpm"
         )
@@ -104,8 +108,8 @@ def _fitted(asked: Order, prior: Run) -> Any:
         raise UserError(f"--prior: {asked.method} cannot take another run's network; train it")
     if prior.config.distilled:
         raise UserError(
-            f"--prior {prior.path}: is distilled, and knows whole steps of the flow; reconstructions ask for the image at "
-            "single levels of noise: take its teacher"
+            f"--prior {prior.path}: is distilled, and knows whole steps of the flow; reconstructions ask for the "
+            "image at single levels of noise: take its teacher"
         )
     if not getattr(prior.recipe, "IS_PRIOR", False):
         raise UserError(f"--prior {prior.path}: {prior.config.method} is no prior of images")

@@ -135,5 +135,3 @@ def teacher_of(recipe: Any, objective: Any) -> Teacher:
 def as_teacher(recipe: Any, objective: Any) -> Teacher:
     """The student of an earlier stage as the teacher of the next."""
     return lambda condition: objective.student(**condition)
-
-

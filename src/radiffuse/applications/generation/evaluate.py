@@ -239,7 +239,7 @@ def _bits(
     if not count or not hasattr(recipe, "denoiser") or hasattr(recipe, "first_objective"):
         return {}
     rows = spread(len(held_out), count)
-    if not recipe.HAS_DENSITY:
+    if not getattr(recipe, "HAS_DENSITY", True):
         said = "a distilled network knows whole steps of the flow, whose density is not computed"
         return {"bits_per_dimension": refused(said, len(rows))}
     if not _on_grid(real.held_out[rows]):
