@@ -5,8 +5,8 @@ With $u = \sigma/\alpha$ the flow is $d(x/\sigma)/d(1/u) = E[x_0 \mid x_t]$ what
 $$ x_s = \tfrac{\sigma_s}{\sigma_t} x_t + \Big(\alpha_s - \alpha_t\tfrac{\sigma_s}{\sigma_t}\Big) F(x_t, t, s),
    \qquad F(x_t, t, s) = \frac{1}{1/u_s - 1/u_t}\int_t^s E[x_0 \mid x_r]\, d(1/u_r) $$
 
-holds exactly: DDIM's step with the *mean* of the denoiser over the way in place of its value at the start (MeanFlow's
-mean velocity, Geng et al. 2025, in the coordinate in which it holds for every schedule). At s = t the
+holds exactly: DDIM's step with the *mean* of the denoiser over the way in place of its value at the start (the
+mean velocity of MeanFlow, Geng et al. 2025, in the coordinate in which it holds for every schedule). At s = t the
 mean is the denoiser and the step is none; at s = 0 it is the end of the flow, what a consistency model answers
 (Song et al. 2023). Of one step from t by r to s,
 
