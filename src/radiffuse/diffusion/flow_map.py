@@ -14,7 +14,7 @@ $$ \Big(\tfrac1{u_s} - \tfrac1{u_t}\Big) F(x_t, t, s) = \Big(\tfrac1{u_r} - \tfr
    + \Big(\tfrac1{u_s} - \tfrac1{u_r}\Big) F(x_r, r, s). $$
 
 A map of a `Filtered` network starts from what is known of Gaussian images of its spectrum S, whose flow is
-`sample.leap.GaussianFlow`'s: with $y = x_t/\alpha_t$, $A = \sqrt{S + u^2}$ and D the network's answer, at each frequency
+`sample.leap.GaussianFlow`'s: with $y = x_t/\alpha_t$, $A = \sqrt{S + u^2}$ and D the answer, at each frequency
 
 $$ F = D + (1 - K)(y - D), \qquad K = \frac{1 + u_s/u_t}{1 + A_s/A_t}, $$
 
