@@ -21,7 +21,7 @@ from radiffuse.runs.run import open_run
 
 HERE = Path(__file__).resolve().parent
 TEACHER = (1, 2, 4, 10, 20, 50)
-STUDENT = (1, 2, 4, 8)
+STUDENT = (4, 2, 1, 8)
 KARRAS = {"grid": "karras", "start": 0.998, "stop": 0.003, "sampler": "dpm-solver"}
 LEAP = {**KARRAS, "leap": 1.0}
 
@@ -70,10 +70,10 @@ def main():
     same = all(known.get(key) == about[key] for key in ("count", "precision", "teacher"))
     points = known["points"] if same else []
     done = {(point["sha256"], point["name"], point["steps"]) for point in points}
-    folders = [arguments.teacher]
+    folders = []
     for folder in arguments.students:
         folders += [*sorted((folder / "stages").glob("*")), folder]
-    for folder in folders:
+    for folder in [*folders, arguments.teacher]:
         run = open_run(folder).with_precision(arguments.precision)
         for name, recipe in settings_of(run, folder == arguments.teacher):
             if (run.model_sha256, name, recipe.steps) in done:

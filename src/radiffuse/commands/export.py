@@ -116,8 +116,8 @@ def _denoiser(opened: Run) -> Denoiser:
     recipe, method = opened.recipe, opened.config.method
     if opened.config.distilled:
         raise UserError(
-            f"{opened.path}: is distilled: its network goes from one time to another and is no denoiser of one; export its "
-            "teacher"
+            f"{opened.path}: is distilled: its network goes from one time to another and is no denoiser of one; "
+            "export its teacher"
         )
     if not getattr(recipe, "IS_PRIOR", False) or getattr(recipe, "classes", 0) * getattr(
         recipe, "conditional", False

@@ -108,8 +108,8 @@ def _fitted(asked: Order, prior: Run) -> Any:
         raise UserError(f"--prior: {asked.method} cannot take another run's network; train it")
     if prior.config.distilled:
         raise UserError(
-            f"--prior {prior.path}: is distilled, and knows whole steps of the flow; reconstructions ask for the image at "
-            "single levels of noise: take its teacher"
+            f"--prior {prior.path}: is distilled, and knows whole steps of the flow; reconstructions ask for the "
+            "image at single levels of noise: take its teacher"
         )
     if not getattr(prior.recipe, "IS_PRIOR", False):
         raise UserError(f"--prior {prior.path}: {prior.config.method} is no prior of images")

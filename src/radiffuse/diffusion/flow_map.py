@@ -5,13 +5,20 @@ With $u = \sigma/\alpha$ the flow is $d(x/\sigma)/d(1/u) = E[x_0 \mid x_t]$ what
 $$ x_s = \tfrac{\sigma_s}{\sigma_t} x_t + \Big(\alpha_s - \alpha_t\tfrac{\sigma_s}{\sigma_t}\Big) F(x_t, t, s),
    \qquad F(x_t, t, s) = \frac{1}{1/u_s - 1/u_t}\int_t^s E[x_0 \mid x_r]\, d(1/u_r) $$
 
-holds exactly: DDIM's step with the *mean* of the denoiser over the way in place of its value at the start
-(MeanFlow's mean velocity, Geng et al. 2025, in the coordinate in which it holds for every schedule). At s = t the
+holds exactly: DDIM's step with the *mean* of the denoiser over the way in place of its value at the start (the
+mean velocity of MeanFlow, Geng et al. 2025, in the coordinate in which it holds for every schedule). At s = t the
 mean is the denoiser and the step is none; at s = 0 it is the end of the flow, what a consistency model answers
 (Song et al. 2023). Of one step from t by r to s,
 
 $$ \Big(\tfrac1{u_s} - \tfrac1{u_t}\Big) F(x_t, t, s) = \Big(\tfrac1{u_r} - \tfrac1{u_t}\Big) F(x_t, t, r)
    + \Big(\tfrac1{u_s} - \tfrac1{u_r}\Big) F(x_r, r, s). $$
+
+A map of a `Filtered` network starts from what is known of Gaussian images of its spectrum S, whose flow is
+`sample.leap.GaussianFlow`'s: with $y = x_t/\alpha_t$, $A = \sqrt{S + u^2}$ and D the answer, at each frequency
+
+$$ F = D + (1 - K)(y - D), \qquad K = \frac{1 + u_s/u_t}{1 + A_s/A_t}, $$
+
+exact in one call for them; K = 1 at s = t, and everywhere where S = 0. What images are beyond that is learned.
 """
 
 from copy import copy
@@ -20,11 +27,21 @@ import torch
 from torch import Tensor
 
 from .denoiser import Denoiser
+from .filtered import Filtered, wiener_of
 from .kernels import reverse
 from .network import Clock, Network
 from .schedule import Schedule, expand
 
-__all__ = ["FlowMap", "MovedMap", "TwoTimes", "joined_mean", "nested", "share_of_way", "toward"]
+__all__ = [
+    "FlowMap",
+    "MovedMap",
+    "TwoTimes",
+    "gaussian_gain",
+    "joined_mean",
+    "nested",
+    "share_of_way",
+    "toward",
+]
 
 EVENNESS = 1.5
 """k of `nested`: a few steps are even enough from noise of hundreds to none where k is between 1 and 2."""
@@ -53,18 +70,47 @@ class TwoTimes(FlowMap):
         network: whose backbone takes a clock (B, 2), the time it is at and that it goes to; or a clock (B,) where
             `until` is False, for one that always goes to the end (t = 0) or by a grid that it learned.
         until: whether the network is told where it goes.
+        leaps: whether it starts from the flow of Gaussian images, where the network knows their spectrum.
         condition: as `Given`'s.
     """
 
-    def __init__(self, network: Network, until: bool = True, **condition: Tensor) -> None:
+    def __init__(
+        self, network: Network, until: bool = True, leaps: bool = True, **condition: Tensor
+    ) -> None:
         super().__init__()
         self.network, self.until = network, until
+        self.leaps = leaps and isinstance(network, Filtered)
         self.schedule = network.schedule
         self.condition = network.bound(**condition)
 
     def mean(self, x_t: Tensor, t: Tensor, s: Tensor) -> Tensor:
         network = toward(self.network, s) if self.until else self.network
-        return network.given(x_t, t, **self.condition)
+        answer = network.given(x_t, t, **self.condition)
+        return self._leapt(answer, x_t, t, s) if self.leaps else answer
+
+    def _leapt(self, answer: Tensor, x_t: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """F of the network's answer D, (B, C, *S) both."""
+        assert isinstance(self.network, Filtered)
+        size, axes = tuple(x_t.shape[2:]), tuple(range(2, x_t.ndim))
+        power = wiener_of(self.network.spectrum, size).power
+        alpha, _ = self.schedule(t, x_t)
+        times = (torch.as_tensor(each, dtype=torch.float64, device="cpu") for each in (t, s))
+        levels = [torch.exp(-self.schedule.log_ratio(each)).expand(len(x_t)) for each in times]
+        more = 1 - gaussian_gain(
+            power, *(level.reshape(-1, 1, *[1] * len(size)) for level in levels)
+        )
+        answer = answer.float() if answer.dtype != torch.float64 else answer
+        # without any signal nothing is known but the mean
+        y = torch.where(alpha > 0, x_t / alpha, answer)
+        rest = torch.fft.rfftn(y - answer, dim=axes) * more.to(y)
+        return answer + torch.fft.irfftn(rest, s=size, dim=axes)
+
+
+def gaussian_gain(power: Tensor, u_t: Tensor, u_s: Tensor) -> Tensor:
+    """K of Gaussian images of spectrum S, at every frequency; 1 where s = t or no signal is left at t."""
+    before, after = power + u_t.square(), power + u_s.square()
+    gain = (1 + u_s / u_t) / (1 + (after / before).sqrt())
+    return torch.where((u_s == u_t) | u_t.isinf(), torch.ones_like(gain), gain)
 
 
 def toward(network: Network, s: Tensor) -> Network:

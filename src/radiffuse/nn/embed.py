@@ -20,8 +20,8 @@ def waves(value: Tensor, length: int, highest: float = 64.0) -> Tensor:
 class Conditioning(nn.Module):
     """The embedding (B, length) of the clock, a class label and a vector, all optional but the first.
 
-    Told a second clock (`told_until`), it adds a linear layer of the difference of the waves of both: nothing where the two
-    are equal, and nothing at first.
+    Told a second clock (`told_until`), it adds a linear layer of the difference of the waves of both: nothing where
+    the two are equal, and nothing at first.
 
     Labels run from 0 to classes - 1; `classes` itself is "no label" (classifier-free guidance).
 

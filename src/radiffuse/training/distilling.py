@@ -3,11 +3,11 @@ r"""Teaching a network to do in few calls what its teacher does in many.
 All three ways learn F of `diffusion.flow_map`, the mean of E[x_0 | x_t] on the way from t to s, on a grid of times
 of which every second is the grid of half as many steps (`nested`), and start from the teacher's weights.
 
-| way | network | target of F(x_t, t, s) | from |
-|---|---|---|---|
-| `flow-map` | told t and s | the shortest steps: the teacher's, twice; longer: the network's own two halves | Frans et al. 2024 (shortcut models), with the teacher in place of images |
-| `consistency` | told t, s = 0 | the network's own answer one step nearer along the teacher's flow | Song et al. 2023 (consistency distillation), tuned from the teacher as Geng et al. 2024 |
-| `progressive` | told t, s the next of its grid | two DDIM steps of the teacher | Salimans & Ho 2022 |
+- `flow-map`: the network is told t and s. The shortest steps are the teacher's, of second order, longer ones the
+  network's own two halves (Frans et al. 2024, shortcut models, with a teacher in place of images).
+- `consistency`: s = 0. The target is the network's own answer one step nearer along the teacher's flow (Song et al.
+  2023, consistency distillation), without an average of weights (Song & Dhariwal 2024; Geng et al. 2024).
+- `progressive`: s is the next time of its grid, the target two DDIM steps of the teacher (Salimans & Ho 2022).
 """
 
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ from ..diffusion.network import Network
 from ..diffusion.schedule import Schedule, expand
 from .objective import Batch, Denoising
 
-__all__ = ["WAYS", "Distilling", "Teacher", "Way", "halves", "two_steps"]
+__all__ = ["WAYS", "Distilling", "Teacher", "Way", "halves", "second_order", "two_steps"]
 
 Way = Literal["flow-map", "consistency", "progressive"]
 WAYS: tuple[Way, ...] = ("flow-map", "consistency", "progressive")
@@ -64,7 +64,7 @@ class Distilling:
     def student(self, **condition: Tensor) -> TwoTimes:
         """The map, with the conditions of its network bound."""
         playing = self.denoising._playing()
-        return TwoTimes(playing, self.way == "flow-map", **condition)
+        return TwoTimes(playing, self.way == "flow-map", self.way != "progressive", **condition)
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         yield "network", self.matching(batch["image"], self.denoising.condition(batch))
@@ -95,8 +95,9 @@ class Distilling:
             place = torch.randint(finest, (count,))
             t, r = self.times[place], self.times[place + 1]
             return t, r, torch.zeros_like(t), place == finest - 1
-        levels = self.levels()
-        stride = 2 ** (1 + torch.randint(levels, (count,)))
+        # the longer a step, the more there is to learn
+        length = torch.multinomial(torch.arange(1.0, self.levels() + 1), count, replacement=True)
+        stride = 2 ** (1 + length)
         place = (torch.rand(count) * (finest // stride)).long() * stride
         t, r, s = (self.times[place + move] for move in (0 * stride, stride // 2, stride))
         return t, r, s, stride == 2
@@ -123,7 +124,8 @@ class Distilling:
             own = {key: value[at] for key, value in condition.items()}
             part = (x_t[at], t[rows], r[rows], s[rows])
             if taught:
-                target[at] = two_steps(self.teacher(own), *part).to(target)
+                step = two_steps if self.way == "progressive" else second_order
+                target[at] = step(self.teacher(own), *part).to(target)
             else:
                 target[at] = halves(self.student(**own), *part).to(target)
         return target
@@ -148,8 +150,26 @@ def halves(flow_map: FlowMap, x_t: Tensor, t: Tensor, r: Tensor, s: Tensor) -> T
 
 
 def two_steps(teacher: Denoiser, x_t: Tensor, t: Tensor, r: Tensor, s: Tensor) -> Tensor:
-    """F(x_t, t, s) of two DDIM steps of a denoiser by r (Salimans & Ho 2022, algorithm 2)."""
+    """F(x_t, t, s) of two DDIM steps of a denoiser by r (Salimans & Ho 2022, algorithm 2); of a map, its own two."""
+    if isinstance(teacher, FlowMap):
+        return halves(teacher, x_t, t, r, s)
     schedule: Schedule = teacher.schedule
     first = teacher(x_t, t)
     x_r = reverse(schedule, x_t, first, t, r)
     return joined_mean(schedule, first, teacher(x_r, r), t, r, s)
+
+
+def second_order(teacher: Denoiser, x_t: Tensor, t: Tensor, r: Tensor, s: Tensor) -> Tensor:
+    r"""F(x_t, t, s) of a denoiser that is linear in $\lambda = \log(\alpha/\sigma)$ through its values at t and at r.
+
+    The mean of $\lambda - \lambda_t$ by $d(1/u) = e^\lambda d\lambda$ is $h/(1 - e^{-h}) - 1$ with
+    $h = \lambda_s - \lambda_t$ (as DPM-Solver-2, Lu et al. 2022); to the end, where h is infinite, the value at r.
+    """
+    schedule: Schedule = teacher.schedule
+    first = teacher(x_t, t)
+    second = teacher(reverse(schedule, x_t, first, t, r), r)
+    ways = [schedule.log_ratio(each) for each in (t, r, s)]
+    h = ways[2] - ways[0]
+    slope = (h / -torch.expm1(-h) - 1) / (ways[1] - ways[0])
+    slope = torch.where(h.isinf() | ways[0].isinf(), torch.ones_like(h), slope)
+    return torch.lerp(first, second, expand(slope.to(first.device, first.dtype), first))

@@ -119,7 +119,8 @@ def student_of(recipe: Any, way: Way, calls: int, finest: int = FINEST) -> Any:
     names = (field.name for field in dataclasses.fields(recipe))
     values = {name: getattr(recipe, name) for name in names}
     more = {"way": way, "calls": calls, "finest": finest, "steps": calls}
-    return distilled(type(recipe))(**{**values, **more})
+    kind: Any = type(recipe)
+    return distilled(kind)(**{**values, **more})
 
 
 def teacher_of(recipe: Any, objective: Any) -> Teacher:

@@ -243,7 +243,7 @@ def _bits(
     if not count or not (own or by_flow):
         return {}
     rows = spread(len(held_out), count)
-    if not recipe.HAS_DENSITY:
+    if not getattr(recipe, "HAS_DENSITY", True):
         said = "a distilled network knows whole steps of the flow, whose density is not computed"
         return {"bits_per_dimension": refused(said, len(rows))}
     if not _on_grid(real.held_out[rows]):

@@ -23,7 +23,7 @@ class Jumps(Sampler):
 
 
 class Renoised(Jumps):
-    """Multistep consistency sampling (Song et al. 2023, algorithm 1): to the end of the flow, and back to s by new noise."""
+    """Multistep consistency sampling (Song et al. 2023, algorithm 1): to the end, back to s by new noise."""
 
     def step(self, x_t: Tensor, t: Tensor, s: Tensor, state: State) -> tuple[Tensor, State]:
         x_0 = self.denoiser.mean(x_t, t, s.new_zeros(()))
