@@ -3,7 +3,8 @@
 python benchmarks/audit.py --data mednist64.npz --out FOLDER [--minutes 2.5]
 
 Models of the same network, as long: "twenty" learns 20 images by heart, "many" sees thousands briefly, "duplicates" has
-one person thirty times among 200; the others are held out. Writes benchmarks/results/audit.json; what is there already is kept.
+one person thirty times among 200; the others are held out. Writes
+benchmarks/results/audit.json; what is there already is kept.
 """
 
 import argparse

@@ -249,7 +249,8 @@ def recipe_of(made_with: Config, where: str) -> Any:
     if made_with.distilled:
         from ..applications.generation.distilled import distilled
 
-        return fields.build(distilled(kind), made_with.recipe, where=where)
+        teacher: Any = kind
+        return fields.build(distilled(teacher), made_with.recipe, where=where)
     default = config.preset(kind, made_with.preset)
     return fields.recorded(kind, made_with.recipe, where=where, default=default)
 
