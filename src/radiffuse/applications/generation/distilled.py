@@ -1,6 +1,7 @@
 """A generative recipe whose network was taught to need few calls."""
 
 import dataclasses
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, cast
@@ -86,9 +87,13 @@ def _listed(numbers: list[int]) -> str:
     return f"{', '.join(others)} or {last} calls" if others else f"{last} calls only"
 
 
+def distilled(kind: type[Any]) -> type[Any]:
+    """The recipe class of a distilled run of a method, always the same one."""
+    return _made(cast(Hashable, kind))
+
+
 @cache
-def distilled(kind: type[Generative]) -> type[Any]:
-    """The recipe class of a distilled run of a method."""
+def _made(kind: Any) -> type[Any]:
     made = type(f"Distilled{kind.__name__}", (_Distilled, kind), {"__doc__": kind.__doc__})
     return dataclass(frozen=True)(made)
 
@@ -119,8 +124,7 @@ def student_of(recipe: Any, way: Way, calls: int, finest: int = FINEST) -> Any:
     names = (field.name for field in dataclasses.fields(recipe))
     values = {name: getattr(recipe, name) for name in names}
     more = {"way": way, "calls": calls, "finest": finest, "steps": calls}
-    kind: Any = type(recipe)
-    return distilled(kind)(**{**values, **more})
+    return distilled(type(recipe))(**{**values, **more})
 
 
 def teacher_of(recipe: Any, objective: Any) -> Teacher:
