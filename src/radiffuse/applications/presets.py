@@ -7,7 +7,6 @@ __all__ = [
     "PRECONDITIONED",
     "SMALL",
     "SMALL_CHAIN",
-    "TEN_CALLS",
     "TINY",
     "TINY_CHAIN",
     "TRAINING",
@@ -44,10 +43,6 @@ SMALL_CHAIN: dict[str, Any] = {
     "steps": 20,
 }
 """The chain of the small presets of discrete betas: few steps, none where there is next to no signal or noise."""
-
-TEN_CALLS: dict[str, Any] = {"leap": 1.0, "steps": 9}
-"""In place of its 20 steps where the network starts from the Wiener filter of the images: half the calls and, within
-the intervals, the same FID (embedded brains 2.2 to 2.5, MedNIST 4.8 to 4.6 and 3.8 to 4.0 after longer training)."""
 
 TINY_CHAIN: dict[str, Any] = {"sampler": "ddim", "start": 0.998, "steps": 5}
 """The same for tests."""

@@ -21,15 +21,7 @@ from ..parts import (
     network_of,
     weight_named,
 )
-from ..presets import (
-    PRECONDITIONED,
-    SMALL,
-    SMALL_CHAIN,
-    TEN_CALLS,
-    TINY,
-    TINY_CHAIN,
-    averaged,
-)
+from ..presets import PRECONDITIONED, SMALL, SMALL_CHAIN, TINY, TINY_CHAIN, averaged
 from ..ranges import Rule, at_least
 from .base import Generative
 
@@ -130,7 +122,7 @@ class DDPM(Generative):
             betas="cosine",
             **PRECONDITIONED,
             filtered=True,
-            **SMALL_CHAIN | TEN_CALLS,
+            **SMALL_CHAIN,
         )
 
     @classmethod
