@@ -36,6 +36,18 @@ def steps(record, path):
     saved(drawn, axis, path)
 
 
+def distill(record, path):
+    """FID against seconds an image, a curve a way of drawing."""
+    drawn, axis = figure()
+    for name in dict.fromkeys(point["name"] for point in record["points"]):
+        points = [p for p in record["points"] if p["name"] == name]
+        points.sort(key=lambda point: point["seconds_per_image"])
+        seconds = [p["seconds_per_image"] for p in points]
+        axis.plot(seconds, [p["fid"]["mean"] for p in points], marker="o", label=name)
+    axis.set(xscale="log", yscale="log", xlabel="seconds an image, one core", ylabel="FID")
+    saved(drawn, axis, path)
+
+
 def lesions(record, path):
     """Voxel-wise average precision against contrast, one colour a radius; dashed: the best baseline."""
     drawn, axis = figure()

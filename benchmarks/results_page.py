@@ -19,6 +19,7 @@ from radiffuse.applications.denoising.page import reference
 from radiffuse.applications.evaluation.page import columns
 from radiffuse.applications.generation.page import (
     covariates,
+    distilled,
     features,
     privacy,
     slice_by_slice,
@@ -50,6 +51,7 @@ Tables of reconstruction are of a prior trained at the higher noise levels of th
 BESIDE = {
     "generation": [
         ("Quality against network calls", "steps", steps),
+        ("Few calls, distilled", "distill", distilled),
         ("What a denoiser starts from", "starting-point", tables.starting_point),
         ("What the features see", "features", features),
         ("Volumes whole and slice by slice", "slices", slice_by_slice),
@@ -182,7 +184,7 @@ def main():
     found = records()
     write_text(DOCS / "measured.md", page(found))
     write_text(DOCS / "results.md", summary(found, cards()))
-    for word in ("steps", "lesions"):
+    for word in ("steps", "distill", "lesions"):
         for name, record in beginning(found, word):
             getattr(plots, word)(record, DOCS / f"{word}-{name}.svg")
     write_ledgers(found)

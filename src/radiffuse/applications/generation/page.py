@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from ...report.markdown import number, short, table
 from ..evaluation.page import Record
 
-__all__ = ["covariates", "features", "privacy", "section", "slice_by_slice", "steps"]
+__all__ = ["covariates", "distilled", "features", "privacy", "section", "slice_by_slice", "steps"]
 
 LABELS = {
     "fid": "FID, lower is better",
@@ -156,6 +156,28 @@ def steps(record: Record, name: str) -> list[str]:
     picture = f"![FID against network calls](steps-{name}.svg)"
     begin = [f"### {name}", "", about, "", picture, ""]
     return [*begin, *table(["sampler", *calls], rows)]
+
+
+def distilled(record: Record, name: str) -> list[str]:
+    """FID and seconds of distilled runs and of their teacher, by the number of network calls."""
+    rows = [
+        [
+            *(
+                point["name"],
+                str(point["evaluations"]),
+                f"{point['minutes']:g}",
+                short(point["fid"]),
+            ),
+            f"{point['seconds_per_image']:.3f}",
+        ]
+        for point in sorted(record["points"], key=lambda each: (each["evaluations"], each["name"]))
+    ]
+    about = (
+        f"n = {record['count']} images, networks in {record['precision']}; `{record['command']}`"
+    )
+    picture = f"![FID against seconds an image](distill-{name}.svg)"
+    head = ["", "calls", "minutes of training", _label("fid"), "seconds an image"]
+    return [f"### {name}", "", about, "", picture, "", *table(head, rows)]
 
 
 def features(record: Record, name: str) -> list[str]:
