@@ -58,7 +58,9 @@ def _table(found: Sequence[Paper]) -> str:
     survey = [paper for paper in found if not paper.beyond]
     beyond = [paper for paper in found if paper.beyond]
     ready = sum(bool(paper.recipe) for paper in survey)
-    lines = [*_rows(survey), "", f"{len(survey)} methods, {ready} ready to train"] if survey else []
+    lines = []
+    if survey or not beyond:
+        lines += [*_rows(survey), "", f"{len(survey)} methods, {ready} ready to train"]
     if beyond:
         lines += [*([""] if survey else []), "Beyond the survey:", "", *_beyond(beyond)]
     return "\n".join(lines)

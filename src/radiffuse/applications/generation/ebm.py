@@ -113,6 +113,7 @@ class EBM(Leveled):
             "betas": (0.0, 0.999),
             "warmup": 0,
             "clip": 0.0,
+            "steps": 10_000,
         },
         "small": {
             "batch": 32,

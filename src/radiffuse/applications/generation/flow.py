@@ -57,7 +57,13 @@ class Flow(Family):
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = ("denoised",)
     RULES: ClassVar[dict[str, Rule]] = {"noise": at_least(0), "layers": at_least(1)}
     TRAINING: ClassVar[dict[str, dict[str, Any]]] = {
-        "paper": {"batch": 256, "learning_rate": 1e-4, "betas": (0.9, 0.95), "weight_decay": 1e-4},
+        "paper": {
+            "batch": 256,
+            "learning_rate": 1e-4,
+            "betas": (0.9, 0.95),
+            "weight_decay": 1e-4,
+            "steps": 10_000,
+        },
         "small": {
             "batch": 32,
             "learning_rate": 1e-3,
