@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -101,8 +102,12 @@ def test_too_few_images_are_refused_before_anything_is_trained(capsys, tmp_path)
 
 def test_families_are_trained_measured_and_drawn_once(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(features, "STEPS", 5)
-    words = ["compare", "--data", "brains:count=1700,size=8", "--preset", "tiny", "--count", "128"]
-    words += ["--families", "gan", "vae", "--minutes", "0.01", "--out", str(tmp_path)]
+    split = np.array(["train"] * 220 + ["test"] * 140)
+    image = np.random.default_rng(0).integers(0, 255, (360, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "pictures.npz", image=image, split=split)
+    words = ["compare", "--data", str(tmp_path / "pictures.npz"), "--preset", "tiny"]
+    words += ["--count", "128", "--families", "gan", "vae", "--minutes", "0.01"]
+    words += ["--out", str(tmp_path)]
     assert cli.main(words) == 0
     record = json.loads((tmp_path / "compare.json").read_text())
     assert list(record["families"]) == ["gan", "vae"]
