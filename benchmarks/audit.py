@@ -4,7 +4,7 @@ python benchmarks/audit.py --data mednist64.npz --out FOLDER [--minutes 2.5]
 
 Models of the same network, as long: "twenty" learns 20 images by heart, "many" sees thousands briefly, "duplicates" has
 one person thirty times among 200; the others are held out. Writes
-benchmarks/results/audit.json; what is there already is kept.
+benchmarks/results/audit-planted.json; what is there already is kept.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def audited(name: str, data: Path, out: Path, minutes: float, count: int) -> dic
     words = ["--count", str(count), "--cases", "200", "--batch", "50"]
     assert cli.main(["audit", str(run), "--out", str(folder), *words]) == 0
     record = json.loads((folder / "audit.json").read_text())
-    return {key: value for key, value in record.items() if key not in ("run", "environment")}
+    return {key: value for key, value in record.items() if key not in ("run", "environment", "command")}
 
 
 def main() -> None:
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=("twenty", "many", "duplicates"))
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / "audit.json"
+    path = RESULTS / "audit-planted.json"
     found = json.loads(path.read_text()) if path.is_file() else {}
     for name, data in planted(given.data, given.out).items():
         if name in given.only:

@@ -18,8 +18,10 @@ from radiffuse.applications.anomaly.page import lesions
 from radiffuse.applications.denoising.page import reference
 from radiffuse.applications.evaluation.page import columns
 from radiffuse.applications.generation.page import (
+    audits,
     covariates,
     distilled,
+    families,
     features,
     privacy,
     slice_by_slice,
@@ -56,7 +58,9 @@ BESIDE = {
         ("What the features see", "features", features),
         ("Volumes whole and slice by slice", "slices", slice_by_slice),
         ("Numbers that samples are told", "covariates", covariates),
+        ("Families compared", "trilemma", families),
         ("What privacy costs", "private", privacy),
+        ("What audits find", "audit", audits),
     ],
     "reconstruction": [
         ("", "prior-fit", reconstruction.fits),

@@ -8,6 +8,7 @@ docs/trilemma-NAME.svg; NAME is that of the data.
 
 import argparse
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -35,6 +36,10 @@ def main() -> int:
         name = Path(asked.data).stem
         record = json.loads((asked.out / "compare.json").read_text(encoding="utf-8"))
         record["data"] = Path(record["data"]).name
+        where = ["--data", f"../shared/data/{record['data']}", "--out", f"runs/trilemma-{name}"]
+        words = [*where, *words[4:]]
+        record["command"] = shlex.join(["python", "benchmarks/trilemma.py", *words])
+        del record["settings"]
         text = json.dumps(record, indent=1) + "\n"
         (ROOT / "benchmarks/results" / f"trilemma-{name}.json").write_text(text, encoding="utf-8")
         shutil.copy(asked.out / "triangle.svg", ROOT / "docs" / f"trilemma-{name}.svg")

@@ -3,11 +3,23 @@
 import math
 from collections.abc import Sequence
 
+from ...report import trilemma
 from ...report.markdown import number, short, table
 from ..evaluation.page import Record
 
-__all__ = ["covariates", "distilled", "features", "privacy", "section", "slice_by_slice", "steps"]
+__all__ = [
+    "audits",
+    "covariates",
+    "distilled",
+    "families",
+    "features",
+    "privacy",
+    "section",
+    "slice_by_slice",
+    "steps",
+]
 
+EYES = ("pixels", "features", "detector")
 LABELS = {
     "fid": "FID, lower is better",
     "kid": "KID, lower",
@@ -156,6 +168,39 @@ def steps(record: Record, name: str) -> list[str]:
     picture = f"![FID against network calls](steps-{name}.svg)"
     begin = [f"### {name}", "", about, "", picture, ""]
     return [*begin, *table(["sampler", *calls], rows)]
+
+
+def families(record: Record, name: str) -> list[str]:
+    """Families of generative models trained as long as each other."""
+    about = (
+        f"`{record['command']}`: {record['minutes']:g} minutes each, {record['train']} training images, "
+        f"{record['count']} drawn against {record['held_out']} held out. [How the axes are computed](trilemma.md)."
+    )
+    picture = f"![Quality, coverage and speed of each family](trilemma-{name}.svg)"
+    return [f"### {name}", "", about, "", picture, "", *table(*trilemma.table(record))]
+
+
+def audits(record: Record, name: str) -> list[str]:
+    """What audits say of models where it is known what they should say."""
+    rows = []
+    for planted, its in record.items():
+        eyes = its["memorisation"]["eyes"]
+        people = its["memorisation"]["people"]
+        most = f"{people[0]['patient']} ({people[0]['samples']})" if people else ""
+        rows.append(
+            [
+                *(planted, f"{its['train']['images']} of {its['train']['people']}"),
+                *(f"{eyes[eye]['share']['mean']:.1%} (p {eyes[eye]['p']:.2g})" for eye in EYES),
+                *(most, short(its["membership"]["loss"]["auc"]), its["verdict"][0]),
+            ]
+        )
+    first = next(iter(record.values()))
+    about = (
+        f"`python benchmarks/audit.py`: {first['samples']} samples of each, against {first['held_out']['images']} "
+        "held-out images; shares of samples nearer to a training image than 99 % of new images are, and the chance of as many."
+    )
+    head = ["planted", "images of people", *EYES, "copied most", "membership, AUC", "verdict"]
+    return ["", about, "", *table(head, rows)]
 
 
 def distilled(record: Record, name: str) -> list[str]:
