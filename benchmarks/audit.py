@@ -71,7 +71,9 @@ def audited(name: str, data: Path, out: Path, minutes: float, count: int) -> dic
     words = ["--count", str(count), "--cases", "200", "--batch", "50"]
     assert cli.main(["audit", str(run), "--out", str(folder), *words]) == 0
     record = json.loads((folder / "audit.json").read_text())
-    return {key: value for key, value in record.items() if key not in ("run", "environment", "command")}
+    return {
+        key: value for key, value in record.items() if key not in ("run", "environment", "command")
+    }
 
 
 def main() -> None:
