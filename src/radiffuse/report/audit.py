@@ -86,7 +86,9 @@ def _memorisation(found: Mapping[str, Any]) -> str:
         "distance to those of the next people, is less than that of 99 % of held-out images. Chance does so too, in "
         "1 of 100. p: probability of as many copies by chance.</p>"
     )
-    more = table(("person", "samples nearest"), people) + table(("case", "samples nearest"), images)
+    more = table(("person", "samples nearest"), people)
+    if images != people:
+        more += table(("case", "samples nearest"), images)
     return table(heads, rows) + note + (more if people else "")
 
 

@@ -17,6 +17,7 @@ from .layer import KEPT, VOLUMES, compressed
 
 _GAP = 2
 _TEXT = 16
+_HALF_LINE = 60
 _SMALL = 160
 
 
@@ -46,7 +47,7 @@ def write_pairs(
     """Write pairs side by side, a line of text under each."""
     pairs = []
     for one, other in zip(left, right, strict=True):
-        both = [_enlarged(pixels(image)) for image in (one, other)]
+        both = [_legible(_enlarged(pixels(image))) for image in (one, other)]
         gap = np.full((both[0].shape[0], _GAP, 3), 128, np.uint8)
         pairs.append(np.concatenate([both[0], gap, both[1]], axis=1))
     rows, wide = pairs[0].shape[:2]
@@ -76,6 +77,12 @@ def _grid(tiles: Sequence[Pixels], columns: int) -> Picture.Image:
 def _enlarged(tile: Pixels) -> Pixels:
     """Each pixel twice in both directions, for small images; never interpolated."""
     return tile.repeat(2, axis=0).repeat(2, axis=1) if max(tile.shape[:2]) <= _SMALL else tile
+
+
+def _legible(tile: Pixels) -> Pixels:
+    """As wide as half a line of text needs, by whole pixels."""
+    times = -(-_HALF_LINE // tile.shape[1])
+    return tile.repeat(times, axis=0).repeat(times, axis=1)
 
 
 def _save(path: Path, picture: Picture.Image) -> None:
