@@ -270,8 +270,8 @@ def test_pairs_stand_side_by_side_over_their_note(tmp_path):
     write_pairs(tmp_path / "pairs.png", [black] * 3, [white] * 3, ["a", "b", "c"], columns=2)
     with Picture.open(tmp_path / "pairs.png") as shown:
         values = np.asarray(shown)
-    assert values[:16, :16].max() == 0 and values[:16, 18:34].min() == 255
-    assert values[16:32, :34].min() < 128  # the note
+    assert values[:64, :64].max() == 0 and values[:64, 66:130].min() == 255
+    assert values[64:80, :130].min() < 128  # the note, which fits under a pair
 
 
 def test_every_metric_of_an_application_is_explained():
