@@ -4,7 +4,7 @@ python benchmarks/audit.py --data mednist64.npz --out FOLDER [--minutes 2.5]
 
 Models of the same network, as long: "twenty" learns 20 images by heart, "many" sees thousands briefly, "duplicates" has
 one person thirty times among 200; the others are held out. Writes
-benchmarks/results/audit-planted.json; what is there already is kept.
+benchmarks/results/audit-NAME.json, by the name of the data; what is there is kept.
 """
 
 import argparse
@@ -22,9 +22,11 @@ HELD_OUT = 400
 
 
 def planted(data: Path, out: Path) -> dict[str, Path]:
-    """The data sets: pictures at 16 x 16, each of a person of its own but for the duplicates."""
+    """Pictures at 16 x 16, each of a person of its own but for the duplicates."""
     stored = np.load(data)
     order = np.random.default_rng(0).permutation(len(stored["image"]))
+    if "patient" in stored:  # one picture of each, for twins are what is looked for
+        order = order[np.sort(np.unique(stored["patient"][order], return_index=True)[1])]
     pictures = stored["image"][order]
     side = pictures.shape[-1] // SIDE
     small = pictures.reshape(len(pictures), SIDE, side, SIDE, side).mean((2, 4)).round()
@@ -85,7 +87,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=("twenty", "many", "duplicates"))
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / "audit-planted.json"
+    path = RESULTS / f"audit-{given.data.stem}.json"
     found = json.loads(path.read_text()) if path.is_file() else {}
     for name, data in planted(given.data, given.out).items():
         if name in given.only:
