@@ -196,7 +196,8 @@ def audits(record: Record, name: str) -> list[str]:
         )
     first = next(iter(record.values()))
     about = (
-        f"`python benchmarks/audit.py --data ../shared/data/{name}.npz`: {first['samples']} samples of each, against {first['held_out']['images']} "
+        f"`python benchmarks/audit.py --data ../shared/data/{name}.npz`: {first['samples']} samples of each, against "
+        f"{first['held_out']['images']} "
         "held-out images; shares of samples nearer to a training image than 99 % of new images are, and "
         "the chance of as many."
     )
