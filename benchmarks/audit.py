@@ -8,15 +8,14 @@ benchmarks/results/audit-NAME.json, by the name of the data; what is there is ke
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
+from recorded import RESULTS, brief
 
 from radiffuse import cli
-from radiffuse.data.files import write_json
+from radiffuse.data.files import read_json, write_json
 
-RESULTS = Path(__file__).resolve().parent / "results"
 SIDE = 16
 HELD_OUT = 400
 
@@ -72,10 +71,8 @@ def audited(name: str, data: Path, out: Path, minutes: float, count: int) -> dic
     folder = out / f"audit-{name}"
     words = ["--count", str(count), "--cases", "200", "--batch", "50"]
     assert cli.main(["audit", str(run), "--out", str(folder), *words]) == 0
-    record = json.loads((folder / "audit.json").read_text())
-    return {
-        key: value for key, value in record.items() if key not in ("run", "environment", "command")
-    }
+    record = read_json(folder / "audit.json")
+    return brief({k: v for k, v in record.items() if k not in ("run", "environment", "command")})
 
 
 def main() -> None:
@@ -88,7 +85,7 @@ def main() -> None:
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"audit-{given.data.stem}.json"
-    found = json.loads(path.read_text()) if path.is_file() else {}
+    found = read_json(path) if path.is_file() else {}
     for name, data in planted(given.data, given.out).items():
         if name in given.only:
             found[name] = audited(name, data, given.out, given.minutes, given.count)

@@ -7,12 +7,14 @@ docs/trilemma-NAME.svg; NAME is that of the data.
 """
 
 import argparse
-import json
 import shlex
 import shutil
 from pathlib import Path
 
+from recorded import RESULTS, brief
+
 from radiffuse import cli
+from radiffuse.data.files import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,14 +36,13 @@ def main() -> int:
     status = cli.main(["compare", *words])
     if status == 0:
         name = Path(asked.data).stem
-        record = json.loads((asked.out / "compare.json").read_text(encoding="utf-8"))
+        record = read_json(asked.out / "compare.json")
         record["data"] = Path(record["data"]).name
         where = ["--data", f"../shared/data/{record['data']}", "--out", f"runs/trilemma-{name}"]
         words = [*where, *words[4:]]
         record["command"] = shlex.join(["python", "benchmarks/trilemma.py", *words])
         del record["settings"]
-        text = json.dumps(record, indent=1) + "\n"
-        (ROOT / "benchmarks/results" / f"trilemma-{name}.json").write_text(text, encoding="utf-8")
+        write_json(RESULTS / f"trilemma-{name}.json", brief(record))
         shutil.copy(asked.out / "triangle.svg", ROOT / "docs" / f"trilemma-{name}.svg")
     return status
 

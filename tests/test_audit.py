@@ -386,3 +386,16 @@ def test_sample_keeps_away_and_says_so(run, tmp_path, capsys, refused):
     assert "0 of 3 draws lay too near" in capsys.readouterr().err
     assert json.loads((out / "predictions.json").read_text())["settings"]["away"] == 0.1
     assert "between 0 and 1" in refused(*words[:-1], tmp_path / "b", "--away", "2", code=2)
+
+
+def test_a_copy_detector_that_is_damaged_is_one_line(tmp_path):
+    def detector():
+        groups = torch.arange(8)
+        known = {"fingerprint": "a" * 12, "steps": 1, "cache": tmp_path}
+        return copy_detector.copy_detector(blobs(8, 0), groups, **known)
+
+    detector()
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match="delete it"):
+        detector()

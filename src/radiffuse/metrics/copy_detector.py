@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..nn.augment import Augment
-from ..training.tensorfile import metadata_of, opened, save
-from .features import FeatureNetwork, Progress
+from ..training.tensorfile import save
+from .features import FeatureNetwork, Progress, fit, kept
 
 __all__ = ["CopyDetector", "copy_detector", "described", "views"]
 
@@ -68,6 +68,9 @@ def copy_detector(
         seed: of weights, order and views.
         steps: of 48 images; 0: 400.
         progress: called with (step, steps).
+
+    Raises:
+        UserError: a cached file that cannot be read.
     """
     steps = steps or STEPS
     about = {"format": _VERSION, "fingerprint": fingerprint, "steps": str(steps)}
@@ -75,40 +78,18 @@ def copy_detector(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         detector = CopyDetector(images.shape[1], tuple(images.shape[2:]))
-        if path and path.exists() and _read(detector, path, about):
+        if path and path.exists() and kept(detector, path, about):
             return detector.eval()
-        _fit(detector, images, groups, steps, progress)
+
+        def loss() -> Tensor:
+            rows = torch.randperm(len(images))[:_BATCH]
+            one, other = (detector(views(images[rows])) for _ in range(2))
+            return contrast(one, other, groups[rows])
+
+        fit(detector, loss, steps, progress)
     if path:
         save(path, detector.state_dict(), about)
     return detector.eval()
-
-
-def _read(detector: CopyDetector, path: Path, about: dict[str, str]) -> bool:
-    with opened(path) as file:
-        if metadata_of(file) != about:
-            return False
-        detector.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-    return True
-
-
-def _fit(
-    detector: CopyDetector, images: Tensor, groups: Tensor, steps: int, progress: Progress | None
-) -> None:
-    optimiser = torch.optim.AdamW(detector.parameters(), lr=2e-3, weight_decay=1e-2)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps, pct_start=0.1)
-    detector.train()
-    for step in range(steps):
-        rows = torch.randperm(len(images))[:_BATCH]
-        both = detector(torch.cat([views(images[rows]), views(images[rows])]))
-        one, other = both.chunk(2)
-        loss = contrast(one, other, groups[rows])
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        rate.step()
-        if progress:
-            progress(step + 1, steps)
-    detector.eval()
 
 
 def contrast(one: Tensor, other: Tensor, groups: Tensor) -> Tensor:

@@ -175,7 +175,7 @@ def trained_features(
         STEPS, max(150, round(STEPS * (4096 / math.prod(images.shape[2:])) ** 0.5))
     )
     path = cache and cache / f"features-{fingerprint[:12]}-{seed}.safetensors"
-    if path and path.exists() and _read(network, path, _about(fingerprint, outputs, steps)):
+    if path and path.exists() and kept(network, path, _about(fingerprint, outputs, steps)):
         return network.eval()
     _fit(network, images, labels if outputs else None, seed, steps, progress)
     if path:
@@ -201,8 +201,12 @@ def _initial(images: Tensor, outputs: int, seed: int) -> FeatureNetwork:
         return FeatureNetwork(images.shape[1], tuple(images.shape[2:]), outputs)
 
 
-def _read(network: FeatureNetwork, path: Path, about: dict[str, str]) -> bool:
-    """Load cached weights; False where they are of other data or another version."""
+def kept(network: nn.Module, path: Path, about: dict[str, str]) -> bool:
+    """Load cached weights; False where they are of other data or another version.
+
+    Raises:
+        UserError: the file cannot be read, or is of another network.
+    """
     try:
         with opened(path) as file:
             if metadata_of(file) != about:
@@ -215,6 +219,24 @@ def _read(network: FeatureNetwork, path: Path, about: dict[str, str]) -> bool:
     return True
 
 
+def fit(
+    network: nn.Module, loss: Callable[[], Tensor], steps: int, progress: Progress | None
+) -> None:
+    """AdamW, its rate rising to 2e-3 over a tenth of the steps and falling as a cosine."""
+    optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=1e-2)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps, pct_start=0.1)
+    network.train()
+    for step in range(steps):
+        value = loss()
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+        rate.step()
+        if progress:
+            progress(step + 1, steps)
+    network.eval()
+
+
 def _fit(
     network: FeatureNetwork,
     images: Tensor,
@@ -223,21 +245,14 @@ def _fit(
     steps: int,
     progress: Progress | None,
 ) -> None:
-    """AdamW, its rate rising to 2e-3 over a tenth of the steps and falling as a cosine, then `_standardise`."""
+    """`fit`, then `_standardise`."""
     generator = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=1e-2)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps, pct_start=0.1)
-    network.train()
-    for step in range(steps):
+
+    def loss() -> Tensor:
         rows = torch.randperm(len(images), generator=generator)[:_BATCH]
-        loss = _loss(network, images[rows], None if labels is None else labels[rows], generator)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        rate.step()
-        if progress:
-            progress(step + 1, steps)
-    network.eval()
+        return _loss(network, images[rows], None if labels is None else labels[rows], generator)
+
+    fit(network, loss, steps, progress)
     _standardise(network, images[torch.randperm(len(images), generator=generator)[:5000]])
 
 
