@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from radiffuse.diffusion.guidance import Guided, Steered
+from radiffuse.diffusion.kernels import posterior
 from radiffuse.diffusion.noise import Seeded, derive, gaussian
 from radiffuse.diffusion.sample import (
     DDIM,
@@ -117,6 +118,16 @@ def test_noise_put_back_by_a_solver_keeps_the_law(eta):
         lambda d, n: DPMSolver(d, n, eta=eta), GaussianDenoiser(EDM()), grids.uniform(60)
     )
     assert (mean, std) == (pytest.approx(0.5, abs=0.01), pytest.approx(0.2, abs=0.015))
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.3, 0.7, 1.0])
+def test_a_solver_puts_back_its_share_of_the_ancestral_noise(eta):
+    schedule = VP()
+    x, t, s = torch.ones(20_000, 1).double(), torch.tensor(0.6).double(), torch.tensor(0.4).double()
+    sampler = DPMSolver(GaussianDenoiser(schedule), torch.randn_like, eta=eta)
+    out, _ = sampler.step(x, t, s, sampler.init(x, t))
+    _, variance, _ = posterior(schedule, x[:1], sampler.denoiser(x[:1], t), t, s)
+    assert float(out.std()) == pytest.approx(eta * float(variance) ** 0.5, rel=0.03, abs=1e-12)
 
 
 def test_a_flow_without_signal_at_its_start():

@@ -21,6 +21,7 @@ $$ F = D + (1 - K)(y - D), \qquad K = \frac{1 + u_s/u_t}{1 + A_s/A_t}, $$
 exact in one call for them; K = 1 at s = t, and everywhere where S = 0. What images are beyond that is learned.
 """
 
+from abc import abstractmethod
 from copy import copy
 
 import torch
@@ -50,9 +51,9 @@ EVENNESS = 1.5
 class FlowMap(Denoiser):
     """The mean of a denoiser on the way from one time to an earlier one."""
 
+    @abstractmethod
     def mean(self, x_t: Tensor, t: Tensor, s: Tensor) -> Tensor:
         """F(x_t, t, s): x_t (B, *), t and s () or (B,), s at most t; returns (B, *)."""
-        raise NotImplementedError
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """F(x_t, t, t), the denoiser itself where it is trained there."""

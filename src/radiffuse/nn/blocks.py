@@ -18,6 +18,7 @@ __all__ = [
     "Factor",
     "Residual",
     "beside",
+    "coarsest",
     "conv",
     "cut_to",
     "depth_to_space",
@@ -94,6 +95,11 @@ def upsample(x: Tensor, factor: Factor = 2) -> Tensor:
     if isinstance(factor, tuple):
         return F.interpolate(x, scale_factor=[float(each) for each in factor], mode="nearest")
     return F.interpolate(x, scale_factor=float(factor), mode="nearest")
+
+
+def coarsest(size: Sequence[int], stride: int) -> list[int]:
+    """Sides of the grid on which a voxel stands for `stride` of an image of this size, continued where it must be."""
+    return [-(-side // stride) for side in size]
 
 
 def whole_strides(x: Tensor, strides: Sequence[int]) -> Tensor:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .blocks import (
+    coarsest,
     conv,
     cut_to,
     depth_to_space,
@@ -114,7 +115,7 @@ class Hierarchy(nn.Module):
         super().__init__()
         self.size, self.patch = tuple(size), patch
         self.strides = (patch * 2 ** (len(widths) - 1),) * axes
-        coarse = [-(-side // stride) for side, stride in zip(size, self.strides, strict=True)]
+        coarse = coarsest(size, self.strides[0])
         folded = channels * patch**axes
         self.enter = conv(axes, folded, widths[0])
         self.down = nn.ModuleList(

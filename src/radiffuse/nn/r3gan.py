@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .blocks import (
+    coarsest,
     conv,
     cut_to,
     depth_to_space,
@@ -73,7 +74,7 @@ class FromNoise(nn.Module):
     ) -> None:
         super().__init__()
         self.size, self.latent, self.patch = tuple(size), latent, patch
-        coarse = _coarsest(size, patch, len(widths))
+        coarse = coarsest(size, patch * 2 ** (len(widths) - 1))
         last = widths[-1]
         self.patterns = nn.Parameter(torch.randn(1, last, *coarse))
         self.scales = nn.Linear(latent, last, bias=False)
@@ -111,7 +112,7 @@ class ToValue(nn.Module):
         super().__init__()
         self.patch = patch
         self.strides = (patch * 2 ** (len(widths) - 1),) * axes
-        coarse = _coarsest(size, patch, len(widths))
+        coarse = coarsest(size, patch * 2 ** (len(widths) - 1))
         self.enter = conv(axes, channels * patch**axes, widths[0], size=1)
         self.levels = nn.ModuleList(_stack(axes, width, blocks) for width in widths)
         self.changes = nn.ModuleList(conv(axes, *pair, size=1) for pair in pairwise(widths))
@@ -129,8 +130,3 @@ class ToValue(nn.Module):
 
 def _stack(axes: int, width: int, blocks: int) -> nn.Sequential:
     return nn.Sequential(*(Bottleneck(axes, width) for _ in range(blocks)))
-
-
-def _coarsest(size: Sequence[int], patch: int, levels: int) -> list[int]:
-    """Sides of the coarsest grid."""
-    return [-(-side // (patch * 2 ** (levels - 1))) for side in size]
