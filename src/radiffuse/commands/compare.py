@@ -80,7 +80,7 @@ def run(arguments: Sequence[str]) -> None:
         say(f"{family}: {number + 1} of {len(flags.families)} families")
         train.run([*_words(flags, out, family), "--resume"])
         _share_features(out, family)
-        records[family] = _evaluated(flags, out / family)
+        records[family] = _evaluated(flags, out / family, held_out)
     opened = {family: open_run(out / family) for family in flags.families}
     cache = out / flags.families[0] / "features"
     real = judge(train_cases, held_out, cache=cache, members=MEMBERS)
@@ -151,13 +151,14 @@ def _share_features(out: Path, family: str) -> None:
             shutil.copytree(other, here)
 
 
-def _evaluated(flags: Flags, folder: Path) -> dict[str, Any]:
-    """metrics.json of a run; measured where it is not there, or of another model, number or seed."""
+def _evaluated(flags: Flags, folder: Path, held_out: Cases) -> dict[str, Any]:
+    """metrics.json of a run; measured where it is not there, or of another model, number, seed or other images."""
     file = folder / "metrics.json"
     if file.is_file():
         record = read_json(file)
         settings = record.get("settings", {})
         same = (settings.get("count"), settings.get("seed")) == (flags.count, flags.seed)
+        same = same and record["data"]["held_out"]["fingerprint"] == held_out.fingerprint
         if same and record.get("model_sha256") == open_run(folder).model_sha256:
             return record
     split = ["--split", flags.split] if flags.split else []

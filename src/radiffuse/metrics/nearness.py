@@ -109,7 +109,7 @@ def share_of_copies(found: Tensor, control: Tensor, closest: float = CLOSEST) ->
     Returns:
         None where m < 20.
     """
-    from scipy.stats import beta, betabinom
+    from scipy.stats import beta, betabinom, binomtest
 
     n, m = len(found), len(control)
     if m < FEWEST or n == 0:
@@ -118,8 +118,9 @@ def share_of_copies(found: Tensor, control: Tensor, closest: float = CLOSEST) ->
     threshold = min(PLAINLY, float(control.double().sort().values[k - 1]))
     flagged = found < threshold
     hits, chance = int(flagged.sum()), k / (m + 1)
-    low, high = _exact(hits, n, 0.05)
-    wide = _exact(hits, n, 0.025)
+    test = binomtest(hits, n)  # Clopper and Pearson's interval
+    low, high = test.proportion_ci(0.95)
+    wide = tuple(test.proportion_ci(0.975))
     least, most = (float(beta.ppf(q, k, m + 1 - k)) for q in (0.0125, 0.9875))
     fewest, greatest = (max(0.0, _over(a, b)) for a, b in zip(wide, (most, least), strict=True))
     middle = max(0.0, _over(hits / n, chance))
@@ -127,7 +128,7 @@ def share_of_copies(found: Tensor, control: Tensor, closest: float = CLOSEST) ->
         flagged,
         threshold,
         chance,
-        measured(hits / n, low, high, n),
+        measured(hits / n, float(low), float(high), n),
         measured(middle, fewest, greatest, n),
         float(betabinom.sf(hits - 1, n, k, m + 1 - k)),
     )
@@ -135,15 +136,6 @@ def share_of_copies(found: Tensor, control: Tensor, closest: float = CLOSEST) ->
 
 def _over(share: float, chance: float) -> float:
     return (share - chance) / (1 - chance)
-
-
-def _exact(hits: int, n: int, outside: float) -> tuple[float, float]:
-    """The interval of Clopper and Pearson (1934)."""
-    from scipy.stats import beta
-
-    low = 0.0 if hits == 0 else float(beta.ppf(outside / 2, hits, n - hits + 1))
-    high = 1.0 if hits == n else float(beta.ppf(1 - outside / 2, hits + 1, n - hits))
-    return low, high
 
 
 def too_few(m: int) -> Metric:
