@@ -1,27 +1,19 @@
 """The objective of DiffMIC: a denoiser of labels under three guides, beside the classifier that guides."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-
-from ...diffusion.network import Network
-from ...errors import UserError
-from ...nn.dual import DualPrior
-from ..recipe import Batch
-
-if TYPE_CHECKING:
-    pass
-
-from collections.abc import Iterator
-
-from torch import nn
+from torch import Tensor, nn
 
 from ...diffusion.kernels import diffuse
 from ...diffusion.losses import Times
+from ...diffusion.network import Network
 from ...diffusion.noise import gaussian
+from ...errors import UserError
 from ...nn.augment import turned
+from ...nn.dual import DualPrior
+from ..recipe import Batch
 
 __all__ = ["DualGuided", "mmd", "on_simplex"]
 

@@ -1,7 +1,6 @@
 """Measurements of slices that lie side by side, as that of one image of several channels."""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -10,9 +9,6 @@ from ...acquisition import Acquired
 from ...diffusion.noise import Noise
 from ...inverse import Measurement, Project
 from ...operators import LinearOperator
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Beside", "Stack", "in_units", "replaced", "side_by_side"]
 

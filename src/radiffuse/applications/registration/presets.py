@@ -1,9 +1,6 @@
 """Networks and training of the presets of DiffuseMorph and DDM."""
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
+from typing import Any
 
 __all__ = ["SMALL", "TINY", "TRAINING"]
 

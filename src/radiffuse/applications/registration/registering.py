@@ -1,7 +1,6 @@
 """The objective of registration by a diffusion's latent: noise loss and registration loss as one."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +15,6 @@ from ...nn.augment import UNVARIED, Varied
 from ...nn.warp import exponential
 from ..recipe import Batch
 from .losses import misfit
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Registering"]
 

@@ -1,7 +1,6 @@
 """What conversion adds to a conditional diffusion: the paper's order of steps, and a learned first guess."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -12,9 +11,6 @@ from ...diffusion.sample import Sampler
 from ...diffusion.sample.base import State
 from ...training.objective import Prepared
 from ..recipe import Batch
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["CorrectFirst", "GuessedImage"]
 
