@@ -93,9 +93,9 @@ def _test(package: Path, tests: Sequence[str]) -> NoReturn:
     os._exit(ended)
 
 
-def unmutated(tests: tuple[str, ...]) -> int:
-    """The exit status of pytest on `tests` with the package as it is."""
-    return status(PACKAGE.parent, tests)
+def unmutated(file: str) -> int:
+    """The exit status of pytest on a file of tests with the package as it is."""
+    return status(PACKAGE.parent, [file])
 
 
 def outcome(mutant: Mutant) -> str:
@@ -125,11 +125,12 @@ def main() -> int:
     os.chdir(ROOT)
     left = 0
     with multiprocessing.get_context("fork").Pool(asked.jobs) as pool:
-        sets = list(dict.fromkeys(mutant.tests for mutant in mutants))
-        for tests, ended in zip(sets, pool.imap(unmutated, sets), strict=True):
+        files = sorted({word for mutant in mutants for word in mutant.tests if ".py" in word})
+        files = list(dict.fromkeys(word.partition("::")[0] for word in files))
+        for file, ended in zip(files, pool.imap(unmutated, files), strict=True):
             if ended != PASSED:
                 left += 1
-                print(f"do not pass as they are: {' '.join(tests)}", flush=True)
+                print(f"does not pass as it is: {file}", flush=True)
         for mutant, said in zip(mutants, pool.imap(outcome, mutants), strict=True):
             left += said != "found"
             print(f"{said:<10} {mutant.method}: {mutant.ingredient}", flush=True)

@@ -389,7 +389,7 @@ def test_samples_evaluation_and_report_of_a_distilled_run(student, tmp_path, has
 
 def test_an_interrupted_distillation_goes_on_to_the_same_weights(teacher, student, tmp_path):
     run = tmp_path / "again"
-    words = ["distill", str(teacher), "--calls", "2", "--out", str(run)]
+    words = ["distill", str(teacher), "--calls", "2", "--way", "flow-map", "--out", str(run)]
     assert cli.main([*words, "--train.steps", "3"]) == 0
     assert cli.main([*words, "--train.steps", "6", "--resume"]) == 0
     ours, theirs = (
@@ -409,8 +409,8 @@ def test_what_cannot_be_distilled_is_refused_in_one_line(teacher, student, refus
     unfinished.mkdir()
     (unfinished / "config.toml").write_bytes((teacher / "config.toml").read_bytes())
     assert "training has not finished" in refused("distill", unfinished, *out)
-    assert "must be one of" in refused(
-        "distill", teacher, "--calls", 3, "--out", tmp_path / "o", code=2
+    assert "must be 1, 2 or 4" in refused(
+        "distill", teacher, "--calls", 3, "--way", "flow-map", "--out", tmp_path / "o", code=2
     )
     assert not (tmp_path / "out" / "config.toml").exists()
 
@@ -430,9 +430,32 @@ def test_a_distilled_run_is_no_prior_and_is_not_trained_anew(teacher, student, r
     said = refused("train", "--config", student / "config.toml", "--out", tmp_path / "q", code=2)
     assert "radiffuse distill" in said
     assert "export its teacher" in refused("export", student, "--out", tmp_path / "e")
-    again = ["distill", teacher, "--calls", 2, "--train.steps", 6, "--out", student]
+    again = [
+        "distill",
+        teacher,
+        "--calls",
+        2,
+        "--way",
+        "flow-map",
+        "--train.steps",
+        6,
+        "--out",
+        student,
+    ]
     assert "holds a run already" in refused(*again)
-    other = ["distill", teacher, "--calls", 4, "--train.steps", 6, "--out", student, "--resume"]
+    other = [
+        "distill",
+        teacher,
+        "--calls",
+        4,
+        "--way",
+        "flow-map",
+        "--train.steps",
+        6,
+        "--out",
+        student,
+        "--resume",
+    ]
     assert "recipe.calls = 2" in refused(*other)
 
 

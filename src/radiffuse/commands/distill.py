@@ -1,4 +1,4 @@
-"""`radiffuse distill RUN --calls N --out RUN2`: teach the network of a generative run to draw in few calls."""
+"""`radiffuse distill RUN --calls N --out RUN2`: teach a generative run to draw in few calls of its network."""
 
 import dataclasses
 import sys
@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 import tyro
 
 from ..applications import fields
 from ..applications.generation.distilled import (
+    SOLVERS,
     as_teacher,
     refuse_teacher,
     student_of,
@@ -21,7 +22,7 @@ from ..applications.generation.distilled import (
 from ..data.dataset import Cases, check_trainable
 from ..data.files import check_folder
 from ..diffusion.noise import derive
-from ..errors import UserError, printable
+from ..errors import UsageError, UserError, printable
 from ..runs import config
 from ..runs.config import Config, DataSource, located
 from ..runs.named import found_run
@@ -31,6 +32,7 @@ from ..training.checkpoint import MODEL, model_sha256
 from ..training.distilling import Distilling, Teacher, Way
 from ..training.loop import train
 from ..training.options import TrainOptions
+from ..training.solving import Solving
 from . import parsing
 from .lock import writing
 from .prior import refuse_foreign
@@ -41,6 +43,10 @@ MINUTES, WARMUP = 10.0, 50
 """Where nothing else is asked for: a third of what the small presets train for."""
 EARLIER = 16
 """Calls of the first student of progressive distillation."""
+MOST = 8
+"""Calls that a solver is learned for at most."""
+SOLVER_BATCH = 8
+"""Chains in a step of a solver's training, which costs as much as many steps of a network's."""
 
 
 @dataclass(frozen=True)
@@ -49,18 +55,19 @@ class Flags:
 
     Attributes:
         run: run folder of a trained generative method, or a model: a name of `radiffuse models`, model.zip, hf://OWNER/NAME.
-        calls: calls of the network in which the student is to draw.
+        calls: calls of the network in which the student is to draw: 1, 2 or 4, and of a solver 2 to 16.
         out: run folder to write.
-        way: how: flow-map (a network told where it is and where it goes), consistency (one that goes to the end, and
-            back into noise), or progressive (steps halved in stages).
+        way: how: solver (times and weights of the steps alone; the default from two calls on), flow-map (a network told
+            where it is and where it goes; the default for one call), consistency (one that goes to the end, and back
+            into noise), or progressive (steps halved in stages).
         data: where the training data lie now; as in the teacher's configuration where left out.
         resume: go on with the run in --out, if there is one.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
-    calls: Literal[1, 2, 4]
+    calls: int
     out: Path
-    way: Way = "flow-map"
+    way: Way | None = None
     data: str | None = None
     resume: bool = False
 
@@ -74,8 +81,11 @@ def run(arguments: Sequence[str], cases: Cases | None = None) -> None:
     """
     words = [word for word in arguments if not word.startswith("-")]
     named = next((word for word in words if Path(word).exists()), words[0] if words else "")
-    options = _options_of(Path(named), arguments) if named else TrainOptions()
+    way = _way(_said(arguments, "--way"), _said(arguments, "--calls"))
+    options = _options_of(Path(named), arguments, way) if named else TrainOptions()
     flags: Any = parsing.parse(_flags(options), arguments, PROG)
+    flags = dataclasses.replace(flags, way=_way(flags.way, str(flags.calls)))
+    _check_calls(flags.way, flags.calls)
     teacher_path = found_run(flags.run)
     read_run_config(teacher_path)
     with writing(flags.out, PROG):
@@ -92,7 +102,33 @@ def _flags(options: TrainOptions) -> type[Any]:
     return shown
 
 
-def _options_of(folder: Path, arguments: Sequence[str]) -> TrainOptions:
+def _said(arguments: Sequence[str], flag: str) -> str:
+    """The word after a flag, "" where it is left out: defaults depend on it before the flags are read."""
+    for word, after in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, given, value = word.partition("=")
+        if name == flag:
+            return value if given else after
+    return ""
+
+
+def _way(way: str | None, calls: str) -> str:
+    """The way that is taken: for one call, whose step has no other to be weighed with, no solver."""
+    return way or ("flow-map" if calls == "1" else "chain")
+
+
+def _check_calls(way: Way, calls: int) -> None:
+    """Refuse calls that a way does not learn.
+
+    Raises:
+        UsageError: says which it learns.
+    """
+    if way in SOLVERS and not 2 <= calls <= MOST:
+        raise UsageError(f"--calls must be 2 to {MOST} with --way {way}, not {calls}")
+    if way not in SOLVERS and calls not in (1, 2, 4):
+        raise UsageError(f"--calls must be 1, 2 or 4 with --way {way}, not {calls}")
+
+
+def _options_of(folder: Path, arguments: Sequence[str], way: str) -> TrainOptions:
     """The teacher's options, at half its rate and for `MINUTES` where no budget is asked for."""
     try:
         made_with = read_run_config(found_run(folder))
@@ -106,6 +142,7 @@ def _options_of(folder: Path, arguments: Sequence[str]) -> TrainOptions:
         minutes=None if asked else MINUTES,
         learning_rate=options.learning_rate / 2,
         warmup=min(WARMUP, options.warmup),
+        batch=min(options.batch, SOLVER_BATCH) if way in SOLVERS else options.batch,
     )
 
 
@@ -149,11 +186,11 @@ def _stage(
     resume: bool,
     teach: Teacher,
     start: Any,
-) -> Distilling:
+) -> Distilling | Solving:
     """Train one student into `out`; it begins with the weights of `start`."""
     _check_folder(out, made_with, options, resume)
     torch.manual_seed(derive(options.seed, "weights"))
-    objective: Distilling = recipe.objective(teach)
+    objective: Distilling | Solving = recipe.objective(teach)
     _begin_as(objective, start)
     training, facts = cases.split("train"), cases.facts()
     manifest = {**about(cases, facts, made_with), "distilled": dict(made_with.distilled)}
@@ -177,7 +214,7 @@ def _stage(
     return objective
 
 
-def _begin_as(objective: Distilling, start: Any) -> None:
+def _begin_as(objective: Distilling | Solving, start: Any) -> None:
     """Copy the weights of a teacher; what tells the second time is new, and adds nothing yet."""
     network = objective.players["network"]
     weights = start.players["network"].state_dict()

@@ -116,7 +116,7 @@ def _denoiser(opened: Run) -> Denoiser:
     recipe, method = opened.recipe, opened.config.method
     if opened.config.distilled:
         raise UserError(
-            f"{opened.path}: is distilled: its network goes from one time to another and is no denoiser of one; "
+            f"{opened.path}: is distilled: it draws in steps of its own, which are more than calls of one denoiser; "
             "export its teacher"
         )
     if not getattr(recipe, "IS_PRIOR", False) or getattr(recipe, "classes", 0) * getattr(

@@ -108,7 +108,7 @@ def _fitted(asked: Order, prior: Run) -> Any:
         raise UserError(f"--prior: {asked.method} cannot take another run's network; train it")
     if prior.config.distilled:
         raise UserError(
-            f"--prior {prior.path}: is distilled, and knows whole steps of the flow; reconstructions ask for the "
+            f"--prior {prior.path}: is distilled, and draws in whole steps of its own; reconstructions ask for the "
             "image at single levels of noise: take its teacher"
         )
     if not getattr(prior.recipe, "IS_PRIOR", False):

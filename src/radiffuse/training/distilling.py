@@ -1,6 +1,6 @@
 r"""Teaching a network to do in few calls what its teacher does in many.
 
-All three ways learn F of `diffusion.flow_map`, the mean of E[x_0 | x_t] on the way from t to s, on a grid of times
+Three ways learn F of `diffusion.flow_map`, the mean of E[x_0 | x_t] on the way from t to s, on a grid of times
 of which every second is the grid of half as many steps (`nested`), and start from the teacher's weights.
 
 - `flow-map`: the network is told t and s. The shortest steps are the teacher's, of second order, longer ones the
@@ -8,6 +8,8 @@ of which every second is the grid of half as many steps (`nested`), and start fr
 - `consistency`: s = 0. The target is the network's own answer one step nearer along the teacher's flow (Song et al.
   2023, consistency distillation), without an average of weights (Song & Dhariwal 2024; Geng et al. 2024).
 - `progressive`: s is the next time of its grid, the target two DDIM steps of the teacher (Salimans & Ho 2022).
+
+Two walk whole chains (see `solving`): `solver` learns their times and weights, `chain` the network too.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,10 +25,9 @@ from ..diffusion.network import Network
 from ..diffusion.schedule import Schedule, expand
 from .objective import Batch, Denoising
 
-__all__ = ["WAYS", "Distilling", "Teacher", "Way", "halves", "second_order", "two_steps"]
+__all__ = ["Distilling", "Teacher", "Way", "halves", "second_order", "two_steps"]
 
-Way = Literal["flow-map", "consistency", "progressive"]
-WAYS: tuple[Way, ...] = ("flow-map", "consistency", "progressive")
+Way = Literal["solver", "chain", "flow-map", "consistency", "progressive"]
 
 Teacher = Callable[[Batch], Denoiser]
 """(condition of the network) -> E[x_0 given x_t and the condition]."""

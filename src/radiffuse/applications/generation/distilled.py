@@ -12,12 +12,13 @@ from ...diffusion.denoiser import Denoiser
 from ...diffusion.flow_map import FlowMap, TwoTimes, nested
 from ...diffusion.guidance import Clipped
 from ...diffusion.noise import Noise
-from ...diffusion.sample import Jumps, Renoised, Sampler
+from ...diffusion.sample import FewCalls, Jumps, Learned, Renoised, Sampler, WithSolver
 from ...diffusion.schedule import Schedule
 from ...errors import UserError
 from ...nn.embed import Conditioning
 from ...training.distilling import Distilling, Teacher, Way
 from ...training.objective import Batch, Denoising
+from ...training.solving import Solving
 from ..ranges import Rule, at_least, require
 from .base import Generative
 
@@ -25,6 +26,10 @@ __all__ = ["FINEST", "distilled", "refuse_teacher", "student_of", "teacher_of"]
 
 FINEST = 32
 """Steps of the finest grid, those of the teacher."""
+FINEST_OF_CHAINS = 16
+"""The same where whole chains are walked for every step of the training."""
+SOLVERS = ("solver", "chain")
+"""Ways that learn a solver (see `training.solving`)."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +41,10 @@ class _Distilled(Generative):
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = ("steps",)
     RULES: ClassVar[dict[str, Rule]] = {"calls": at_least(1), "finest": at_least(2)}
 
-    way: Way = "flow-map"
+    way: Way = "solver"
     """How it was distilled (see `training.distilling`)."""
     calls: int = 4
-    """The fewest calls that it learned to need, a power of two."""
+    """The fewest calls that it learned to need: of a solver any number from 2 on, else a power of two."""
     finest: int = FINEST
     """Steps of the finest grid that it was taught on."""
     steps: int = 4
@@ -48,7 +53,7 @@ class _Distilled(Generative):
     def __post_init__(self) -> None:
         super().__post_init__()
         whole = {2**k for k in range(self.finest.bit_length()) if 2**k < self.finest}
-        learned = {"progressive": {self.calls}, "consistency": whole}
+        learned = {"consistency": whole} | {way: {self.calls} for way in (*SOLVERS, "progressive")}
         ways = sorted(learned.get(self.way, {n for n in whole if n >= self.calls}))
         said = f"{self.steps}: {self.way} distilled to {self.calls} learned {_listed(ways)}"
         require(self.steps in ways, "steps", said)
@@ -58,22 +63,36 @@ class _Distilled(Generative):
         steps = 2 * self.calls if self.way == "progressive" else self.finest
         return nested(self.schedule(), steps, self.start)
 
-    def objective(self, teacher: Teacher | None = None) -> Distilling:
-        """The objective of the map; of a run that is opened without a teacher."""
+    def objective(self, teacher: Teacher | None = None) -> Distilling | Solving:
+        """The objective of the map or solver; of a run that is opened without a teacher."""
         denoising = self.denoising(self.network())
+        if self.way in SOLVERS:
+            return self._solving(denoising, teacher)
         if self.way == "flow-map":
             for part in denoising.network.backbone.modules():
                 if isinstance(part, Conditioning):
                     part.told_until()
         return Distilling(denoising, self.way, self.grid_of_training(), self.calls, teacher)
 
-    def denoiser(self, objective: Any, label: Tensor | None = None) -> FlowMap:
-        """The flow map, with the label bound where there is one; guidance is what it was distilled with."""
+    def _solving(self, denoising: Denoising, teacher: Teacher | None) -> Solving:
+        schedule = self.schedule()
+        few = FewCalls(schedule, nested(schedule, self.calls, self.start))
+        made = Solving(denoising, few, self.grid_of_training(), self.way == "chain", teacher)
+        made.student = lambda condition: self.denoiser(made, condition.get("label"))
+        return made
+
+    def denoiser(self, objective: Any, label: Tensor | None = None) -> Denoiser:
+        """The flow map, with the label bound where there is one and the guidance that it was distilled with; or the
+        teacher's denoiser, with the solver."""
+        if self.way in SOLVERS:
+            return WithSolver(_clipped(self, super().denoiser(objective, label)), objective.few)
         told = {"label": label} if label is not None and self.conditional else {}
         return cast(TwoTimes, objective.student(**told))
 
     def make_sampler(self, denoiser: Denoiser, noise: Noise) -> Sampler:
-        """Jumps along the flow, or to its end and back."""
+        """Jumps along the flow, or to its end and back; or the solver's steps."""
+        if self.way in SOLVERS:
+            return Learned(cast(WithSolver, denoiser), noise)
         kind = Renoised if self.way == "consistency" else Jumps
         return kind(cast(FlowMap, denoiser), noise)
 
@@ -119,8 +138,9 @@ def refuse_teacher(recipe: Any, objective: Any, name: str) -> None:
         raise UserError(f"{name}: {why}")
 
 
-def student_of(recipe: Any, way: Way, calls: int, finest: int = FINEST) -> Any:
+def student_of(recipe: Any, way: Way, calls: int) -> Any:
     """The recipe of a student of a fitted teacher's."""
+    finest = FINEST_OF_CHAINS if way in SOLVERS else FINEST
     names = (field.name for field in dataclasses.fields(recipe))
     values = {name: getattr(recipe, name) for name in names}
     more = {"way": way, "calls": calls, "finest": finest, "steps": calls}
@@ -131,10 +151,14 @@ def teacher_of(recipe: Any, objective: Any) -> Teacher:
     """What a student learns from: the denoiser of a run with its guidance and clipping, without gradients."""
 
     def teacher(condition: Batch) -> Denoiser:
-        denoiser = recipe.denoiser(objective, condition.get("label"))
-        return Clipped(denoiser) if getattr(recipe, "clipped", False) else denoiser
+        return _clipped(recipe, recipe.denoiser(objective, condition.get("label")))
 
     return teacher
+
+
+def _clipped(recipe: Any, denoiser: Denoiser) -> Denoiser:
+    """The denoiser within the range of images, where the recipe's is."""
+    return Clipped(denoiser) if getattr(recipe, "clipped", False) else denoiser
 
 
 def as_teacher(recipe: Any, objective: Any) -> Teacher:

@@ -244,7 +244,7 @@ def _bits(
         return {}
     rows = spread(len(held_out), count)
     if not getattr(recipe, "HAS_DENSITY", True):
-        said = "a distilled network knows whole steps of the flow, whose density is not computed"
+        said = "a distilled run draws in whole steps of its own, whose density is not computed"
         return {"bits_per_dimension": refused(said, len(rows))}
     if not _on_grid(real.held_out[rows]):
         return {"bits_per_dimension": _no_grid(len(rows))}

@@ -5,6 +5,7 @@ from .base import Sampler, Then, last, prior
 from .jumps import Jumps, Renoised
 from .langevin import Langevin, annealed, signal_to_noise
 from .leap import First, GaussianFlow
+from .learned import FewCalls, Learned, WithSolver
 from .multistep import DPMSolver, DPMSolverSDE, UniPC
 from .ode import FlowODE, flow
 from .onestep import DDIM, DDPM, EulerMaruyama, Heun, ReverseDiffusion
@@ -15,17 +16,20 @@ __all__ = [
     "DPMSolver",
     "DPMSolverSDE",
     "EulerMaruyama",
+    "FewCalls",
     "First",
     "FlowODE",
     "GaussianFlow",
     "Heun",
     "Jumps",
     "Langevin",
+    "Learned",
     "Renoised",
     "ReverseDiffusion",
     "Sampler",
     "Then",
     "UniPC",
+    "WithSolver",
     "annealed",
     "flow",
     "grids",
