@@ -103,7 +103,7 @@ def test_three_channels_are_taken_with_a_notice(tmp_path, shape, axes):
 
 def test_colour_pictures_as_every_library_stores_them_need_no_notice(tmp_path):
     array = np.random.default_rng(0).integers(0, 256, (5, 8, 9, 3)).astype(np.uint8)
-    cases = open_cases(saved(tmp_path, image=array))
+    cases = open_cases(saved(tmp_path, image=array, patient=np.arange(5)))
     assert cases.facts().channels["image"] == 3 and not cases.notices
 
 

@@ -11,10 +11,22 @@ from ..errors import UserError
 from .columns import ArrayColumn, Column, names_mask, names_raw
 from .formats.arrays import labels_per_voxel
 from .formats.stored import as_affine, as_tensor
-from .table import Table, labels_from, labels_from_text, listener, numbered, row_ids, splits_of
+from .table import (
+    Table,
+    describing,
+    labels_from,
+    labels_from_text,
+    listener,
+    nobody,
+    numbered,
+    persons,
+    row_ids,
+    splits_of,
+)
 
 _SOURCE = "the iterable"
 _METADATA = ("case", "patient", "split")
+"""What dicts say of their case; all else is data, `slice` too."""
 MOST_CHANNELS = 4
 """More channels than this, and no fewer than voxels along an axis, are rather an axis of space."""
 
@@ -31,17 +43,21 @@ def table_from(items: Iterable[Mapping[str, Any] | Sequence[Mapping[str, Any]]])
         if set(row) != set(rows[0]):
             odd = ", ".join(sorted(set(row) ^ set(rows[0])))
             raise UserError(f"{_SOURCE}: case {number} differs from the first in its keys: {odd}")
-    meta = {key: tuple(str(row[key]) for row in rows) for key in _METADATA if key in rows[0]}
+    notices: list[str] = []
+    plain = [key for key, value in rows[0].items() if isinstance(value, str | int | np.integer)]
+    names = {
+        role: key for role, key in describing(plain, _SOURCE, notices).items() if role in _METADATA
+    }
+    meta = {role: tuple(str(row[key]) for row in rows) for role, key in names.items()}
     ids = numbered(meta["case"]) if "case" in meta else row_ids(len(rows))
     columns: dict[str, Column] = {}
     texts: dict[str, tuple[str, ...]] = {}
     label_names: tuple[str, ...] | None = None
-    notices: list[str] = []
     hear = listener(notices)
     grids = {tuple(one.shape[1:]) for one in map(_tensor, rows[0].values()) if one is not None}
     for key in rows[0]:
         values = [row[key] for row in rows]
-        if key in _METADATA:
+        if key in names.values():
             continue
         if key == "label" and isinstance(values[0], str):
             columns[key], label_names = labels_from_text(values, _SOURCE, ids)
@@ -56,11 +72,13 @@ def table_from(items: Iterable[Mapping[str, Any] | Sequence[Mapping[str, Any]]])
             columns[role] = _column(role, values, ids, grids, hear)
     if not columns:
         raise UserError("; ".join([f"{_SOURCE}: holds nothing that can be used", *notices]))
+    patients = persons(meta["patient"], ids, _SOURCE) if "patient" in meta else None
+    notices.extend([] if patients else nobody(len(rows), "split" in meta, _SOURCE))
     return Table(
         source=_SOURCE,
         ids=ids,
         columns=columns,
-        patients=meta.get("patient"),
+        patients=patients,
         split_of=splits_of(meta["split"], _SOURCE) if "split" in meta else None,
         texts=texts,
         label_names=label_names,
