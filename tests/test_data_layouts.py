@@ -299,7 +299,11 @@ def test_headings_name_patient_and_split_in_capitals_and_other_words_too(tmp_pat
     for k in range(6):
         picture(tmp_path / f"{k}.png", k)
     rows = [f"c{k},p{k // 2},{k}.png,{'test' if k > 3 else 'train'}" for k in range(6)]
-    for heading in ("Case,Patient,Image,Split", "case,PatientID,image,SPLIT", "case,subject_id,image,split"):
+    for heading in (
+        "Case,Patient,Image,Split",
+        "case,PatientID,image,SPLIT",
+        "case,subject_id,image,split",
+    ):
         (tmp_path / "cases.csv").write_text("\n".join([heading, *rows]))
         cases = opened(tmp_path)
         assert cases.ids == tuple(f"c{k}" for k in range(6)), heading

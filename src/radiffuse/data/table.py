@@ -218,7 +218,9 @@ def describing(names: Sequence[str], where: str, notices: list[str]) -> dict[str
     for role, words in DESCRIBING.items():
         said = next((plain[word] for word in words if word in plain), [])
         if len(said) > 1:
-            raise UserError(f"{where}: {' and '.join(said)} both say the {role} of a case; keep one")
+            raise UserError(
+                f"{where}: {' and '.join(said)} both say the {role} of a case; keep one"
+            )
         if said:
             found[role] = said[0]
             if said[0].lower() != role:

@@ -165,7 +165,9 @@ def open_files(files: Sequence[Path], root: Path) -> Table:
     if pairs is not None:
         files = pairs.images
         split_of, parts = splits_in(pairs.parts, root)
-        notices.append(f"{root}: {len(files)} images are read with their masks, {pairs.masks[0].name} ...")
+        notices.append(
+            f"{root}: {len(files)} images are read with their masks, {pairs.masks[0].name} ..."
+        )
     columns: dict[str, Column] = {"image": file_column(files, "image", notices)}
     if pairs is not None:
         columns["mask"] = file_column(pairs.masks, "mask", notices)
@@ -183,7 +185,9 @@ def open_files(files: Sequence[Path], root: Path) -> Table:
         words = _classes(files, parts, root, split_of is not None)
         if words:
             columns["label"], label_names = labels_from_text(words, str(root), names)
-            notices.append(f"{root}: sub-folders are classes ({', '.join(sorted(set(words))[:3])} ...)")
+            notices.append(
+                f"{root}: sub-folders are classes ({', '.join(sorted(set(words))[:3])} ...)"
+            )
     # a guess at who is who does not overrule a split that somebody made
     patients = people if known else None if split_of else people_in_names(stems, names)
     if len(files) > 1 and not known:

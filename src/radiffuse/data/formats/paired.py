@@ -59,7 +59,9 @@ def paired(files: Sequence[Path], root: Path) -> Pairs | None:
         key = (part, marked[1] if mask and marked else name)
         other = (masks if mask else images).setdefault(key, file)
         if other != file:
-            raise UserError(f"{file}: pairs with what {other} pairs with; name pairs in a cases.csv")
+            raise UserError(
+                f"{file}: pairs with what {other} pairs with; name pairs in a cases.csv"
+            )
     if not masks:
         return None
     lone = [*(images[key] for key in images if key not in masks)]
@@ -69,7 +71,9 @@ def paired(files: Sequence[Path], root: Path) -> Pairs | None:
             f"{root}: holds images and masks of their names, and {lone[0]} has no other half ({len(lone)} such); "
             "name what belongs to a case in a cases.csv"
         )
-    return Pairs(tuple(images.values()), tuple(masks[key] for key in images), tuple(p for p, _ in images))
+    return Pairs(
+        tuple(images.values()), tuple(masks[key] for key in images), tuple(p for p, _ in images)
+    )
 
 
 def _is_masks(part: Parts, level: int) -> bool:
