@@ -169,7 +169,7 @@ def test_masks_that_were_blurred_are_refused_not_taken_for_many_labels(tmp_path,
             mask.save(file, format=kind)
         else:
             PIL.Image.open(file).resize((48, 48) if kind == "JPEG" else (64, 64)).save(file)
-    with pytest.raises(UserError, match="grey values up to .* threshold it"):
+    with pytest.raises(UserError, match=r"grey values up to .* threshold it"):
         open_cases(data)
 
 

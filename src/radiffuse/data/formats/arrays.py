@@ -45,10 +45,10 @@ FEW = 16
 def open_arrays(path: Path) -> Table:
     """Read NAME.npz (or .npy: one array, `image`).
 
-    Every array shares its first axis. `split`, `patient`, `case`, `slice`, `label_name` are
-    metadata (see `table.DESCRIBING` for other spellings); all else is data. Images are `(N, *S)`, or have an axis of 1 or 3 channels, first or last. Where
-    an axis may be channels or slices, a text says which: `axes`, one of `AXES`, for all images and
-    masks that have as many axes, or `NAME_axes` for the array NAME.
+    Every array shares its first axis. `split`, `patient`, `case`, `slice`, `label_name` (and other spellings, see
+    `table.DESCRIBING`) are metadata; all else is data. Images are `(N, *S)`, or have an axis of 1 or 3 channels,
+    first or last. Where an axis may be channels or slices, a text says which: `axes`, one of `AXES`, for all images
+    and masks that have as many axes, or `NAME_axes` for the array NAME.
 
     Raises:
         UserError: unreadable, arrays of different lengths, arrays of Python objects (pickle), axes
