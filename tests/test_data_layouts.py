@@ -380,3 +380,21 @@ def test_masks_beside_several_folders_are_asked_for(tmp_path):
     for folder in ("t1", "t2", "masks"):
         picture(tmp_path / folder / "a.png")
     assert "folders masks, t1, t2" in refused(tmp_path)
+
+
+def test_a_folder_of_array_files_says_that_one_is_a_data_set(tmp_path):
+    for k in range(3):
+        np.savez(tmp_path / f"{k}.npz", image=np.zeros((2, 3, 3)))
+    assert "3 files of arrays (0.npz ...), and a data set is one of them" in refused(tmp_path)
+
+
+def test_label_maps_of_bids_are_masks(tmp_path):
+    for k in range(1, 5):
+        stem = tmp_path / f"sub-0{k}" / "anat" / f"sub-0{k}"
+        volume(stem.with_name(f"{stem.name}_desc-preproc_T1w.nii.gz"), k)
+        volume(stem.with_name(f"{stem.name}_dseg.nii.gz"), k, labels=True)
+    columns = opened(tmp_path).columns
+    assert {key: column.kind for key, column in columns.items()} == {
+        "image": "image",
+        "seg": "mask",
+    }

@@ -102,7 +102,7 @@ def build(found: Sequence[Opened], path: Path, notice: Notice = silent) -> Image
 
 
 def without_copies(found: Sequence[Opened], notice: Notice) -> list[Opened]:
-    """Files without those that are another one byte for byte, as folders hold them that were copied into one another."""
+    """Files without those that are another one byte for byte, as where a folder was copied into another."""
     kept: list[Opened] = []
     copies: list[str] = []
     first: dict[str, list[Path]] = defaultdict(list)

@@ -61,18 +61,30 @@ def read_nifti(
     try:
         file = _loaded(path)
         _check_header(file, path)
-        array = _stored(file)
+        array = _stored(file, path)
         if labels and abs(file.dataobj.slope) <= FINE:
             array = _whole(array, abs(file.dataobj.slope) / 2, path, notice)
     except (*damaged, zlib.error, KeyError, OverflowError):
-        raise UserError(
-            f"{path}: is damaged, cut short or no {'NIfTI' if '.nii' in path.name else path.suffix} file"
-        ) from None
+        raise UserError(_damaged(path)) from None
     data = _channels_first(magnitude(array, path, notice), path)
     limits = (0.0, 255.0) if data.dtype == np.uint8 else None
     seconds = _frame_seconds(file.header) if len(data) > 1 else None
     affine, placed = _place_of(file, path, notice)
     return Image(as_tensor(data), affine, None, limits, ending(path), seconds, placed=placed)
+
+
+def _damaged(path: Path) -> str:
+    with path.open("rb") as stream:
+        packed = stream.read(2) == b"\x1f\x8b"
+    named = path.suffix.lower() in (".gz", ".mgz")
+    if packed != named:
+        what = (
+            "is gzipped, and its name does not say so (.gz)"
+            if packed
+            else "is not gzipped, as its name says"
+        )
+        return f"{path}: {what}; rename it"
+    return f"{path}: is damaged, cut short or no {'NIfTI' if '.nii' in path.name else path.suffix} file"
 
 
 def _loaded(path: Path) -> Any:
@@ -115,7 +127,7 @@ def _check_header(file: Any, path: Path) -> None:
     check_bytes(declared, path, source.stat().st_size, path.suffix.lower() in (".gz", ".mgz"))
 
 
-def _stored(file: Any) -> np.ndarray:
+def _stored(file: Any, path: Path) -> np.ndarray:
     """Unscaled numbers in their own type, or scaled ones as float32 (float64 where stored so)."""
     proxy = file.dataobj
     if (proxy.slope, proxy.inter) == (1.0, 0.0):
@@ -125,7 +137,12 @@ def _stored(file: Any) -> np.ndarray:
         if array.dtype.kind != "c" and file.get_data_dtype() != np.float64:
             array = array.astype(np.float32)
     if array.dtype.names:
-        colours = [array[name] for name in array.dtype.names[:3]]
+        names = array.dtype.names
+        if len(names) > 3 and (array[names[3]] < 255).any():
+            raise UserError(f"{path}: is transparent in places (RGBA); write RGB")
+        if array.ndim > 3 and array.shape[3:] != (1,) * (array.ndim - 3):
+            raise UserError(f"{path}: is a series in colour {array.shape}; write one file each")
+        colours = [array[name] for name in names[:3]]
         return np.stack(colours, axis=-1).reshape(*(*array.shape, 1, 1)[:3], 3)
     return array
 
