@@ -704,3 +704,15 @@ def test_nifti_in_colour_with_holes_or_in_time_is_refused_by_name(tmp_path):
     nibabel.save(nibabel.Nifti1Image(series, np.eye(4)), tmp_path / "series.nii")
     with pytest.raises(UserError, match="a series in colour"):
         read_image(tmp_path / "series.nii")
+
+
+@pytest.mark.parametrize("kind", ["mha", "mhd", "nrrd"])
+def test_what_simpleitk_makes_of_a_nifti_is_read(tmp_path, kind):
+    """It writes every field of the other header, "dim[0] = 3"."""
+    array = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    affine = np.diag([2.0, 3, 4, 1])
+    nibabel.save(nibabel.Nifti1Image(array, affine), tmp_path / "a.nii.gz")
+    sitk.WriteImage(sitk.ReadImage(str(tmp_path / "a.nii.gz")), str(tmp_path / f"a.{kind}"))
+    image = read_image(tmp_path / f"a.{kind}")
+    assert np.array_equal(image.data[0].numpy(), array) and image.placed
+    np.testing.assert_allclose(image.affine.numpy(), affine, atol=1e-6)

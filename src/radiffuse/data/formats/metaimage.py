@@ -23,7 +23,7 @@ from .text_header import (
 
 __all__ = ["look"]
 
-_FIELD = re.compile(r"[ \t]*(\w[\w|. ]*?)[ \t]*[=:][ \t]*(.*?)\s*")
+_FIELD = re.compile(r"[ \t]*(\w[\w|. \[\]()/+-]*?)[ \t]*[=:][ \t]*(.*?)\s*")
 _PATTERN = re.compile(r"[^%]*%0?\d?d[^%]*")
 _POWERS = {
     "DimSize": 1, "ElementSpacing": 1, "ElementSize": 1, "Offset": 1, "Position": 1, "Origin": 1,
