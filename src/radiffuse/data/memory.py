@@ -1,5 +1,6 @@
 """Cases handed over as Python objects: an iterable of dicts of tensors, as MONAI and TorchIO give them."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -44,11 +45,8 @@ def table_from(items: Iterable[Mapping[str, Any] | Sequence[Mapping[str, Any]]])
             odd = ", ".join(sorted(set(row) ^ set(rows[0])))
             raise UserError(f"{_SOURCE}: case {number} differs from the first in its keys: {odd}")
     notices: list[str] = []
-    plain = [key for key, value in rows[0].items() if isinstance(value, str | int | np.integer)]
-    names = {
-        role: key for role, key in describing(plain, _SOURCE, notices).items() if role in _METADATA
-    }
-    meta = {role: tuple(str(row[key]) for row in rows) for role, key in names.items()}
+    names = _describing(rows[0], notices)
+    meta = {role: tuple(_word(row[key]) or "" for row in rows) for role, key in names.items()}
     ids = numbered(meta["case"]) if "case" in meta else row_ids(len(rows))
     columns: dict[str, Column] = {}
     texts: dict[str, tuple[str, ...]] = {}
@@ -98,10 +96,26 @@ def _rows(items: Iterable[Mapping[str, Any] | Sequence[Mapping[str, Any]]]) -> l
                 f"{_SOURCE}: item {number} is {type(item).__name__}, not a dict; give each tensor a name, "
                 "{'image': tensor}"
             )
-        rows += [{"patient": f"{number:04d}", **part} for part in item]
+        named = any("patient" in _describing(part, []) for part in item)
+        own = {} if named else {"patient": f"{number:04d}"}
+        rows += [{**own, **part} for part in item]
     if not rows:
         raise UserError(f"{_SOURCE}: gives no case")
     return rows
+
+
+def _describing(row: Mapping[str, Any], notices: list[str]) -> dict[str, str]:
+    """Which key says what of a case, of those with text or one number."""
+    plain = [key for key, value in row.items() if _word(value) is not None]
+    found = describing(plain, _SOURCE, notices)
+    return {role: key for role, key in found.items() if role in _METADATA}
+
+
+def _word(value: Any) -> str | None:
+    """Text or one number as text, be it in a tensor; None of all else."""
+    if isinstance(value, (np.ndarray, Tensor)):
+        value = value.item() if math.prod(value.shape) == 1 else None
+    return str(value) if isinstance(value, str | int | float | np.generic) else None
 
 
 def _role(key: str, value: Any, row: Mapping[str, Any], notice: Callable[[str], None]) -> str:

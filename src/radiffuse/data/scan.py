@@ -312,7 +312,7 @@ def check_scalars(columns: Mapping[str, Column], source: str, ids: Sequence[str]
                 broken = int((~torch.isfinite(column.stack([row]))).sum())
                 if broken:
                     raise UserError(
-                        f"{source}: {key!r} of case {ids[row]} holds {broken} NaN or infinite numbers; mend or remove it"
+                        f"{source}: {key!r} of case {ids[row]} holds {broken} NaN or infinite numbers; mend it"
                     )
         if column.kind == "scalar":
             bad = column.stack(range(len(column))).isinf().nonzero()
