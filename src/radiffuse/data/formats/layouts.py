@@ -122,7 +122,7 @@ def open_folder(folder: Path, choice: Choice = EVERY) -> Table:
     arrays = [file for file in files if file.name.lower().endswith(_ARRAYS)]
     if arrays:
         raise UserError(
-            f"{folder}: holds {len(arrays)} files of arrays ({arrays[0].name} ...), and a data set is one of them; name it"
+            f"{folder}: holds {len(arrays)} files of arrays ({arrays[0].name} ...), and a data set is one of them"
         )
     raise UserError(
         f"{folder}: holds {len(files)} files but no image, no cases.csv and no dataset.json"

@@ -140,7 +140,7 @@ def _stored(file: Any, path: Path) -> np.ndarray:
         names = array.dtype.names
         if len(names) > 3 and (array[names[3]] < 255).any():
             raise UserError(f"{path}: is transparent in places (RGBA); write RGB")
-        if array.ndim > 3 and array.shape[3:] != (1,) * (array.ndim - 3):
+        if any(n > 1 for n in array.shape[3:]):
             raise UserError(f"{path}: is a series in colour {array.shape}; write one file each")
         colours = [array[name] for name in names[:3]]
         return np.stack(colours, axis=-1).reshape(*(*array.shape, 1, 1)[:3], 3)
