@@ -120,7 +120,7 @@ def test_all_constant_is_refused_and_one_constant_noticed(tmp_path):
     assert "every image of 'image' is constant" in refused(saved(tmp_path, image=image))
     image[:3] = noise(3, 5, 5)
     (notice,) = open_cases(saved(tmp_path, image=image, patient=np.arange(4))).notices
-    assert "constant (one grey value) in case 0003" in notice
+    assert "constant (one grey value) in case 3" in notice
 
 
 @pytest.mark.parametrize(
