@@ -103,7 +103,7 @@ def test_three_channels_are_taken_with_a_notice(tmp_path, shape, axes):
 
 def test_colour_pictures_as_every_library_stores_them_need_no_notice(tmp_path):
     array = np.random.default_rng(0).integers(0, 256, (5, 8, 9, 3)).astype(np.uint8)
-    cases = open_cases(saved(tmp_path, image=array))
+    cases = open_cases(saved(tmp_path, image=array, patient=np.arange(5)))
     assert cases.facts().channels["image"] == 3 and not cases.notices
 
 
@@ -201,3 +201,21 @@ def test_zeros_pack_well_and_are_read(tmp_path):
     images[:, 2:4] = 1
     np.savez_compressed(tmp_path / "a.npz", image=images)
     assert len(open_cases(tmp_path / "a.npz")) == 4
+
+
+def test_words_and_bytes_describe_cases_as_text_does(tmp_path):
+    image = noise(6, 5, 5)
+    words = np.array([b"a", b"a", b"b", b"b", b"c", b"c"])
+    split = np.array([b"train"] * 4 + [b"test"] * 2)
+    kinds = np.array(["ill", "well"] * 3)
+    cases = open_cases(saved(tmp_path, image=image, Patient=words, split=split, label=kinds))
+    assert cases.patients == ("a", "a", "b", "b", "c", "c")
+    assert cases.split_of == ("train",) * 4 + ("test",) * 2
+    assert cases.class_names == ("ill", "well")
+    assert cases.batch([0, 1])["label"].tolist() == [0, 1]
+
+
+def test_patients_that_are_not_there_are_asked_for(tmp_path):
+    patient = np.array([1.0, 2, np.nan])
+    with pytest.raises(UserError, match="names no patient"):
+        open_cases(saved(tmp_path, image=noise(3, 5, 5), patient=patient))

@@ -119,8 +119,8 @@ def test_all_constant_is_refused_and_one_constant_noticed(tmp_path):
     image = np.zeros((4, 5, 5), np.uint8)
     assert "every image of 'image' is constant" in refused(saved(tmp_path, image=image))
     image[:3] = noise(3, 5, 5)
-    notices = open_cases(saved(tmp_path, image=image)).notices
-    assert "constant (one grey value) in case 0003" in notices[0]
+    (notice,) = open_cases(saved(tmp_path, image=image, patient=np.arange(4))).notices
+    assert "constant (one grey value) in case 3" in notice
 
 
 @pytest.mark.parametrize(

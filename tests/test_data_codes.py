@@ -129,3 +129,71 @@ def test_negative_labels_are_found_at_opening(tmp_path):
     data = scaled(tmp_path / "d", -0.001)
     with pytest.raises(UserError, match=r"mask0\.nii: a mask holds label -1"):
         open_cases(data)
+
+
+# ---------------------------------------------------------------------------- other data, other codes
+def test_white_in_other_data_is_one_where_training_had_one(tmp_path):
+    trained = open_cases(folder(tmp_path / "a", [1 * (LABELS > 1)] * 3))
+    other = open_cases(folder(tmp_path / "b", [255 * (LABELS > 1)] * 3), codes=trained.codes)
+    assert other.batch([0])["mask"].unique().tolist() == [0, 1] and other.codes == (0, 1)
+
+
+def test_codes_where_training_had_labels_are_refused(tmp_path):
+    trained = open_cases(folder(tmp_path / "a", [LABELS] * 3))
+    with pytest.raises(UserError, match="those of the training the labels 0, 1, 2, 3"):
+        open_cases(folder(tmp_path / "b", [85 * LABELS] * 3), codes=trained.codes)
+
+
+def test_a_few_labels_of_a_large_atlas_stay_what_they_are(tmp_path):
+    atlas = np.arange(256).reshape(16, 16) % 120
+    trained = open_cases(folder(tmp_path / "a", [atlas] * 3))
+    assert len(trained.codes) == 120
+    other = open_cases(folder(tmp_path / "b", [100 * (LABELS > 1)] * 3), codes=trained.codes)
+    assert other.batch([0])["mask"].unique().tolist() == [0, 100]
+
+
+@pytest.mark.parametrize("codes", [(0, 1, 255), (0, 2, 255), (0, 3, 17, 255)])
+def test_white_beside_labels_may_mean_ignore_and_is_asked_for(tmp_path, codes):
+    with pytest.raises(UserError, match="'ignore'"):
+        open_cases(folder(tmp_path / "d", [np.array(codes)[LABELS % len(codes)]] * 3))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_masks_that_were_blurred_are_refused_not_taken_for_many_labels(tmp_path, kind):
+    data = folder(tmp_path / "d", [255 * (LABELS > 1)] * 3)
+    disc = 255 * (np.hypot(*np.mgrid[-24:24, -24:24]) < 15)
+    for file in sorted(data.glob("*[0-9].png")):
+        if file.name.startswith("mask"):
+            mask = PIL.Image.fromarray(disc.astype(np.uint8))
+            mask = mask if kind == "JPEG" else mask.resize((64, 64), PIL.Image.Resampling.BILINEAR)
+            mask.save(file, format=kind)
+        else:
+            PIL.Image.open(file).resize((48, 48) if kind == "JPEG" else (64, 64)).save(file)
+    with pytest.raises(UserError, match=r"grey values up to .* threshold it"):
+        open_cases(data)
+
+
+def test_voxels_named_ignore_are_no_class(tmp_path):
+    for part in ("imagesTr", "labelsTr"):
+        (tmp_path / part).mkdir()
+    draw = np.random.default_rng(0)
+    for k in range(3):
+        noise = draw.normal(size=(4, 5, 6)).astype(np.float32)
+        mask = draw.integers(0, 3, (4, 5, 6)).astype(np.uint8)
+        nibabel.save(nibabel.Nifti1Image(noise, np.eye(4)), tmp_path / f"imagesTr/c{k}_0000.nii.gz")
+        nibabel.save(nibabel.Nifti1Image(mask, np.eye(4)), tmp_path / f"labelsTr/c{k}.nii.gz")
+    about = tmp_path / "dataset.json"
+    about.write_text('{"labels": {"background": 0, "tumour": 1, "ignore": 2}}')
+    with pytest.raises(UserError, match="masks hold 2, which is named 'ignore'"):
+        open_cases(tmp_path)
+    about.write_text('{"labels": {"background": 0, "tumour": 1, "cyst": 2, "ignore": 3}}')
+    assert open_cases(tmp_path).facts().mask_classes == {"mask": 3}
+
+
+def test_a_label_of_one_mask_among_hundreds_is_counted(tmp_path):
+    masks = np.zeros((400, 1, 6, 6), np.uint8)
+    masks[:, :, :3], masks[1, :, 0, 0] = 1, 5
+    noise = np.random.default_rng(0).integers(0, 256, masks.shape, dtype=np.uint8)
+    split = np.array(["train"] * 399 + ["test"])
+    np.savez(tmp_path / "a.npz", image=noise, mask=masks, split=split)
+    assert open_cases(tmp_path / "a.npz").facts().mask_classes == {"mask": 6}

@@ -163,7 +163,7 @@ def test_an_undeclared_range_is_derived_from_training_cases_said_and_reused(tmp_
     assert high < 1000
     assert cases.ranges["image"] == pytest.approx((low, high), abs=1)
     assert "--range LOW HIGH" in cases.notices[0]
-    np.savez(tmp_path / "b.npz", image=images[40:])
+    np.savez(tmp_path / "b.npz", image=images[40:], patient=np.arange(10))
     again = open_cases(tmp_path / "b.npz", range=cases.ranges)
     torch.testing.assert_close(again.batch([0])["image"], cases.batch([40])["image"])
     assert ["names another range" in line for line in again.notices] == [True], "brighter ones"

@@ -13,7 +13,9 @@ from pydicom.uid import JPEGBaseline8Bit, JPEGLSLossless, RLELossless
 
 from radiffuse.data.dataset import open_cases
 from radiffuse.data.formats.by_ending import read_image
+from radiffuse.data.formats.dicom import read_series
 from radiffuse.data.formats.dicom_values import floats, number, said, text, whole
+from radiffuse.data.formats.series_list import listed
 from radiffuse.errors import UserError
 from test_data_dicom import NORMAL, VOLUME, write_enhanced, write_slice
 
@@ -359,3 +361,50 @@ def test_an_enhanced_object_that_places_some_of_its_frames_is_refused(tmp_path):
             UserError, match=r"of its 5 frames .the first is 1. do not say where they lie"
         ):
             read_image(tmp_path / "a.dcm")
+
+
+# ------------------------------------------------------------------------------- copies, and no grid
+def stack(folder, count=5, **tags):
+    for k in range(count):
+        array = np.random.default_rng(k).integers(0, 1000, (6, 7)).astype(np.uint16)
+        write_slice(folder / f"{k}.dcm", array, (0, 0, 3.0 * k), **tags)
+    return folder
+
+
+def test_a_slice_beside_the_line_of_the_others_is_refused(tmp_path):
+    stack(tmp_path)
+    array = np.random.default_rng(9).integers(0, 1000, (6, 7)).astype(np.uint16)
+    write_slice(tmp_path / "2.dcm", array, (0.05, 0, 6.0))
+    assert read_series(tmp_path).size == (6, 7, 5), "rounded places are no fault"
+    write_slice(tmp_path / "2.dcm", array, (20.0, 0, 6.0))
+    with pytest.raises(UserError, match=r"2\.dcm lies 20 mm beside the line"):
+        read_series(tmp_path)
+    for k in range(5):
+        write_slice(tmp_path / f"{k}.dcm", array, (2.0 * k, 0, 3.0 * k))
+    assert read_series(tmp_path).affine[:3, 2].tolist() == [-2, 0, 3], "a tilted gantry is a grid"
+
+
+def test_files_that_were_copied_count_once(tmp_path):
+    stack(tmp_path / "study")
+    shutil.copytree(tmp_path / "study", tmp_path / "study" / "study")
+    notices = []
+    assert read_series(tmp_path / "study", notice=notices.append).size == (6, 7, 5)
+    assert "is a copy of" in notices[0] and "and 4 more such" in notices[0] and len(notices) == 1
+    cases = open_cases(tmp_path)
+    assert len(cases) == 1 and cases.image(0, "image").size == (6, 7, 5)
+    assert listed(tmp_path).series[0].cases == 1
+
+
+def test_two_versions_of_one_image_are_called_so(tmp_path):
+    stack(tmp_path)
+    header = pydicom.dcmread(tmp_path / "3.dcm")
+    header.InstanceNumber = 17
+    header.save_as(tmp_path / "again.dcm")
+    with pytest.raises(UserError, match="two versions of one image"):
+        read_series(tmp_path)
+
+
+def test_what_every_slice_says_is_told_once(tmp_path):
+    notices = []
+    read_series(stack(tmp_path, PhotometricInterpretation="MONOCHROME1"), notice=notices.append)
+    assert len(notices) == 1 and "MONOCHROME1" in notices[0]

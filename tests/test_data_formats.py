@@ -677,3 +677,42 @@ def test_a_damaged_header_is_refused_in_one_line_or_gives_a_finite_place(tmp_pat
             refusals += 1
             assert "\n" not in str(error) and name in str(error)
     assert refusals
+
+
+def test_what_a_gzipped_name_says_is_compared_with_the_content(tmp_path):
+    nibabel.save(nibabel.Nifti1Image(np.ones((3, 4, 5), np.int16), np.eye(4)), tmp_path / "a.nii")
+    content = (tmp_path / "a.nii").read_bytes()
+    (tmp_path / "packed.nii").write_bytes(gzip.compress(content))
+    (tmp_path / "plain.nii.gz").write_bytes(content)
+    for name, said in (
+        ("packed.nii", "is gzipped, and its name"),
+        ("plain.nii.gz", "is not gzipped"),
+    ):
+        with pytest.raises(UserError, match=said):
+            read_image(tmp_path / name)
+
+
+def test_nifti_in_colour_with_holes_or_in_time_is_refused_by_name(tmp_path):
+    for alpha, name in ((255, "opaque.nii"), (254, "clear.nii")):
+        array = np.zeros((3, 4, 5), dtype=[(c, "u1") for c in "RGBA"])
+        array["R"], array["A"] = 7, alpha
+        nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), tmp_path / name)
+    assert read_image(tmp_path / "opaque.nii").data[0].unique().tolist() == [7]
+    with pytest.raises(UserError, match="is transparent in places"):
+        read_image(tmp_path / "clear.nii")
+    series = np.zeros((3, 4, 5, 2), dtype=[(c, "u1") for c in "RGB"])
+    nibabel.save(nibabel.Nifti1Image(series, np.eye(4)), tmp_path / "series.nii")
+    with pytest.raises(UserError, match="a series in colour"):
+        read_image(tmp_path / "series.nii")
+
+
+@pytest.mark.parametrize("kind", ["mha", "mhd", "nrrd"])
+def test_what_simpleitk_makes_of_a_nifti_is_read(tmp_path, kind):
+    """It writes every field of the other header, "dim[0] = 3"."""
+    array = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    affine = np.diag([2.0, 3, 4, 1])
+    nibabel.save(nibabel.Nifti1Image(array, affine), tmp_path / "a.nii.gz")
+    sitk.WriteImage(sitk.ReadImage(str(tmp_path / "a.nii.gz")), str(tmp_path / f"a.{kind}"))
+    image = read_image(tmp_path / f"a.{kind}")
+    assert np.array_equal(image.data[0].numpy(), array) and image.placed
+    np.testing.assert_allclose(image.affine.numpy(), affine, atol=1e-6)

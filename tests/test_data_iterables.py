@@ -246,3 +246,25 @@ def test_a_subjects_data_set_of_torchio(files):
             for file in files
         ]
         check(from_iterable(torchio.SubjectsDataset(subjects)))
+
+
+@pytest.mark.parametrize("number", [int, torch.tensor, np.int64, str])
+@pytest.mark.parametrize("key", ["patient", "Patient", "subject_id", "PatientID"])
+def test_patients_are_known_by_any_of_their_names(key, number):
+    items = [{"image": torch.rand(1, 6, 6), key: number(k // 3)} for k in range(12)]
+    assert from_iterable(items).patients == tuple(str(k // 3) for k in range(12))
+
+
+def test_crops_of_two_images_of_one_subject_are_of_one_person():
+    def crop(k):
+        return {"image": torch.rand(1, 6, 6), "subject_id": f"s{k // 2}"}
+
+    cases = from_iterable([[crop(k), crop(k)] for k in range(6)])
+    assert len(cases) == 12 and len(set(cases.patients)) == 3
+
+
+def test_a_case_that_names_nobody_among_others_that_do_is_asked_for():
+    items = [{"image": torch.rand(1, 6, 6), "patient": k and str(k)} for k in range(4)]
+    items[0]["patient"] = ""
+    with pytest.raises(UserError, match="case 0000 names no patient"):
+        from_iterable(items)

@@ -292,3 +292,109 @@ def test_doubles_among_many_rows_are_found_at_once(tmp_path):
     with pytest.raises(UserError, match=r"case c0 stands twice \(1000 such\)"):
         open_table(tmp_path)
     assert time.perf_counter() - begin < 1
+
+
+# ------------------------------------------------------------------- who, and what belongs together
+def test_headings_name_patient_and_split_in_capitals_and_other_words_too(tmp_path):
+    for k in range(6):
+        picture(tmp_path / f"{k}.png", k)
+    rows = [f"c{k},p{k // 2},{k}.png,{'test' if k > 3 else 'train'}" for k in range(6)]
+    for heading in (
+        "Case,Patient,Image,Split",
+        "case,PatientID,image,SPLIT",
+        "case,subject_id,image,split",
+    ):
+        (tmp_path / "cases.csv").write_text("\n".join([heading, *rows]))
+        cases = opened(tmp_path)
+        assert cases.ids == tuple(f"c{k}" for k in range(6)), heading
+        assert cases.patients == ("p0", "p0", "p1", "p1", "p2", "p2"), heading
+        assert cases.split_of == ("train",) * 4 + ("test",) * 2, heading
+    assert "subject_id is taken as the patient" in told(cases)
+    (tmp_path / "cases.csv").write_text("\n".join(["Case,case,image,split", *rows]))
+    assert "Case and case both say the case" in refused(tmp_path)
+
+
+def test_a_table_without_patients_says_so_and_a_blank_one_is_refused(tmp_path):
+    for k in range(4):
+        picture(tmp_path / f"{k}.png", k)
+    (tmp_path / "cases.csv").write_text("image\n0.png\n1.png\n2.png\n3.png\n")
+    assert "no patient is known" in told(opened(tmp_path))
+    (tmp_path / "cases.csv").write_text("image,patient\n0.png,a\n1.png,\n2.png,b\n3.png,\n")
+    assert "case 0001 names no patient (2 such)" in refused(tmp_path)
+    both = "image,patient\n0.png,Andr\u00e9\n1.png,Andre\u0301\n2.png,b\n3.png,c\n"
+    (tmp_path / "cases.csv").write_text(both, encoding="utf-8")
+    assert len(set(opened(tmp_path).patients)) == 3, "one person, written in two ways of Unicode"
+
+
+def test_files_of_one_name_in_several_folders_are_not_one_person(tmp_path):
+    for k in range(9):
+        picture(tmp_path / f"kind {k % 3}" / f"slice{k // 3}.png", k)
+    cases = opened(tmp_path)
+    assert len(set(cases.patients)) == 9 and cases.class_names == ("kind 0", "kind 1", "kind 2")
+    assert "sub-folders are classes (kind 0, kind 1, kind 2" in told(cases)
+
+
+@pytest.mark.parametrize("name", ["patient{:02d}", "P{}", "Subject_{}", "case-{:03d}"])
+def test_folders_of_people_are_people_not_classes(tmp_path, name):
+    for k in range(12):
+        picture(tmp_path / name.format(k // 3) / f"slice{k % 3}.png", k)
+    cases = opened(tmp_path)
+    assert len(set(cases.patients)) == 4 and cases.class_names == ()
+    assert len(set(cases.split_of[:3])) == 1 and "counts as one person (4)" in told(cases)
+
+
+def test_people_within_folders_of_classes_keep_both(tmp_path):
+    for k in range(12):
+        kind = "benign" if k < 6 else "malignant"
+        picture(tmp_path / kind / f"patient{k // 3}" / f"{k % 3}.png", k)
+    cases = opened(tmp_path)
+    assert len(set(cases.patients)) == 4 and cases.class_names == ("benign", "malignant")
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("images/{}.png", "masks/{}.png"),
+        ("CXR_png/{}.png", "Masks/{}_mask.png"),
+        ("{}.png", "masks/{}.png"),
+        ("{}.png", "{}_seg.png"),
+        ("imgs/train/{}.png", "manual mask/train/{}.png"),
+        ("train/images/{}.png", "train/labels/{}.png"),
+    ],
+)
+def test_images_beside_their_masks_are_paired_and_no_classes(tmp_path, image, mask):
+    for k in range(4):
+        picture(tmp_path / image.format(k), k)
+        stored = picture(tmp_path / mask.format(k), 10 + k)
+        PIL.Image.fromarray((stored > 128).astype(np.uint8)).save(tmp_path / mask.format(k))
+    cases = opened(tmp_path)
+    assert cases.ids == ("0", "1", "2", "3") and cases.class_names == ()
+    for k in range(4):
+        want = np.asarray(PIL.Image.open(tmp_path / mask.format(k)))
+        assert np.array_equal(cases.columns["mask"].image(k).data[0].numpy(), want)
+    (tmp_path / mask.format(3)).unlink()
+    assert "has no other half (1 such)" in refused(tmp_path)
+
+
+def test_masks_beside_several_folders_are_asked_for(tmp_path):
+    for folder in ("t1", "t2", "masks"):
+        picture(tmp_path / folder / "a.png")
+    assert "folders masks, t1, t2" in refused(tmp_path)
+
+
+def test_a_folder_of_array_files_says_that_one_is_a_data_set(tmp_path):
+    for k in range(3):
+        np.savez(tmp_path / f"{k}.npz", image=np.zeros((2, 3, 3)))
+    assert "3 files of arrays (0.npz ...), and a data set is one of them" in refused(tmp_path)
+
+
+def test_label_maps_of_bids_are_masks(tmp_path):
+    for k in range(1, 5):
+        stem = tmp_path / f"sub-0{k}" / "anat" / f"sub-0{k}"
+        volume(stem.with_name(f"{stem.name}_desc-preproc_T1w.nii.gz"), k)
+        volume(stem.with_name(f"{stem.name}_dseg.nii.gz"), k, labels=True)
+    columns = opened(tmp_path).columns
+    assert {key: column.kind for key, column in columns.items()} == {
+        "image": "image",
+        "seg": "mask",
+    }

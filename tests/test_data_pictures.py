@@ -560,3 +560,14 @@ def test_a_file_cut_short_is_refused_in_one_line(tmp_path, name):
     for share in (0.02, 0.3, 0.6, 0.9):
         path.write_bytes(whole[: int(share * len(whole))])
         refused(path)
+
+
+def test_a_small_copy_is_not_taken_for_the_picture(tmp_path):
+    array = np.random.default_rng(0).integers(0, 65536, (12, 16)).astype(np.uint16)
+    for name, pages in (("last", [array, array[::4, ::4]]), ("first", [array[::4, ::4], array])):
+        with tifffile.TiffWriter(tmp_path / f"{name}.tif") as tiff:
+            for page in pages:
+                tiff.write(page, subfiletype=int(page.shape != array.shape))
+    assert np.array_equal(read_image(tmp_path / "last.tif").data[0].numpy(), array)
+    with pytest.raises(UserError, match="begins with a small copy"):
+        read_image(tmp_path / "first.tif")

@@ -7,6 +7,7 @@ import h5py
 import nibabel as nib
 import numpy as np
 import pytest
+import scipy.io
 import torch
 
 from radiffuse import cli
@@ -333,3 +334,36 @@ def test_a_slice_without_measurement_is_named_and_the_others_are_kept(method, tm
     said = refused("predict", method, "--data", path, "--out", out, "--steps", "2")
     assert "knee_slice001" in said and "zero everywhere" in said
     assert (out / "knee_slice000-magnitude.nii.gz").is_file()
+
+
+@pytest.mark.parametrize("shape", [(3, 20, 16, 4), (2, 16, 8, 20, 4)])
+def test_an_order_of_axes_with_more_coils_than_columns_is_asked_for(tmp_path, shape):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["kspace"] = some_kspace(*shape)
+    with pytest.raises(UserError, match="more coils than rows or columns; say its order"):
+        open_cases(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        file["axes"] = "NHWC" if len(shape) == 4 else "NDHWC"
+    assert open_cases(tmp_path / "a.h5").columns["kspace"].image(0).data.shape[0] == shape[-1]
+
+
+def test_five_axes_are_told_as_they_are_taken(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["kspace"] = some_kspace(2, 3, 4, 8, 6)
+    lines = "\n".join(open_cases(tmp_path / "a.h5").lines)
+    assert "is taken as slices, coils, partitions, rows, columns" in lines
+
+
+def test_kspace_that_is_not_finite_is_refused_at_opening(tmp_path):
+    kspace = some_kspace(3, 4, 8, 6)
+    kspace[1, 2, 3, 4] = np.nan
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["kspace"] = kspace
+    with pytest.raises(UserError, match="'kspace' of case a_slice001 holds 1 NaN or infinite"):
+        open_cases(tmp_path / "a.h5")
+
+
+def test_the_older_format_of_matlab_is_named(tmp_path):
+    scipy.io.savemat(tmp_path / "a.mat", {"kspace": some_kspace(3, 4, 8, 6)})
+    with pytest.raises(UserError, match=r"MATLAB's older format; .* '-v7\.3'"):
+        open_cases(tmp_path / "a.mat")

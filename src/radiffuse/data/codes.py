@@ -16,12 +16,18 @@ from .copies import named
 from .image import Image
 from .scan import spread, too_large
 
-__all__ = ["CodedColumn", "coded"]
+__all__ = ["CodedColumn", "check_ignored", "coded"]
 
 MOST_CODES = 16
 """More different numbers than this are no codes of labels."""
 LARGEST_LABEL = 64
 """Numbers up to this are labels as they are."""
+SMALL_LABEL = 32
+"""Beside labels up to this alone 255 may mean "ignore"."""
+WHITE = (245, 255)
+"""White of 8 bit, as JPEG leaves it."""
+ENDS = 0.5
+"""Share of black and white in a mask that was blurred."""
 LARGEST_COUNTED = 1 << 16
 
 
@@ -39,24 +45,79 @@ def coded(
         The columns, notices, and the numbers that mean the labels; () without masks.
 
     Raises:
-        UserError: 255 beside labels 1, 2 ..., which may be a label or mean "ignore".
+        UserError: 255 beside labels 1, 2 ..., which may be a label or mean "ignore"; grey values that are no labels;
+            codes that mean none of the known labels.
     """
     masks = [key for key, column in columns.items() if column.kind == "mask"]
     if not masks:
         return dict(columns), [], ()
-    found = {0}.union(*(_values(columns[key]) for key in masks)) if not known else set(known)
-    codes = tuple(sorted(found))
-    if not _far_apart(codes):
-        return dict(columns), [], codes
-    if codes[1] == 1 and codes[-1] == 255 and len(codes) > 2:
+    if known and _far_apart(known):
+        codes, why = tuple(known), "as in training"
+    else:
+        found = {0}.union(*(_values(columns[key]) for key in masks))
+        codes, why = tuple(sorted(found)), f"found over all of {' and '.join(masks)}"
+        _check_grey(codes, columns, masks, source)
+        if not _far_apart(codes) or (known and found <= set(known)):
+            return dict(columns), [], tuple(known) or codes
+        _check_known(codes, known, source)
+    if not known and codes[-1] == 255 and len(codes) > 2 and codes[-2] < SMALL_LABEL:
         raise UserError(
             f"{source}: masks hold {', '.join(map(str, codes))}: 255 may be one more label or mean "
             "'ignore'; number it on, or set it to the label it stands for"
         )
     made = {**columns, **{key: CodedColumn(columns[key], codes) for key in masks}}
     told = ", ".join(f"{code} is label {label}" for label, code in enumerate(codes))
-    why = "as in training" if known else f"found over all of {' and '.join(masks)}"
-    return made, [f"{source}: masks store codes, {why}: {told}"], codes
+    return made, [f"{source}: masks store codes, {why}: {told}"], tuple(known) or codes
+
+
+def check_ignored(
+    names: Mapping[str, Mapping[int, str]],
+    columns: Mapping[str, Column],
+    codes: Sequence[int],
+    source: str,
+) -> None:
+    """Refuse masks that hold what their names call "ignore" (nnU-Net): voxels of which nobody says what they are.
+
+    Raises:
+        UserError: a mask holds it.
+    """
+    for key, named_ in names.items():
+        number = next((n for n, name in named_.items() if name.strip().lower() == "ignore"), None)
+        if key in columns and number in codes:
+            raise UserError(
+                f"{source}: masks hold {number}, which is named 'ignore': no class, and no background either; "
+                "label these voxels, or leave their cases out"
+            )
+
+
+def _check_known(codes: Sequence[int], known: Sequence[int], source: str) -> None:
+    """Refuse codes where training had labels as they are; 0 and 255 alone are 0 and 1, as ever."""
+    if known and not (tuple(codes) == (0, 255) and tuple(known) == (0, 1)):
+        raise UserError(
+            f"{source}: masks hold {', '.join(map(str, codes))}, and those of the training the labels "
+            f"{', '.join(map(str, known))}; number them as there"
+        )
+
+
+def _check_grey(
+    codes: Sequence[int], columns: Mapping[str, Column], masks: Sequence[str], source: str
+) -> None:
+    """Refuse masks of many grey values up to white: JPEG and interpolation blur 0 and 255.
+
+    Most voxels of what was blurred are still black or white; labels of an atlas are none of the two.
+    """
+    if len(codes) <= MOST_CODES or not WHITE[0] <= codes[-1] <= WHITE[1]:
+        return
+    for key in masks:
+        for row in spread(len(columns[key]), 16):
+            data = columns[key].image(row).data
+            ends = float(((data == 0) | (data >= WHITE[0])).double().mean())
+            if WHITE[0] <= int(data.max()) and ends > ENDS and len(_numbers(data)) > 2:
+                raise UserError(
+                    f"{columns[key].source(row)}: its mask holds {len(_numbers(data))} grey values up to "
+                    f"{int(data.max())}, as JPEG and interpolation make them of 0 and 255; labels are wanted: "
+                    "threshold it (mask > 127), and store it as PNG"
+                )
 
 
 def _values(column: Column) -> set[int]:

@@ -1,5 +1,6 @@
 """Columns: one key of a data set, for all its cases, in memory or on disk."""
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,8 @@ from torch import Tensor
 from ..errors import UserError, fitting
 from .copies import stamp_of
 from .formats.by_ending import read_image
+from .formats.itk import NRRD, header_of
+from .formats.stored import ending
 from .image import Image
 from .kept import Kept
 from .transforms import resize, resized
@@ -222,10 +225,13 @@ class FileColumn:
 
 
 def _beside(header: Path) -> list[Path]:
-    """Files that hold the voxels of a header: of .hdr the .img, of .mhd what has its name."""
-    if header.suffix.lower() not in (".hdr", ".mhd"):
+    """Files that hold the voxels of a header: of .img the .hdr and the other way round, of .mhd what it names."""
+    if ending(header) in (".mha", ".mhd", *NRRD):
+        with contextlib.suppress(UserError):  # which reading the image tells
+            return list(header_of(header).beside)
         return []
-    names = (header.with_suffix(end) for end in (".img", ".IMG", ".raw", ".zraw", ".img.gz"))
+    other = {".hdr": (".img", ".IMG", ".img.gz"), ".img": (".hdr", ".HDR", ".mat")}
+    names = (header.with_suffix(end) for end in other.get(header.suffix.lower(), ()))
     return [file for file in names if file.is_file()]
 
 

@@ -28,7 +28,7 @@ from .image import Image
 
 __all__ = ["Copies", "copies", "named", "stamp_of"]
 
-MADE_BY = "copies 2"
+MADE_BY = "copies 3"
 """Another one where images are decoded differently: copies of before are made again."""
 USUAL_GIB = 64
 SPARE = 1 << 30
@@ -225,6 +225,8 @@ def _words(image: Image) -> dict[str, str]:
         words["frame_seconds"] = image.frame_seconds.hex()
     if image.files:
         words["files"] = json.dumps([os.fspath(file) for file in image.files])
+    if not image.placed:
+        words["placed"] = "no"
     if image.frames is not None:
         words["frames"] = " ".join(map(str, image.frames))
     return words
@@ -243,6 +245,7 @@ def _image(tensors: dict, words: dict[str, str]) -> Image:
         words.get("own"),
         tuple(Path(file) for file in json.loads(words.get("files", "[]"))),
         tuple(map(int, words["frames"].split())) if "frames" in words else None,
+        placed="placed" not in words,
     )
 
 

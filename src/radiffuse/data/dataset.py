@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import UserError
 from .cases import Cases, Range
 from .checks import check_labels, check_trainable
-from .codes import coded
+from .codes import check_ignored, coded
 from .columns import ArrayColumn, Column, names_mask
 from .facts import Facts
 from .formats.pseudonyms import Choice, Names
@@ -119,6 +119,7 @@ def cases_from(
     found = _where_there(table, where_there)
     table = filled(_mapped(table, {**found, **mapping} or table.default), gaps)
     columns, told, codes = coded(_ordered(table.columns), codes, table.source)
+    check_ignored(table.mask_names, columns, codes, table.source)
     orientation = CODES.get(slices, orientation)
     columns, more, orientation = placed(
         columns, orientation, table.source, table.ids, quiet=slices in CODES

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .columns import Column
-from .scan import spread
+from .scan import spread, too_large
 from .transforms import to_unit
 
 __all__ = [
@@ -138,6 +138,6 @@ def spacing_of(column: Column, rows: Sequence[int]) -> tuple[float, ...]:
 
 
 def labels_of(column: Column, rows: Sequence[int]) -> int:
-    """The largest label of up to 256 masks, and one."""
-    some = [rows[i] for i in spread(len(rows), 256)]
+    """The largest label of the masks, and one; of masks too large to be read at opening, of 256 of them."""
+    some = [rows[i] for i in spread(len(rows), 256)] if too_large(column) else rows
     return max(int(column.image(row).data.max()) for row in some) + 1

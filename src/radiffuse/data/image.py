@@ -27,6 +27,7 @@ class Image:
         own: axis codes of the file ("LAS") where a volume was turned since; `save_image` turns it back.
         files: of a DICOM image, those it was read from, in the order of its slices: what is made of it refers to them.
         frames: which frames of its only file it is, from 0; None where it is all of its files.
+        placed: False where the affine holds voxel sizes alone, and where they lie was assumed.
     """
 
     data: Tensor
@@ -38,6 +39,7 @@ class Image:
     own: str | None = None
     files: tuple[Path, ...] = ()
     frames: tuple[int, ...] | None = None
+    placed: bool = True
 
     def __repr__(self) -> str:
         """Channels, size, type, values and geometry, in one line."""

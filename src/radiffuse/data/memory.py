@@ -1,5 +1,6 @@
 """Cases handed over as Python objects: an iterable of dicts of tensors, as MONAI and TorchIO give them."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,10 +12,22 @@ from ..errors import UserError
 from .columns import ArrayColumn, Column, names_mask, names_raw
 from .formats.arrays import labels_per_voxel
 from .formats.stored import as_affine, as_tensor
-from .table import Table, labels_from, labels_from_text, listener, numbered, row_ids, splits_of
+from .table import (
+    Table,
+    describing,
+    labels_from,
+    labels_from_text,
+    listener,
+    nobody,
+    numbered,
+    persons,
+    row_ids,
+    splits_of,
+)
 
 _SOURCE = "the iterable"
 _METADATA = ("case", "patient", "split")
+"""What dicts say of their case; all else is data, `slice` too."""
 MOST_CHANNELS = 4
 """More channels than this, and no fewer than voxels along an axis, are rather an axis of space."""
 
@@ -31,17 +44,18 @@ def table_from(items: Iterable[Mapping[str, Any] | Sequence[Mapping[str, Any]]])
         if set(row) != set(rows[0]):
             odd = ", ".join(sorted(set(row) ^ set(rows[0])))
             raise UserError(f"{_SOURCE}: case {number} differs from the first in its keys: {odd}")
-    meta = {key: tuple(str(row[key]) for row in rows) for key in _METADATA if key in rows[0]}
+    notices: list[str] = []
+    names = _describing(rows[0], notices)
+    meta = {role: tuple(_word(row[key]) or "" for row in rows) for role, key in names.items()}
     ids = numbered(meta["case"]) if "case" in meta else row_ids(len(rows))
     columns: dict[str, Column] = {}
     texts: dict[str, tuple[str, ...]] = {}
     label_names: tuple[str, ...] | None = None
-    notices: list[str] = []
     hear = listener(notices)
     grids = {tuple(one.shape[1:]) for one in map(_tensor, rows[0].values()) if one is not None}
     for key in rows[0]:
         values = [row[key] for row in rows]
-        if key in _METADATA:
+        if key in names.values():
             continue
         if key == "label" and isinstance(values[0], str):
             columns[key], label_names = labels_from_text(values, _SOURCE, ids)
@@ -56,11 +70,13 @@ def table_from(items: Iterable[Mapping[str, Any] | Sequence[Mapping[str, Any]]])
             columns[role] = _column(role, values, ids, grids, hear)
     if not columns:
         raise UserError("; ".join([f"{_SOURCE}: holds nothing that can be used", *notices]))
+    patients = persons(meta["patient"], ids, _SOURCE) if "patient" in meta else None
+    notices.extend([] if patients else nobody(len(rows), "split" in meta, _SOURCE))
     return Table(
         source=_SOURCE,
         ids=ids,
         columns=columns,
-        patients=meta.get("patient"),
+        patients=patients,
         split_of=splits_of(meta["split"], _SOURCE) if "split" in meta else None,
         texts=texts,
         label_names=label_names,
@@ -80,10 +96,26 @@ def _rows(items: Iterable[Mapping[str, Any] | Sequence[Mapping[str, Any]]]) -> l
                 f"{_SOURCE}: item {number} is {type(item).__name__}, not a dict; give each tensor a name, "
                 "{'image': tensor}"
             )
-        rows += [{"patient": f"{number:04d}", **part} for part in item]
+        named = any("patient" in _describing(part, []) for part in item)
+        own = {} if named else {"patient": f"{number:04d}"}
+        rows += [{**own, **part} for part in item]
     if not rows:
         raise UserError(f"{_SOURCE}: gives no case")
     return rows
+
+
+def _describing(row: Mapping[str, Any], notices: list[str]) -> dict[str, str]:
+    """Which key says what of a case, of those with text or one number."""
+    plain = [key for key, value in row.items() if _word(value) is not None]
+    found = describing(plain, _SOURCE, notices)
+    return {role: key for role, key in found.items() if role in _METADATA}
+
+
+def _word(value: Any) -> str | None:
+    """Text or one number as text, be it in a tensor; None of all else."""
+    if isinstance(value, (np.ndarray, Tensor)):
+        value = value.item() if math.prod(value.shape) == 1 else None
+    return str(value) if isinstance(value, str | int | float | np.generic) else None
 
 
 def _role(key: str, value: Any, row: Mapping[str, Any], notice: Callable[[str], None]) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Sequence
 
 from pathvalidate import sanitize_filename
@@ -17,7 +18,8 @@ PLAIN = re.compile(
 
 
 def safe_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Names of files, one for each name and all different, also where upper and lower case are one.
+    """Names of files, one for each name and all different, also where upper and lower case, or the ways in which
+    Unicode writes a letter, are one.
 
     A name that is one already stays as it is, but for a later twin. Slashes, control characters and what
     else some system forbids become "_", dots in front go, and long names end in a hash of themselves.
@@ -27,12 +29,16 @@ def safe_names(names: Sequence[str]) -> tuple[str, ...]:
     made = []
     for name in names:
         found = safe = _safe(name)
-        while found.casefold() in taken:
-            number = next_of[safe.casefold()] = next_of.get(safe.casefold(), 1) + 1
+        while (alike := _alike(found)) in taken:
+            number = next_of[_alike(safe)] = next_of.get(_alike(safe), 1) + 1
             found = f"{safe}-{number}"
-        taken.add(found.casefold())
+        taken.add(alike)
         made.append(found)
     return tuple(made)
+
+
+def _alike(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _safe(name: str) -> str:

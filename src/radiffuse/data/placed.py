@@ -102,6 +102,11 @@ def _resampled(column: "PlacedColumn", rows: Sequence[int], count: int) -> str:
     )
 
 
+def _by_columns(image: Image) -> bool:
+    """Whether it is a picture whose first axis runs from column to column, as NIfTI has it."""
+    return image.flat and image.format in (".nii", ".nii.gz")
+
+
 @dataclass(frozen=True)
 class PlacedColumn:
     """Images brought to an orientation, and onto the grids of another column.
@@ -145,12 +150,33 @@ class PlacedColumn:
         return replace(oriented(image, self.inside), own=own)
 
     def _seen(self, row: int) -> Image:
-        """An image as stored; without geometry, and as many voxels as the first one, it has that one's."""
+        """An image as stored; where it or the first one says nothing of its place, and they have as many voxels,
+        it has that one's."""
         image = self.column.image(row)
-        if self.reference is None or image.affine is not None:
+        if self.reference is None:
             return image
         first = self.reference.column.image(row)
-        return replace(image, affine=first.affine) if first.size == image.size else image
+        if _by_columns(image) != _by_columns(first) and None in (image.affine, first.affine):
+            image = self._rows_first(image, first, row)
+        known = image.affine is not None and image.placed and first.placed
+        return image if known or first.size != image.size else replace(image, affine=first.affine)
+
+    def _rows_first(self, image: Image, first: Image, row: int) -> Image:
+        """A NIfTI picture, whose first axis runs along rows, beside one of rows and columns, or the other way round.
+
+        Raises:
+            UserError: it is square, and who wrote it may have had rows first all the same.
+        """
+        if image.size == first.size and image.size[0] == image.size[1]:
+            first_key, key = self.keys
+            raise UserError(
+                f"{self.source_name}: {key} of case {self.ids[row]} is a square {image.format} and {first_key} "
+                f"{first.format}: NIfTI has columns first, and pictures have rows first, but not every writer "
+                "knows; write both in one format"
+            )
+        if image.size != first.size[::-1]:
+            return image
+        return replace(image, data=image.data.transpose(-1, -2).contiguous(), affine=first.affine)
 
     def how(self, row: int) -> tuple[str, float]:
         """How the image of a row comes onto its grid, "", "turned" or "resampled", and the share met.
@@ -160,6 +186,8 @@ class PlacedColumn:
         """
         image, grid = self._seen(row), self.onto(row)
         own = Grid.of(image)
+        if image.size != self.column.image(row).size:
+            return "turned", 1.0
         if own is None or grid is None or len(own.size) != len(grid.size):
             return "", 1.0
         if own.size == grid.size and apart(own.affine, grid.affine, grid.size) <= AGREE_MM:

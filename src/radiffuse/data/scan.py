@@ -304,8 +304,16 @@ def _thinned(data: Tensor, most: int) -> Tensor:
 
 
 def check_scalars(columns: Mapping[str, Column], source: str, ids: Sequence[str]) -> None:
-    """Refuse infinite numbers in columns of one number per case (NaN means missing)."""
+    """Refuse infinite numbers in columns of one number per case (NaN means missing), and k-space that is not finite."""
     for key, column in columns.items():
+        if column.kind == "raw" and column.stack([0]).is_complex():
+            stored = isinstance(column, RowsColumn)
+            for row in spread(len(column), 8) if stored else range(len(column)):
+                broken = int((~torch.isfinite(column.stack([row]))).sum())
+                if broken:
+                    raise UserError(
+                        f"{source}: {key!r} of case {ids[row]} holds {broken} NaN or infinite numbers; mend it"
+                    )
         if column.kind == "scalar":
             bad = column.stack(range(len(column))).isinf().nonzero()
             if len(bad):

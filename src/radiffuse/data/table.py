@@ -1,6 +1,7 @@
 """A data set as its layout tells it: columns and what is known of each case, undecided."""
 
 import math
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,17 @@ _SPLIT_WORDS = {
     "test": "test", "testing": "test", "ts": "test",
 }  # fmt: skip
 _MISSING = {"", "na", "nan", "n/a", "none", "unknown", "null"}
+DESCRIBING = {
+    "case": ("case",),
+    "patient": (
+        *("patient", "patientid", "subject", "subjectid", "participant", "participantid"),
+        *("person", "personid"),
+    ),
+    "split": ("split",),
+    "slice": ("slice",),
+    "label_name": ("labelname",),
+}
+"""What describes a case, and the names of columns that say it, in small letters and without what joins words."""
 
 
 @dataclass(frozen=True)
@@ -188,5 +200,50 @@ def file_column(paths: Sequence[Path], name: str, notices: list[str]) -> FileCol
 
 
 def strings(array: np.ndarray) -> tuple[str, ...]:
-    """A 1-D array of anything plain as text."""
-    return tuple(str(value) for value in array.reshape(len(array)).tolist())
+    """A 1-D array of anything plain as text; bytes are UTF-8."""
+    values = array.reshape(len(array)).tolist()
+    return tuple(v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values)
+
+
+def describing(names: Sequence[str], where: str, notices: list[str]) -> dict[str, str]:
+    """Which column says what of a case ("patient" -> "PatientID"); a notice names those of another spelling.
+
+    Raises:
+        UserError: two columns of one spelling but for its capitals.
+    """
+    plain: dict[str, list[str]] = {}
+    for name in names:
+        plain.setdefault("".join(c for c in name.lower() if c.isalnum()), []).append(name)
+    found = {}
+    for role, words in DESCRIBING.items():
+        said = next((plain[word] for word in words if word in plain), [])
+        if len(said) > 1:
+            raise UserError(
+                f"{where}: {' and '.join(said)} both say the {role} of a case; keep one"
+            )
+        if said:
+            found[role] = said[0]
+            if said[0].lower() != role:
+                notices.append(f"{where}: {said[0]} is taken as the {role} of each case")
+    return found
+
+
+def persons(names: Sequence[str], ids: Sequence[str], where: str) -> tuple[str, ...]:
+    """Patients as a column names them, one spelling of Unicode each.
+
+    Raises:
+        UserError: a case names none, so that nobody knows whom it must not be parted from.
+    """
+    blank = [case for case, name in zip(ids, names, strict=True) if name.strip() in ("", "nan")]
+    if blank:
+        raise UserError(
+            f"{where}: case {blank[0]} names no patient ({len(blank)} such); name one for each case"
+        )
+    return tuple(unicodedata.normalize("NFC", name) for name in names)
+
+
+def nobody(count: int, split: bool, where: str) -> list[str]:
+    """A notice where patients are unknown and cases are about to be split by patient."""
+    if split or count < 2:
+        return []
+    return [f"{where}: no patient is known (a column patient); each case counts as one person"]

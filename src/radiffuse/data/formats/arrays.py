@@ -13,14 +13,26 @@ from torch import Tensor
 from ...errors import UserError
 from ..columns import HAIR, ArrayColumn, Column, Kind, names_mask, names_raw
 from ..rows import RowsColumn, StoredArray, end_to_end
-from ..table import Table, labels_from, listener, numbered, row_ids, splits_of, strings
+from ..table import (
+    DESCRIBING,
+    Table,
+    describing,
+    labels_from,
+    labels_from_text,
+    listener,
+    nobody,
+    numbered,
+    persons,
+    row_ids,
+    splits_of,
+    strings,
+)
 from .array_files import check_sizes, declared, left_on_disk, told_of
 from .stored import as_tensor, check_regular
 
 Array = np.ndarray | StoredArray
 
-METADATA = ("split", "patient", "case", "slice", "label_name")
-HELD = (*METADATA, "label", "train_labels", "val_labels", "test_labels")
+HELD = (*DESCRIBING, "label", "train_labels", "val_labels", "test_labels")
 """What is looked at in whole, whatever its size."""
 AXES = ("NHW", "NDHW", "NCHW", "NHWC", "NCDHW", "NDHWC")
 """What the axes of images may be: cases, depth, rows, columns; and channels, first or last."""
@@ -33,10 +45,10 @@ FEW = 16
 def open_arrays(path: Path) -> Table:
     """Read NAME.npz (or .npy: one array, `image`).
 
-    Every array shares its first axis. `split`, `patient`, `case`, `slice`, `label_name` are
-    metadata; all else is data. Images are `(N, *S)`, or have an axis of 1 or 3 channels, first or last. Where
-    an axis may be channels or slices, a text says which: `axes`, one of `AXES`, for all images and
-    masks that have as many axes, or `NAME_axes` for the array NAME.
+    Every array shares its first axis. `split`, `patient`, `case`, `slice`, `label_name` (and other spellings, see
+    `table.DESCRIBING`) are metadata; all else is data. Images are `(N, *S)`, or have an axis of 1 or 3 channels,
+    first or last. Where an axis may be channels or slices, a text says which: `axes`, one of `AXES`, for all images
+    and masks that have as many axes, or `NAME_axes` for the array NAME.
 
     Raises:
         UserError: unreadable, arrays of different lengths, arrays of Python objects (pickle), axes
@@ -144,13 +156,20 @@ def _end_to_end(arrays: Mapping[str, Array], names: list[str], path: Path) -> Ar
 
 
 def _table(path: Path, arrays: Mapping[str, Array], count: int, said: Mapping[str, str]) -> Table:
-    meta = {name: strings(_whole(arrays[name])) for name in METADATA if name in arrays}
+    notices: list[str] = []
+    single = [name for name, array in arrays.items() if array.size == count]
+    names = describing(single, str(path), notices)
+    meta = {role: strings(_whole(arrays[name])) for role, name in names.items()}
     ids = _ids(meta, count, path)
     columns: dict[str, Column] = {}
-    notices: list[str] = []
     texts: dict[str, tuple[str, ...]] = {"slice": meta["slice"]} if "slice" in meta else {}
+    label_names = meta.get("label_name")
     for name, array in arrays.items():
-        if name in METADATA:
+        if name in names.values():
+            continue
+        if name == "label" and array.dtype.kind in "US" and array.size == count:
+            words = strings(_whole(array))
+            columns[name], label_names = labels_from_text(words, f"{path}: {name}", ids)
             continue
         if array.dtype.kind in "US":
             texts[name] = strings(_whole(array))
@@ -160,14 +179,16 @@ def _table(path: Path, arrays: Mapping[str, Array], count: int, said: Mapping[st
         columns[name] = _column(array, name, axes, path, ids, notices)
     if not columns:
         raise UserError(f"{path}: holds no array of numbers, only {', '.join(arrays)}")
+    patients = persons(meta["patient"], ids, str(path)) if "patient" in meta else None
+    notices.extend([] if patients else nobody(count, "split" in meta, str(path)))
     return Table(
         source=str(path),
         ids=ids,
         columns=columns,
-        patients=meta.get("patient"),
+        patients=patients,
         split_of=splits_of(meta["split"], str(path)) if "split" in meta else None,
         texts=texts,
-        label_names=meta.get("label_name"),
+        label_names=label_names,
         notices=notices,
     )
 

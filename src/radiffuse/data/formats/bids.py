@@ -48,7 +48,7 @@ class _File:
     def column(self) -> str:
         """What tells its images from others of the same case."""
         others = [f"{k}-{v}" for k, v in self.entities.items() if k not in _OF_A_CASE]
-        return "_".join([*others, self.suffix])
+        return "_".join([*others, _MASK_SUFFIXES.get(self.suffix, self.suffix)])
 
 
 def is_bids(folder: Path) -> bool:

@@ -12,10 +12,19 @@ import torch
 from ...errors import UserError
 from ..columns import ArrayColumn, Column
 from ..gaps import Gapped
-from ..table import Table, file_column, labels_from, labels_from_text, numbers, splits_of
+from ..table import (
+    Table,
+    describing,
+    file_column,
+    labels_from,
+    labels_from_text,
+    nobody,
+    numbers,
+    persons,
+    splits_of,
+)
 from .stored import ENDINGS, ending
 
-_METADATA = ("case", "patient", "split", "slice", "label_name")
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
 """What may stand between cells."""
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
@@ -24,7 +33,8 @@ _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 def open_csv(path: Path) -> Table:
     """`cases.csv`: one case per row, cells separated by comma, semicolon or tab.
 
-    Columns case, patient, split are metadata; each other column holds paths relative to the folder
+    Columns case, patient, split are metadata, in capitals or not; PatientID, subject and the like name the
+    patient too. Each other column holds paths relative to the folder
     of the file, numbers, or text. Numbers may be missing (NaN), also written "unknown"; where cells
     are separated by semicolons a number may have a decimal comma.
 
@@ -109,17 +119,18 @@ def _with_points(
 
 
 def _table(path: Path, cells: dict[str, tuple[str, ...]], count: int, notices: list[str]) -> Table:
-    ids = cells.get("case") or tuple(f"{row:04d}" for row in range(count))
+    names = describing([*cells], str(path), notices)
+    meta = {role: cells[name] for role, name in names.items()}
+    data = {name: values for name, values in cells.items() if name not in names.values()}
+    ids = meta.get("case") or tuple(f"{row:04d}" for row in range(count))
     twice = sorted(case for case, times in Counter(ids).items() if times > 1)
     if twice:
         raise UserError(f"{path}: case {twice[0]} stands twice ({len(twice)} such)")
     columns: dict[str, Column] = {}
-    texts = {"slice": cells["slice"]} if "slice" in cells else {}
-    label_names = cells.get("label_name")
+    texts = {"slice": meta["slice"]} if "slice" in meta else {}
+    label_names = meta.get("label_name")
     files = 0
-    for name, values in cells.items():
-        if name in _METADATA:
-            continue
+    for name, values in data.items():
         where = f"{path}: column {name}"
         if _are_paths(values, path.parent):
             files += 1
@@ -139,12 +150,14 @@ def _table(path: Path, cells: dict[str, tuple[str, ...]], count: int, notices: l
             f"{path}: no column names image files (columns: {', '.join(cells)}); a cell is a path "
             f"relative to {path.parent} that ends in {' '.join(ENDINGS)}, or a DICOM folder"
         )
+    patients = persons(meta["patient"], ids, str(path)) if "patient" in meta else None
+    notices.extend([] if patients else nobody(count, "split" in meta, str(path)))
     return Table(
         source=str(path),
         ids=ids,
         columns=columns,
-        patients=cells.get("patient"),
-        split_of=splits_of(cells["split"], str(path)) if "split" in cells else None,
+        patients=patients,
+        split_of=splits_of(meta["split"], str(path)) if "split" in meta else None,
         texts=texts,
         label_names=label_names,
         notices=notices,

@@ -1,7 +1,9 @@
 """DICOM: series in geometric order, as real values, with their place in space."""
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from filecmp import cmp
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -39,7 +41,7 @@ def read_series(path: Path, *, notice: Notice = silent) -> Image:
             size, a film, no pixel data, or a compression that cannot be decoded.
     """
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    found = [one for file in files if (one := opened(file)) is not None]
+    found = without_copies([one for file in files if (one := opened(file)) is not None], notice)
     there = [one for one in found if one.frames]
     if not there:
         raise UserError(found[0].why if found else f"{path}: holds no readable DICOM image")
@@ -99,6 +101,26 @@ def build(found: Sequence[Opened], path: Path, notice: Notice = silent) -> Image
     return _image(keyed, affine, notice)
 
 
+def without_copies(found: Sequence[Opened], notice: Notice) -> list[Opened]:
+    """Files without those that are another one byte for byte, as where a folder was copied into another."""
+    kept: list[Opened] = []
+    copies: list[str] = []
+    first: dict[str, list[Path]] = defaultdict(list)
+    for one in found:
+        twins = first[text(one.header, "SOPInstanceUID") if one.frames else ""]
+        twin = next(
+            (file for file in twins if one.frames and cmp(file, one.file, shallow=False)), None
+        )
+        if twin is None:
+            kept.append(one)
+            twins.append(one.file)
+        else:
+            copies.append(f"{one.file}: is a copy of {twin}; it is left out")
+    if copies:
+        notice(copies[0] + (f", and {len(copies) - 1} more such" if len(copies) > 1 else ""))
+    return kept
+
+
 def sorted_out(found: Sequence[Opened]) -> tuple[list[Opened], list[Opened]]:
     """Files of a series that make its image, and those left out.
 
@@ -137,6 +159,7 @@ def _without_place(frames: Sequence[Frame], path: Path) -> str:
 
 def _image(frames: Sequence[Frame], affine: np.ndarray | None, notice: Notice) -> Image:
     values, paddings = [], []
+    heard: set[str] = set()
     whole_files: dict[Path, np.ndarray] = {}
     for frame in frames:
         file, header = frame.file, frame.header
@@ -146,7 +169,12 @@ def _image(frames: Sequence[Frame], affine: np.ndarray | None, notice: Notice) -
             if file not in whole_files:
                 whole_files[file] = decoded(file, header)
             stored = whole_files[file][frame.index]
-        array, padding = real_values(frame, stored, notice)
+        told: list[str] = []
+        array, padding = real_values(frame, stored, told.append)
+        for line in told:  # once of a series, not of each slice
+            if (what := line.removeprefix(str(file))) not in heard:
+                heard.add(what)
+                notice(line)
         values.append(array)
         paddings.append(np.zeros(array.shape[1:], bool) if padding is None else padding)
     colours = {len(array) for array in values}

@@ -16,7 +16,14 @@ __all__ = ["MOST_FRAMES", "PIXELS", "check", "check_pixels", "compressed", "is_d
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 """Where the pixels of a file may be."""
 TAGS = (
-    *("SeriesInstanceUID", "StudyInstanceUID", "PatientID", "SeriesDescription", "Modality"),
+    *(
+        "SeriesInstanceUID",
+        "SOPInstanceUID",
+        "StudyInstanceUID",
+        "PatientID",
+        "SeriesDescription",
+        "Modality",
+    ),
     *("SOPClassUID", "ImagePositionPatient", "ImageOrientationPatient", "NumberOfFrames"),
     *("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation"),
     *("PhotometricInterpretation", "GridFrameOffsetVector", "SharedFunctionalGroupsSequence"),

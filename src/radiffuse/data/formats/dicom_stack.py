@@ -14,6 +14,8 @@ PLACE_MM = 0.01
 """Slices closer than this lie in one place."""
 EVEN = 0.05
 """Gaps between slices may differ from the usual one by this share of it."""
+ASIDE_MM = 0.1
+"""Slices may lie this far beside the line from the first to the last."""
 ALIKE = 0.001
 """Pixel spacings of one series may differ by this share."""
 
@@ -43,9 +45,12 @@ def ordered(frames: Sequence[Frame], path: Path) -> tuple[list[Frame], np.ndarra
         if high - low < PLACE_MM:
             apart = apart_by(one, other)
             why = f"; they differ in {apart}" if apart else ""
+            what = "a series over time or with several echoes must be split into one folder each"
+            uids = {text(frame.header, "SOPInstanceUID") for frame in (one, other)}
+            if one.file != other.file and len(uids) == 1 and uids != {""}:
+                what = "they are two versions of one image (SOPInstanceUID); keep one"
             raise UserError(
-                f"{path}: {one.name} and {other.name} lie in the same place{why}; a series over "
-                "time or with several echoes must be split into one folder each"
+                f"{path}: {one.name} and {other.name} lie in the same place{why}; {what}"
             )
     return keyed, _step(keyed, places, normal, path)
 
@@ -129,4 +134,12 @@ def _step(
             f"(instances {numbers[0]} and {numbers[1]}, at {places[i]:.6g} and "
             f"{places[i + 1]:.6g} mm){more}; add them or leave the series out"
         )
-    return (_place(keyed[-1]) - _place(keyed[0])) / (len(keyed) - 1)
+    step = (_place(keyed[-1]) - _place(keyed[0])) / (len(keyed) - 1)
+    line = _place(keyed[0]) + np.outer(np.arange(len(keyed)), step)
+    off = np.linalg.norm(np.stack([_place(frame) for frame in keyed]) - line, axis=1)
+    if off.max() > max(ASIDE_MM, EVEN * usual):
+        raise UserError(
+            f"{path}: {keyed[int(off.argmax())].name} lies {off.max():.3g} mm beside the line of the other slices "
+            "(ImagePositionPatient), so that they make no grid; mend it, or leave the series out"
+        )
+    return step

@@ -58,11 +58,13 @@ def open_fastmri(path: Path) -> Table:
             if "ismrmrd_header" in names:
                 text = hdf5_member(file, "ismrmrd_header", path)[()]
     except DAMAGED_HDF5:
-        raise UserError(f"{path}: is damaged, cut short or no HDF5 file") from None
+        raise UserError(_no_hdf5(path)) from None
     notices: list[str] = []
     kspace = _complex(arrays["kspace"], path, notices)
     axes = _axes(kspace.shape, arrays.get("axes"), matlab, path)
-    if pairs or (axes == "NHW" and text is None and "axes" not in arrays):
+    if text is None and "axes" not in arrays:
+        _check_coils(kspace.shape, axes, path)
+    if pairs or (axes != "NCHW" and text is None and "axes" not in arrays):
         notices.append(f"{path}: kspace {kspace.shape} is taken as {_named(axes)}")
     data = torch.from_numpy(_arranged(kspace, axes, _order(axes)).astype(np.complex64))
     along = torch.ones(1, dtype=torch.bool)
@@ -94,6 +96,29 @@ def open_fastmri(path: Path) -> Table:
     texts = {"slice": tuple(str(row) for row in range(len(ids)))}
     patients = (path.stem,) * len(ids)
     return Table(str(path), ids, columns, patients, texts=texts, notices=notices)
+
+
+def _no_hdf5(path: Path) -> str:
+    with path.open("rb") as stream:
+        old = stream.read(10) == b"MATLAB 5.0"
+    if old:
+        return f"{path}: is of MATLAB's older format; save(NAME, 'kspace', 'axes', '-v7.3') writes what is read here"
+    return f"{path}: is damaged, cut short or no HDF5 file"
+
+
+def _check_coils(shape: tuple[int, ...], axes: str, path: Path) -> None:
+    """Refuse an order that nobody said and that makes more coils than rows or columns.
+
+    Raises:
+        UserError: says how to say the order.
+    """
+    size = dict(zip(axes, shape, strict=True))
+    if size.get("C", 1) > min(size["H"], size["W"]):
+        raise UserError(
+            f"{path}: kspace {shape} would be {_named(axes)}, more coils than rows or columns; say its order by a text "
+            f"'axes' beside it, a letter for each axis ({'NHWC' if len(shape) == 4 else 'NDHWC'} for instance): N "
+            "slices, C coils, D H W space"
+        )
 
 
 def _complex(kspace: np.ndarray, path: Path, notices: list[str]) -> np.ndarray:

@@ -16,21 +16,33 @@ from ..image import Image
 from ..made import Made
 from . import metaimage, nrrd
 from .stored import as_affine, as_tensor, check_bytes, check_regular, ending, magnitude, silent
-from .text_header import Voxels, check_held
+from .text_header import Header, check_held
+
+NRRD = (".nrrd", ".nhdr")
+
+
+def header_of(path: Path) -> Header:
+    """What the header of a MetaImage or NRRD says that ITK passes over.
+
+    Raises:
+        UserError: it makes no sense.
+    """
+    return (nrrd if ending(path) in NRRD else metaimage).look(path)
 
 
 def read_itk(path: Path, *, notice: Callable[[str], None] = silent) -> Image:
     """MetaImage and NRRD through SimpleITK. Index axes are ITK's (i along a row); LPS -> RAS.
 
-    Of complex numbers the magnitude is taken, with a notice.
+    Of complex numbers the magnitude is taken, with a notice. Lengths in declared units are brought to mm; a volume
+    that says nothing of its place is taken as LPS, with a notice.
 
     A 2-D file has no place in space that a scanner would know: its grid spacing is kept in an
     affine, and its axes become (rows, columns) as in a picture.
     """
     check_regular(path)
-    voxels = (nrrd if ending(path) == ".nrrd" else metaimage).look(path)
+    header = header_of(path)
     try:
-        _check_size(path, voxels)
+        _check_size(path, header)
         image = sitk.ReadImage(str(path))
     except RuntimeError:
         raise UserError(
@@ -48,16 +60,23 @@ def read_itk(path: Path, *, notice: Callable[[str], None] = silent) -> Image:
     direction = np.array(image.GetDirection()).reshape(axes, axes)
     lps[:axes, :axes] = direction * np.array(image.GetSpacing())
     lps[:axes, 3] = image.GetOrigin()
+    lps[:3] *= header.mm
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ lps
     if axes == 3:
         array = array.transpose(0, 3, 2, 1)
     else:
         affine = affine[:, [1, 0, 2, 3]]
+    if axes == 3 and not header.placed:
+        size = "x".join(f"{step:g}" for step in np.linalg.norm(affine[:3, :3], axis=0))
+        notice(
+            f"{path}: declares no place in space, only voxels of {size} mm; axes are taken as LPS"
+        )
     limit = (0.0, 255.0) if array.dtype == np.uint8 else None
-    return Image(as_tensor(array), as_affine(affine, path), None, limit, ending(path))
+    place = as_affine(affine, path)
+    return Image(as_tensor(array), place, None, limit, ending(path), placed=header.placed)
 
 
-def _check_size(path: Path, voxels: Voxels | None) -> None:
+def _check_size(path: Path, header: Header) -> None:
     """The size that a header declares, and whether voxels fill it, before they are read."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
@@ -68,8 +87,8 @@ def _check_size(path: Path, voxels: Voxels | None) -> None:
     components = 1 if complex_ else reader.GetNumberOfComponents()
     declared = math.prod(reader.GetSize()) * components * one.GetSizeOfPixelComponent()
     check_bytes(declared, path)
-    if voxels is not None:
-        check_held(voxels, declared, path)
+    if header.voxels is not None:
+        check_held(header.voxels, declared, path)
 
 
 def write_itk(image: Image, path: Path, made: Made | None = None) -> None:

@@ -14,9 +14,10 @@ from .decathlon import LISTS, open_decathlon
 from .dicom_file import is_dicom
 from .fastmri import open_fastmri
 from .nnunet import is_nnunet, open_nnunet
+from .paired import paired
 from .proteins import CHAINS, open_proteins
 from .pseudonyms import EVERY, Choice
-from .stems import split_folders, stem
+from .stems import split_folders, splits_in, stem
 from .stored import DICOM, ending
 from .who import people_in_names, subject_of, told
 
@@ -118,6 +119,11 @@ def open_folder(folder: Path, choice: Choice = EVERY) -> Table:
             return table
     if chains:
         return open_proteins(chains, folder)
+    arrays = [file for file in files if file.name.lower().endswith(_ARRAYS)]
+    if arrays:
+        raise UserError(
+            f"{folder}: holds {len(arrays)} files of arrays ({arrays[0].name} ...), and a data set is one of them"
+        )
     raise UserError(
         f"{folder}: holds {len(files)} files but no image, no cases.csv and no dataset.json"
     )
@@ -152,22 +158,58 @@ def _one_kind(
 
 
 def open_files(files: Sequence[Path], root: Path) -> Table:
-    """One image file per case; patients are sub-NAME folders, or guessed from names (p01_slice003).
+    """One image file per case, and its mask where there are masks (see `paired`); patients are folders sub-NAME or
+    patient012, or guessed from names (p01_slice003).
 
     Raises:
-        UserError: classes for some images only.
+        UserError: classes for some images only, images without their masks.
     """
     notices: list[str] = []
+    pairs = paired(files, root)
     split_of, parts = split_folders(files, root)
+    if pairs is not None:
+        files = pairs.images
+        split_of, parts = splits_in(pairs.parts, root)
+        notices.append(
+            f"{root}: {len(files)} images are read with their masks, {pairs.masks[0].name} ..."
+        )
     columns: dict[str, Column] = {"image": file_column(files, "image", notices)}
+    if pairs is not None:
+        columns["mask"] = file_column(pairs.masks, "mask", notices)
     subjects = [subject_of(part) for part in parts]
-    patients = tuple(name for name in subjects if name is not None)
-    if patients and len(patients) == len(files):
-        names = numbered(["_".join([*part, stem(f)]) for f, part in zip(files, parts, strict=True)])
-        notices.append(f"{root}: each folder sub-... counts as one person ({len(set(patients))})")
-        return Table(str(root), names, columns, patients, split_of, notices=notices)
-    names = numbered([stem(file) for file in files])
+    people = tuple(name for name in subjects if name is not None)
+    known = bool(people) and len(people) == len(files)
+    stems = [stem(file) for file in files]
+    names = numbered(stems)
+    if known:
+        names = numbered(["_".join([*part, own]) for own, part in zip(stems, parts, strict=True)])
+        told_of = f"each folder {people[0]} ... counts as one person ({len(set(people))})"
+        notices.append(f"{root}: {told_of}")
     label_names = None
+    if not (known and any(part[0] == own for part, own in zip(parts, people, strict=True))):
+        words = _classes(files, parts, root, split_of is not None)
+        if words:
+            columns["label"], label_names = labels_from_text(words, str(root), names)
+            notices.append(
+                f"{root}: sub-folders are classes ({', '.join(sorted(set(words))[:3])} ...)"
+            )
+    # a guess at who is who does not overrule a split that somebody made
+    patients = people if known else None if split_of else people_in_names(stems, names)
+    if len(files) > 1 and not known:
+        notices.append(f"{root}: {told(patients)}; name patients in a cases.csv")
+    return Table(
+        str(root), names, columns, patients, split_of, label_names=label_names, notices=notices
+    )
+
+
+def _classes(
+    files: Sequence[Path], parts: Sequence[tuple[str, ...]], root: Path, split: bool
+) -> list[str]:
+    """The class of each image, which its folder names; [] where there are none.
+
+    Raises:
+        UserError: some images lie in no such folder.
+    """
     classes = {part[0] for part in parts if part}
     if any(parts) and not all(parts):
         lone = next(file for file, part in zip(files, parts, strict=True) if not part)
@@ -175,13 +217,4 @@ def open_files(files: Sequence[Path], root: Path) -> Table:
             f"{root}: some images lie in sub-folders (classes {', '.join(sorted(classes)[:3])}) "
             f"and some do not ({lone.name}); move them into one, or write a cases.csv"
         )
-    if classes and (len(classes) > 1 or split_of is not None):
-        words = [part[0] for part in parts]
-        columns["label"], label_names = labels_from_text(words, str(root), names)
-    # a guess at who is who does not overrule a split that somebody made
-    guessed = None if split_of else people_in_names([stem(file) for file in files])
-    if len(files) > 1:
-        notices.append(f"{root}: {told(guessed)}; name patients in a cases.csv")
-    return Table(
-        str(root), names, columns, guessed, split_of, label_names=label_names, notices=notices
-    )
+    return [part[0] for part in parts] if len(classes) > 1 or (classes and split) else []

@@ -11,6 +11,8 @@ from .text_header import (
     HEADER_BYTES,
     LONGEST_LINE,
     MOST_AXES,
+    UNITS,
+    Header,
     Voxels,
     numbers,
     one_of,
@@ -21,7 +23,7 @@ from .text_header import (
 
 __all__ = ["look"]
 
-_FIELD = re.compile(r"[ \t]*(\w[\w|. ]*?)[ \t]*[=:][ \t]*(.*?)\s*")
+_FIELD = re.compile(r"[ \t]*(\w[\w|. \[\]()/+-]*?)[ \t]*[=:][ \t]*(.*?)\s*")
 _PATTERN = re.compile(r"[^%]*%0?\d?d[^%]*")
 _POWERS = {
     "DimSize": 1, "ElementSpacing": 1, "ElementSize": 1, "Offset": 1, "Position": 1, "Origin": 1,
@@ -29,6 +31,10 @@ _POWERS = {
 }  # fmt: skip
 """One number for each axis, or a matrix."""
 _POSITIVE = ("DimSize", "ElementSpacing", "ElementSize")
+_PLACES = ("Offset", "Position", "Origin", "TransformMatrix", "Rotation", "Orientation")
+"""Any of these says where voxels lie."""
+_INTENSITY = {"ElementToIntensityFunctionSlope": 1.0, "ElementToIntensityFunctionOffset": 0.0}
+"""What ITK passes over, and what it may be for that to be right."""
 _NEEDED = ("NDims", "DimSize", "ElementType", "ElementDataFile")
 _BOOLEANS = ("BinaryData", "BinaryDataByteOrderMSB", "ElementByteOrderMSB", "CompressedData")
 _KNOWN = (
@@ -45,8 +51,8 @@ _KINDS = (
 _TYPES = tuple(f"met_{kind}{end}" for kind in _KINDS for end in ("", "_array"))
 
 
-def look(path: Path) -> Voxels | None:
-    """Where voxels lie, once all of a header makes sense; None where these are text or in several files.
+def look(path: Path) -> Header:
+    """What a header says, once all of it makes sense.
 
     Raises:
         UserError: a field that is missing, doubled or misspelt, whose numbers are not as many as they must
@@ -77,18 +83,27 @@ def look(path: Path) -> Voxels | None:
     _check_meta(path, fields)
     name = fields["ElementDataFile"]
     if name.upper().startswith("LIST") or "%" in name:
-        return _in_several(path, fields, listed)
+        voxels, files = _in_several(path, fields, listed)
+        return _header(fields, voxels, files)
     packed = fields.get("CompressedData", "")[:1] in ("T", "t", "1")
     skipped = whole(path, fields, "HeaderSize", 0, -1, 1 << 40)
     if fields.get("BinaryData", "True")[:1] not in ("T", "t", "1"):
-        return None
+        return _header(fields, None, () if name.upper() == "LOCAL" else (regular(path, name),))
     local = name.upper() == "LOCAL"
     start = len(f"{text}{mark}{target}{newline}".encode("latin-1")) if local else 0
     file = path if local else regular(path, name)
-    return Voxels(file, -1 if skipped < 0 else start + skipped, packed)
+    voxels = Voxels(file, -1 if skipped < 0 else start + skipped, packed)
+    return _header(fields, voxels, () if local else (file,))
 
 
-def _in_several(path: Path, fields: Mapping[str, str], listed: str) -> Voxels:
+def _header(fields: Mapping[str, str], voxels: Voxels | None, beside: tuple[Path, ...]) -> Header:
+    placed = any(name in fields for name in _PLACES)
+    return Header(voxels, beside, placed, UNITS.get(fields.get("DistanceUnits", "").lower(), 1.0))
+
+
+def _in_several(
+    path: Path, fields: Mapping[str, str], listed: str
+) -> tuple[Voxels, tuple[Path, ...]]:
     """Voxels in a file a slice: listed below "LIST", or named by a pattern, its first and last number and a step.
 
     ITK hands a pattern to C's printf, and divides by the step.
@@ -109,8 +124,8 @@ def _in_several(path: Path, fields: Mapping[str, str], listed: str) -> Voxels:
             f"{path}: its voxels lie in {len(names)} files ({fields['ElementDataFile'][:60]!r}), and {count} are "
             "expected"
         )
-    sizes = {regular(path, name).stat().st_size for name in names}
-    return Voxels(regular(path, names[0]), 0, held=min(sizes) * count)
+    files = tuple(regular(path, name) for name in names)
+    return Voxels(files[0], 0, held=min(file.stat().st_size for file in files) * count), files
 
 
 def _check_meta(path: Path, fields: Mapping[str, str]) -> None:
@@ -123,6 +138,12 @@ def _check_meta(path: Path, fields: Mapping[str, str]) -> None:
         if order.index(name) < order.index("NDims"):
             raise UserError(f"{path}: says {name} before NDims, so that ITK cannot read it")
     whole(path, fields, "ElementNumberOfChannels", 1, 1, 1 << 16)
+    for name, none in _INTENSITY.items():
+        if numbers(fields.get(name, "")) not in ([], [none]):
+            raise UserError(
+                f"{path}: its {name} is {fields[name][:60]!r}, and no library here applies it; write the values that "
+                "are meant"
+            )
     whole(path, fields, "CompressedDataSize", 0, 0, 1 << 60)
     one_of(path, fields, "ElementType", _TYPES)
     for name in _BOOLEANS:

@@ -22,6 +22,8 @@ FINE = 0.1
 """A slope up to this stores labels in steps so fine that none can be taken for another."""
 
 MM = {"meter": 1e3, "micron": 1e-3}
+_MAY_SAY_NOTHING = (".nii", ".nii.gz", ".img", ".hdr")
+"""Formats whose outputs say nothing of their place where the input did not."""
 SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 """Units a header may declare; places of unknown ones are mm, and times of unknown ones are dropped."""
 
@@ -59,19 +61,30 @@ def read_nifti(
     try:
         file = _loaded(path)
         _check_header(file, path)
-        array = _stored(file)
+        array = _stored(file, path)
         if labels and abs(file.dataobj.slope) <= FINE:
             array = _whole(array, abs(file.dataobj.slope) / 2, path, notice)
     except (*damaged, zlib.error, KeyError, OverflowError):
-        raise UserError(
-            f"{path}: is damaged, cut short or no {'NIfTI' if '.nii' in path.name else path.suffix} file"
-        ) from None
+        raise UserError(_damaged(path)) from None
     data = _channels_first(magnitude(array, path, notice), path)
     limits = (0.0, 255.0) if data.dtype == np.uint8 else None
     seconds = _frame_seconds(file.header) if len(data) > 1 else None
-    return Image(
-        as_tensor(data), _place_of(file, path, notice), None, limits, ending(path), seconds
-    )
+    affine, placed = _place_of(file, path, notice)
+    return Image(as_tensor(data), affine, None, limits, ending(path), seconds, placed=placed)
+
+
+def _damaged(path: Path) -> str:
+    with path.open("rb") as stream:
+        packed = stream.read(2) == b"\x1f\x8b"
+    named = path.suffix.lower() in (".gz", ".mgz")
+    if packed != named:
+        what = (
+            "is gzipped, and its name does not say so (.gz)"
+            if packed
+            else "is not gzipped, as its name says"
+        )
+        return f"{path}: {what}; rename it"
+    return f"{path}: is damaged, cut short or no {'NIfTI' if '.nii' in path.name else path.suffix} file"
 
 
 def _loaded(path: Path) -> Any:
@@ -114,7 +127,7 @@ def _check_header(file: Any, path: Path) -> None:
     check_bytes(declared, path, source.stat().st_size, path.suffix.lower() in (".gz", ".mgz"))
 
 
-def _stored(file: Any) -> np.ndarray:
+def _stored(file: Any, path: Path) -> np.ndarray:
     """Unscaled numbers in their own type, or scaled ones as float32 (float64 where stored so)."""
     proxy = file.dataobj
     if (proxy.slope, proxy.inter) == (1.0, 0.0):
@@ -124,7 +137,12 @@ def _stored(file: Any) -> np.ndarray:
         if array.dtype.kind != "c" and file.get_data_dtype() != np.float64:
             array = array.astype(np.float32)
     if array.dtype.names:
-        colours = [array[name] for name in array.dtype.names[:3]]
+        names = array.dtype.names
+        if len(names) > 3 and (array[names[3]] < 255).any():
+            raise UserError(f"{path}: is transparent in places (RGBA); write RGB")
+        if any(n > 1 for n in array.shape[3:]):
+            raise UserError(f"{path}: is a series in colour {array.shape}; write one file each")
+        colours = [array[name] for name in names[:3]]
         return np.stack(colours, axis=-1).reshape(*(*array.shape, 1, 1)[:3], 3)
     return array
 
@@ -153,20 +171,21 @@ def _channels_first(array: np.ndarray, path: Path) -> np.ndarray:
     return array[..., 0] if space[2] == 1 else array
 
 
-def _place_of(file: Any, path: Path, notice: Callable[[str], None]) -> torch.Tensor:
-    """The affine, index -> RAS mm, with a notice where it is not what the file says."""
+def _place_of(file: Any, path: Path, notice: Callable[[str], None]) -> tuple[torch.Tensor, bool]:
+    """The affine, index -> RAS mm, and whether the file says it; a notice where it does not."""
     header = file.header
     if hasattr(header, "get_sform"):
         return _affine(header, path, notice)
     if "goodRASFlag" in header:
-        if not _good_ras(path):
+        placed = _good_ras(path)
+        if not placed:
             notice(f"{path}: declares no place in space; FreeSurfer's default (LIA) is taken")
-    elif not path.with_suffix(".mat").exists():
+    elif not (placed := path.with_suffix(".mat").exists()):
         notice(
             f"{path}: Analyze 7.5 stores no orientation; axes are taken as LAS, as nibabel does: left and "
             "right may be swapped; convert it to NIfTI with what its maker knows"
         )
-    return as_affine(file.affine, path)
+    return as_affine(file.affine, path), placed
 
 
 def _good_ras(path: Path) -> bool:
@@ -177,7 +196,7 @@ def _good_ras(path: Path) -> bool:
         return int.from_bytes(stream.read(30)[28:], "big", signed=True) > 0
 
 
-def _affine(header: Any, path: Path, notice: Callable[[str], None]) -> torch.Tensor:
+def _affine(header: Any, path: Path, notice: Callable[[str], None]) -> tuple[torch.Tensor, bool]:
     sform, s_code = header.get_sform(coded=True)
     qform, q_code = _qform(header)
     if s_code:
@@ -197,7 +216,8 @@ def _affine(header: Any, path: Path, notice: Callable[[str], None]) -> torch.Ten
         if not apart <= AGREE_MM:
             notice(f"{path}: sform and qform disagree by {apart:.3g} mm; the sform is taken")
     mm = MM.get(_units(header)[0], 1.0)
-    return torch.diag(torch.tensor([mm, mm, mm, 1.0], dtype=torch.float64)) @ affine
+    placed = bool(s_code) or (bool(q_code) and qform is not None)
+    return torch.diag(torch.tensor([mm, mm, mm, 1.0], dtype=torch.float64)) @ affine, placed
 
 
 def _qform(header: Any) -> tuple[np.ndarray | None, int]:
@@ -245,7 +265,8 @@ def write_nifti(image: Image, path: Path, made: Made | None = None) -> None:
     """Write `(C, *S)` as NIfTI-1 in its own type; channels become the fourth axis.
 
     Places are in mm, times between frames in seconds. sform and qform both hold the affine
-    where it is a rotation with spacing; a sheared affine stands in the sform alone. What made the image stands in the
+    where it is a rotation with spacing; a sheared affine stands in the sform alone; of an input that does not say where
+    it lies the spacing alone is written. What made the image stands in the
     description (80 bytes), and whole in a comment (extension 6).
     """
     import nibabel
@@ -260,9 +281,12 @@ def write_nifti(image: Image, path: Path, made: Made | None = None) -> None:
     array = array.reshape(array.shape[0], *spatial)
     array = array[0] if len(array) == 1 else np.moveaxis(array, 0, -1)
     affine = np.eye(4) if image.affine is None else image.affine.numpy()
-    file = nibabel.Nifti1Image(array, affine)
-    if image.affine is not None:
+    said = image.affine is not None and (image.placed or image.format not in _MAY_SAY_NOTHING)
+    file = nibabel.Nifti1Image(array, affine if said else None)
+    if said:
         _place(file, affine)
+    elif image.affine is not None:
+        file.header.set_zooms((*np.linalg.norm(affine[:3, :3], axis=0), 1.0)[: array.ndim])
     timed = image.frame_seconds is not None and len(image.data) > 1
     if timed:
         file.header.set_zooms((*file.header.get_zooms()[:3], image.frame_seconds))

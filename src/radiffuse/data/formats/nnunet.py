@@ -71,7 +71,7 @@ def open_nnunet(folder: Path, content: Mapping[str, Any]) -> Table:
         raise UserError(f"{folder}: case {twice} stands in imagesTr and in imagesTs")
     splits = tuple(_PARTS[part] for part, _, _ in cases)
     given = splits if "test" in splits else None
-    patients = None if given else people_in_names(ids)
+    patients = None if given else people_in_names(ids, ids)
     notices.append(f"{folder}: {told(patients)}; name patients in a cases.csv")
     called = {"mask": labels_named(content)}
     return Table(str(folder), ids, columns, patients, given, mask_names=called, notices=notices)

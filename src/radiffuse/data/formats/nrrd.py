@@ -9,6 +9,8 @@ from .text_header import (
     HEADER_BYTES,
     LONGEST_LINE,
     MOST_AXES,
+    UNITS,
+    Header,
     Voxels,
     numbers,
     one_of,
@@ -29,6 +31,10 @@ _FIELDS = (
     "sample units", "space units", "measurement frame", "centers", "centerings", "labels", "units", "min", "max",
     "datafile", "lineskip", "byteskip", "axismins", "axismaxs", "oldmin", "oldmax", "blocksize", "sampleunits",
 )  # fmt: skip
+_ANATOMICAL = re.compile(
+    r"(right|left)-(anterior|posterior)-(superior|inferior)(-time)?|[RL][AP][SI]T?", re.IGNORECASE
+)
+"""Spaces that say where the patient's right, front and head are."""
 _SKIPS = ("byte skip", "line skip", "byteskip", "lineskip")
 _WORDS = {
     "endian": ("little", "big"),
@@ -36,8 +42,8 @@ _WORDS = {
 }  # fmt: skip
 
 
-def look(path: Path) -> Voxels | None:
-    """Where voxels lie, once all of a header makes sense; None where these are text or in several files.
+def look(path: Path) -> Header:
+    """What a header says, once all of it makes sense.
 
     Raises:
         UserError: a line that is none of NRRD or too long, a field that is missing or doubled, or whose
@@ -66,12 +72,35 @@ def look(path: Path) -> Voxels | None:
     target = fields.get("data file", fields.get("datafile"))
     packed = fields["encoding"].lower() in ("gz", "gzip")
     if target is not None and (target.upper().startswith("LIST") or "%" in target):
-        return None
+        return _header(path, fields, None)
     file = path if target is None else regular(path, target)
+    beside = () if target is None else (file,)
     skips = [whole(path, fields, name, 0, -1, 1 << 40) for name in _SKIPS if name in fields]
     if any(skips) or not (packed or fields["encoding"].lower() == "raw"):
-        return None
-    return Voxels(file, blank.end() if target is None and blank else 0, packed)
+        return _header(path, fields, None, beside)
+    voxels = Voxels(file, blank.end() if target is None and blank else 0, packed)
+    return _header(path, fields, voxels, beside)
+
+
+def _header(
+    path: Path, fields: Mapping[str, str], voxels: Voxels | None, beside: tuple[Path, ...] = ()
+) -> Header:
+    flat = fields["dimension"].strip() == "2"  # in a plane of its own
+    known = flat or _ANATOMICAL.fullmatch(fields.get("space", "")) is not None
+    return Header(voxels, beside, known and "space directions" in fields, _mm(path, fields))
+
+
+def _mm(path: Path, fields: Mapping[str, str]) -> float:
+    """The unit of lengths, which ITK takes as mm.
+
+    Raises:
+        UserError: axes of several units.
+    """
+    said = fields.get("space units", fields.get("units", ""))
+    found = {UNITS[word] for word in re.findall(r'"([^"]*)"', said.lower()) if word in UNITS}
+    if len(found) > 1:
+        raise UserError(f"{path}: its axes have several units of length ({said[:60]}); write mm")
+    return found.pop() if found else 1.0
 
 
 def _check_nrrd(path: Path, fields: Mapping[str, str]) -> None:

@@ -141,6 +141,10 @@ def _one_page(path: Path, file: PIL.ImageFile.ImageFile, notice: Callable[[str],
             copies = [
                 isinstance(page, tifffile.TiffPage) and page.is_reduced for page in tiff.pages
             ]
+        if copies[0]:
+            raise UserError(
+                f"{path}: begins with a small copy of its picture; write the picture alone, or first"
+            )
         pages -= sum(copies)
     if pages > 1:
         raise UserError(

@@ -14,7 +14,7 @@ from ..image import Image
 from ..table import Table, listener
 from .burned_in import told_of_pixels
 from .chosen import chosen
-from .dicom import read_files, sorted_out
+from .dicom import read_files, sorted_out, without_copies
 from .dicom_frames import Opened, opened, placed
 from .dicom_parts import parts
 from .dicom_stack import refuse_gap
@@ -67,13 +67,14 @@ def open_dicom(folder: Path, files: Sequence[Path], choice: Choice = EVERY) -> T
     Raises:
         UserError: no file is left, one has to be left out from the middle of a series, or no series is chosen.
     """
-    found = [one for file in files if (one := opened(file, peeking=True)) is not None]
-    if not found:
+    notices: list[str] = []
+    peeked = [one for file in files if (one := opened(file, peeking=True)) is not None]
+    if not peeked:
         return None
+    found = without_copies(peeked, listener(notices))
     if not any(one.frames for one in found):
         many = f" (and {len(found) - 1} more files)" if len(found) > 1 else ""
         raise UserError(found[0].why + many)
-    notices: list[str] = []
     groups = chosen(folder, by_series(found, listener(notices)), choice)
     return _table(folder, series_in(groups, listener(notices)), notices, choice)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...errors import UserError
 from .chosen import fits, heading
-from .dicom import sorted_out
+from .dicom import sorted_out, without_copies
 from .dicom_file import is_dicom
 from .dicom_frames import Frame, Opened, opened, placed
 from .dicom_parts import parts
@@ -85,7 +85,8 @@ def listed(path: Path, choice: Choice = EVERY) -> Listing:
     """
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     shown = [file for file in files if not file.name.startswith(".")]
-    found = [one for file in shown if is_dicom(file) and (one := opened(file, peeking=True))]
+    peeked = [one for file in shown if is_dicom(file) and (one := opened(file, peeking=True))]
+    found = without_copies(peeked, lambda line: None)
     rows = []
     for group in by_series(found, lambda line: None):
         row = _row(group, path, choice)
@@ -93,7 +94,7 @@ def listed(path: Path, choice: Choice = EVERY) -> Listing:
         if not choice.series or any(fits(header, name, word) for word in choice.series):
             rows.append(row)
     rows.sort(key=lambda row: (row.patient, len(row.number), row.number, row.series))
-    return Listing(tuple(rows), len(files) - len(shown), len(shown) - len(found))
+    return Listing(tuple(rows), len(files) - len(shown), len(shown) - len(peeked))
 
 
 def _row(group: Sequence[Opened], path: Path, choice: Choice) -> SeriesRow:

@@ -6,7 +6,7 @@ from pathlib import Path
 from ..table import known_split
 from .stored import ending
 
-__all__ = ["split_folders", "stem"]
+__all__ = ["split_folders", "splits_in", "stem"]
 
 _SPLIT_FOLDERS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
@@ -24,7 +24,15 @@ def split_folders(
     Returns:
         Splits, or None; and the names of the folders below `root`, without that of the split.
     """
-    parts = [file.relative_to(root).parts[:-1] if root.is_dir() else () for file in files]
+    return splits_in(
+        [file.relative_to(root).parts[:-1] if root.is_dir() else () for file in files], root
+    )
+
+
+def splits_in(
+    parts: Sequence[tuple[str, ...]], root: Path
+) -> tuple[tuple[str, ...] | None, list[tuple[str, ...]]]:
+    """The same of the folders of files."""
     if not all(part and part[0].lower() in _SPLIT_FOLDERS for part in parts):
-        return None, parts
+        return None, list(parts)
     return tuple(known_split(part[0], str(root)) for part in parts), [part[1:] for part in parts]

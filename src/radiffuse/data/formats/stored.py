@@ -17,7 +17,7 @@ from .packed import MOST_PACKED, check_expansion
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 NIBABEL = (".nii.gz", ".nii", ".mgz", ".mgh", ".img")
 """Of a pair .hdr and .img the one that holds the voxels is the image."""
-VOLUMES = (*NIBABEL, ".mha", ".mhd", ".nrrd")
+VOLUMES = (*NIBABEL, ".mha", ".mhd", ".nrrd", ".nhdr")
 DICOM = (".dcm", ".dicom", ".ima")
 ENDINGS = PICTURES + VOLUMES + DICOM
 

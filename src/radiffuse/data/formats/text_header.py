@@ -15,15 +15,42 @@ from ...errors import UserError
 from .packed import ANY, check_expansion, unpacked_bytes
 
 __all__ = [
-    *("HEADER_BYTES", "LONGEST_LINE", "MOST_AXES", "Voxels", "check_held"),
+    *("HEADER_BYTES", "LONGEST_LINE", "MOST_AXES", "UNITS", "Header", "Voxels", "check_held"),
     *("numbers", "one_of", "regular", "require", "whole"),
 ]
+
+_NAMES = {
+    1e-6: ("nm", "nanometer", "nanometre"),
+    1e-3: ("um", "\u00b5m", "\u03bcm", "micron", "micrometer", "micrometre"),
+    1.0: ("mm", "millimeter", "millimetre"),
+    10.0: ("cm", "centimeter", "centimetre"),
+    1e3: ("m", "meter", "metre"),
+}
+UNITS = {name + end: mm for mm, names in _NAMES.items() for name in names for end in ("", "s")}
+"""Units of length, in mm."""
 
 HEADER_BYTES = 1 << 16
 """A header of text ends before."""
 LONGEST_LINE = 500
 """ITK has room for some 1000 characters."""
 MOST_AXES = 16
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a header says that ITK passes over.
+
+    Attributes:
+        voxels: where they lie; None where these are text or in files that are not looked at.
+        beside: other files that hold them.
+        placed: whether it says where they lie in the patient.
+        mm: the unit of its lengths.
+    """
+
+    voxels: "Voxels | None"
+    beside: tuple[Path, ...] = ()
+    placed: bool = True
+    mm: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -8,26 +8,34 @@ __all__ = ["people", "people_in_names", "subject_of", "told"]
 
 _NUMBERED = re.compile(r"(.+?)[_-]((?:slice|slc|sl|z|frame|fr)[_-]?)?\d+", re.IGNORECASE)
 _SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
+_PERSON = re.compile(
+    r"(sub|subj|subject|pat|patient|pt|p|person|participant|volunteer|case)[ _-]?\d+", re.IGNORECASE
+)
 
 
-def people_in_names(stems: Sequence[str]) -> tuple[str, ...] | None:
+def people_in_names(stems: Sequence[str], ids: Sequence[str]) -> tuple[str, ...] | None:
     """Patient of each file where names tell: p01_slice003, p01_004; None where they do not.
 
     What stands before a bare number names a patient only if it has a number of its own: img_001,
-    img_002 are a count of files, and so is normal_001.
+    img_002 are a count of files, and so is normal_001. Files of one name in two folders are two files.
+
+    Args:
+        stems: names of files without endings.
+        ids: names of cases, all different: of those who are known by nothing else.
     """
     begins = []
-    for stem in stems:
+    for stem, own in zip(stems, ids, strict=True):
         found = _NUMBERED.fullmatch(stem)
         named = found and (found[2] or re.search(r"\d", found[1]))
-        begins.append(found[1] if found and named else stem)
+        begins.append(found[1] if found and named else own)
     patients = set(begins)
     return tuple(begins) if 1 < len(patients) < len(begins) else None
 
 
 def subject_of(parts: Sequence[str]) -> str | None:
-    """The folder `sub-NAME` among the folders of a file, as BIDS names people; None without one."""
-    return next((part for part in parts if _SUBJECT.fullmatch(part)), None)
+    """The folder of a person among the folders of a file, sub-NAME (BIDS) or patient012; None without one."""
+    bids = (part for part in parts if _SUBJECT.fullmatch(part))
+    return next(bids, None) or next((part for part in parts if _PERSON.fullmatch(part)), None)
 
 
 def told(patients: Sequence[str] | None) -> str:

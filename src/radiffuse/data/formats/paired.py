@@ -1,0 +1,97 @@
+"""Images and their masks in one folder, or in two beside each other, as many sets have them."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import UserError
+from .stems import stem
+
+__all__ = ["Pairs", "paired"]
+
+_FOLDERS = re.compile(
+    r"(.*[\W_])?(masks?|labels?|segs?|segmentations?|gts?|ground[ _-]?truths?|annotations?|contours?)",
+    re.IGNORECASE,
+)
+"""What folders of masks are called."""
+_MARKED = re.compile(r"(.+?)[_.-](mask|seg|segmentation|gt|groundtruth|annotation)", re.IGNORECASE)
+"""The name of a mask beside its image: 12_mask.png."""
+
+Parts = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Images, and the mask of each.
+
+    Attributes:
+        images, masks: files, in one order.
+        parts: the folders of each image, without the one that says that it holds images.
+    """
+
+    images: tuple[Path, ...]
+    masks: tuple[Path, ...]
+    parts: tuple[Parts, ...]
+
+
+def paired(files: Sequence[Path], root: Path) -> Pairs | None:
+    """Images with their masks; None where nothing says that some files are masks.
+
+    Masks lie in a folder masks (labels, segmentations ...) beside the one of images and have the names of these,
+    also with _mask or _seg behind; or they lie beside their images as NAME_mask.
+
+    Raises:
+        UserError: an image without a mask, a mask without an image, several folders of either.
+    """
+    parts = [file.relative_to(root).parts[:-1] if root.is_dir() else () for file in files]
+    level = _level(parts, root)
+    there = {(part, stem(file)) for file, part in zip(files, parts, strict=True)}
+    images: dict[tuple[Parts, str], Path] = {}
+    masks: dict[tuple[Parts, str], Path] = {}
+    for file, part in zip(files, parts, strict=True):
+        name, marked = stem(file), _MARKED.fullmatch(stem(file))
+        if level is None:
+            mask = marked is not None and (part, marked[1]) in there
+        else:
+            mask = _is_masks(part, level)
+            part = (*part[:level], *part[level + 1 :])
+        key = (part, marked[1] if mask and marked else name)
+        other = (masks if mask else images).setdefault(key, file)
+        if other != file:
+            raise UserError(
+                f"{file}: pairs with what {other} pairs with; name pairs in a cases.csv"
+            )
+    if not masks:
+        return None
+    lone = [*(images[key] for key in images if key not in masks)]
+    lone += [*(masks[key] for key in masks if key not in images)]
+    if lone:
+        raise UserError(
+            f"{root}: holds images and masks of their names, and {lone[0]} has no other half ({len(lone)} such); "
+            "name what belongs to a case in a cases.csv"
+        )
+    return Pairs(
+        tuple(images.values()), tuple(masks[key] for key in images), tuple(p for p, _ in images)
+    )
+
+
+def _is_masks(part: Parts, level: int) -> bool:
+    return len(part) > level and _FOLDERS.fullmatch(part[level]) is not None
+
+
+def _level(parts: Sequence[Parts], root: Path) -> int | None:
+    """How deep the folder of masks stands beside that of images; None where there is none."""
+    for level in range(max(map(len, parts), default=0)):
+        masks = {part[level] for part in parts if _is_masks(part, level)}
+        others = {"".join(part[level : level + 1]) for part in parts if not _is_masks(part, level)}
+        if not masks or not others:
+            continue
+        if len(masks) > 1 or len(others) > 1:
+            told = ", ".join(sorted(masks | {other for other in others if other}))
+            raise UserError(
+                f"{root}: holds folders {told}; which of them belong together is not for us to say: name images and "
+                "masks in a cases.csv"
+            )
+        return level
+    return None
