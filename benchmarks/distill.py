@@ -1,6 +1,6 @@
 """FID of distilled runs at few calls, beside their teacher: JSON, and a plot in docs.
 
-    python benchmarks/distill.py runs/mednist64-ddpm runs/flow-map runs/consistency runs/progressive
+    python benchmarks/distill.py runs/mednist64-ddpm runs/chain runs/solver runs/flow-map
 
 The first run is the teacher; of a progressive run its stages are measured too. Points that the JSON file holds are not
 computed again, so the same command goes on after an interruption.
@@ -38,7 +38,7 @@ def settings_of(run, teacher):
                     continue
                 yield name, dataclasses.replace(run.recipe, **settings, steps=steps)
         return
-    for calls in STUDENT:
+    for calls in sorted({*STUDENT, run.recipe.calls}):
         try:
             yield run.recipe.way, dataclasses.replace(run.recipe, steps=calls)
         except UserError:
