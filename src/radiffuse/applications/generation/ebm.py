@@ -56,7 +56,10 @@ class Walk:
 class Contrast:
     r"""$E(x^+) - E(x^-) + \lambda(E(x^+)^2 + E(x^-)^2)$: images against the ends of short chains.
 
-    The gradient of the first two is that of the negative log-likelihood where chains have the model's law.
+    The gradient of the first two is that of the negative log-likelihood where chains have the model's law. It rests
+    where images and ends of chains have the same mean slope of E in its weights: kept chains of small steps learn
+    $-T\log p$ at their temperature $T = s^2/2\eta$; with large steps, or few of them from noise, the energy is the one
+    whose chains end like the data (Nijkamp et al. 2019), which is not that of their density.
 
     Args:
         energy: the network, with its pool.
