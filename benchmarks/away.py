@@ -38,7 +38,7 @@ def drawn(run, out, count, share):
     words = ["sample", str(run), "--count", str(count), "--out", str(out), "--batch", "50"]
     if share is not None:
         words += ["--away", f"{share:g}"]
-    clock = out.with_suffix(".seconds")
+    clock = out.with_name(f"{out.name}.seconds")
     if not clock.is_file():
         begun, said = time.perf_counter(), io.StringIO()
         with contextlib.redirect_stderr(said):

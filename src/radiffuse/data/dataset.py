@@ -139,7 +139,7 @@ def cases_from(
         for key, column in columns.items()
         if column.kind in ("image", "mask")
     }
-    check_scalars(columns, table.source, table.ids)
+    table.notices.extend(check_scalars(columns, table.source, table.ids))
     check_pair(columns, seen, table.source, table.ids)
     table.notices.extend(line for look in seen.values() for line in look.notices)
     table.notices.extend(told_of_copies(table.source, columns))

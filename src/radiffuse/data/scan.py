@@ -303,10 +303,18 @@ def _thinned(data: Tensor, most: int) -> Tensor:
     return flat[::step].double()
 
 
-def check_scalars(columns: Mapping[str, Column], source: str, ids: Sequence[str]) -> None:
-    """Refuse infinite numbers in columns of one number per case (NaN means missing)."""
+def check_scalars(columns: Mapping[str, Column], source: str, ids: Sequence[str]) -> list[str]:
+    """Refuse infinite numbers in columns of one number per case; a notice of each that some cases lack (NaN)."""
+    notices = []
     for key, column in columns.items():
-        if column.kind == "scalar":
-            bad = column.stack(range(len(column))).isinf().nonzero()
-            if len(bad):
-                raise UserError(f"{source}: {key!r} of case {ids[int(bad[0])]} is infinite")
+        if column.kind != "scalar":
+            continue
+        values = column.stack(range(len(column)))
+        if len(bad := values.isinf().nonzero()):
+            raise UserError(f"{source}: {key!r} of case {ids[int(bad[0])]} is infinite")
+        if 0 < len(lacking := values.isnan().nonzero()) < len(column):
+            notices.append(
+                f"{source}: {key!r} is missing in {len(lacking)} of {len(column)} cases, as {ids[int(lacking[0, 0])]}; "
+                "models are told numbers that every training case has"
+            )
+    return notices
