@@ -3,13 +3,16 @@
     python benchmarks/private.py --data ../shared/data/mednist64.npz --scratch FOLDER
 
 All train the same small network on the same number of steps of as many images: a training whose gradients are neither
-shortened nor noised ("none"), and one for each epsilon. FID is against held-out images, in the features of a network
-trained on the training images; beside stand samples of Gaussians of mean and covariance, and training images.
+shortened nor noised ("none"), and one for each epsilon; "longer" is without privacy too, and takes ten times the
+steps. FID is against held-out images, in the features of a network trained on the training images; beside stand
+samples of Gaussians of mean and covariance, and training images. Each is audited (`radiffuse audit`): the share of
+copies among samples, and whether members can be told from others.
 An interrupted run goes on. benchmarks/results/private-SET.json.
 """
 
 import argparse
 import shlex
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -65,6 +68,25 @@ def measured(real, images):
     return {key: brief(found[key]) for key in ("fid", "precision", "recall")}
 
 
+def audited(run, out, seen, cases):
+    """What an audit says of a run; the networks it looks through are kept in `seen`, for they are the same for all."""
+    if not (out / "audit.json").is_file():
+        if seen.is_dir():
+            shutil.copytree(seen, out / "features", dirs_exist_ok=True)
+        words = ["--count", 200, "--cases", cases, "--batch", 100, "--steps", SAMPLER["steps"]]
+        radiffuse("audit", run, "--out", out, *words)
+        shutil.copytree(out / "features", seen, dirs_exist_ok=True)
+    record = read_json(out / "audit.json")
+    eyes = record["memorisation"]["eyes"]
+    return {
+        "samples": record["samples"],
+        "members": cases,
+        **record["membership"]["loss"],
+        "copies": {name: {key: eye[key] for key in ("share", "p")} for name, eye in eyes.items()},
+        "verdict": record["verdict"],
+    }
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", required=True)
@@ -73,6 +95,8 @@ def main():
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--draws", type=int, default=4)
+    parser.add_argument("--longer", type=int, default=400, help="steps of one more without privacy")
+    parser.add_argument("--cases", type=int, default=128, help="members that the audit looks at")
     arguments = parser.parse_args()
     name = Path(arguments.data).stem
     cases = open_cases(arguments.data, size=(SIZE, SIZE), range=(0, 255))
@@ -98,15 +122,26 @@ def main():
         "environment": environment(),
         "command": shlex.join(["python", "benchmarks/private.py", *sys.argv[1:]]),
     }
-    for epsilon in (None, *arguments.epsilons):
-        word = "none" if epsilon is None else f"{epsilon:g}"
+    trainings = {
+        "none": (None, arguments.steps),
+        "longer": (None, arguments.longer),
+        **{f"{epsilon:g}": (epsilon, arguments.steps) for epsilon in arguments.epsilons},
+    }
+    for word, (epsilon, steps) in trainings.items():
         run = arguments.scratch / f"{name}-{word}"
-        train(run, arguments.data, arguments.batch, arguments.steps, epsilon, arguments.draws)
+        train(run, arguments.data, arguments.batch, steps, epsilon, arguments.draws)
         opened = open_run(run)
         images = drawn(opened, SAMPLER)
         log = read_json(run / "manifest.json")
         record["budgets"][word] = {
             **measured(real, images),
+            "audit": audited(
+                run,
+                arguments.scratch / f"audit-{name}-{word}",
+                arguments.scratch / "seen",
+                arguments.cases,
+            ),
+            "steps": steps,
             "private": log.get("private"),
             "trained_by": log["command"],
             "parameters": sum(p.numel() for p in opened.objective.players["network"].parameters()),

@@ -23,6 +23,7 @@ from radiffuse.applications.generation.page import (
     distilled,
     families,
     features,
+    kept_away,
     privacy,
     slice_by_slice,
     steps,
@@ -61,6 +62,7 @@ BESIDE = {
         ("Families compared", "trilemma", families),
         ("What privacy costs", "private", privacy),
         ("What audits find", "audit", audits),
+        ("Away from copies", "away", kept_away),
     ],
     "reconstruction": [
         ("", "prior-fit", reconstruction.fits),

@@ -91,6 +91,14 @@ def test_mixed_sizes_are_noticed_and_refused_where_a_batch_is_needed(tmp_path):
     assert open_cases(tmp_path, size=(4, 4)).facts().size == {"image": (4, 4)}
 
 
+def test_numbers_that_some_cases_lack_are_noticed(tmp_path):
+    """A model of covariates is not told them then, which nobody would see."""
+    ages = np.array([30.0, np.nan, 50, 60])
+    (line,) = open_cases(saved(tmp_path, image=noise(4, 8, 8), age=ages)).notices
+    assert "'age' is missing in 1 of 4 cases, as 0001" in line
+    assert not open_cases(saved(tmp_path, image=noise(4, 8, 8), age=np.arange(4.0))).notices
+
+
 def test_grey_and_colour_do_not_mix(tmp_path):
     message = refused(pictures(tmp_path, (6, 8), (6, 8, 3)))
     assert "6x8 with 3 channels in 1 case (1)" in message

@@ -1,7 +1,9 @@
 """Nodes: what an address means, what is fetched and sent, and what is said when it does not work."""
 
+import os
 import shutil
 import subprocess
+import time
 
 import pydicom
 import pytest
@@ -13,7 +15,7 @@ import scanned
 from faulty import Faulty, faulty_dimse, faulty_web
 from orthanc import free_port, orthanc
 from radiffuse import cli
-from radiffuse.clinic import exchange, nodes
+from radiffuse.clinic import exchange, fetched, nodes
 from radiffuse.clinic.nodes import Access, Address, address_of, read_access
 from radiffuse.data.dataset import open_cases
 from radiffuse.errors import UserError
@@ -332,17 +334,18 @@ def test_a_node_that_is_down_is_told(address, tmp_path, refused, access_file):
     assert "cannot be reached" in line and "2 attempts" in line
 
 
-@pytest.mark.parametrize("command", ["train", "predict", "evaluate"])
+@pytest.mark.parametrize("command", ["train", "predict", "evaluate", "inspect"])
 def test_every_command_that_takes_data_takes_addresses(
     command, run_of_slices, tmp_path, refused, access_file
 ):
     hasty = access_file(attempts=1, timeout=0.5)
-    first = (
-        ["train", "ddpm", "--preset", "tiny"] if command == "train" else [command, run_of_slices]
-    )
     address = f"dicomweb://127.0.0.1:{free_port()}/studies/1.2"
+    words = {
+        "train": ["train", "ddpm", "--preset", "tiny", "--data", address],
+        "inspect": ["inspect", address],
+    }.get(command, [command, run_of_slices, "--data", address])
     out = ["--out", tmp_path / "out" / "it"]
-    assert "cannot be reached" in refused(*first, "--data", address, "--node", hasty, *out)
+    assert "cannot be reached" in refused(*words, "--node", hasty, *out)
     assert not (tmp_path / "out").exists()
     with pytest.raises(UserError, match="is a node"):
         open_cases(address)
@@ -359,6 +362,44 @@ def test_what_was_fetched_before_is_used_while_the_node_is_down(files, capsys):
     shutil.rmtree(home)
     with pytest.raises(UserError, match="cannot be reached"):
         exchange.fetch(address, HASTY)
+
+
+def test_a_study_of_a_node_is_looked_at(files, capsys):
+    with faulty_web(Faulty(files)) as port:
+        address = f"dicomweb://127.0.0.1:{port}/studies/{STUDY}"
+        assert cli.main(["inspect", address, "--series"]) == 0
+    said = capsys.readouterr()
+    assert "lies in" in said.err and "MR" in said.out and "CT" in said.out and quiet(said.out)
+
+
+def test_what_was_fetched_is_removed_when_asked_or_when_nobody_asks_for_it(
+    files, tmp_path, capsys, monkeypatch, refused
+):
+    node, other = Faulty(files), Faulty(scanned.series(tmp_path / "b", study="b", size=16))
+    with faulty_web(node) as port, faulty_web(other) as second:
+        old = address_of(f"dicomweb://127.0.0.1:{port}/studies/{STUDY}")
+        new = address_of(f"dicomweb://127.0.0.1:{second}/studies/{scanned.uid('b')}")
+        home = exchange.fetch(old, HASTY)
+        month = time.time() - 31 * 86400
+        os.utime(home / fetched.USED, (month, month))
+        assert exchange.fetch(old, HASTY) == home, "what is asked for now is not old"
+        os.utime(home / fetched.USED, (month, month))
+        kept = fetched.cache() / "mine"
+        kept.mkdir()
+        monkeypatch.setenv("RADIFFUSE_NODES_DAYS", "0")
+        exchange.fetch(new, HASTY)
+        assert home.is_dir()
+        monkeypatch.setenv("RADIFFUSE_NODES_DAYS", "")
+        there = exchange.fetch(new, HASTY)
+        assert not home.exists() and there.is_dir() and kept.is_dir()
+        assert "removed: 1" in capsys.readouterr().err
+        monkeypatch.setenv("RADIFFUSE_NODES_DAYS", "soon")
+        with pytest.raises(UserError, match="number of days"):
+            exchange.fetch(new, HASTY)
+    assert cli.main(["node", new.node, "--forget"]) == 0
+    assert "1 fetched study removed" in capsys.readouterr().out and not there.exists()
+    assert cli.main(["node", str(old), "--forget"]) == 0
+    assert "0 fetched studies" in capsys.readouterr().out
 
 
 def test_pauses_double(monkeypatch):

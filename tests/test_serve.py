@@ -161,6 +161,25 @@ def test_what_comes_while_a_study_is_queued_joins_it(place, ledger, clock):
     assert again.id == first.id and len(ledger.study(again)) == 4
 
 
+def test_nothing_is_removed_that_changed_or_that_something_waits_for(place, ledger, clock):
+    def done(study):
+        found = scanned.series(place / study, study=study, slices=2, size=16)
+        arriving.look()
+        clock.now += 31
+        (job,) = arriving.look()
+        return found, job
+
+    arriving = Arrivals(place, ledger, 30)
+    (changed, left), job = done("a")
+    (queued, _), _ = done("b")
+    assert arriving.remove(time.time() + 1) == 0
+    ledger.move(job, "done")
+    assert arriving.remove(time.time() - 60) == 0
+    changed.write_bytes(changed.read_bytes() + b"x")
+    assert arriving.remove(time.time() + 1) == 1
+    assert changed.is_file() and queued.is_file() and not left.exists()
+
+
 def test_a_restart_forgets_what_was_arriving_and_nothing_else(place, ledger, clock):
     watch = Arrivals(place, ledger, settle=10)
     scanned.series(place / "a")
@@ -208,6 +227,7 @@ def test_mistakes_are_told_before_anything_is_done(run_of_slices, tmp_path, refu
     out = ["--out", tmp_path / "out"]
     assert "what arrives" in refused(*base, *out, "--data", "brains", code=2)
     assert "--settle" in refused(*base, *out, "--settle", "0", code=2)
+    assert "--remove-after" in refused(*base, *out, "--remove-after", "0", code=2)
     assert "AET:PORT" in refused(*base, *out, "--listen", "11112")
     assert "no address" in refused(*base, *out, "--push", "http://pacs")
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").glob("0*"))
@@ -272,6 +292,28 @@ def test_a_version_needs_all_its_objects(run_of_slices, tmp_path, place):
     ledger = ledger_of(tmp_path)
     assert "1 of the 6 objects" in ledger.jobs("refused")[0].reason
     ledger.close()
+
+
+def test_what_is_done_is_removed_after_a_while_where_that_is_asked_for(
+    run_of_slices, tmp_path, place, capsys
+):
+    files = scanned.series(place / "a", size=16)
+    shutil.copyfile(files[0], place / "again.dcm")
+    (place / "b").mkdir()
+    (place / "b" / "broken.dcm").write_text("no image")
+    soon = ["--once", "--remove-after", "0.000001"]  # a tenth of a second
+    assert cli.main(words(run_of_slices, tmp_path, "--once")) == 0
+    assert all(file.is_file() for file in files)
+    time.sleep(0.1)
+    assert cli.main(words(run_of_slices, tmp_path, *soon)) == 0
+    assert not list(place.rglob("*.dcm")) and not (place / "a").exists()
+    assert f"days ago: {len(files) + 1} files" in capsys.readouterr().out
+    assert made(tmp_path)
+    # more of the study, with what came before, under whatever names
+    scanned.series(place / "d", size=16)
+    scanned.series(place / "d", number=2, size=16)
+    assert cli.main(words(run_of_slices, tmp_path, "--once")) == 0
+    assert states(tmp_path)[-1][2] == "done"
 
 
 def test_what_was_made_and_not_noted_is_not_made_again(run_of_slices, tmp_path, place, monkeypatch):

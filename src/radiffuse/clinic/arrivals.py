@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
@@ -81,6 +82,27 @@ class Arrivals:
         """The files of a job may come again, and are new then."""
         for path in self.ledger.own(job):
             self._known.pop(path, None)
+
+    def remove(self, before: float) -> int:
+        """Remove the files of studies that were finished before a time, and folders that are empty then; how many.
+
+        A file that has changed since it was taken note of is new, and stays.
+        """
+        gone = []
+        for path in self.ledger.finished(before):
+            place = self.folder / path
+            with suppress(FileNotFoundError):
+                found = place.lstat()
+                if (found.st_size, found.st_mtime_ns) != self._known.get(path):
+                    continue
+                place.unlink()
+            gone.append(path)
+            self._known.pop(path, None)
+            with suppress(OSError):  # not empty
+                for parent in list(Path(path).parents)[:-1]:
+                    (self.folder / parent).rmdir()
+        self.ledger.removed(gone)
+        return len(gone)
 
     def _read(self, path: str, seen: _Seen) -> _Seen:
         """Whose a file is, if its header can be read by now."""

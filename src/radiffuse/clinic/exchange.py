@@ -5,9 +5,7 @@ a node has of objects to send is asked first, and only the rest is sent; since t
 once however often it is sent.
 """
 
-import hashlib
 import importlib.util
-import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -16,14 +14,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import filelock
-
-from ..data.files import told, user_cache
+from ..data.files import told
 from ..errors import UserError
+from .fetched import DONE, home_of, lock_of, outdated, used
 from .nodes import Access, Address, Lost, Node, NotLetIn, Refused, Row, retried, uid_of
 from .objects import kept, objects_of
 
-__all__ = ["Listing", "cache", "check_installed", "fetch", "listing", "node_at", "push"]
+__all__ = ["Listing", "check_installed", "fetch", "listing", "node_at", "push"]
 
 
 def node_at(address: Address, access: Access) -> Node:
@@ -86,16 +83,6 @@ def listing(address: Address, access: Access, most: int) -> list[Listing]:
 
 
 # ----------------------------------------------------------------------------------------- fetching
-def cache() -> Path:
-    """Where fetched series lie: `RADIFFUSE_NODES`, or radiffuse/nodes in the user's folder of caches.
-
-    Raises:
-        UserError: the user has no home, and no folder is named.
-    """
-    named = os.environ.get("RADIFFUSE_NODES", "")
-    return Path(named) if named else user_cache() / "nodes"
-
-
 def fetch(address: Address, access: Access) -> Path:
     """The folder of a study or series, fetched from its node but for what lies there whole.
 
@@ -110,14 +97,16 @@ def fetch(address: Address, access: Access) -> Path:
         raise UserError(
             f"{address}: names a whole node; append /studies/UID (radiffuse node {address.node} lists them)"
         )
-    # which node it is, without its name in a path
-    mark = hashlib.sha256(address.node.encode()).hexdigest()[:12]
-    home = cache() / mark / address.study
+    home = home_of(address)
     with told(home):
-        home.mkdir(parents=True, exist_ok=True)
+        home.parent.mkdir(parents=True, exist_ok=True)
         home.parent.chmod(0o700)
-    lock = filelock.FileLock(home.with_name(home.name + ".lock"))
-    with lock, closing(node_at(address, access)) as node:
+    with lock_of(home), closing(node_at(address, access)) as node:
+        with told(home):
+            home.mkdir(exist_ok=True)
+            used(home)
+        if old := outdated():
+            print(f"note: fetched and long not asked for, removed: {old} studies", file=sys.stderr)
         try:
             series = _asked(node, address, access)
         except UserError as error:
@@ -134,10 +123,6 @@ def fetch(address: Address, access: Access) -> Path:
                 shutil.rmtree(other)
         (home / DONE).touch()
     return home
-
-
-DONE = ".whole"
-"""In the folder of a study all of whose series were fetched."""
 
 
 def _before(home: Path, address: Address) -> Path | None:

@@ -175,6 +175,9 @@ class Ledger:
                     (one.uid, study, job, one.path),
                 ).rowcount
                 self._base.execute(
+                    "UPDATE objects SET file = ? WHERE uid = ? AND file = ''", (one.path, one.uid)
+                )
+                self._base.execute(
                     "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)",
                     (one.path, one.size, one.changed, job if new else NOBODY),
                 )
@@ -267,6 +270,13 @@ class Ledger:
             for table in ("objects", "files"):
                 self._base.execute(f"DELETE FROM {table} WHERE job = ?", (job.id,))
 
+    def removed(self, paths: Sequence[str]) -> None:
+        """Note that files are there no more; their objects stay known, and lie nowhere until they come again."""
+        rows = [(path,) for path in paths]
+        with self._changing():
+            self._base.executemany("DELETE FROM files WHERE path = ?", rows)
+            self._base.executemany("UPDATE objects SET file = '' WHERE file = ?", rows)
+
     # --- asking ------------------------------------------------------------------------------------
 
     def job(self, number: int) -> Job:
@@ -300,6 +310,17 @@ class Ledger:
     def own(self, job: Job) -> list[str]:
         """Paths of the files that came with a job."""
         rows = self._base.execute("SELECT path FROM files WHERE job = ? ORDER BY path", (job.id,))
+        return [path for (path,) in rows]
+
+    def finished(self, before: float) -> list[str]:
+        """Paths of files of studies all of whose jobs were done before a time, and of repeats that none waits for."""
+        rows = self._base.execute(
+            "SELECT path FROM files LEFT JOIN jobs ON jobs.id = files.job WHERE jobs.study IN "
+            "(SELECT study FROM jobs GROUP BY study HAVING min(state = 'done') AND max(since) < ?) "
+            "OR (files.job = ? AND files.changed < ? AND path NOT IN (SELECT file FROM objects "
+            "WHERE study IN (SELECT study FROM jobs WHERE state != 'done'))) ORDER BY path",
+            (before, NOBODY, before * 1e9),
+        )
         return [path for (path,) in rows]
 
     def study(self, job: Job) -> list[str]:

@@ -127,7 +127,8 @@ def _own(opened: Run) -> tuple[Cases | None, Cases | None]:
     try:
         every = open_source(source_of(opened.config, None, ()), opened.recipe)
     except UserError as error:
-        say(f"note: {error}; copies, membership and attributes cannot be measured")
+        why = str(error).partition("; name data with")[0]
+        say(f"note: {why}; copies, membership and attributes cannot be measured without them")
         return None, None
     known = opened.manifest.get("data", {}).get("fingerprint")
     if known and every.fingerprint != known:

@@ -104,7 +104,12 @@ def away_from(opened: Run, share: float | None, data: str | None) -> Away | None
         raise UsageError(
             f"--away {share:g}: name a share of the usual distance, between 0 and 1, as 0.6"
         )
-    source = source_of(opened.config, data, ())
+    try:
+        source = source_of(opened.config, data, ())
+    except UserError as error:
+        raise UserError(
+            str(error).replace("name data with --data", "name others with --away-from")
+        ) from None
     cases = open_source(source, opened.recipe)
     check_axes(opened, cases, source)
     cases = cases.split("train") if data is None else cases

@@ -22,6 +22,7 @@ from ..report.inspected import SIDE, Sheet, heading, sheets, write_contact_sheet
 from ..report.strip import grey, labelled
 from .chosen import Chosen
 from .lock import writing
+from .nodes import NodeFlags, at_hand
 from .parsing import parse, positive
 
 SHOWN = 12
@@ -33,11 +34,11 @@ SHORT = ("series", "no.", "modality", "cases", "mm", "plane", "split", "kind")
 
 
 @dataclass(frozen=True)
-class Flags:
+class Flags(NodeFlags):
     """What to look at.
 
     Attributes:
-        path: file or folder of the data, or the name of an embedded set.
+        path: file or folder of the data, the name of an embedded set, or the address of a study or series.
         chosen: which series of DICOM data are looked at, and what is shown of their names. --series without a word
             prints their table alone.
         json: print an object instead of tables.
@@ -64,7 +65,8 @@ def run(arguments: Sequence[str]) -> None:
     positive({"--most": flags.most})
     if flags.out is not None:
         check_folder(flags.out)
-    look, table = inspected(flags.path, flags.chosen.choice, flags.seed, max(2, flags.most))
+    path = at_hand(flags.path, flags.node) or ""
+    look, table = inspected(path, flags.chosen.choice, flags.seed, max(2, flags.most))
     told = dataclasses.asdict(look)
     if table is None and look.series is None and not flags.json:
         raise UserError(look.refused[0])

@@ -1,4 +1,4 @@
-"""`radiffuse node ADDRESS`: the studies and series of a node."""
+"""`radiffuse node ADDRESS`: the studies and series of a node; `--forget` removes what was fetched from there."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from ..clinic.fetched import forget
 from ..clinic.nodes import address_of, read_access
 from ..errors import printable
 from . import parsing
@@ -26,12 +27,15 @@ class Flags(NodeFlags):
         names: plain also shows dates, descriptions and who the studies are of.
         most: studies that are listed.
         json: a list of objects.
+        forget: remove what was fetched of this study, or of this node, from the folder of fetched series; the node
+            is not asked.
     """
 
     address: Annotated[str, tyro.conf.Positional]
     names: Literal["hidden", "plain"] = "hidden"
     most: int = 100
     json: bool = False
+    forget: bool = False
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -39,6 +43,10 @@ def run(arguments: Sequence[str]) -> None:
     flags = parsing.parse(Flags, arguments, "radiffuse node")
     parsing.positive({"--most": flags.most})
     address, access = address_of(flags.address), read_access(flags.node)
+    if flags.forget:
+        number = forget(address)
+        print(f"{number} fetched stud{'y' if number == 1 else 'ies'} removed")
+        return
     from ..clinic.exchange import listing
 
     plain = flags.names == "plain"

@@ -33,6 +33,8 @@ class Flags(predict.Flags):
         settle: seconds that a study has to be quiet before it counts as whole.
         port: of the page at 127.0.0.1; 0 takes one that is free.
         once: end when everything that is there has been predicted and sent.
+        remove_after: days after which files of studies that are done, and sent where they have to be, are removed from
+            the folder that is watched; they stay where left out.
     """
 
     watch: Path
@@ -40,9 +42,13 @@ class Flags(predict.Flags):
     settle: float = 30.0
     port: int = 0
     once: bool = False
+    remove_after: float | None = None
 
 
-OWN = ("--out", "--watch", "--listen", "--settle", "--port", "--push", "--node")
+OWN = (
+    *("--out", "--watch", "--listen", "--settle", "--port", "--push", "--node"),
+    "--remove-after",
+)
 SWITCHES = ("--once", "--no-once")
 
 
@@ -54,6 +60,8 @@ def run(arguments: Sequence[str]) -> None:
         raise UsageError("--data and --split: what is predicted is what arrives in --watch")
     if not 0 < flags.settle <= 86400:
         raise UsageError(f"--settle {flags.settle:g}: name seconds, more than 0 and at most a day")
+    if flags.remove_after is not None and not 0 < flags.remove_after < float("inf"):
+        raise UsageError(f"--remove-after {flags.remove_after:g}: name days, more than 0")
     _apart(flags.watch, flags.out)
     flags = replace(flags, run=found_run(flags.run))
     address = target(flags.push, flags.node)

@@ -47,6 +47,7 @@ class Serving:
     Attributes:
         away: the time before which a node that did not answer is not asked again, for whichever job.
         silences: how often it did not answer in a row.
+        tidied: when files were last removed.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Serving:
         self.arrivals = Arrivals(self.watch, ledger, flags.settle)
         self.poll = min(1.0, flags.settle / 4)
         self.away, self.silences = 0.0, 0
+        self.tidied = 0.0
 
     def run(self) -> None:
         """Work, until a signal, or with --once until nothing is left.
@@ -83,7 +85,9 @@ class Serving:
                 if self._one():
                     continue
                 if self.flags.once and self._idle():
+                    self._tidy(0)
                     break
+                self._tidy()
                 # a large folder is not looked at all the time
                 time.sleep(max(self.poll, min(5 * took, self.flags.settle)))
         counts = self.ledger.counts()
@@ -94,6 +98,17 @@ class Serving:
         if self.flags.once and not stop.raised and counts["sending"]:
             raise UserError(
                 f"{counts['sending']} results could not be sent; the same command sends them"
+            )
+
+    def _tidy(self, every: float = 60.0) -> None:
+        """Remove from the watched folder what was finished long enough ago, looked at every so many seconds."""
+        days, now = self.flags.remove_after, time.time()
+        if days is None or now < self.tidied + every:
+            return
+        self.tidied = now
+        if number := self.arrivals.remove(now - 86400 * days):
+            say(
+                f"removed from {self.flags.watch}, done more than {days:g} days ago: {number} files"
             )
 
     def _idle(self) -> bool:

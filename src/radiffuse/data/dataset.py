@@ -22,7 +22,7 @@ from .names import safe_names
 from .opening import table_of
 from .placed import placed
 from .planes import CODES, Cut
-from .scan import Seen, check_scalars, outside, scan, told_of_copies, value_range
+from .scan import Seen, check_measured, check_scalars, outside, scan, told_of_copies, value_range
 from .slices import cut
 from .splits import OnLeak, assign, guard
 from .table import Table, labels_from, labels_from_text
@@ -140,7 +140,8 @@ def cases_from(
         for key, column in columns.items()
         if column.kind in ("image", "mask")
     }
-    check_scalars(columns, table.source, table.ids)
+    table.notices.extend(check_scalars(columns, table.source, table.ids))
+    check_measured(columns, table.source, table.ids)
     check_pair(columns, seen, table.source, table.ids)
     table.notices.extend(line for look in seen.values() for line in look.notices)
     table.notices.extend(told_of_copies(table.source, columns))

@@ -303,18 +303,32 @@ def _thinned(data: Tensor, most: int) -> Tensor:
     return flat[::step].double()
 
 
-def check_scalars(columns: Mapping[str, Column], source: str, ids: Sequence[str]) -> None:
-    """Refuse infinite numbers in columns of one number per case (NaN means missing), and k-space that is not finite."""
+def check_scalars(columns: Mapping[str, Column], source: str, ids: Sequence[str]) -> list[str]:
+    """Refuse infinite numbers in columns of one number per case; a notice of each that some cases lack (NaN)."""
+    notices = []
     for key, column in columns.items():
-        if column.kind == "raw" and column.stack([0]).is_complex():
-            stored = isinstance(column, RowsColumn)
-            for row in spread(len(column), 8) if stored else range(len(column)):
-                broken = int((~torch.isfinite(column.stack([row]))).sum())
-                if broken:
-                    raise UserError(
-                        f"{source}: {key!r} of case {ids[row]} holds {broken} NaN or infinite numbers; mend it"
-                    )
-        if column.kind == "scalar":
-            bad = column.stack(range(len(column))).isinf().nonzero()
-            if len(bad):
-                raise UserError(f"{source}: {key!r} of case {ids[int(bad[0])]} is infinite")
+        if column.kind != "scalar":
+            continue
+        values = column.stack(range(len(column)))
+        if len(bad := values.isinf().nonzero()):
+            raise UserError(f"{source}: {key!r} of case {ids[int(bad[0])]} is infinite")
+        if 0 < len(lacking := values.isnan().nonzero()) < len(column):
+            notices.append(
+                f"{source}: {key!r} is missing in {len(lacking)} of {len(column)} cases, as {ids[int(lacking[0, 0])]}; "
+                "models are told numbers that every training case has"
+            )
+    return notices
+
+
+def check_measured(columns: Mapping[str, Column], source: str, ids: Sequence[str]) -> None:
+    """Refuse k-space that is not finite; of stored cases some are read."""
+    for key, column in columns.items():
+        if column.kind != "raw" or not column.stack([0]).is_complex():
+            continue
+        stored = isinstance(column, RowsColumn)
+        for row in spread(len(column), 8) if stored else range(len(column)):
+            broken = int((~torch.isfinite(column.stack([row]))).sum())
+            if broken:
+                raise UserError(
+                    f"{source}: {key!r} of case {ids[row]} holds {broken} NaN or infinite numbers; mend it"
+                )

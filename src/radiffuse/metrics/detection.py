@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .estimate import REPLICAS, Metric, measured, quantiles, refused, resamples
+from .estimate import REPLICAS, Metric, measured, quantiles, refused, resamples, rows_of_patients
 
 __all__ = [
     "fitted_threshold",
@@ -115,11 +115,8 @@ def _by_patient(
     scores: Tensor, positive: Tensor, patients: Sequence[str]
 ) -> tuple[list[Tensor], list[Tensor]]:
     """The anomalous and the healthy scores of each patient, rising."""
-    rows: dict[str, list[int]] = {}
-    for row, patient in enumerate(patients):
-        rows.setdefault(patient, []).append(row)
     sick, sound = [], []
-    for own in rows.values():
+    for own in rows_of_patients(patients).values():
         values, truth = scores[own].double(), positive[own]
         sick.append(values[truth].sort().values)
         sound.append(values[~truth].sort().values)

@@ -67,15 +67,24 @@ def average(values: Tensor, seed: int = 0) -> Metric:
     return measured(float(values.mean()), *quantiles(means), n=len(values))
 
 
+def rows_of_patients(patients: Sequence[str]) -> dict[str, list[int]]:
+    """The rows of each patient, in the order of their first."""
+    rows: dict[str, list[int]] = {}
+    for row, patient in enumerate(patients):
+        rows.setdefault(patient, []).append(row)
+    return rows
+
+
 def average_per_patient(values: Sequence[float], patients: Sequence[str], seed: int = 0) -> Metric:
     """Mean over patients of each patient's mean; the bootstrap draws patients, not images.
 
     One patient alone has a value, and no interval.
     """
-    images: dict[str, list[float]] = {}
-    for value, patient in zip(values, patients, strict=True):
-        images.setdefault(patient, []).append(float(value))
-    means = {patient: sum(each) / len(each) for patient, each in images.items()}
+    known = [float(value) for value in values]
+    means = {
+        patient: sum(known[row] for row in rows) / len(rows)
+        for patient, rows in rows_of_patients(patients).items()
+    }
     if len(means) == 1:
         (value,) = means.values()
         found = measured(value, value, value, 1, means)

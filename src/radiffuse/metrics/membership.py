@@ -9,22 +9,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .estimate import REPLICAS, Metric, measured, quantiles, refused, resamples
+from .detection import ranking
+from .estimate import REPLICAS, Metric, measured, quantiles, refused, resamples, rows_of_patients
 
-__all__ = ["FALSE", "auc", "found_at", "likelihood_ratio", "offline_ratio", "told_apart"]
+__all__ = ["FALSE", "found_at", "likelihood_ratio", "offline_ratio", "told_apart"]
 
 FALSE = 0.01
 """Share of others that may be taken for members."""
 FEWEST = 10
 """Persons of each kind below which no number is given."""
-
-
-def auc(members: Tensor, others: Tensor) -> float:
-    """P(a member's score is higher than another's), ties count half; `(n,)`, `(m,)`."""
-    ordered, members = others.sort().values, members.contiguous()
-    below = torch.searchsorted(ordered, members, right=False)
-    upto = torch.searchsorted(ordered, members, right=True)
-    return float((below + upto).double().mean()) / (2 * len(others))
 
 
 def found_at(members: Tensor, others: Tensor, rate: float = FALSE) -> float:
@@ -41,37 +34,32 @@ def told_apart(
 
     Args:
         members, others: scores `(n,)`, `(m,)`.
-        patients: of both.
+        patients: of both; nobody is of both kinds.
     """
-    n = min(len(set(patients[0])), len(set(patients[1])))
+    rows = [list(map(torch.tensor, rows_of_patients(each).values())) for each in patients]
+    n = min(map(len, rows))
     if n < FEWEST:
         reason = f"needs {FEWEST} persons of each kind, there are {n}"
         return {"auc": refused(reason, n), "found": refused(reason, n)}
-    rows = [_rows_by_person(each) for each in patients]
-    drawn = [resamples(len(each), REPLICAS // 2, seed + k) for k, each in enumerate(rows)]
-    areas, rates = [], []
-    for one, other in zip(*drawn, strict=True):
-        a = members[torch.cat([rows[0][int(k)] for k in one])]
-        b = others[torch.cat([rows[1][int(k)] for k in other])]
-        areas.append(auc(a, b))
-        rates.append(found_at(a, b))
-    metrics = {"auc": measured(auc(members, others), *quantiles(torch.tensor(areas)), n)}
+    scores = torch.cat([members, others])
+    area = ranking(
+        scores, torch.arange(len(scores)) < len(members), [*patients[0], *patients[1]], seed=seed
+    )
     if len(others) < 1 / FALSE:
         reason = (
             f"1 % false positives need 100 images that were not trained on, there are {len(others)}"
         )
-        return {**metrics, "found": refused(reason, len(others))}
-    return {
-        **metrics,
-        "found": measured(found_at(members, others), *quantiles(torch.tensor(rates)), n),
-    }
-
-
-def _rows_by_person(patients: Sequence[str]) -> list[Tensor]:
-    rows: dict[str, list[int]] = {}
-    for row, name in enumerate(patients):
-        rows.setdefault(name, []).append(row)
-    return [torch.tensor(each) for each in rows.values()]
+        return {"auc": area["auroc"], "found": refused(reason, len(others))}
+    drawn = [resamples(len(each), REPLICAS // 2, seed + k) for k, each in enumerate(rows)]
+    rates = [
+        found_at(
+            members[torch.cat([rows[0][int(k)] for k in one])],
+            others[torch.cat([rows[1][int(k)] for k in other])],
+        )
+        for one, other in zip(*drawn, strict=True)
+    ]
+    found = measured(found_at(members, others), *quantiles(torch.tensor(rates)), n)
+    return {"auc": area["auroc"], "found": found}
 
 
 def likelihood_ratio(observed: Tensor, shadows: Tensor, inside: Tensor) -> Tensor:

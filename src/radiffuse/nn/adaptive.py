@@ -22,9 +22,10 @@ class Adaptive(nn.Module):
     images. It is kept with the weights.
 
     Args:
-        target: the mean of sign(D(real) - D(made)) to be held, 0.6 in the source; 0: nothing is changed.
-        pace: images that take p from 0 to 1.
-        most: highest p, 0.8 in the source (section 2.2: above it, changes begin to leak).
+        target: the mean of sign(D(real) - D(made)) to be held; 0: nothing is changed. The source holds that of
+            sign(D(real)) at 0.6, for its critic judges no pairs.
+        pace: images that take p from 0 to 1, 500,000 in the source.
+        most: highest p; the source's code has none, and its section 2.2 says that changes begin to leak above 0.8.
     """
 
     share: Tensor

@@ -182,11 +182,15 @@ def _advice(
     ways = [
         f"--train.batch {enough}" if enough else "",
         f"--train.epsilon {looser:g}" if looser else "",
-        f"a network of fewer than {parameters:,} parameters (--width)",
     ]
-    said = " or ".join(way for way in ways[:2] if way)
+    said = " or ".join(way for way in ways if way)
+    begun = (
+        f"{said} would do, or"
+        if said
+        else f"no batch would do, nor 128 times the epsilon: it takes more {unit}s, or"
+    )
     return (
         f"--train.epsilon {epsilon:g} cannot be reached with {batch} of {units} {unit}s a step and {steps} steps: the "
-        f"noise would drown all that can be learned; {said + ' would do' if said else 'no batch would do'}, or "
-        f"{ways[2]}"
+        f"noise would drown all that can be learned; {begun} a network of fewer than {parameters:,} parameters "
+        "(--width)"
     )

@@ -117,7 +117,7 @@ class GAN(Leveled):
     multiples: tuple[int, ...] = (1, 1, 1, 1)
     latent: int = 64
     """Length of the latent z."""
-    penalty: float = 2.0
+    penalty: float = 0.05
     """Factor of both gradient penalties, gamma."""
     augment: float = 0.0
     """Adapt the changes of what the critic sees to this share of pairs told apart; 0 = change nothing."""

@@ -13,6 +13,7 @@ __all__ = [
     "distilled",
     "families",
     "features",
+    "kept_away",
     "privacy",
     "section",
     "slice_by_slice",
@@ -20,6 +21,7 @@ __all__ = [
 ]
 
 EYES = ("pixels", "features", "detector")
+AWAY_BESIDE = ("fid", "recall", "coverage")
 LABELS = {
     "fid": "FID, lower is better",
     "kid": "KID, lower",
@@ -103,32 +105,46 @@ def covariates(record: Record, name: str) -> list[str]:
 
 
 def privacy(record: Record, name: str) -> list[str]:
-    """FID of private trainings by their budget, and of the same training without."""
-    rows = []
+    """FID of private trainings by their budget, and of training without; what an audit finds of each."""
     loosest = sorted(
         record["budgets"].values(),
         key=lambda its: -its["private"]["epsilon"] if its["private"] else -math.inf,
     )
+    metrics = ("fid", "precision", "recall")
+    rows, found = [], []
     for its in loosest:
         plan = its["private"] or {}
         noise = f"{plan['noise_multiplier']:.3g}" if plan else "none"
         spent = f"{plan['epsilon_spent']:.3g}" if plan else "not private"
-        rows.append([spent, noise, *(short(its[key]) for key in ("fid", "precision", "recall"))])
+        rows.append([spent, str(its["steps"]), noise, *(short(its[key]) for key in metrics)])
+        audit = its["audit"]
+        copies = [short(audit["copies"][eye]["share"]) for eye in EYES]
+        found.append([*rows[-1][:2], short(audit["auc"]), short(audit["found"]), *copies])
     rows += [
-        [who, "", *(short(its[key]) for key in ("fid", "precision", "recall"))]
+        [who, "", "", *(short(its[key]) for key in metrics)]
         for who, its in record["beside"].items()
     ]
     plan = next(its["private"] for its in record["budgets"].values() if its["private"])
     data, (first, *_) = record["data"], record["budgets"].values()
     about = (
         f"`{record['command']}`: {data['source']} at {data['size']} x {data['size']}, {data['n']} training images, "
-        f"each protected for itself (delta {plan['delta']:g}); {plan['steps']} steps of {plan['batch']} images, "
+        f"each protected for itself (delta {plan['delta']:g}); steps of {plan['batch']} images, "
         f"{plan['draws']} draws of noise each where private, a network of {first['parameters']:,} parameters. "
         f"FID of {record['count']} images against {data['held_out']} held out. Without privacy the recipe is fitted to "
         "the images (deviation, spectrum), with it to constants."
     )
-    head = ["epsilon", "noise multiplier", *(_label(key) for key in ("fid", "precision", "recall"))]
-    return [f"### {name}", "", about, "", *table(head, rows)]
+    audits_said = (
+        "What `radiffuse audit` says of each: membership by the denoising error of "
+        f"{first['audit']['members']} members and as many others (0.5: by guessing), members found where 1 % of others "
+        f"are taken for members, and the share of {first['audit']['samples']} samples that lie nearer to a training "
+        "image than 99 % of held-out images do."
+    )
+    head = ["epsilon", "steps", "noise multiplier", *(_label(key) for key in metrics)]
+    of_audit = ["epsilon", "steps", "membership, AUC", "found at 1 %", *EYES]
+    return [
+        *(f"### {name}", "", about, "", *table(head, rows), "", audits_said, ""),
+        *table(of_audit, found),
+    ]
 
 
 def slice_by_slice(record: Record, name: str) -> list[str]:
@@ -203,6 +219,44 @@ def audits(record: Record, name: str) -> list[str]:
     )
     head = ["planted", "images of people", *EYES, "copied most", "membership, AUC", "verdict"]
     return [f"### {name}", "", about, "", *table(head, rows)]
+
+
+def kept_away(record: Record, name: str) -> list[str]:
+    """What keeping samples away from training images costs, by the share of the usual distance."""
+    rows = []
+    for model, its in record["models"].items():
+        for share, found in its.items():
+            if "refused" in found:
+                rows.append([model, share, f"refused: {found['refused']}", *[""] * 6])
+                continue
+            rows.append(
+                [
+                    *(model, share, short(found["drawn_again"]), str(found["draws"])),
+                    f"{found['seconds']:.0f}",
+                    *(short(found[key]) for key in ("copies", *AWAY_BESIDE)),
+                ]
+            )
+    rows.append(["training images", *[""] * 5, *(short(record["beside"][k]) for k in AWAY_BESIDE)])
+    count = max(
+        each["samples"]
+        for its in record["models"].values()
+        for each in its.values()
+        if "samples" in each
+    )
+    about = (
+        f"`{record['command']}`: {count} samples of each model by `radiffuse sample --away SHARE` against "
+        f"{record['held_out']} held-out images, in the features of a network trained on the thousands; the models are "
+        'those of "What audits find". Copies: samples nearer to a training image of the model, in grey values, than '
+        "99 % of held-out images are."
+    )
+    head = ["model", "away", "drawn again", "draws", "seconds", "copies"]
+    return [
+        f"### {name}",
+        "",
+        about,
+        "",
+        *table([*head, *(_label(key) for key in AWAY_BESIDE)], rows),
+    ]
 
 
 def distilled(record: Record, name: str) -> list[str]:

@@ -98,7 +98,7 @@ class VAE(Leveled):
             "betas": (0.9, 0.9),
             "weight_decay": 0.01,
             "clip": 200.0,
-            "steps": 1_100_000,
+            "steps": 1_050_000,
         },
         "small": {
             "batch": 32,

@@ -6,7 +6,15 @@ import torch
 from torch import Tensor
 
 from ....metrics.diversity import nearest
-from ....metrics.estimate import REPLICAS, Metric, measured, quantiles, refused, resamples
+from ....metrics.estimate import (
+    REPLICAS,
+    Metric,
+    measured,
+    quantiles,
+    refused,
+    resamples,
+    rows_of_patients,
+)
 from .attacks import loss_scores
 from .people import People
 
@@ -59,7 +67,10 @@ def _compared(
     right = []
     for guess, who in zip(guesses, (members, others), strict=True):
         assert who.labels is not None
-        right.append(_by_person((guess == who.labels).double(), who.patients))
+        hits = (guess == who.labels).double()
+        right.append(
+            torch.stack([hits[rows].mean() for rows in rows_of_patients(who.patients).values()])
+        )
     n = min(map(len, right))
     if n < FEWEST:
         reason = f"needs {FEWEST} persons of each kind, there are {n}"
@@ -71,10 +82,3 @@ def _compared(
         "others": measured(means[1], *quantiles(drawn[1]), len(right[1])),
         "advantage": measured(means[0] - means[1], *quantiles(drawn[0] - drawn[1]), n),
     }
-
-
-def _by_person(values: Tensor, patients: tuple[str, ...]) -> Tensor:
-    means: dict[str, list[float]] = {}
-    for value, name in zip(values.tolist(), patients, strict=True):
-        means.setdefault(name, []).append(value)
-    return torch.tensor([sum(each) / len(each) for each in means.values()], dtype=torch.float64)
