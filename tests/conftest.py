@@ -1,8 +1,11 @@
 """What the tests share: one seed for every test, and the command line's refusals."""
 
+import contextlib
+
 import pytest
 import torch
 
+from processes import Forks
 from radiffuse import cli
 from radiffuse.applications.anomaly import baselines
 from radiffuse.metrics import features
@@ -61,6 +64,13 @@ def run_of_slices(tmp_path_factory):
     words += ["--noise", "gaussian", "--range", "0", "700", "--train.steps", "1"]
     assert cli.main(["train", "anoddpm", *words, "--out", str(folder / "run")]) == 0
     return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def forks():
+    """Processes of their own that need not import torch first."""
+    with contextlib.closing(Forks()) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
