@@ -98,7 +98,7 @@ def test_the_gain_is_the_error_where_the_guess_is_all_there_is_to_know():
 
 
 def test_the_guess_learns_mean_and_deviation_and_only_from_its_own_loss():
-    recipe = facts_of(Conversion.tiny(), guess=8)
+    recipe = facts_of(Conversion.tiny(), guess=8, multiples=(1,))
     objective = recipe.objective()
     assert isinstance(objective, GuessedImage) and set(objective.players) == {"network", "guess"}
     torch.manual_seed(0)
