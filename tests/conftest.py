@@ -1,6 +1,7 @@
 """What the tests share: one seed for every test, and the command line's refusals."""
 
 import contextlib
+import functools
 
 import pytest
 import torch
@@ -8,6 +9,8 @@ import torch
 from processes import Forks
 from radiffuse import cli
 from radiffuse.applications.anomaly import baselines
+from radiffuse.applications.reconstruction import evaluate as reconstruction
+from radiffuse.applications.reconstruction.baselines import classical
 from radiffuse.metrics import features
 
 
@@ -34,6 +37,12 @@ def hasty_judge():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(features, "STEPS", 3)
         yield
+
+
+@pytest.fixture
+def hasty_baselines(monkeypatch):
+    """Classical reconstructions, tuned and compared, that iterate little."""
+    monkeypatch.setattr(reconstruction, "classical", functools.partial(classical, work=30))
 
 
 @pytest.fixture
