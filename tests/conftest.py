@@ -1,10 +1,16 @@
 """What the tests share: one seed for every test, and the command line's refusals."""
 
+import contextlib
+import functools
+
 import pytest
 import torch
 
+from processes import Forks
 from radiffuse import cli
 from radiffuse.applications.anomaly import baselines
+from radiffuse.applications.reconstruction import evaluate as reconstruction
+from radiffuse.applications.reconstruction.baselines import classical
 from radiffuse.metrics import features
 
 
@@ -31,6 +37,12 @@ def hasty_judge():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(features, "STEPS", 3)
         yield
+
+
+@pytest.fixture
+def hasty_baselines(monkeypatch):
+    """Classical reconstructions, tuned and compared, that iterate little."""
+    monkeypatch.setattr(reconstruction, "classical", functools.partial(classical, work=30))
 
 
 @pytest.fixture
@@ -61,6 +73,13 @@ def run_of_slices(tmp_path_factory):
     words += ["--noise", "gaussian", "--range", "0", "700", "--train.steps", "1"]
     assert cli.main(["train", "anoddpm", *words, "--out", str(folder / "run")]) == 0
     return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def forks():
+    """Processes of their own that need not import torch first."""
+    with contextlib.closing(Forks()) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -245,7 +245,7 @@ def test_demo_tells_the_nearest_model(refused):
 
 
 def test_demo_ends_with_a_page_of_what_was_predicted_and_trained(told, tmp_path):
-    out, name = tmp_path / "demo", "brains-mri"
+    out, name = tmp_path / "demo", "brains-noise"
     code, said, _ = told("demo", name, "training", "--out", out, "--minutes", "0.02")
     assert code == 0 and f"$ radiffuse predict {name}" in said and "$ radiffuse train ddpm" in said
     page = (out / "index.html").read_text()

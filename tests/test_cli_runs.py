@@ -252,14 +252,10 @@ def test_a_sample_depends_on_seed_and_number_alone(trained, tmp_path):
     assert not np.array_equal(whole[0], other[0])
 
 
-def test_two_processes_draw_the_same_samples(trained, tmp_path):
+def test_two_processes_draw_the_same_samples(trained, forks, tmp_path):
     sampled(trained, tmp_path / "one", "--count", 3)
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     words = ["sample", trained, "--count", 3, "--out", tmp_path / "two"]
-    command = [sys.executable, *launch, "-m", "radiffuse", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("3 samples in") == 1
+    assert on_two_processes(forks, *words).count("3 samples in") == 1
     for k in range(3):
         one, two = (tmp_path / name / f"sample-{k:05d}.png" for name in ("one", "two"))
         assert one.read_bytes() == two.read_bytes()
@@ -659,23 +655,14 @@ def test_evaluate_and_report_on_a_full_disk_are_one_line_and_go_on(
 
 
 # ----------------------------------------------------------------------------------- two processes
-def on_two_processes(folder, *words):
-    """Run a command by torchrun, with a feature network of two steps."""
-    program = folder / "program.py"
-    program.write_text(
-        "from radiffuse import cli\n"
-        "from radiffuse.metrics import features\n"
-        "features.STEPS = 2\n"
-        "raise SystemExit(cli.main())\n"
-    )
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", program]
-    command = [sys.executable, *launch, *words]
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def on_two_processes(forks, *words):
+    """What a command says on two processes, with a feature network of two steps."""
+    told = forks.on_two("processes:commands", [[str(word) for word in words]], 2)
+    assert [code for ((code, _, _),) in told] == [0, 0], told
+    return "".join(out for ((_, out, _),) in told)
 
 
-def test_two_processes_predict_the_same(data, tmp_path):
+def test_two_processes_predict_the_same(data, forks, tmp_path):
     train = ["train", "ddpm-conversion", "--data", data, "--map", "source=image", "target=image"]
     train += [*TINY[:2], *TINY[4:], "--out", tmp_path / "run"]
     assert cli.main([str(word) for word in train]) == 0
@@ -683,7 +670,7 @@ def test_two_processes_predict_the_same(data, tmp_path):
     words += ["--out", tmp_path / "p"]
     assert cli.main([str(word) for word in words]) == 0
     one = contents((tmp_path / "p").rename(tmp_path / "one"))
-    assert on_two_processes(tmp_path, *words).count("4 cases predicted in") == 1
+    assert on_two_processes(forks, *words).count("4 cases predicted in") == 1
     two = contents(tmp_path / "p")
     first, second = (json.loads(files.pop("predictions.json")) for files in (one, two))
     assert second["environment"].pop("processes") == 2
@@ -692,12 +679,12 @@ def test_two_processes_predict_the_same(data, tmp_path):
     assert second == first and two == one
 
 
-def test_two_processes_measure_the_same(copy, hasty, tmp_path):
+def test_two_processes_measure_the_same(copy, hasty, forks):
     words = ["--split", "val", "--batch", 2]
     assert evaluated(copy, *words) == 0
     one = json.loads((copy / "metrics.json").read_text())
     shutil.rmtree(copy / "evaluated")
-    told = on_two_processes(tmp_path, "evaluate", copy, "--count", 4, *words)
+    told = on_two_processes(forks, "evaluate", copy, "--count", 4, *words)
     assert told.count("metrics: ") == 1
     two = json.loads((copy / "metrics.json").read_text())
     assert two["environment"]["processes"] == 2

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import zipfile
 
 import numpy as np
@@ -69,7 +70,7 @@ def test_a_chain_without_radiffuse_is_that_of_its_sampler(exported):
 
 
 def test_priors_of_reconstructions_are_exported_too(tmp_path, capsys):
-    run = trained("score-mri", tmp_path / "run")
+    run = trained("score-mri", tmp_path / "run", "--multiples", "1")
     assert cli.main(["export", str(run), "--out", str(tmp_path / "x")]) == 0
     assert "a chain of 8" in capsys.readouterr().out
 
@@ -82,9 +83,16 @@ def test_nothing_of_it_is_a_pickle(exported):
 
 
 def test_other_numbers_are_refused(exported, tmp_path, monkeypatch, capsys):
-    run, _ = exported
-    monkeypatch.setattr(export, "FAR", 0.0)
-    assert cli.main(["export", str(run), "--out", str(tmp_path / "x")]) == 1
+    run, made = exported
+
+    def written(denoiser, x, t, out):
+        """The file of the run, whose network is then another one."""
+        shutil.copy(made / "denoiser.onnx", out)
+        for weights in denoiser.parameters():
+            weights.mul_(1.1)
+
+    monkeypatch.setattr(export, "_write", written)
+    assert cli.main(["export", str(run), "--out", str(tmp_path / "x"), "--batch", "2"]) == 1
     assert "gives other numbers" in capsys.readouterr().err
     assert not (tmp_path / "x" / "denoiser.json").exists()
 

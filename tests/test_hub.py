@@ -1,9 +1,5 @@
 """Models of the Hub: pushed, named, fetched once, and one line where that cannot be (a stand-in on this machine)."""
 
-import json
-import os
-import subprocess
-import sys
 import zipfile
 
 import pytest
@@ -20,33 +16,18 @@ def run(tmp_path_factory):
     return out
 
 
-CALLS = """
-import json, sys
-from radiffuse import cli
-for words in json.loads(sys.argv[1]):
-    print(json.dumps(cli.main(words)), file=sys.stderr, end="\\n--\\n")
-"""
-
-
 @pytest.fixture
-def radiffuse(tmp_path):
+def radiffuse(forks, tmp_path):
     """Command lines, one after the other, in a process of their own, for the Hub's address is read at its start."""
 
     def call(address, *lines, token="hf_made_up", offline=False):
         own = {"HF_HOME": str(tmp_path / "hf"), "HF_ENDPOINT": address, "HF_HUB_DISABLE_XET": "1"}
         own |= {"HF_HUB_OFFLINE": "1"} if offline else {}
         own |= {"HF_TOKEN": token} if token else {}
-        words = json.dumps([[str(word) for word in line] for line in lines])
-        done = subprocess.run(
-            [sys.executable, "-c", CALLS, words],
-            env={**os.environ, **own, "HF_HUB_DOWNLOAD_TIMEOUT": "2", "HF_HUB_ETAG_TIMEOUT": "2"},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stderr
-        said = [each.rstrip().rsplit("\n", 1) for each in done.stderr.split("--\n")[:-1]]
-        return [(int(each[-1]), each[0] if len(each) > 1 else "") for each in said]
+        own |= {"HF_HUB_DOWNLOAD_TIMEOUT": "2", "HF_HUB_ETAG_TIMEOUT": "2"}
+        words = [[str(word) for word in line] for line in lines]
+        (told,) = forks("processes:commands", words, environments=[own])
+        return [(code, err) for code, _, err in told]
 
     return call
 

@@ -15,6 +15,8 @@ from radiffuse.applications.reconstruction.score_mri import ScoreMRI
 from radiffuse.data.dataset import open_cases
 from radiffuse.operators.fourier import centred_ifft
 
+pytestmark = pytest.mark.usefixtures("hasty_baselines")
+
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

@@ -150,7 +150,8 @@ def world(tmp_path_factory):
     say("inspect", data, "--series")
     say("inspect", data, "--json")
     say("pack", run, "--out", made / "model.zip", "--licence", "CC0-1.0", "--data", "phantoms")
-    say("train", "ddpm", "--data", data, "--slices", "axial", *TINY, "--out", made / "ddpm")
+    small = (*TINY, "--multiples", "1")
+    say("train", "ddpm", "--data", data, "--slices", "axial", *small, "--out", made / "ddpm")
     say("sample", made / "ddpm", "--count", "2", "--steps", "2", "--out", made / "drawn")
     say("export", made / "ddpm", "--out", made / "exported")
     return root, made, say, run

@@ -18,6 +18,8 @@ from radiffuse.runs.run import open_run
 
 DATA = "brains:count=30,size=32"
 
+pytestmark = pytest.mark.usefixtures("hasty_baselines")
+
 
 @pytest.fixture(scope="module")
 def prior(tmp_path_factory):

@@ -2,10 +2,6 @@
 
 import dataclasses
 import functools
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -424,15 +420,13 @@ def test_averages_are_kept_of_generators_only(tmp_path):
     assert torch.equal(model["patch_source.layers.0.weight"], raw)
 
 
-def test_two_processes_are_one_process_of_two_micro_batches(tmp_path):
+def trained_on_two(folder):
+    trained(Path(folder), made(tiny(penalty_every=2)))
+
+
+def test_two_processes_are_one_process_of_two_micro_batches(forks, tmp_path):
     one = trained(tmp_path / "one", made(tiny(penalty_every=2)), accumulate=2)
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-        __file__, json.dumps(str(tmp_path / "two")),
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
+    forks.on_two("test_syndiff:trained_on_two", str(tmp_path / "two"))
     two = load_file(newest(tmp_path / "two") / "state.safetensors")
     assert one.keys() == two.keys()
     for name, value in one.items():
@@ -478,7 +472,3 @@ def test_the_paper_setting_is_the_cards():
     assert (recipe.penalty, recipe.penalty_every) == (1.0, 10)
     assert (recipe.fidelity, recipe.cycle, recipe.generator_rate) == (0.5, 0.5, 1.6)
     assert PairCritic(2, 1).stride == 64
-
-
-if __name__ == "__main__":
-    trained(Path(json.loads(sys.argv[1])), made(tiny(penalty_every=2)))

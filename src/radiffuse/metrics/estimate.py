@@ -63,7 +63,8 @@ def average(values: Tensor, seed: int = 0) -> Metric:
     values = values.double().flatten()
     if len(values) < 2:
         return refused("an interval needs at least 2 values", len(values))
-    means = torch.stack([values[rows].mean() for rows in resamples(len(values), REPLICAS, seed)])
+    drawn = resamples(len(values), REPLICAS, seed).split(100)  # in parts, for memory
+    means = torch.cat([values[rows].mean(dim=1) for rows in drawn])
     return measured(float(values.mean()), *quantiles(means), n=len(values))
 
 

@@ -23,7 +23,7 @@ from ..evaluation.progress import progress_bar
 from ..evaluation.scores import Scores
 from .baselines import Baseline, _images, classical, tuning_of
 from .measuring import reference
-from .scans import undersampled
+from .scans import checked, undersampled
 from .spreads import Spreads, magnitude
 
 COUNT, SHOWN = 40, 6
@@ -67,6 +67,8 @@ def evaluate_reconstruction(
             "simulated=false"
         )
     rows = spread(len(held_out), asked.count or COUNT)
+    if scans and rows:  # before the weights of baselines are chosen, which takes a while
+        checked(recipe, held_out.batch(rows[:1])["kspace"], held_out.ids[rows[0]])
     rivals = dict(classical(recipe, train) if baselines is None else baselines)
     found = _reconstructed(recipe, objective, held_out, rows, rivals, asked)
     if not processes.is_main():

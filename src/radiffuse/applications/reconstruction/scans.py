@@ -12,13 +12,34 @@ from ...operators import Coils, Fourier
 from ...operators.coils import espirit
 from .measuring import scanner_of
 
-__all__ = ["combined", "undersampled"]
+__all__ = ["checked", "combined", "undersampled"]
 
 CENTRE = 24
 """Side of the middle of k-space from which maps are estimated that combine coils, at most."""
 
 FULL = 1.1
 """Unknown over measured values up to which a scan counts as fully sampled (some leave corners out)."""
+
+
+def checked(recipe: Any, kspace: Tensor, case: str) -> MRI:
+    """The scanner whose mask is put on a full scan, (1, K, *S).
+
+    Raises:
+        UserError: the scan is undersampled itself, so that there is nothing to compare with; or the
+            recipe measures something else than MRI.
+    """
+    scanner = scanner_of(recipe, measured=True)
+    if not isinstance(scanner, MRI):
+        raise UserError(
+            f"the data hold k-space; --set measurement=mri, not {recipe.measurement}, or take images"
+        )
+    unknowns = 1 / float(check_kspace(kspace).float().mean())
+    if unknowns > FULL:
+        raise UserError(
+            f"{case}: its k-space is undersampled itself ({unknowns:.1f} unknowns a measured value), so "
+            "that nothing is known to compare with; `radiffuse predict` reconstructs it"
+        )
+    return scanner
 
 
 def undersampled(recipe: Any, kspace: Tensor, case: str) -> tuple[Acquired, Tensor]:
@@ -39,17 +60,7 @@ def undersampled(recipe: Any, kspace: Tensor, case: str) -> tuple[Acquired, Tens
         UserError: the scan is undersampled itself, so that there is nothing to compare with; or the
             recipe measures something else than MRI.
     """
-    scanner = scanner_of(recipe, measured=True)
-    if not isinstance(scanner, MRI):
-        raise UserError(
-            f"the data hold k-space; --set measurement=mri, not {recipe.measurement}, or take images"
-        )
-    unknowns = 1 / float(check_kspace(kspace).float().mean())
-    if unknowns > FULL:
-        raise UserError(
-            f"{case}: its k-space is undersampled itself ({unknowns:.1f} unknowns a measured value), so "
-            "that nothing is known to compare with; `radiffuse predict` reconstructs it"
-        )
+    scanner = checked(recipe, kspace, case)
     if getattr(recipe, "ONE_COIL", False):
         kspace = combined(kspace)
     draw, size = MASKS[scanner.mask], tuple(kspace.shape[2:])
