@@ -408,3 +408,42 @@ def test_what_every_slice_says_is_told_once(tmp_path):
     notices = []
     read_series(stack(tmp_path, PhotometricInterpretation="MONOCHROME1"), notice=notices.append)
     assert len(notices) == 1 and "MONOCHROME1" in notices[0]
+
+
+def test_one_patient_id_of_two_institutions_is_one_person_and_that_is_said(tmp_path):
+    for n in range(6):
+        study(tmp_path, n, 0, PatientID=f"{n // 2}", IssuerOfPatientID=f"SITE{n % 2}")
+    cases = open_cases(tmp_path)
+    assert len(set(cases.patients)) == 3
+    (line,) = [line for line in cases.lines if "IssuerOfPatientID" in line]
+    assert "for 3 of 3 people" in line and "SITE" not in line
+
+
+def test_slices_of_several_frames_of_reference_are_stacked_and_that_is_said(tmp_path):
+    for k in range(4):
+        array = np.full((6, 7), k, np.uint16)
+        write_slice(
+            tmp_path / f"{k}.dcm", array, (0, 0, 3.0 * k), FrameOfReferenceUID=f"1.2.{k % 2}"
+        )
+    said = []
+    assert read_series(tmp_path, notice=said.append).size == (6, 7, 4)
+    assert [line for line in said if "2 frames of reference" in line]
+
+
+@pytest.mark.parametrize("other, told", [("1.9.1", False), ("1.9.2", True), (None, False)])
+def test_image_and_mask_of_two_frames_of_reference_are_paired_by_place_and_that_is_said(
+    tmp_path, other, told
+):
+    for n in range(3):
+        for key, world in (("image", "1.9.1"), ("mask", other)):
+            for k in range(3):
+                array = np.random.default_rng(k).integers(0, 2, (6, 7)).astype(np.uint16)
+                about = {} if world is None else {"FrameOfReferenceUID": world}
+                path = tmp_path / f"{key}{n}" / f"{k}.dcm"
+                write_slice(path, array, (0, 0, 3.0 * k), series=f"1.2.{n}", **about)
+    lines = [f"image{n},mask{n}" for n in range(3)]
+    (tmp_path / "cases.csv").write_text("\n".join(["image,mask", *lines]))
+    lines = open_cases(tmp_path, range=(0, 1)).lines
+    found = [line for line in lines if "another frame of reference" in line]
+    assert bool(found) == told
+    assert all("and 2 more is in" in line for line in found)

@@ -174,6 +174,21 @@ def test_a_mask_that_was_moved_is_put_where_its_header_says_and_that_is_told(tmp
     assert "mask of case c0 and 1 more" in line and "75% of the grid is met" in line
 
 
+@pytest.mark.parametrize("nearest", [True, False])
+def test_what_is_said_to_be_met_is_met_up_to_the_edges(nearest):
+    """Last voxels of a grid of half the spacing lie on the very edge of the coarse one, where roundings differ."""
+    coarse = Image(
+        torch.full((1, 7, 5, 3), 2.0), torch.diag(torch.tensor([1.4, 1.4, 1.4, 1.0]).double())
+    )
+    fine = Grid((14, 10, 6), torch.diag(torch.tensor([0.7, 0.7, 0.7, 1.0]).double()))
+    own = Grid.of(coarse)
+    assert fine.covered_by(own) == 1
+    assert bool((resampled(coarse, fine, nearest).data == 2).all())
+    wider = Grid((15, 10, 6), fine.affine)
+    beyond = resampled(coarse, wider, nearest=True).data[0, 14]
+    assert wider.covered_by(own) < 1 and not beyond.any()
+
+
 def test_a_mask_that_nowhere_meets_its_image_is_refused_with_both_geometries(tmp_path):
     image, mask, affine = scene()
     away = affine.copy()

@@ -398,3 +398,15 @@ def test_label_maps_of_bids_are_masks(tmp_path):
         "image": "image",
         "seg": "mask",
     }
+
+
+def test_files_of_a_folder_that_are_not_read_are_told(tmp_path):
+    for k in range(4):
+        array = np.random.default_rng(k).integers(0, 255, (8, 8), dtype=np.uint8)
+        PIL.Image.fromarray(array).save(tmp_path / f"{k}.{'gif' if k == 3 else 'png'}")
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / ".hidden").write_text("x")
+    lines = open_cases(tmp_path).lines
+    (line,) = [line for line in lines if "passed over" in line]
+    assert "3 images are read" in line and "1 .gif" in line and "1 .txt" in line
+    assert "hidden" not in line

@@ -202,3 +202,35 @@ def test_a_square_nifti_picture_beside_a_png_has_two_readings(tmp_path):
         sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / f"m{k}.nii.gz"))
     with pytest.raises(UserError, match="columns first, and pictures have rows first"):
         set_of(tmp_path, ("i{}.png", "m{}.nii.gz"))
+
+
+# ------------------------------------------------------------------------------- kinds of axes of NRRD
+def of_kind(path, kind, count, axes="domain domain domain"):
+    data = np.arange(count * 6 * 7 * 8, dtype=np.uint16).reshape(8, 7, 6, count).astype(np.uint8)
+    about = {
+        "type": "uchar",
+        "dimension": "4",
+        "sizes": f"{count} 6 7 8",
+        "kinds": f"{kind} {axes}",
+    }
+    return nrrd(path, data.tobytes(), **about), data.transpose(3, 2, 1, 0)
+
+
+def test_opacity_in_nrrd_is_no_fourth_channel(tmp_path):
+    path, stored = of_kind(tmp_path / "a.nrrd", "RGBA-color", 4)
+    said = []
+    found = read_image(path, notice=said.append).data.numpy()
+    assert np.allclose(found, stored[:3] * (stored[3:] / 255.0), atol=0.5 + 1e-6)
+    assert any("alpha" in line for line in said)
+    path, stored = of_kind(tmp_path / "b.nrrd", "vector", 4)
+    assert np.array_equal(read_image(path).data.numpy(), stored)
+
+
+@pytest.mark.parametrize("kind, count, why", [
+    ("HSV-color", 3, "kind hsv-color is not read"), ("3D-symmetric-matrix", 6, "kind 3d-symmetric-matrix is not read"),
+    ("time", 4, "4 axes of kinds time domain domain domain"),
+])  # fmt: skip
+def test_components_of_nrrd_that_are_no_channels_are_refused_by_name(tmp_path, kind, count, why):
+    path, _ = of_kind(tmp_path / "a.nrrd", kind, count)
+    with pytest.raises(UserError, match=why):
+        read_image(path)

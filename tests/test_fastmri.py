@@ -367,3 +367,39 @@ def test_the_older_format_of_matlab_is_named(tmp_path):
     scipy.io.savemat(tmp_path / "a.mat", {"kspace": some_kspace(3, 4, 8, 6)})
     with pytest.raises(UserError, match=r"MATLAB's older format; .* '-v7\.3'"):
         open_cases(tmp_path / "a.mat")
+
+
+# ------------------------------------------------------------------------------- several scans
+def test_a_folder_of_scans_is_one_data_set_of_one_person_a_scan(tmp_path):
+    whole = scan(6)
+    for n in range(3):
+        written(tmp_path / f"s{n}.h5", whole[2 * n : 2 * n + 2], HEADER.format(x=32, wide=220))
+    cases = open_cases(tmp_path)
+    assert cases.all_ids == tuple(f"s{n}_slice{k:03d}" for n in range(3) for k in range(2))
+    assert cases.all_patients == ("s0", "s0", "s1", "s1", "s2", "s2")
+    assert torch.allclose(cases.columns["kspace"].stack(range(6)), whole, atol=1e-4)
+    affines = [cases.columns["kspace"].image(row).affine for row in (2, 3)]
+    assert [float(affine[2, 3]) for affine in affines] == [0, 4.5]
+    assert all(len({*cases.all_splits[k : k + 2]}) == 1 for k in (0, 2, 4))
+
+
+def test_scans_of_several_sizes_or_of_one_name_are_refused(tmp_path):
+    written(tmp_path / "a.h5", scan(1))
+    written(tmp_path / "b.h5", scan(1)[:, :2])
+    with pytest.raises(UserError, match=r"2 sizes.* 4x32x32 \(a.h5\), 2x32x32 \(b.h5\)"):
+        open_cases(tmp_path)
+    (tmp_path / "c").mkdir()
+    (tmp_path / "b.h5").rename(tmp_path / "c" / "a.h5")
+    with pytest.raises(UserError, match="has the name of"):
+        open_cases(tmp_path)
+
+
+def test_scans_are_in_the_splits_that_their_folders_name(tmp_path):
+    for n, split in enumerate(("train", "val", "test")):
+        (tmp_path / split).mkdir()
+        written(tmp_path / split / f"s{n}.h5", scan(2))
+    cases = open_cases(tmp_path)
+    found = dict(zip(cases.all_ids, cases.all_splits, strict=True))
+    assert found == {
+        f"s{n}_slice{k:03d}": s for n, s in enumerate(("train", "val", "test")) for k in range(2)
+    }

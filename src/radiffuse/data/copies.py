@@ -28,7 +28,7 @@ from .image import Image
 
 __all__ = ["Copies", "copies", "named", "stamp_of"]
 
-MADE_BY = "copies 3"
+MADE_BY = "copies 4"
 """Another one where images are decoded differently: copies of before are made again."""
 USUAL_GIB = 64
 SPARE = 1 << 30
@@ -219,6 +219,8 @@ def _words(image: Image) -> dict[str, str]:
     """What an image tells beside its numbers, as text."""
     told = {"modality": image.modality, "format": image.format, "own": image.own}
     words = {name: text for name, text in told.items() if text is not None}
+    if image.world:
+        words["world"] = image.world
     if image.range is not None:
         words["range"] = f"{image.range[0].hex()} {image.range[1].hex()}"
     if image.frame_seconds is not None:
@@ -246,6 +248,7 @@ def _image(tensors: dict, words: dict[str, str]) -> Image:
         tuple(Path(file) for file in json.loads(words.get("files", "[]"))),
         tuple(map(int, words["frames"].split())) if "frames" in words else None,
         placed="placed" not in words,
+        world=words.get("world", ""),
     )
 
 

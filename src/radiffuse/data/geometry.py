@@ -58,16 +58,28 @@ class Grid:
         axes = [
             torch.linspace(0, side - 1, min(side, 15), dtype=torch.float64) for side in self.sides
         ]
-        index = torch.cartesian_prod(*axes, torch.ones(1, dtype=torch.float64))
-        there = index @ _between(self, other).T
-        top = torch.tensor([side - 0.5 for side in other.sides], dtype=torch.float64)
-        inside = (there[:, :3] > -0.5 - 1e-6) & (there[:, :3] < top + 1e-6)
-        return float(inside.all(1).double().mean())
+        return float(_inside(axes, _between(self, other), other.sides).double().mean())
 
 
 def _between(first: Grid, second: Grid) -> Tensor:
     """The map of indices of the first grid to those of the second, `(4, 4)`."""
     return torch.linalg.solve(second.affine, first.affine)
+
+
+def _inside(axes: Sequence[Tensor], there: Tensor, sides: Sequence[int]) -> Tensor:
+    """Which points of a lattice lie in the box of a grid, its voxels with their halves up to the edges.
+
+    Args:
+        axes: the indices of each axis of the lattice.
+        there: the map of these indices to those of the grid, `(4, 4)`.
+        sides: of the grid.
+    """
+    one, two, three = axes[0][:, None, None], axes[1][:, None], axes[2]
+    within = torch.ones(1, dtype=torch.bool)
+    for row, side in zip(there, sides, strict=False):
+        index = row[0] * one + row[1] * two + row[2] * three + row[3]
+        within = within & (index > -0.5 - 1e-6) & (index < side - 0.5 + 1e-6)
+    return within
 
 
 def apart(first: Tensor | None, second: Tensor | None, size: Sequence[int]) -> float:
@@ -124,10 +136,11 @@ def resampled(image: Image, grid: Grid, nearest: bool) -> Image:
     back = _between(grid, own).numpy()
     data = image.data if nearest else image.data.float()
     volume = data.reshape(len(data), *own.sides).numpy()
-    inside = _sampled(np.ones(own.sides, np.uint8), back, grid.sides, 0, "grid-constant") > 0
+    axes = [torch.arange(side, dtype=torch.float64) for side in grid.sides]
+    inside = _inside(axes, torch.from_numpy(back), own.sides).numpy()
     outside = 0 if nearest else volume.min()
     order = 0 if nearest else 1
-    channels = [_sampled(one, back, grid.sides, order, "nearest") for one in volume]
+    channels = [_sampled(one, back, grid.sides, order) for one in volume]
     found = torch.from_numpy(np.where(inside, np.stack(channels), outside).astype(volume.dtype))
     if not nearest and not image.data.is_floating_point():
         found = found.round().to(image.data.dtype)
@@ -135,8 +148,8 @@ def resampled(image: Image, grid: Grid, nearest: bool) -> Image:
 
 
 def _sampled(
-    volume: np.ndarray, back: np.ndarray, size: tuple[int, int, int], order: int, mode: str
+    volume: np.ndarray, back: np.ndarray, size: tuple[int, int, int], order: int
 ) -> np.ndarray:
     from scipy.ndimage import affine_transform
 
-    return affine_transform(volume, back[:3, :3], back[:3, 3], size, order=order, mode=mode)
+    return affine_transform(volume, back[:3, :3], back[:3, 3], size, order=order, mode="nearest")

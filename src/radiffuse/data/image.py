@@ -28,6 +28,7 @@ class Image:
         files: of a DICOM image, those it was read from, in the order of its slices: what is made of it refers to them.
         frames: which frames of its only file it is, from 0; None where it is all of its files.
         placed: False where the affine holds voxel sizes alone, and where they lie was assumed.
+        world: what the affine's places are counted in, FrameOfReferenceUID of DICOM; "" where nothing says it.
     """
 
     data: Tensor
@@ -40,6 +41,7 @@ class Image:
     files: tuple[Path, ...] = ()
     frames: tuple[int, ...] | None = None
     placed: bool = True
+    world: str = ""
 
     def __repr__(self) -> str:
         """Channels, size, type, values and geometry, in one line."""

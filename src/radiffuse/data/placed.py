@@ -75,6 +75,11 @@ def placed(
             made[key] = column
         if how["resampled"]:
             notices.append(_resampled(column, rows, how["resampled"]))
+        if key not in PAIR and (apart := [row for row in rows if column.in_another_world(row)]):
+            notices.append(
+                f"{source}: {key} of case {ids[apart[0]]}{_more(len(apart))} is in another frame of reference "
+                f"(FrameOfReferenceUID) than {first}, as of another examination; their places in mm are taken as of one"
+            )
     return made, notices, inside
 
 
@@ -95,11 +100,14 @@ def _resampled(column: "PlacedColumn", rows: Sequence[int], count: int) -> str:
     first, key = column.keys
     share = min(column.how(row)[1] for row in rows)
     rest = "" if share > 0.999 else f"; beyond it is nothing ({share:.0%} of the grid is met)"
-    more = f" and {count - 1} more" if count > 1 else ""
     return (
-        f"{column.source_name}: {key} of case {column.ids[row]}{more} lies on another grid ({own}) than "
+        f"{column.source_name}: {key} of case {column.ids[row]}{_more(count)} lies on another grid ({own}) than "
         f"{first} ({onto}); brought onto it by their places in the world{rest}"
     )
+
+
+def _more(count: int) -> str:
+    return f" and {count - 1} more" if count > 1 else ""
 
 
 def _by_columns(image: Image) -> bool:
@@ -204,6 +212,12 @@ class PlacedColumn:
                 f"({grid}): they are not of one place; check their headers, or pair others"
             )
         return "resampled", share
+
+    def in_another_world(self, row: int) -> bool:
+        """Whether the image of a row and the first one say that places mean something else in each."""
+        first = None if self.reference is None else self.reference.column.image(row)
+        worlds = {image.world for image in (self.column.image(row), first) if image is not None}
+        return len(worlds - {""}) > 1
 
     def image(self, row: int) -> Image:
         return self.kept(row, lambda _: self._made(row), lambda: self.stamp(row))

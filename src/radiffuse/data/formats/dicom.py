@@ -94,6 +94,11 @@ def build(found: Sequence[Opened], path: Path, notice: Notice = silent) -> Image
             raise UserError(_without_place(frames, path))
         return _image(frames, None, notice)
     refuse_gap(frames, lost)
+    if (worlds := len({_world(frame.header) for frame in frames} - {""})) > 1:
+        notice(
+            f"{path}: its slices name {worlds} frames of reference (FrameOfReferenceUID), as if each were measured in "
+            "a world of its own; they are stacked by their places all the same"
+        )
     keyed, step = ordered(frames, path)
     affine = affine_of(keyed[0], step)
     if affine is None:
@@ -197,7 +202,20 @@ def _image(frames: Sequence[Frame], affine: np.ndarray | None, notice: Notice) -
     some = len(files) == 1 and len(frames) < count_frames(header)
     own = tuple(frame.index for frame in frames) if some else None
     limits = _limits(header, data)
-    return Image(as_tensor(data), place, modality, limits, ".dcm", files=files, frames=own)
+    return Image(
+        as_tensor(data),
+        place,
+        modality,
+        limits,
+        ".dcm",
+        files=files,
+        frames=own,
+        world=_world(header),
+    )
+
+
+def _world(header: Any) -> str:
+    return text(header, "FrameOfReferenceUID")
 
 
 def _limits(header: Any, data: np.ndarray) -> tuple[float, float] | None:

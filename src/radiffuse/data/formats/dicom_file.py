@@ -30,7 +30,8 @@ TAGS = (
     *("PerFrameFunctionalGroupsSequence", "InstanceNumber", "RescaleSlope", "RescaleIntercept"),
     *("DoseGridScaling", "EchoTime", "DiffusionBValue", "TemporalPositionIdentifier", "ImageType"),
     *("AcquisitionNumber", "TriggerTime", "SeriesNumber", "BurnedInAnnotation", *PIXELS),
-    *("PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
+    *("PixelSpacing", "SliceThickness", "SpacingBetweenSlices", "FrameOfReferenceUID"),
+    *("IssuerOfPatientID", "PatientBirthDate", "PatientSex"),
 )
 """What peeking reads."""
 KEPT_BYTES = 1 << 16

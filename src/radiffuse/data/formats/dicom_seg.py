@@ -71,7 +71,8 @@ def read_segmentation(path: Path) -> Image:
         data = data.astype(np.uint8 if count < 256 else np.int32)
     data = data[..., 0] if flat or len(stack) == 1 else data
     place = None if affine is None else torch.from_numpy(affine)
-    return Image(torch.from_numpy(data), place, "SEG", None, ".dcm")
+    world = text(header, "FrameOfReferenceUID")
+    return Image(torch.from_numpy(data), place, "SEG", None, ".dcm", world=world)
 
 
 def _segment(frame: Frame, path: Path) -> int:

@@ -15,6 +15,7 @@ from ..files import replacing
 from ..image import Image
 from ..made import Made
 from . import metaimage, nrrd
+from .picture_values import Reading, opaque
 from .stored import as_affine, as_tensor, check_bytes, check_regular, ending, magnitude, silent
 from .text_header import Header, check_held
 
@@ -56,6 +57,11 @@ def read_itk(path: Path, *, notice: Callable[[str], None] = silent) -> Image:
         array = np.moveaxis(array, -1, 0)
     else:
         array = array[None]
+    if header.alpha:
+        top = np.iinfo(array.dtype).max if array.dtype.kind in "iu" else 1
+        array = np.moveaxis(array, 0, -1)
+        array = opaque(Reading(path, False, notice), array[..., :3], array[..., 3:], top)
+        array = np.moveaxis(array, -1, 0)
     lps = np.eye(4)
     direction = np.array(image.GetDirection()).reshape(axes, axes)
     lps[:axes, :axes] = direction * np.array(image.GetSpacing())

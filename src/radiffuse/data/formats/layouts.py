@@ -1,5 +1,6 @@
 """Layouts: which files make a data set, and which file is which case and role."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from .nnunet import is_nnunet, open_nnunet
 from .paired import paired
 from .proteins import CHAINS, open_proteins
 from .pseudonyms import EVERY, Choice
+from .scans import are_scans, open_scans
 from .stems import split_folders, splits_in, stem
 from .stored import DICOM, ending
 from .who import people_in_names, subject_of, told
@@ -110,7 +112,9 @@ def open_folder(folder: Path, choice: Choice = EVERY) -> Table:
     chains = [file for file in files if file.suffix.lower() in CHAINS]
     _one_kind(folder, images, slices, chains, files)
     if images:
-        return open_files(images, folder)
+        pictures = open_files(images, folder)
+        pictures.notices.extend(_passed_over(folder, files, images))
+        return pictures
     if slices:
         from .series import open_dicom
 
@@ -120,6 +124,8 @@ def open_folder(folder: Path, choice: Choice = EVERY) -> Table:
     if chains:
         return open_proteins(chains, folder)
     arrays = [file for file in files if file.name.lower().endswith(_ARRAYS)]
+    if are_scans(arrays):
+        return open_scans(folder, arrays)
     if arrays:
         raise UserError(
             f"{folder}: holds {len(arrays)} files of arrays ({arrays[0].name} ...), and a data set is one of them"
@@ -127,6 +133,20 @@ def open_folder(folder: Path, choice: Choice = EVERY) -> Table:
     raise UserError(
         f"{folder}: holds {len(files)} files but no image, no cases.csv and no dataset.json"
     )
+
+
+def _passed_over(folder: Path, files: Sequence[Path], read: Sequence[Path]) -> list[str]:
+    """A line on the files of a folder that are none of its images, by their endings; none where all are."""
+    endings = Counter(file.suffix.lower() or file.name for file in set(files) - set(read))
+    # the header of a pair .hdr and .img
+    endings.pop(".hdr", None)
+    if not endings:
+        return []
+    told = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(5))
+    more = f" and {len(endings) - 5} more endings" if len(endings) > 5 else ""
+    return [
+        f"{folder}: {len(read)} images are read; files that are none known here are passed over: {told}{more}"
+    ]
 
 
 def _one_kind(

@@ -87,7 +87,9 @@ def _header(
 ) -> Header:
     flat = fields["dimension"].strip() == "2"  # in a plane of its own
     known = flat or _ANATOMICAL.fullmatch(fields.get("space", "")) is not None
-    return Header(voxels, beside, known and "space directions" in fields, _mm(path, fields))
+    placed = known and "space directions" in fields
+    alpha = "rgba-color" in fields.get("kinds", "").lower().split()
+    return Header(voxels, beside, placed, _mm(path, fields), alpha)
 
 
 def _mm(path: Path, fields: Mapping[str, str]) -> float:
@@ -121,6 +123,23 @@ def _check_nrrd(path: Path, fields: Mapping[str, str]) -> None:
         require(path, fields, "space origin", count if count in (2, 3, 4) else axes)
     if "space directions" in fields:
         _check_space(path, fields, axes)
+    _check_kinds(path, fields)
+
+
+def _check_kinds(path: Path, fields: Mapping[str, str]) -> None:
+    """What each axis is of: at most three of space, and one of components that ITK takes for what they are."""
+    kinds = fields.get("kinds", "").lower().split()
+    for kind in kinds:
+        if kind == "hsv-color" or kind.endswith("matrix"):
+            raise UserError(
+                f"{path}: an axis of kind {kind} is not read; write grey, RGB or plain components"
+            )
+    space = [kind for kind in kinds if kind in ("domain", "space", "time")]
+    if "time" in space or len(space) > 3:
+        raise UserError(
+            f"{path}: has {len(kinds)} axes of kinds {' '.join(kinds)}; a series is read with kind list for its axis "
+            "of time, or from .nii.gz"
+        )
 
 
 def _check_space(path: Path, fields: Mapping[str, str], axes: int) -> None:

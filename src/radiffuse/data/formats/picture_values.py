@@ -233,15 +233,15 @@ def _seen(
     top = samples.top or 1
     if array.shape[2] in (2, 4):
         over_black = samples.multiplied and samples.bits > 8  # Pillow divides 8 bit
-        return _opaque(reading, array[..., :-1], array[..., -1:], top, over_black)
+        return opaque(reading, array[..., :-1], array[..., -1:], top, over_black)
     if key is None or reading.labels:
         return array
     # Pillow has 255 for a single bit, which is 1 here.
     clear = (array == np.minimum(np.array(key) * samples.unit, top)).all(axis=2, keepdims=True)
-    return _opaque(reading, array, np.where(clear, 0, top), top)
+    return opaque(reading, array, np.where(clear, 0, top), top)
 
 
-def _opaque(
+def opaque(
     reading: Reading, colours: np.ndarray, alpha: np.ndarray, top: int, over_black: bool = False
 ) -> np.ndarray:
     """Colours without alpha; what shows through is black, as around a field of view.
@@ -280,7 +280,7 @@ def _of_palette(reading: Reading, file: PIL.ImageFile.ImageFile) -> np.ndarray:
     colours = colours[..., : 1 if grey else 3]
     if stored.shape[2] == 1 and bool((palette[:, 3] == 255).all()):
         return colours
-    return _opaque(reading, colours, alpha, 255)
+    return opaque(reading, colours, alpha, 255)
 
 
 def _check_grey_labels(reading: Reading, used: np.ndarray, greys: np.ndarray) -> None:

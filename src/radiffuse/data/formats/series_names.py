@@ -9,7 +9,7 @@ from typing import Any
 from ..table import numbered
 from .dicom_values import text
 from .pseudonyms import Names, of_person, of_series
-from .who import people
+from .who import ABOUT, people
 
 __all__ = ["Called", "Series", "called", "pseudonym_of"]
 
@@ -64,7 +64,9 @@ def called(series: Sequence[Series], folder: Path, names: Names) -> Called:
     alone = folder.is_file() and len(series) == 1
     ids = (folder.stem,) if alone else plain
     persons = [text(one.header, "PatientID") for one in series]
-    found, told = people(persons, [text(one.header, "StudyInstanceUID") for one in series], ids)
+    studies = [text(one.header, "StudyInstanceUID") for one in series]
+    about = [[text(one.header, name) for name in ABOUT] for one in series]
+    found, told = people(persons, studies, ids, about)
     if names == "plain":
         return Called(ids, found, found, tuple(told))
     shown = tuple(of_person(person) for person in found)

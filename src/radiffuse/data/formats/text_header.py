@@ -45,12 +45,14 @@ class Header:
         beside: other files that hold them.
         placed: whether it says where they lie in the patient.
         mm: the unit of its lengths.
+        alpha: whether the last component of a voxel is its opacity.
     """
 
     voxels: "Voxels | None"
     beside: tuple[Path, ...] = ()
     placed: bool = True
     mm: float = 1.0
+    alpha: bool = False
 
 
 @dataclass(frozen=True)

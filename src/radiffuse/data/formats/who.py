@@ -4,7 +4,10 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-__all__ = ["people", "people_in_names", "subject_of", "told"]
+__all__ = ["ABOUT", "people", "people_in_names", "subject_of", "told"]
+
+ABOUT = ("IssuerOfPatientID", "PatientBirthDate", "PatientSex")
+"""What tells people of one PatientID apart, in the headers of two institutions for instance."""
 
 _NUMBERED = re.compile(r"(.+?)[_-]((?:slice|slc|sl|z|frame|fr)[_-]?)?\d+", re.IGNORECASE)
 _SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
@@ -50,7 +53,10 @@ def told(patients: Sequence[str] | None) -> str:
 
 
 def people(
-    names: Sequence[str], studies: Sequence[str], ids: Sequence[str]
+    names: Sequence[str],
+    studies: Sequence[str],
+    ids: Sequence[str],
+    about: Sequence[Sequence[str]] = (),
 ) -> tuple[tuple[str, ...], list[str]]:
     """Who each series is of, and what was taken as a person.
 
@@ -58,6 +64,8 @@ def people(
         names: PatientID of each series, "" where there is none.
         studies: StudyInstanceUID of each, "" likewise.
         ids: name of each case, which stands for a person of whom nothing is known.
+        about: what else each series says of the person (`ABOUT`), "" where it does not. One PatientID is one person
+            all the same: two people held for one are never on both sides of a split.
 
     Returns:
         What each person is called in the headers, which is not to be shown, and lines that name nobody.
@@ -80,4 +88,17 @@ def people(
         )
     if len(set(found)) == 1 and len(set(studies)) > 1:
         lines.append("every series is of one PatientID, and all count as one person")
+    for place, what in enumerate(ABOUT if about else ()):
+        said = {
+            (name, each[place])
+            for name, each in zip(names, about, strict=True)
+            if name and each[place]
+        }
+        several = sum(count > 1 for count in Counter(name for name, _ in said).values())
+        if several:
+            lines.append(
+                f"series of one PatientID differ in {what} for {several} of {len(set(found))} people; each PatientID "
+                "counts as one person all the same: where it stands for several, give these apart, or name them in "
+                "a cases.csv"
+            )
     return tuple(found), lines
