@@ -67,7 +67,7 @@ class Flags:
     run: Annotated[Path, tyro.conf.Positional]
     calls: int
     out: Path
-    way: Way | None = None
+    way: Way = "flow-map"
     data: str | None = None
     resume: bool = False
 
@@ -81,10 +81,8 @@ def run(arguments: Sequence[str], cases: Cases | None = None) -> None:
     """
     words = [word for word in arguments if not word.startswith("-")]
     named = next((word for word in words if Path(word).exists()), words[0] if words else "")
-    way = _way(_said(arguments, "--way"), _said(arguments, "--calls"))
-    options = _options_of(Path(named), arguments, way) if named else TrainOptions()
+    options = _options_of(Path(named), arguments) if named else TrainOptions()
     flags: Any = parsing.parse(_flags(options), arguments, PROG)
-    flags = dataclasses.replace(flags, way=_way(flags.way, str(flags.calls)))
     _check_calls(flags.way, flags.calls)
     teacher_path = found_run(flags.run)
     read_run_config(teacher_path)
@@ -102,20 +100,6 @@ def _flags(options: TrainOptions) -> type[Any]:
     return shown
 
 
-def _said(arguments: Sequence[str], flag: str) -> str:
-    """The word after a flag, "" where it is left out: defaults depend on it before the flags are read."""
-    for word, after in zip(arguments, [*arguments[1:], ""], strict=True):
-        name, given, value = word.partition("=")
-        if name == flag:
-            return value if given else after
-    return ""
-
-
-def _way(way: str | None, calls: str) -> str:
-    """The way that is taken: for one call, whose step has no other to be weighed with, no solver."""
-    return way or ("flow-map" if calls == "1" else "chain")
-
-
 def _check_calls(way: Way, calls: int) -> None:
     """Refuse calls that a way does not learn.
 
@@ -125,10 +109,12 @@ def _check_calls(way: Way, calls: int) -> None:
     if way in SOLVERS and not 2 <= calls <= MOST:
         raise UsageError(f"--calls must be 2 to {MOST} with --way {way}, not {calls}")
     if way not in SOLVERS and calls not in (1, 2, 4):
-        raise UsageError(f"--calls must be 1, 2 or 4 with --way {way}, not {calls}")
+        raise UsageError(
+            f"--calls must be 1, 2 or 4 with --way {way}, not {calls}; chain and solver learn 2 to {MOST}"
+        )
 
 
-def _options_of(folder: Path, arguments: Sequence[str], way: str) -> TrainOptions:
+def _options_of(folder: Path, arguments: Sequence[str]) -> TrainOptions:
     """The teacher's options, at half its rate and for `MINUTES` where no budget is asked for."""
     try:
         made_with = read_run_config(found_run(folder))
@@ -136,13 +122,14 @@ def _options_of(folder: Path, arguments: Sequence[str], way: str) -> TrainOption
         return TrainOptions()  # said when the run is opened
     options = fields.build(TrainOptions, made_with.train, where=f"{folder}: [train]")
     asked = any(word.startswith(("--train.steps", "--train.minutes")) for word in arguments)
+    walks = any(word.removeprefix("--way=") in SOLVERS for word in arguments)
     return dataclasses.replace(
         options,
         steps=None,
         minutes=None if asked else MINUTES,
         learning_rate=options.learning_rate / 2,
         warmup=min(WARMUP, options.warmup),
-        batch=min(options.batch, SOLVER_BATCH) if way in SOLVERS else options.batch,
+        batch=min(options.batch, SOLVER_BATCH) if walks else options.batch,
     )
 
 

@@ -41,7 +41,7 @@ class _Distilled(Generative):
     AFTER_TRAINING: ClassVar[tuple[str, ...]] = ("steps",)
     RULES: ClassVar[dict[str, Rule]] = {"calls": at_least(1), "finest": at_least(2)}
 
-    way: Way = "solver"
+    way: Way = "flow-map"
     """How it was distilled (see `training.distilling`)."""
     calls: int = 4
     """The fewest calls that it learned to need: of a solver any number from 2 on, else a power of two."""
