@@ -12,6 +12,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from recorded import brief
+
 from radiffuse.applications.evaluation.judge import judge
 from radiffuse.applications.generation.quality import quality_against_steps
 from radiffuse.commands.source import open_source
@@ -84,7 +86,7 @@ def main():
             trained = {"sha256": run.model_sha256, "minutes": run.config.train.get("minutes")}
             points.append({**point, **trained, "calls": getattr(recipe, "calls", None)})
             print(points[-1], flush=True)
-            write_json(out, {**about, "points": points})
+            write_json(out, brief({**about, "points": points}))
 
 
 if __name__ == "__main__":
