@@ -53,7 +53,7 @@ def refused(capsys):
         capsys.readouterr()
         assert cli.main([str(word) for word in words]) == code
         said = capsys.readouterr()
-        told = (" are free", "each case is taken as one person")  # not why it was refused
+        told = (" are free", "each case counts as one person")  # not why it was refused
         lines = [line for line in said.err.splitlines() if not line.endswith(told)]
         assert len(lines) == 1 and lines[0].startswith("radiffuse: error: "), lines
         assert said.out == ""
