@@ -44,7 +44,8 @@ def drawn(run, out, count, share):
         with contextlib.redirect_stderr(said):
             status = cli.main(words)
         if status:
-            return None, said.getvalue().strip().splitlines()[-1], None
+            line = said.getvalue().strip().splitlines()[-1]
+            return None, line.removeprefix("radiffuse: error: "), None
         clock.write_text(f"{time.perf_counter() - begun:.2f}")
     entries = read_json(out / "predictions.json")["predictions"]
     images = [read_image(out / entry["files"]["image"]).data.float() for entry in entries]

@@ -149,8 +149,8 @@ def main():
         if epsilon is not None:
             untrained = measured(real, drawn(before_training(run), SAMPLER))
             record["beside"]["the private network before its training"] = untrained
-        write_json(file, brief(record))
         print(word, record["budgets"][word]["fid"], flush=True)
+    write_json(file, brief(record))
 
 
 if __name__ == "__main__":
