@@ -26,7 +26,7 @@ COMMANDS: dict[str, str] = {
     "show": "one method: paper, configuration, keys in and out, reproduced numbers",
     "inspect": "what a data set holds, and what of it would be refused",
     "train": "train a method on your data",
-    "distill": "teach a generative run to draw in one, two or four calls of its network",
+    "distill": "teach a generative run to draw in few calls of its network",
     "predict": "apply a trained run to cases",
     "sample": "draw new images from a trained generative run",
     "evaluate": "measure a run and its honest baseline, per patient",
