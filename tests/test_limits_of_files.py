@@ -14,8 +14,8 @@ from radiffuse.data.files import told, write_text
 from radiffuse.data.formats.by_ending import save_image
 from radiffuse.data.image import Image
 from radiffuse.errors import UserError
-from radiffuse.training.progress import Log
 from radiffuse.training.loop import TrainOptions
+from radiffuse.training.progress import Log
 
 
 @contextmanager
