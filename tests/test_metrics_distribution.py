@@ -15,6 +15,7 @@ from radiffuse.metrics.distribution import (
     neighbourhood_hits,
     neighbourhood_metrics,
 )
+from radiffuse.metrics.estimate import proportion
 
 
 def normal(n, d, seed, mean=0.0, std=1.0):
@@ -124,3 +125,42 @@ def test_sets_too_small_are_refused_with_the_reason_and_n():
     assert "mean" in metrics["kid"] and "mean" in metrics["coverage"]
     few = distances_between_sets(normal(49, 4, 0), normal(70, 4, 1))
     assert all("refused" in metric and metric["n"] == 49 for metric in few.values())
+
+
+# ------------------------------------------------------------------------------- people with several images
+@pytest.mark.parametrize("name", ["fid", "fid_corrected", "kid", "recall", "coverage"])
+def test_intervals_draw_people_not_their_slices(name):
+    """20 people of 10 slices that are much alike say little more than 20 people do."""
+    once, made = normal(20, 4, 0), normal(200, 4, 1, mean=0.5)
+    real, people = once.repeat_interleave(10, 0), [f"p{row // 10}" for row in range(200)]
+    real = real + 0.3 * normal(200, 4, 2)
+    alone = distances_between_sets(real, made)[name]
+    found = distances_between_sets(real, made, people=(people, ()))[name]
+    if name != "fid_corrected":
+        assert found["mean"] == pytest.approx(alone["mean"])
+    width, narrow = (high - low for low, high in (found["ci95"], alone["ci95"]))
+    assert width > 1.3 * narrow
+
+
+def test_slices_of_one_person_give_no_interval():
+    real, made = normal(60, 4, 0), normal(60, 4, 1)
+    found = distances_between_sets(real, made, people=(["p"] * 60, ()))
+    assert {name for name in found if found[name]["ci95"] is None} == {
+        *("fid", "fid_corrected", "kid", "recall", "coverage"),
+    }
+
+
+def test_images_of_people_of_their_own_have_the_interval_of_images():
+    real, made = normal(60, 4, 0), normal(60, 4, 1)
+    people = [f"p{row}" for row in range(60)]
+    assert distances_between_sets(real, made, people=(people, ())) == distances_between_sets(
+        real, made
+    )
+
+
+def test_no_hit_among_slices_of_few_people_is_as_uncertain_as_the_people():
+    people = [f"p{row // 10}" for row in range(50)]
+    assert (
+        proportion(torch.zeros(50, dtype=bool), people)["ci95"]
+        == proportion(torch.zeros(5, dtype=bool))["ci95"]
+    )

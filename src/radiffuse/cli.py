@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 failed (one line says why and what to do), 2 wrong usage. 
 tyro is imported here; a command imports what it needs when it is named.
 """
 
+import errno
 import importlib
 import logging
 import os
@@ -66,9 +67,14 @@ of PNG, TIFF, NIfTI, DICOM, NPZ and more, or brains for embedded ones.
 """
 
 
+NOT_OURS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What the system answers of a disk, or of the file that the output goes to."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; errors are one line on stderr."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _open_streams()
     _silence_libraries()
     try:
         _dispatch(arguments)
@@ -90,6 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, OSError) and error.filename is not None:
             # the system's answer about a file, as a name that is too long, or a disk that fails
             return _fail(f"{str(error.filename)[:200]}: {error.strerror}", 1)
+        if isinstance(error, OSError) and error.errno in NOT_OURS:
+            return _fail(f"nothing more can be written: {error.strerror}", 1)
         if os.environ.get("RADIFFUSE_DEBUG"):
             raise
         message = " ".join(str(error).split())
@@ -129,6 +137,13 @@ def _silence_libraries() -> None:
         warnings.filterwarnings("ignore", module=rf"{name}(\.|$)")
         logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
+
+
+def _open_streams() -> None:
+    """Where the caller closed stdout or stderr, nowhere: else the next file opened would be taken for it."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
 
 
 def _fail(message: str, code: int) -> int:

@@ -36,14 +36,19 @@ def written_of(recipe: Any) -> tuple[str, ...]:
 def open_to_predict(source: DataSource, opened: Run, words: Sequence[str]) -> Cases:
     """Open cases to predict; those of a method of subsets may lack images, or whole columns of them.
 
-    Columns that `words` name have to be there; of the training's those that are, are read.
+    Columns that `words` name have to be there; of the training's those that are, are read: a mask or target, which
+    training and measuring need, is not there yet where it is predicted.
 
     Raises:
         UserError: anything wrong with the data, or images that the method was not trained on.
     """
     keys = subset_of(opened.recipe)
     if not keys:
-        return open_source(source, opened.recipe)
+        task = opened.recipe.task
+        known = () if words or not task.given else (*task.reads, *task.given)
+        spare = {key: column for key, column in source.map.items() if key in known}
+        others = {key: column for key, column in source.map.items() if key not in known}
+        return open_source(replace(source, map=others), opened.recipe, where_there=spare)
     if words:
         cases = open_source(source, opened.recipe, gaps=keys)
     else:

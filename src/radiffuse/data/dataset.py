@@ -17,7 +17,7 @@ from .formats.pseudonyms import Choice, Names
 from .formats.stored import MOST_BYTES
 from .gaps import filled, without_image
 from .grids import check_pair
-from .joined import joined
+from .joined import JOINT, joined
 from .names import safe_names
 from .opening import table_of
 from .placed import placed
@@ -221,7 +221,7 @@ def _where_there(table: Table, wanted: Mapping[str, str]) -> dict[str, str]:
     Raises:
         UserError: it has none.
     """
-    found = {key: name for key, name in wanted.items() if name in table.columns}
+    found = {key: name for key, name in wanted.items() if _has(table, name)}
     if wanted and not found:
         there = ", ".join((*table.columns, *table.texts))
         raise UserError(
@@ -232,6 +232,14 @@ def _where_there(table: Table, wanted: Mapping[str, str]) -> dict[str, str]:
     if lacking:
         table.notices.append(f"{table.source}: has no column {', '.join(lacking)}")
     return found
+
+
+def _has(table: Table, name: str) -> bool:
+    """Whether a table has a column, or all those that are to be joined; a mask may be called a label."""
+    there = {*table.columns, *table.texts}
+    if "mask" in there:
+        there.add("label")
+    return name in there or there.issuperset(name.split(JOINT))
 
 
 def _mapped(table: Table, mapping: Mapping[str, str]) -> Table:

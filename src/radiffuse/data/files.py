@@ -13,6 +13,12 @@ from typing import Any
 from ..errors import UserError
 
 _REFUSED = (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EPERM, errno.ENAMETOOLONG)
+_FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota of this disk is used up",
+    errno.EFBIG: "no file may be as large here (a limit, ulimit -f, or the kind of disk)",
+}
+_FAILED = (errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ETIMEDOUT)
 _TEMPORARY = re.compile(r"\.writing-[a-z0-9_]{8}-.+")
 
 
@@ -95,18 +101,22 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def told(path: Path) -> Iterator[None]:
+def told(path: Path, then: str = "run again") -> Iterator[None]:
     """Say in one line why `path` cannot be written.
 
+    Args:
+        path: the file or folder.
+        then: what to do once there is room.
+
     Raises:
-        UserError: the disk is full, or the folder cannot be written.
+        UserError: the disk is full or fails, a limit is met, or the folder cannot be written.
     """
     try:
         yield
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise UserError(f"{path}: the disk is full; free some space and run again") from error
-        if error.errno in _REFUSED:
+        if error.errno in _FULL:
+            raise UserError(f"{path}: {_FULL[error.errno]}; free some space and {then}") from error
+        if error.errno in (*_REFUSED, *_FAILED):
             raise UserError(f"{path}: cannot be written ({error.strerror})") from error
         raise
 

@@ -13,27 +13,32 @@
 Numbers compare only within one feature network (its hash is recorded) and one n.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from .estimate import Metric, average, measured, proportion, quantiles, refused, resamples
+from .estimate import Metric, average, measured, of_few, proportion, quantiles, redrawn, refused
 
 BOOTSTRAP = 200
 FEWEST = 50
 LARGEST_KERNEL = 3000
+People = tuple[Sequence[str], Sequence[str]]
+"""Whose each real and each generated image is; () where each is of another person. Intervals draw people anew."""
+APART: People = ((), ())
 
 
-def distances_between_sets(real: Tensor, generated: Tensor, seed: int = 0) -> dict[str, Metric]:
+def distances_between_sets(
+    real: Tensor, generated: Tensor, seed: int = 0, people: People = APART
+) -> dict[str, Metric]:
     """All metrics of this module between two sets of features `(n, d)` and `(m, d)`.
 
     A metric for which a set is too small is refused and says so; the others stand.
     """
     return {
-        **frechet_metrics(real, generated, seed=seed),
-        "kid": kernel_metric(real, generated, seed=seed),
-        **neighbourhood_metrics(real, generated, seed=seed),
+        **frechet_metrics(real, generated, seed, people),
+        "kid": kernel_metric(real, generated, seed, people),
+        **neighbourhood_metrics(real, generated, seed=seed, people=people),
     }
 
 
@@ -61,7 +66,9 @@ def fid(real: Tensor, generated: Tensor) -> float:
     return float(frechet_distance(mean_1, cov_1, mean_2, cov_2))
 
 
-def frechet_metrics(real: Tensor, generated: Tensor, seed: int = 0) -> dict[str, Metric]:
+def frechet_metrics(
+    real: Tensor, generated: Tensor, seed: int = 0, people: People = APART
+) -> dict[str, Metric]:
     """`fid` and `fid_corrected`, refused where a set has fewer images than twice the features.
 
     See `resampled`.
@@ -71,12 +78,16 @@ def frechet_metrics(real: Tensor, generated: Tensor, seed: int = 0) -> dict[str,
     if n < needed:
         reason = f"needs {needed} images a set ({real.shape[1]} features), there are {n}"
         return {"fid": refused(reason, n), "fid_corrected": refused(reason, n)}
-    plain, corrected = resampled(fid, real, generated, seed)
+    plain, corrected = resampled(fid, real, generated, seed, people)
     return {"fid": plain, "fid_corrected": corrected}
 
 
 def resampled(
-    distance: Callable[[Tensor, Tensor], float], real: Tensor, generated: Tensor, seed: int = 0
+    distance: Callable[[Tensor, Tensor], float],
+    real: Tensor,
+    generated: Tensor,
+    seed: int = 0,
+    people: People = APART,
 ) -> tuple[Metric, Metric]:
     """A distance of two sets `(n, *)` and `(m, *)` as it is, and less its bias.
 
@@ -87,16 +98,16 @@ def resampled(
     """
     n = min(len(real), len(generated))
     value = distance(real, generated)
-    rows_real = resamples(len(real), BOOTSTRAP, seed)
-    rows_generated = resamples(len(generated), BOOTSTRAP, seed + 1)
+    rows_real = redrawn(len(real), BOOTSTRAP, seed, people[0])
+    rows_generated = redrawn(len(generated), BOOTSTRAP, seed + 1, people[1])
     replicas = torch.tensor(
         [distance(real[a], generated[b]) for a, b in zip(rows_real, rows_generated, strict=True)]
     )
     low, high = quantiles(replicas)
     middle = float(replicas.mean())
     return (
-        measured(value, value + low - middle, value + high - middle, n),
-        measured(2 * value - middle, 2 * value - high, 2 * value - low, n),
+        of_few(measured(value, value + low - middle, value + high - middle, n), *people),
+        of_few(measured(2 * value - middle, 2 * value - high, 2 * value - low, n), *people),
     )
 
 
@@ -120,16 +131,19 @@ def kid(real: Tensor, generated: Tensor) -> float:
     return float(_weighted_kid(_kernels(real, generated), *ones))
 
 
-def kernel_metric(real: Tensor, generated: Tensor, seed: int = 0) -> Metric:
+def kernel_metric(real: Tensor, generated: Tensor, seed: int = 0, people: People = APART) -> Metric:
     """`kid` with a bootstrap interval (see `discrepancy`). Sets are cut to 3000 images for memory."""
     real, generated = real[:LARGEST_KERNEL].double(), generated[:LARGEST_KERNEL].double()
     n = min(len(real), len(generated))
     if n < FEWEST:
         return refused(f"needs {FEWEST} images a set, there are {n}", n)
-    return discrepancy(*_kernels(real, generated), seed)
+    of = people[0][:LARGEST_KERNEL], people[1][:LARGEST_KERNEL]
+    return discrepancy(*_kernels(real, generated), seed, of)
 
 
-def discrepancy(within_x: Tensor, within_y: Tensor, between: Tensor, seed: int = 0) -> Metric:
+def discrepancy(
+    within_x: Tensor, within_y: Tensor, between: Tensor, seed: int = 0, people: People = APART
+) -> Metric:
     """Squared maximum mean discrepancy of two sets, with a bootstrap interval recentred on it.
 
     Replicas weigh the kernels by how often each image was drawn and leave out every pair of an image
@@ -139,14 +153,17 @@ def discrepancy(within_x: Tensor, within_y: Tensor, between: Tensor, seed: int =
         within_x, within_y: the kernel of each set's pairs, `(n, n)` and `(m, m)`, 0 on the diagonal.
         between: `(n, m)`.
         seed: of the bootstrap.
+        people: see `People`.
     """
     n, m = between.shape
     kernels = within_x, within_y, between
     value = float(_weighted_kid(kernels, torch.ones(1, n).double(), torch.ones(1, m).double()))
-    replicas = _weighted_kid(kernels, _counts(n, seed), _counts(m, seed + 1))
+    drawn = _counts(n, seed, people[0]), _counts(m, seed + 1, people[1])
+    replicas = _weighted_kid(kernels, *drawn)
     low, high = quantiles(replicas)
     middle = float(replicas.mean())
-    return measured(value, value + low - middle, value + high - middle, min(n, m))
+    found = measured(value, value + low - middle, value + high - middle, min(n, m))
+    return of_few(found, *people)
 
 
 def _kernels(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -166,15 +183,20 @@ def _weighted_kid(kernels: tuple[Tensor, Tensor, Tensor], a: Tensor, b: Tensor) 
     return within(within_x, a) + within(within_y, b) - 2 * cross
 
 
-def _counts(n: int, seed: int) -> Tensor:
+def _counts(n: int, seed: int, people: Sequence[str]) -> Tensor:
     """`(BOOTSTRAP, n)`: how often a replica draws each image."""
-    rows = resamples(n, BOOTSTRAP, seed)
-    return torch.zeros(BOOTSTRAP, n).double().scatter_add_(1, rows, torch.ones(rows.shape).double())
+    rows = redrawn(n, BOOTSTRAP, seed, people)
+    return torch.stack([torch.bincount(each, minlength=n) for each in rows]).double()
 
 
 # ------------------------------------------------------- precision, recall, density, coverage
 def neighbourhood_metrics(
-    real: Tensor, generated: Tensor, near: int = 3, wide: int = 5, seed: int = 0
+    real: Tensor,
+    generated: Tensor,
+    near: int = 3,
+    wide: int = 5,
+    seed: int = 0,
+    people: People = APART,
 ) -> dict[str, Metric]:
     """Precision and recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020).
 
@@ -184,7 +206,8 @@ def neighbourhood_metrics(
     precision = share of generated images in any real ball; recall = share of real images in any
     generated ball; density = mean number of real balls a generated image lies in, over k;
     coverage = share of real balls with a generated image in them.
-    Intervals hold the balls fixed: Wilson's for shares, bootstrap for density.
+    Intervals hold the balls fixed: Wilson's for shares, bootstrap for density, and for both where a person has
+    several images.
     """
     n = min(len(real), len(generated))
     if n < max(FEWEST, wide + 1):
@@ -193,10 +216,10 @@ def neighbourhood_metrics(
         return {name: refused(reason, n) for name in names}
     shares = neighbourhood_hits(real, generated, near, wide)
     return {
-        "precision": proportion(shares["precision"]),
-        "recall": proportion(shares["recall"]),
-        "density": average(shares["density"], seed),
-        "coverage": proportion(shares["coverage"]),
+        "precision": proportion(shares["precision"], people[1]),
+        "recall": proportion(shares["recall"], people[0]),
+        "density": average(shares["density"], seed, people[1]),
+        "coverage": proportion(shares["coverage"], people[0]),
     }
 
 

@@ -52,20 +52,47 @@ def resamples(n: int, replicas: int, seed: int = 0) -> Tensor:
     return torch.randint(n, (replicas, n), generator=generator)
 
 
+def redrawn(n: int, replicas: int, seed: int = 0, people: Sequence[str] = ()) -> list[Tensor]:
+    """Rows of n images as each replica draws them with replacement: people, with all of their images.
+
+    Args:
+        n, replicas, seed: see `resamples`.
+        people: whose each image is; () where each is of another one.
+    """
+    rows = rows_of_patients(people)
+    if len(rows) in (0, n):
+        return list(resamples(n, replicas, seed))
+    each = [torch.tensor(own) for own in rows.values()]
+    return [
+        torch.cat([each[k] for k in drawn])
+        for drawn in resamples(len(each), replicas, seed).tolist()
+    ]
+
+
+def of_few(metric: Metric, *sets: Sequence[str]) -> Metric:
+    """A metric without its interval where one of the sets is of one person alone, who cannot be drawn anew."""
+    alone = any(len(people) > 1 and len(set(people)) == 1 for people in sets)
+    return {**metric, "ci95": None} if alone and "mean" in metric else metric
+
+
 def quantiles(values: Tensor) -> tuple[float, float]:
     """The 2.5 % and 97.5 % quantiles."""
     low, high = torch.quantile(values.double(), values.new_tensor([0.025, 0.975]).double())
     return float(low), float(high)
 
 
-def average(values: Tensor, seed: int = 0) -> Metric:
-    """Mean of independent values `(n,)`; percentile bootstrap over them (1000 replicas)."""
+def average(values: Tensor, seed: int = 0, people: Sequence[str] = ()) -> Metric:
+    """Mean of values `(n,)`; percentile bootstrap (1000 replicas) over them, or over `people` (`redrawn`)."""
     values = values.double().flatten()
     if len(values) < 2:
         return refused("an interval needs at least 2 values", len(values))
-    drawn = resamples(len(values), REPLICAS, seed).split(100)  # in parts, for memory
-    means = torch.cat([values[rows].mean(dim=1) for rows in drawn])
-    return measured(float(values.mean()), *quantiles(means), n=len(values))
+    if len(set(people)) in (0, len(values)):
+        parts = resamples(len(values), REPLICAS, seed).split(100)  # for memory
+        means = torch.cat([values[rows].mean(dim=1) for rows in parts])
+    else:
+        drawn = redrawn(len(values), REPLICAS, seed, people)
+        means = torch.stack([values[rows].mean() for rows in drawn])
+    return of_few(measured(float(values.mean()), *quantiles(means), n=len(values)), people)
 
 
 def rows_of_patients(patients: Sequence[str]) -> dict[str, list[int]]:
@@ -96,8 +123,11 @@ def average_per_patient(values: Sequence[float], patients: Sequence[str], seed: 
     return metric
 
 
-def proportion(hits: Tensor) -> Metric:
+def proportion(hits: Tensor, people: Sequence[str] = ()) -> Metric:
     """Share of True in `(n,)` with Wilson's score interval (sensible at 0 and 1 too).
+
+    Where some of `people` have several, by a bootstrap over people (`average`); where all or none hit, which a
+    bootstrap would take for certain, Wilson's for as many as there are people.
 
     E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209; z = 1.96, p the share:
     (p + z^2/2n -+ z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n).
@@ -105,14 +135,22 @@ def proportion(hits: Tensor) -> Metric:
     n = hits.numel()
     if n == 0:
         return refused("there is nothing to count", 0)
-    z = 1.959963984540054
     share = float(hits.double().mean())
+    people_count = len(set(people)) or n
+    if people_count < n and 0 < share < 1:
+        return average(hits.double(), people=people)
+    low, high = _wilson(share, people_count)
+    return of_few(measured(share, low, high, n), people)
+
+
+def _wilson(share: float, n: int) -> tuple[float, float]:
+    z = 1.959963984540054
     centre = share + z * z / (2 * n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
     low = 0.0 if share == 0 else (centre - half) / scale
     high = 1.0 if share == 1 else (centre + half) / scale
-    return measured(share, low, high, n)
+    return low, high
 
 
 def correlation(x: Tensor, y: Tensor) -> Metric:

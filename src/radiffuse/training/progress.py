@@ -1,6 +1,5 @@
 """What a training says while it runs: log.jsonl, a progress bar, other places where they are wanted."""
 
-import errno
 import json
 import math
 import sys
@@ -8,8 +7,7 @@ import time
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
-from ..data.files import write_text
-from ..errors import UserError
+from ..data.files import told, write_text
 from . import processes
 from .boards import Board, boards, flat
 from .options import TrainOptions
@@ -47,15 +45,9 @@ class Log:
         """Append one line. Not finite numbers become null (they are not JSON)."""
         if self._file is None:
             return
-        try:
+        with told(self._path, "go on with --resume"):
             self._file.write(json.dumps(line, allow_nan=False) + "\n")
             self._file.flush()
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            raise UserError(
-                f"{self._path}: the disk is full; free some space, then go on with --resume"
-            ) from error
         for board in self._boards:
             board.write(flat(line), line["step"])
 

@@ -27,6 +27,7 @@ class Judge:
         train_features: `(n, d)`.
         held_out_features: `(m, d)`.
         hash: names the network.
+        train_people, people: whose each training image and each held-out one is.
     """
 
     train: Tensor
@@ -36,6 +37,8 @@ class Judge:
     train_features: Tensor
     held_out_features: Tensor
     hash: str
+    train_people: tuple[str, ...] = ()
+    people: tuple[str, ...] = ()
 
     @property
     def named(self) -> dict[str, str]:
@@ -89,7 +92,17 @@ def judge(
                 progress=lambda step, steps: done(step / steps),
             )
     features, of_unseen = extract(network, images), extract(network, unseen)
-    return Judge(images, labels, unseen, network, features, of_unseen, weights_hash(network))
+    return Judge(
+        images,
+        labels,
+        unseen,
+        network,
+        features,
+        of_unseen,
+        weights_hash(network),
+        tuple(train.patients),
+        tuple(held_out.patients),
+    )
 
 
 def read_images(cases: Cases) -> tuple[Tensor, Tensor | None]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from ...metrics.distribution import frechet_metrics, kernel_metric, neighbourhood_metrics
@@ -11,7 +12,12 @@ __all__ = ["by_class"]
 
 
 def by_class(
-    real: Tensor, truth: Tensor, made: Tensor, told: Tensor, names: Sequence[str]
+    real: Tensor,
+    truth: Tensor,
+    made: Tensor,
+    told: Tensor,
+    names: Sequence[str],
+    people: Sequence[str] = (),
 ) -> dict[str, Metric]:
     """`fid_of_NAME`, `kid_of_NAME` and `coverage_of_NAME` of each class that held-out images show.
 
@@ -21,12 +27,15 @@ def by_class(
         made: features of other images (m, d).
         told: the classes of these (m,).
         names: of the classes; () calls them by their number.
+        people: whose each held-out image is; () where each is of another person.
     """
     found: dict[str, Metric] = {}
     for label in truth.unique().tolist():
         ours, theirs = made[told == label], real[truth == label]
         name = names[label] if names else str(label)
-        found[f"fid_of_{name}"] = frechet_metrics(theirs, ours)["fid"]
-        found[f"kid_of_{name}"] = kernel_metric(theirs, ours)
-        found[f"coverage_of_{name}"] = neighbourhood_metrics(theirs, ours)["coverage"]
+        of = [people[row] for row in torch.nonzero(truth == label)[:, 0].tolist()] if people else []
+        found[f"fid_of_{name}"] = frechet_metrics(theirs, ours, people=(of, ()))["fid"]
+        found[f"kid_of_{name}"] = kernel_metric(theirs, ours, people=(of, ()))
+        shares = neighbourhood_metrics(theirs, ours, people=(of, ()))
+        found[f"coverage_of_{name}"] = shares["coverage"]
     return found

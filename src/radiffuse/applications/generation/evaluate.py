@@ -141,7 +141,7 @@ class _Told:
         truth = self.held_out.columns["label"].stack(self.held_out.rows)
         labels = self.labels if labels is None else labels
         names = self.held_out.class_names
-        return by_class(real.held_out_features, truth, features, labels, names)
+        return by_class(real.held_out_features, truth, features, labels, names, real.people)
 
 
 def _checked(samples: Tensor, train: Tensor) -> Tensor:
@@ -208,27 +208,31 @@ def _reference(
 ) -> dict[str, Metric]:
     """Training images in place of generated ones; nearest and copies of the held-out images."""
     control = find_copies(real.held_out_features, real.held_out_features, real.train_features)
+    people = [real.train_people[row] for row in rows.tolist()] if real.train_people else []
     return {
-        **_distances(real, real.train_features[rows], rest),
+        **_distances(real, real.train_features[rows], rest, people),
         **({} if real.labels is None else told(real, real.train_features[rows], real.labels[rows])),
         "ms_ssim": pair_similarity(real.train[rows]),
-        "nearest_pixels": average(copies.control.distance),
-        "copies_pixels": proportion(copies.control.distance < copies.threshold),
-        "nearest_features": average(control.found.distance),
-        "copies_features": proportion(control.flagged),
+        "nearest_pixels": average(copies.control.distance, people=real.people),
+        "copies_pixels": proportion(copies.control.distance < copies.threshold, real.people),
+        "nearest_features": average(control.found.distance, people=real.people),
+        "copies_features": proportion(control.flagged, real.people),
         **({} if seen is None else {**seen.distances(real.train[rows]), **seen.control()}),
     }
 
 
-def _distances(real: Judge, features: Tensor, rest: Tensor) -> dict[str, Metric]:
+def _distances(
+    real: Judge, features: Tensor, rest: Tensor, people: Sequence[str] = ()
+) -> dict[str, Metric]:
     """Against held-out images, and FID against training images that the reference leaves.
 
     Where training and held-out images are not of one law (scans of other people, other years),
     the first cannot come down to zero; the second says how well the law of training was learned.
     """
-    in_training = frechet_metrics(real.train_features[rest], features)
+    theirs = [real.train_people[row] for row in rest.tolist()] if real.train_people else []
+    in_training = frechet_metrics(real.train_features[rest], features, people=(theirs, people))
     return {
-        **distances_between_sets(real.held_out_features, features),
+        **distances_between_sets(real.held_out_features, features, people=(real.people, people)),
         "fid_to_train": in_training["fid"],
     }
 

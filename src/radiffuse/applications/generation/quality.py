@@ -55,7 +55,9 @@ def quality_against_steps(
                 "steps": int(recipe.steps),
                 "evaluations": round(counter.images / max(1, share)),
                 "seconds_per_image": seconds / count,
-                **frechet_metrics(real.held_out_features, extract(real.network, images)),
+                **frechet_metrics(
+                    real.held_out_features, extract(real.network, images), people=(real.people, ())
+                ),
             }
         )
     return points

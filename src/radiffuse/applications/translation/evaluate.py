@@ -1,7 +1,7 @@
 """Evaluation of translated images: per patient, beside direct regression and a pix2pix-like GAN."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,12 +114,19 @@ def _eyes(train: Cases, held_out: Cases, asked: Asked) -> Judge | None:
     return judge(train, held_out, cache=asked.cache, weights=asked.weights)
 
 
-def _distances(eyes: Judge | None, images: Callable[[Judge], Tensor], n: int) -> dict[str, Metric]:
-    """FID and KID of the features of images to those of held-out targets."""
+def _distances(
+    eyes: Judge | None,
+    images: Callable[[Judge], Tensor],
+    whose: Callable[[Judge], Sequence[str]],
+    n: int,
+) -> dict[str, Metric]:
+    """FID and KID of the features of images, and whose they are, to those of held-out targets."""
     if eyes is None:
         reason = "training and held-out images differ in size"
         return {name: refused(f"{name}: {reason}", n) for name in ("fid", "kid")}
-    found = distances_between_sets(eyes.held_out_features, images(eyes))
+    found = distances_between_sets(
+        eyes.held_out_features, images(eyes), people=(eyes.people, whose(eyes))
+    )
     return {name: found[name] for name in ("fid", "kid") if name in found}
 
 
@@ -152,7 +159,9 @@ def measure(
                 (error > 2 * ours.std + 0.02).double().flatten(1).mean(dim=1)
             ),
         }
-    metrics |= _distances(eyes, lambda eyes: extract(eyes.network, ours.first), len(cases))
+    metrics |= _distances(
+        eyes, lambda eyes: extract(eyes.network, ours.first), lambda _: patients, len(cases)
+    )
     return {**metrics, **_lesions(mean, parts, cases)}
 
 
@@ -173,14 +182,21 @@ def _lesions(images: Tensor, parts: dict[str, Tensor], cases: Cases) -> dict[str
 
 def _reference(parts: dict[str, Tensor], cases: Cases, eyes: Judge | None) -> dict[str, Metric]:
     """The true target (lesions), and real training targets in place of translated ones (FID)."""
-    found = _distances(eyes, lambda eyes: _some(eyes.train_features, len(cases)), len(cases))
+
+    def features(eyes: Judge) -> Tensor:
+        return eyes.train_features[_some(eyes, len(cases))]
+
+    def whose(eyes: Judge) -> Sequence[str]:
+        return [eyes.train_people[row] for row in _some(eyes, len(cases)).tolist()]
+
+    found = _distances(eyes, features, whose, len(cases))
     lesions = _lesions(parts["target"], parts, cases)
     return {**found, **{k: v for k, v in lesions.items() if k == "lesion_contrast"}}
 
 
-def _some(features: Tensor, n: int) -> Tensor:
-    rows = torch.randperm(len(features), generator=torch.Generator().manual_seed(0))
-    return features[rows[:n]]
+def _some(eyes: Judge, n: int) -> Tensor:
+    """Rows of n training images."""
+    return torch.randperm(len(eyes.train), generator=torch.Generator().manual_seed(0))[:n]
 
 
 def _alignment(images: Tensor, target: Tensor) -> dict[str, Any]:

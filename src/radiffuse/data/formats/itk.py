@@ -128,6 +128,6 @@ def write_itk(image: Image, path: Path, made: Made | None = None) -> None:
             sitk.WriteImage(out, str(temporary))
         except RuntimeError as error:
             # ITK does not tell a full disk from other failures.
-            if shutil.disk_usage(temporary.parent).free < array.nbytes:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-            raise
+            full = shutil.disk_usage(temporary.parent).free < array.nbytes
+            number = errno.ENOSPC if full else errno.EIO
+            raise OSError(number, os.strerror(number)) from error

@@ -226,9 +226,9 @@ def _write_deep_colour(array: np.ndarray, path: Path, made: Made | None) -> None
             sitk.WriteImage(sitk.GetImageFromArray(array, isVector=True), str(temporary))
         except RuntimeError as error:
             # ITK does not tell a full disk from other failures.
-            if shutil.disk_usage(temporary.parent).free < array.nbytes:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-            raise
+            full = shutil.disk_usage(temporary.parent).free < array.nbytes
+            number = errno.ENOSPC if full else errno.EIO
+            raise OSError(number, os.strerror(number)) from error
         if made is not None:
             _insert(temporary, _chunks(made))
 
