@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import subprocess
 import sys
 from contextlib import contextmanager
 
@@ -14,6 +15,7 @@ from radiffuse.data.files import told, write_text
 from radiffuse.data.formats.by_ending import save_image
 from radiffuse.data.image import Image
 from radiffuse.errors import UserError
+from radiffuse.runs import run
 from radiffuse.training.loop import TrainOptions
 from radiffuse.training.progress import Log
 
@@ -61,6 +63,29 @@ def test_a_log_that_may_not_grow_says_how_to_go_on(tmp_path):
     with no_file_beyond(20), pytest.raises(UserError, match="go on with --resume"):
         log.write({"step": 1, "loss": 0.123456789, "more": 1})
     log.close()
+
+
+def test_asking_for_the_commit_writes_nothing_into_the_repository(tmp_path, monkeypatch):
+    def git(*words):
+        about = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        done = subprocess.run(
+            ["git", *about, *words], cwd=tmp_path, check=True, capture_output=True
+        )
+        return done.stdout.decode().strip()
+
+    git("init")
+    for k in range(20):
+        (tmp_path / f"{k}.txt").write_text("x")
+    git("add", "-A")
+    git("commit", "-m", "x")
+    place = tmp_path / "src" / "radiffuse" / "runs" / "run.py"
+    monkeypatch.setattr(run, "__file__", str(place))
+    index = (tmp_path / ".git" / "index").read_bytes()
+    os.utime(tmp_path / "3.txt", (1, 1))  # which makes git write down what it found
+    assert run.commit() == git("rev-parse", "HEAD")
+    assert (tmp_path / ".git" / "index").read_bytes() == index
+    (tmp_path / "3.txt").write_text("y")
+    assert run.commit() == git("rev-parse", "HEAD") + "+changes"
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")

@@ -18,6 +18,7 @@ from radiffuse.commands import evaluate
 from radiffuse.errors import UserError
 from radiffuse.report import write_report
 from radiffuse.report.chart import Axis, Point, chart
+from radiffuse.report.document import document
 from radiffuse.report.figures import FIGURES
 from radiffuse.report.pictures import pixels, write_grid, write_pairs
 from radiffuse.report.table import metrics_table
@@ -344,3 +345,9 @@ def test_small_pictures_are_shown_larger(run):
     write_grid(run / "pictures" / "generated.png", [np.zeros((1, 64, 64))] * 8, 8)
     page = write_report(run).read_text()
     assert f"width: {4 * (2 * 64 + 2)}px" in page and f"width: {8 * 128 + 7 * 2}px" in page
+
+
+def test_names_in_data_turn_nothing_around_on_a_page():
+    """U+202E shows what follows from right to left: 0.91 as 19.0."""
+    page = document("p\u202e1", "<p>p\u202e1 0.91 \u2066\x1b[31m\tµ é</p>\n")
+    assert not set(page) & set("\u202e\u2066\x1b") and "<p>p?1 0.91 ??[31m\tµ é</p>\n" in page
