@@ -93,6 +93,7 @@ def run(arguments: Sequence[str]) -> None:
     with writing(flags.out, "radiffuse export"), torch.no_grad(), _quiet():
         x = torch.randn(flags.batch, opened.recipe.channels, *opened.recipe.size)
         t = torch.linspace(0.2, 0.8, flags.batch, dtype=torch.float64)
+        denoiser(x, t)  # what it makes once, with NumPy (a spectrum on its grid), cannot be traced
         _write(denoiser, x, t, flags.out)
         call, chain = _differences(denoiser, _Outside(denoiser, flags.out / f"{NAME}.onnx"), x, t)
         if max(call, chain) > FAR:
