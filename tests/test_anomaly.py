@@ -697,7 +697,8 @@ def test_sick_images_alone_train_on_what_lies_outside_their_lesions(sick, tmp_pa
 
 
 def test_regions_need_masks(recipe, tmp_path, data, refused):
-    np.savez(tmp_path / "plain.npz", image=np.load(data)["image"])
+    image = np.load(data)["image"]
+    np.savez(tmp_path / "plain.npz", image=image, patient=np.arange(len(image)))
     words = ["train", "anoddpm", "--data", tmp_path / "plain.npz", "--out", tmp_path / "r", *TINY]
     assert "--learns regions needs masks" in refused(*words, "--learns", "regions")
 
@@ -722,7 +723,8 @@ def test_other_data_are_measured_beside_baselines_of_the_training_data(
 def test_data_of_another_size_are_brought_to_the_model_s(data, tmp_path, refused):
     run, other = tmp_path / "run", tmp_path / "other.npz"
     assert cli.main(["train", "anoddpm", "--data", str(data), "--out", str(run), *TINY]) == 0
-    np.savez(other, image=np.random.default_rng(0).integers(0, 255, (3, 24, 24), dtype=np.uint8))
+    image = np.random.default_rng(0).integers(0, 255, (3, 24, 24), dtype=np.uint8)
+    np.savez(other, image=image, patient=np.arange(3))
     words = ["predict", str(run), "--data", str(other), "--steps", "2", "--out"]
     assert "use --size 16 16" in refused(*words, tmp_path / "p")
     assert cli.main([*words, str(tmp_path / "q"), "--size", "16", "16"]) == 0
