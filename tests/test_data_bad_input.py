@@ -94,7 +94,9 @@ def test_mixed_sizes_are_noticed_and_refused_where_a_batch_is_needed(tmp_path):
 def test_numbers_that_some_cases_lack_are_noticed(tmp_path):
     """A model of covariates is not told them then, which nobody would see."""
     ages = np.array([30.0, np.nan, 50, 60])
-    (line,) = open_cases(saved(tmp_path, image=noise(4, 8, 8), age=ages)).notices
+    who = np.array(["a", "b", "c", "d"])
+    cases = open_cases(saved(tmp_path, image=noise(4, 8, 8), age=ages, patient=who))
+    (line,) = cases.notices
     assert "'age' is missing in 1 of 4 cases, as 0001" in line
     assert not open_cases(saved(tmp_path, image=noise(4, 8, 8), age=np.arange(4.0))).notices
 
