@@ -98,7 +98,8 @@ def test_numbers_that_some_cases_lack_are_noticed(tmp_path):
     cases = open_cases(saved(tmp_path, image=noise(4, 8, 8), age=ages, patient=who))
     (line,) = cases.notices
     assert "'age' is missing in 1 of 4 cases, as 0001" in line
-    assert not open_cases(saved(tmp_path, image=noise(4, 8, 8), age=np.arange(4.0))).notices
+    whole = saved(tmp_path, image=noise(4, 8, 8), age=np.arange(4.0), patient=who)
+    assert not open_cases(whole).notices
 
 
 def test_grey_and_colour_do_not_mix(tmp_path):
