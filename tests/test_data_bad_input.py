@@ -97,7 +97,7 @@ def test_numbers_that_some_cases_lack_are_noticed(tmp_path):
     who = np.array(["a", "b", "c", "d"])
     cases = open_cases(saved(tmp_path, image=noise(4, 8, 8), age=ages, patient=who))
     (line,) = cases.notices
-    assert "'age' is missing in 1 of 4 cases, as 0001" in line
+    assert "'age' is missing in 1 of 4 cases, as b" in line
     whole = saved(tmp_path, image=noise(4, 8, 8), age=np.arange(4.0), patient=who)
     assert not open_cases(whole).notices
 
