@@ -1,6 +1,5 @@
 """Every format keeps numbers, bit depth, value range and geometry, or refuses in one line."""
 
-import errno
 import gzip
 import os
 import resource
@@ -36,23 +35,22 @@ def test_a_picture_cut_short_is_an_error_and_nothing_is_left(tmp_path, name):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10000, hard))
     try:
-        with pytest.raises(OSError) as caught:
+        with pytest.raises(UserError, match="no file may be as large here"):
             save_image(Image(grey, range=(0, 255)), tmp_path / name)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert caught.value.errno == errno.EFBIG
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("free", "error"), [(10, UserError), (10**9, RuntimeError)])
-def test_itk_names_no_reason_so_the_disk_is_asked(tmp_path, monkeypatch, free, error):
+@pytest.mark.parametrize(("free", "why"), [(10, "disk is full"), (10**9, "cannot be written")])
+def test_itk_names_no_reason_so_the_disk_is_asked(tmp_path, monkeypatch, free, why):
     def broken(*_):
         raise RuntimeError("fwrite wrote only 3 1-sized things")
 
     monkeypatch.setattr(sitk, "WriteImage", broken)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     grey = torch.zeros(1, 8, 8, 8, dtype=torch.uint8)
-    with pytest.raises(error, match="disk is full" if error is UserError else "fwrite"):
+    with pytest.raises(UserError, match=why):
         save_image(Image(grey, range=(0, 255)), tmp_path / "a.nrrd")
     assert not list(tmp_path.iterdir())
 

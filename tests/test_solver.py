@@ -157,8 +157,8 @@ def test_four_calls_come_nearer_to_the_flow_of_a_mixture():
 def teacher(tmp_path_factory):
     run = tmp_path_factory.mktemp("solved") / "teacher"
     data = ["--data", "brains:count=24,size=16", "--map", "image=t1"]
-    words = ["train", "ddpm", *data, "--preset", "tiny", "--train.steps", "10", "--out", str(run)]
-    assert cli.main(words) == 0
+    words = ["train", "ddpm", *data, "--preset", "tiny", "--train.steps", "10"]
+    assert cli.main([*words, "--train.batch", "12", "--out", str(run)]) == 0
     return run
 
 
@@ -173,6 +173,7 @@ def student(teacher):
 def test_a_run_holds_its_teacher_s_network_as_it_was_and_a_solver_that_learned(teacher, student):
     opened, taught = open_run(student), open_run(teacher)
     assert (opened.recipe.way, opened.recipe.calls) == ("solver", 3)
+    assert opened.config.train["batch"] == 8
     ours = opened.objective.players["network"].state_dict()
     theirs = taught.objective.players["network"].state_dict()
     assert ours.keys() == theirs.keys()
@@ -233,6 +234,14 @@ def test_the_gradient_of_a_chain_goes_through_all_its_calls(teacher):
     network.register_full_backward_hook(lambda *_: reached.append(1))
     made.matching(torch.zeros(2, 1, 16, 16), {}).backward()
     assert len(reached) == 3
+
+
+def test_a_folder_called_chain_is_no_chain(teacher, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["distill", str(teacher), "--calls", "1", "--train.steps", "1", "--out", "chain"]
+    assert cli.main(words) == 0
+    opened = open_run(tmp_path / "chain")
+    assert (opened.recipe.way, opened.config.train["batch"]) == ("flow-map", 12)
 
 
 def test_ways_and_calls_that_do_not_go_together_are_refused(teacher, refused, tmp_path):

@@ -122,7 +122,8 @@ def _options_of(folder: Path, arguments: Sequence[str]) -> TrainOptions:
         return TrainOptions()  # said when the run is opened
     options = fields.build(TrainOptions, made_with.train, where=f"{folder}: [train]")
     asked = any(word.startswith(("--train.steps", "--train.minutes")) for word in arguments)
-    walks = any(word.removeprefix("--way=") in SOLVERS for word in arguments)
+    said = f" {' '.join(arguments)} ".replace("--way=", "--way ")
+    walks = any(f" --way {way} " in said for way in SOLVERS)
     return dataclasses.replace(
         options,
         steps=None,

@@ -235,8 +235,10 @@ def _where_there(table: Table, wanted: Mapping[str, str]) -> dict[str, str]:
 
 
 def _has(table: Table, name: str) -> bool:
-    """Whether a table has a column, or all those that are to be joined; a mask may be called a label."""
-    there = {*table.columns, *table.texts}
+    """Whether a table has a column, or all those that are to be joined; a mask may be called a label, and words that
+    are all empty are none."""
+    words = {key for key, values in table.texts.items() if any(value.strip() for value in values)}
+    there = {*table.columns, *words}
     if "mask" in there:
         there.add("label")
     return name in there or there.issuperset(name.split(JOINT))

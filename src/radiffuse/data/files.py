@@ -116,8 +116,11 @@ def told(path: Path, then: str = "run again") -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             raise UserError(f"{path}: {_FULL[error.errno]}; free some space and {then}") from error
-        if error.errno in (*_REFUSED, *_FAILED):
-            raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+        if error.errno is None or error.errno in (
+            *_REFUSED,
+            *_FAILED,
+        ):  # None: of a library that counts bytes
+            raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
         raise
 
 
