@@ -17,23 +17,15 @@ from radiffuse.diffusion.losses import output, uniform_times
 from radiffuse.diffusion.network import Network, elapsed
 from radiffuse.diffusion.parametrization import CLEAN
 from radiffuse.diffusion.sample import DDIM, FlowODE, Jumps, Renoised, last, prior
-from radiffuse.diffusion.schedule import EDM, VE, VP, Cosine, Discrete, Rectified, Stretched
+from radiffuse.diffusion.schedule import EDM, VP, Cosine, Rectified, Stretched
 from radiffuse.nn.embed import Conditioning
 from radiffuse.runs.run import open_run
 from radiffuse.testing import GaussianDenoiser, MixtureDenoiser
 from radiffuse.training.distilling import Distilling, halves, second_order, two_steps
 from radiffuse.training.objective import Denoising
+from schedules import anywhere
 
 MEAN, STD = 0.5, 0.2
-SCHEDULES = {
-    "vp": VP(),
-    "ve": VE(0.01, 50.0),
-    "edm": EDM(0.002, 80.0),
-    "cosine": Cosine(),
-    "rectified": Rectified(),
-    "discrete": Discrete.cosine(100),
-}
-anywhere = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 
 
 def times(*values):
@@ -430,32 +422,9 @@ def test_a_distilled_run_is_no_prior_and_is_not_trained_anew(teacher, student, r
     said = refused("train", "--config", student / "config.toml", "--out", tmp_path / "q", code=2)
     assert "radiffuse distill" in said
     assert "export its teacher" in refused("export", student, "--out", tmp_path / "e")
-    again = [
-        "distill",
-        teacher,
-        "--calls",
-        2,
-        "--way",
-        "flow-map",
-        "--train.steps",
-        6,
-        "--out",
-        student,
-    ]
-    assert "holds a run already" in refused(*again)
-    other = [
-        "distill",
-        teacher,
-        "--calls",
-        4,
-        "--way",
-        "flow-map",
-        "--train.steps",
-        6,
-        "--out",
-        student,
-        "--resume",
-    ]
+    words = ["--way", "flow-map", "--train.steps", 6, "--out", student]
+    assert "holds a run already" in refused("distill", teacher, "--calls", 2, *words)
+    other = ["distill", teacher, "--calls", 4, *words, "--resume"]
     assert "recipe.calls = 2" in refused(*other)
 
 

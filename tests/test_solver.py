@@ -13,21 +13,13 @@ from radiffuse.diffusion.losses import uniform_times
 from radiffuse.diffusion.network import Network, elapsed
 from radiffuse.diffusion.parametrization import CLEAN
 from radiffuse.diffusion.sample import DPMSolver, FewCalls, Learned, WithSolver, last, prior
-from radiffuse.diffusion.schedule import EDM, VE, VP, Cosine, Discrete, Rectified
+from radiffuse.diffusion.schedule import VE, Rectified
 from radiffuse.runs.run import open_run
 from radiffuse.testing import GaussianDenoiser, MixtureDenoiser
 from radiffuse.training.objective import Denoising
 from radiffuse.training.solving import Solving
+from schedules import anywhere
 
-SCHEDULES = {
-    "vp": VP(),
-    "ve": VE(0.01, 50.0),
-    "edm": EDM(0.002, 80.0),
-    "cosine": Cosine(),
-    "rectified": Rectified(),
-    "discrete": Discrete.cosine(100),
-}
-anywhere = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 START = 0.95
 
 
