@@ -18,7 +18,6 @@ from .table import (
     labels_from,
     labels_from_text,
     listener,
-    nobody,
     numbered,
     persons,
     row_ids,
@@ -70,8 +69,7 @@ def table_from(items: Iterable[Mapping[str, Any] | Sequence[Mapping[str, Any]]])
             columns[role] = _column(role, values, ids, grids, hear)
     if not columns:
         raise UserError("; ".join([f"{_SOURCE}: holds nothing that can be used", *notices]))
-    patients = persons(meta["patient"], ids, _SOURCE) if "patient" in meta else None
-    notices.extend([] if patients else nobody(len(rows), "split" in meta, _SOURCE))
+    patients = persons(meta, ids, _SOURCE, notices)
     return Table(
         source=_SOURCE,
         ids=ids,

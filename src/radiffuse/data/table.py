@@ -228,22 +228,25 @@ def describing(names: Sequence[str], where: str, notices: list[str]) -> dict[str
     return found
 
 
-def persons(names: Sequence[str], ids: Sequence[str], where: str) -> tuple[str, ...]:
-    """Patients as a column names them, one spelling of Unicode each.
+def persons(
+    meta: Mapping[str, Sequence[str]], ids: Sequence[str], where: str, notices: list[str]
+) -> tuple[str, ...] | None:
+    """Patients as `meta` names them, one spelling of Unicode each; None where it does not, with a notice where
+    cases are about to be split by patient.
 
     Raises:
         UserError: a case names none, so that nobody knows whom it must not be parted from.
     """
+    if "patient" not in meta:
+        if "split" not in meta and len(ids) > 1:
+            notices.append(
+                f"{where}: no patient is known (a column patient); each case counts as one person"
+            )
+        return None
+    names = meta["patient"]
     blank = [case for case, name in zip(ids, names, strict=True) if name.strip() in ("", "nan")]
     if blank:
         raise UserError(
             f"{where}: case {blank[0]} names no patient ({len(blank)} such); name one for each case"
         )
     return tuple(unicodedata.normalize("NFC", name) for name in names)
-
-
-def nobody(count: int, split: bool, where: str) -> list[str]:
-    """A notice where patients are unknown and cases are about to be split by patient."""
-    if split or count < 2:
-        return []
-    return [f"{where}: no patient is known (a column patient); each case counts as one person"]

@@ -20,7 +20,6 @@ from ..table import (
     labels_from,
     labels_from_text,
     listener,
-    nobody,
     numbered,
     persons,
     row_ids,
@@ -179,8 +178,7 @@ def _table(path: Path, arrays: Mapping[str, Array], count: int, said: Mapping[st
         columns[name] = _column(array, name, axes, path, ids, notices)
     if not columns:
         raise UserError(f"{path}: holds no array of numbers, only {', '.join(arrays)}")
-    patients = persons(meta["patient"], ids, str(path)) if "patient" in meta else None
-    notices.extend([] if patients else nobody(count, "split" in meta, str(path)))
+    patients = persons(meta, ids, str(path), notices)
     return Table(
         source=str(path),
         ids=ids,

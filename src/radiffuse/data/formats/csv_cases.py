@@ -18,7 +18,6 @@ from ..table import (
     file_column,
     labels_from,
     labels_from_text,
-    nobody,
     numbers,
     persons,
     splits_of,
@@ -150,8 +149,7 @@ def _table(path: Path, cells: dict[str, tuple[str, ...]], count: int, notices: l
             f"{path}: no column names image files (columns: {', '.join(cells)}); a cell is a path "
             f"relative to {path.parent} that ends in {' '.join(ENDINGS)}, or a DICOM folder"
         )
-    patients = persons(meta["patient"], ids, str(path)) if "patient" in meta else None
-    notices.extend([] if patients else nobody(count, "split" in meta, str(path)))
+    patients = persons(meta, ids, str(path), notices)
     return Table(
         source=str(path),
         ids=ids,
