@@ -30,8 +30,11 @@ from typing import NoReturn
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is there
 
+import accelerate  # noqa: F401  this and the next three once for all: every fork has them then
 import pytest
-import torch  # noqa: F401  once for all: every fork has it then
+import scipy.stats  # noqa: F401
+import sklearn.metrics  # noqa: F401
+import torch  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "radiffuse"
