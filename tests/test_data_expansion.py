@@ -77,10 +77,12 @@ def test_a_deflated_dicom_of_zeros(tmp_path):
     assert "would unpack to" in refused(tmp_path / "a.dcm")
 
 
-def test_a_deflated_dicom_is_read(tmp_path):
-    """So that the refusal above is not for the transfer syntax."""
+@pytest.mark.parametrize("side", [files.SIDE, 256])
+def test_a_deflated_dicom_is_read(tmp_path, side):
+    """So that the refusal above is not for the transfer syntax; of any size, though the file is smaller than its pixels."""
     for name in "ab":
-        files.dicom(tmp_path / f"{name}.dcm", files.deep(np.random.default_rng(ord(name))))
+        pixels = files.deep(np.random.default_rng(ord(name)), side, side)
+        files.dicom(tmp_path / f"{name}.dcm", pixels & 255)
         header = pydicom.dcmread(tmp_path / f"{name}.dcm")
         header.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
         header.save_as(tmp_path / f"{name}.dcm")

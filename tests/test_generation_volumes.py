@@ -33,11 +33,12 @@ def volume(seed):
     return (255 * torch.sigmoid(3 * (2 + 2 * radius - distance))).round()[None]
 
 
-def cases_of(count, channels=1):
+def cases_of(count, channels=1, person=str):
     items = [
         {
             "image": volume(k).to(torch.uint8).repeat(channels, 1, 1, 1),
-            "split": "train" if k < count * 2 // 3 else "test",
+            "split": (split := "train" if k < count * 2 // 3 else "test"),
+            "patient": split + person(k),
         }
         for k in range(count)
     ]
@@ -143,6 +144,15 @@ def test_few_people_are_measured_where_that_says_something():
     assert found["fid_planes"]["n"] == 10 and found["mmd"]["n"] == 10
     assert "there are 10" in found["fid"]["refused"]
     assert "20 images" in found["ms_ssim"]["refused"]
+
+
+def test_intervals_are_of_people():
+    """Volumes of one person in training and of one held out: numbers, and no interval that says nobody else counts."""
+    record = measured(cases_of(60, person=lambda k: "s only one"), count=30)
+    names = OWN - {"copies_aligned", "nearest_aligned", "coherence"}
+    assert all(record["method"][name]["ci95"] is None for name in names)
+    of_real = OWN - {"copies_aligned"} | {"ms_ssim", "nearest_pixels", "nearest_features"}
+    assert all(record["reference"][name]["ci95"] is None for name in of_real)
 
 
 class Photographs(nn.Module):

@@ -26,6 +26,17 @@ def test_pairs_share_no_image_so_repeats_are_seen_as_such():
     assert varied["n"] == 40 and varied["mean"] < 0.2
 
 
+def test_similarity_of_pairs_is_as_uncertain_as_the_people_are_few():
+    """Ten people of ten images that are much alike."""
+    x = uniform(10, 1, 32, 32).repeat_interleave(10, 0) + 0.3 * uniform(100, 1, 32, 32, seed=1)
+    people = [f"p{row // 10}" for row in range(100)]
+    alone, of_ten = pair_similarity(x), pair_similarity(x, people=people)
+    assert of_ten["mean"] == alone["mean"] and of_ten["n"] == alone["n"]
+    low, high = of_ten["ci95"]
+    assert high - low > 1.3 * (alone["ci95"][1] - alone["ci95"][0])
+    assert pair_similarity(x, people=["p"] * 100)["ci95"] is None
+
+
 def test_lines_and_volumes_have_a_similarity_and_tiny_images_a_reason():
     volume = uniform(20, 1, 12, 12, 12)
     assert pair_similarity(torch.cat([volume[:1]] * 20))["mean"] == pytest.approx(1, abs=1e-5)

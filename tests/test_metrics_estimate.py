@@ -51,7 +51,9 @@ def test_a_value_that_is_no_number_is_refused_and_the_result_is_json():
 def test_one_patient_alone_has_a_value_and_no_interval():
     metric = average_per_patient([0.25, 0.75], ["a", "a"])
     assert metric == {"mean": 0.5, "ci95": None, "n": 1, "per_patient": {"a": 0.5}}
-    assert "refused" in average_per_patient([math.nan], ["a"])
+    assert average_per_patient([math.nan], ["a"])["refused"] == "the value of a is not finite"
+    told = average_per_patient([math.inf, 1.0, math.nan], ["equal", "b", "c"])["refused"]
+    assert told == "the value of equal and of 1 more is not finite"
     assert "refused" in average_per_patient([], [])
 
 

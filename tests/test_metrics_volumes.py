@@ -74,6 +74,24 @@ def test_slices_of_one_volume_do_not_make_intervals_narrow():
     assert high - low == pytest.approx(alone["ci95"][1] - alone["ci95"][0], rel=0.1)
 
 
+@pytest.mark.parametrize("name", ["fid_planes", "kid_planes", "mmd"])
+def test_volumes_of_one_person_do_not_make_intervals_narrow(name):
+    """Eighty volumes of eight people, hardly unlike, are as uncertain as eight volumes are, and more so than eighty."""
+    people = [f"p{k // 10}" for k in range(80)]
+    once, made = normal(8, 2), normal(80, 2, seed=1)
+    real = once.repeat_interleave(10, 0) + 0.01 * normal(80, 2, seed=2)
+
+    def width(of):
+        if name == "mmd":
+            low, high = voxel_metric(real[:, :, None], made[:, :, None], 1.0, people=of)["ci95"]
+        else:
+            many = [each[:, None, None].expand(-1, 3, 2, -1) for each in (real, made)]
+            low, high = planes_metrics(*many, people=of)[name]["ci95"]
+        return high - low
+
+    assert width((people, ())) > 1.5 * width(((), ()))
+
+
 def test_slices_as_like_as_those_of_one_volume_leave_the_kernel_unbiased():
     """Features of a volume shared by its slices, plus a little of each: 0 on average for one law."""
 

@@ -7,7 +7,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .estimate import Metric, average, average_per_patient, measured, proportion, refused
+from .estimate import (
+    REPLICAS,
+    Metric,
+    average,
+    average_per_patient,
+    measured,
+    of_few,
+    proportion,
+    quantiles,
+    redrawn,
+    refused,
+)
 from .fidelity import similarity
 
 _BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -16,14 +27,19 @@ CLOSEST = 0.01
 
 
 # -------------------------------------------------------------------------------------- MS-SSIM
-def pair_similarity(images: Tensor, pairs: int = 1000, seed: int = 0) -> Metric:
+def pair_similarity(
+    images: Tensor, pairs: int = 1000, seed: int = 0, people: Sequence[str] = ()
+) -> Metric:
     """Mean MS-SSIM over random disjoint pairs; lower is more varied, compare with real images.
 
-    See `ms_ssim`. Disjoint pairs are independent, so the bootstrap is right.
+    See `ms_ssim`. Disjoint pairs of images of other people are independent. Where people have several, the bootstrap
+    draws people, and a pair counts as often as both of its own are drawn (Owen 2007, "The pigeonhole bootstrap").
 
     Args:
         images: `(n, C, *S)` in [-1, 1].
         pairs: at most this many.
+        seed: of the pairs and of the bootstrap.
+        people: whose each image is; () where each is of another one.
     """
     n, size = len(images), images.shape[2:]
     if scales(size) == 0:
@@ -32,8 +48,15 @@ def pair_similarity(images: Tensor, pairs: int = 1000, seed: int = 0) -> Metric:
         return refused(f"needs 20 images, there are {n}", n)
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
     half = min(n // 2, pairs)
-    metric = average(ms_ssim(images[order[:half]], images[order[half : 2 * half]]), seed)
-    return {**metric, "n": 2 * half}
+    first, second = order[:half], order[half : 2 * half]
+    values = ms_ssim(images[first], images[second])
+    if len(set(people)) in (0, n):
+        return {**average(values, seed), "n": 2 * half}
+    drawn = [torch.bincount(rows, minlength=n) for rows in redrawn(n, REPLICAS, seed, people)]
+    weights = torch.stack([(counts[first] * counts[second]).double() for counts in drawn])
+    weights = weights[weights.sum(1) > 0]
+    low, high = quantiles(weights @ values / weights.sum(1))
+    return of_few(measured(float(values.mean()), low, high, 2 * half), people)
 
 
 def ms_ssim_per_patient(x: Tensor, y: Tensor, patients: Sequence[str]) -> Metric:

@@ -113,14 +113,15 @@ def average_per_patient(values: Sequence[float], patients: Sequence[str], seed: 
         patient: sum(known[row] for row in rows) / len(rows)
         for patient, rows in rows_of_patients(patients).items()
     }
+    endless = [patient for patient, value in means.items() if not math.isfinite(value)]
+    if endless:
+        more = f" and of {len(endless) - 1} more" if len(endless) > 1 else ""
+        return refused(f"the value of {endless[0]}{more} is not finite", len(means))
     if len(means) == 1:
         (value,) = means.values()
-        found = measured(value, value, value, 1, means)
-        return {**found, "ci95": None} if "mean" in found else found
+        return {**measured(value, value, value, 1, means), "ci95": None}
     metric = average(torch.tensor(list(means.values()), dtype=torch.float64), seed)
-    if "mean" in metric and all(math.isfinite(value) for value in means.values()):
-        metric["per_patient"] = means
-    return metric
+    return {**metric, "per_patient": means}
 
 
 def proportion(hits: Tensor, people: Sequence[str] = ()) -> Metric:

@@ -7,8 +7,9 @@
 | `mmd` | squared maximum mean discrepancy of the voxels, unbiased | about 0 or less, lower |
 | `coherence` | how much neighbouring slices have in common, along the axis where it is least | [-1, 1], as real |
 
-Volumes are few where slices are many. What draws anew for an interval draws volumes, never slices, and no slice
-is ever paired with one of its own volume, so that eight volumes are enough for a number that says its n.
+Volumes are few where slices are many. What draws anew for an interval draws people with their volumes, never
+slices, and no slice is ever paired with one of its own volume, so that eight volumes are enough for a number that
+says its n.
 """
 
 import math
@@ -19,8 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .distribution import (
+    APART,
     FEWEST,
     LARGEST_KERNEL,
+    People,
     discrepancy,
     fid,
     polynomial_kernel,
@@ -65,13 +68,16 @@ def _framed(x: Tensor, sides: Sequence[int]) -> Tensor:
     return F.pad(x, margins, value=BLACK)
 
 
-def planes_metrics(real: Tensor, generated: Tensor, seed: int = 0) -> dict[str, Metric]:
+def planes_metrics(
+    real: Tensor, generated: Tensor, seed: int = 0, people: People = APART
+) -> dict[str, Metric]:
     """`fid_planes`, `fid_planes_corrected` and `kid_planes` of features of slices.
 
     Args:
         real: `(n, planes, k, d)`, of `slices_of` n volumes.
         generated: `(m, planes, k, d)`.
-        seed: of the bootstrap over volumes.
+        seed: of the bootstrap.
+        people: see `distribution.People`.
 
     Each is refused where a set has fewer than 8 volumes, the Frechet distance also where it has fewer slices
     a plane than 50, or than twice the features.
@@ -86,11 +92,12 @@ def planes_metrics(real: Tensor, generated: Tensor, seed: int = 0) -> dict[str, 
         reason = f"needs {needed} slices a plane ({d} features), there are {n * k} of {n} volumes"
         frechet = (refused(reason, n), refused(reason, n))
     else:
-        frechet = resampled(planes_fid, real, generated, seed)
+        frechet = resampled(planes_fid, real, generated, seed, people)
     most = LARGEST_KERNEL // k
     x, y = real[:most].double(), generated[:most].double()
     kernels = _kernel(x, x).fill_diagonal_(0), _kernel(y, y).fill_diagonal_(0), _kernel(x, y)
-    return dict(zip(names, (*frechet, discrepancy(*kernels, seed)), strict=True))
+    of = people[0][:most], people[1][:most]
+    return dict(zip(names, (*frechet, discrepancy(*kernels, seed, of)), strict=True))
 
 
 def planes_fid(real: Tensor, generated: Tensor) -> float:
@@ -120,13 +127,16 @@ def median_distance(volumes: Tensor, most: int = 500) -> float:
     return float(F.pdist(x - x.mean(0)).median())
 
 
-def voxel_metric(real: Tensor, generated: Tensor, width: float, seed: int = 0) -> Metric:
+def voxel_metric(
+    real: Tensor, generated: Tensor, width: float, seed: int = 0, people: People = APART
+) -> Metric:
     """`mmd`: Gretton et al. 2012, Eq. 3, with k(x, y) = exp(-|x - y|^2 / 2 width^2) of the voxels.
 
     Args:
         real, generated: `(n, C, *S)` and `(m, C, *S)`.
         width: of the kernel, as a rule the `median_distance` of real volumes.
-        seed: of the bootstrap over volumes.
+        seed: of the bootstrap.
+        people: see `distribution.People`.
     """
     n = min(len(real), len(generated))
     if n < FEWEST_VOLUMES:
@@ -139,7 +149,8 @@ def voxel_metric(real: Tensor, generated: Tensor, width: float, seed: int = 0) -
         return torch.exp(-0.5 * (torch.cdist(a, b).double() / width).square())
 
     kernels = kernel(x, x).fill_diagonal_(0), kernel(y, y).fill_diagonal_(0), kernel(x, y)
-    return discrepancy(*kernels, seed)
+    of = people[0][:LARGEST_KERNEL], people[1][:LARGEST_KERNEL]
+    return discrepancy(*kernels, seed, of)
 
 
 def coherence(volumes: Tensor) -> Tensor:

@@ -212,12 +212,12 @@ def _reference(
     return {
         **_distances(real, real.train_features[rows], rest, people),
         **({} if real.labels is None else told(real, real.train_features[rows], real.labels[rows])),
-        "ms_ssim": pair_similarity(real.train[rows]),
+        "ms_ssim": pair_similarity(real.train[rows], people=people),
         "nearest_pixels": average(copies.control.distance, people=real.people),
         "copies_pixels": proportion(copies.control.distance < copies.threshold, real.people),
         "nearest_features": average(control.found.distance, people=real.people),
         "copies_features": proportion(control.flagged, real.people),
-        **({} if seen is None else {**seen.distances(real.train[rows]), **seen.control()}),
+        **({} if seen is None else {**seen.distances(real.train[rows], people), **seen.control()}),
     }
 
 

@@ -1,6 +1,7 @@
 """What generated volumes are judged by beside pictures: their slices, their voxels, their coherence."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,7 @@ class Volumes:
         voxels: the held-out volumes themselves.
         width: of the kernel of voxels, the median distance of training volumes.
         aligned: training and held-out volumes, `metrics.volumes.centred`.
+        people: whose each held-out volume is.
     """
 
     network: nn.Module
@@ -50,13 +52,15 @@ class Volumes:
     voxels: Tensor
     width: float
     aligned: tuple[Tensor, Tensor]
+    people: tuple[str, ...] = ()
 
-    def distances(self, images: Tensor) -> dict[str, Metric]:
-        """Against the held-out volumes, and from slice to slice."""
+    def distances(self, images: Tensor, people: Sequence[str] = ()) -> dict[str, Metric]:
+        """Against the held-out volumes, and from slice to slice; of real images, whose each is."""
+        of = self.people, people
         return {
-            **planes_metrics(self.held_out, _described(self.network, images)),
-            "mmd": voxel_metric(self.voxels, images, self.width),
-            "coherence": average(coherence(images)),
+            **planes_metrics(self.held_out, _described(self.network, images), people=of),
+            "mmd": voxel_metric(self.voxels, images, self.width, people=of),
+            "coherence": average(coherence(images), people=people),
         }
 
     def nearest(self, images: Tensor, ids: tuple[str, ...]) -> dict[str, Metric]:
@@ -69,8 +73,8 @@ class Volumes:
         train, held_out = self.aligned
         found = find_copies(held_out, held_out, train)
         return {
-            "nearest_aligned": average(found.control.distance),
-            "copies_aligned": proportion(found.flagged),
+            "nearest_aligned": average(found.control.distance, people=self.people),
+            "copies_aligned": proportion(found.flagged, self.people),
         }
 
     @property
@@ -120,6 +124,7 @@ def look_at(
         real.held_out,
         median_distance(real.train),
         (centred(real.train), centred(real.held_out)),
+        real.people,
     )
 
 

@@ -249,6 +249,8 @@ def _held(file: Path, header: Any) -> int:
         if element.value is not None:
             return len(element.value)
         length, begin = int(element.length), int(element.value_tell)
+        if text(header.file_meta, "TransferSyntaxUID") == _DEFLATED.decode():
+            return length  # of what the file unpacks to, and that was counted
         left = file.stat().st_size - begin
         return left if length == 0xFFFFFFFF else min(length, left)
     return 0
