@@ -79,7 +79,7 @@ def test_a_deflated_dicom_of_zeros(tmp_path):
 
 @pytest.mark.parametrize("side", [files.SIDE, 256])
 def test_a_deflated_dicom_is_read(tmp_path, side):
-    """So that the refusal above is not for the transfer syntax; of any size, though the file is smaller than its pixels."""
+    """So that the refusal above is not for the transfer syntax; also where the file is smaller than its pixels."""
     for name in "ab":
         pixels = files.deep(np.random.default_rng(ord(name)), side, side)
         files.dicom(tmp_path / f"{name}.dcm", pixels & 255)

@@ -334,6 +334,66 @@ def test_files_of_one_name_in_several_folders_are_not_one_person(tmp_path):
     assert "sub-folders are classes (kind 0, kind 1, kind 2" in told(cases)
 
 
+@pytest.mark.parametrize(
+    ("names", "columns"),
+    [
+        (("moving/{}.png", "fixed/{}.png"), ("fixed", "moving")),
+        (("T1/{}.png", "T2/{}.png", "masks/{}.png"), ("T1", "T2", "mask")),
+        (("t1/{}_t1.png", "low dose/{}_low dose.png", "labels/{}_mask.png"), ("low dose", "t1", "mask")),
+        (("{}_t1.png", "{}-FLAIR.png", "{}_seg.png"), ("flair", "t1", "mask")),
+        (("{}/t1.png", "{}/t1ce.png", "{}/seg.png"), ("t1", "t1ce", "mask")),
+        (("{0}/{0}_image.png", "{0}/{0}_label.png"), ("image", "mask")),
+        (
+            ("{}_moving.png", "{}_fixed.png", "{}_moving_mask.png", "{}_fixed_mask.png"),
+            ("fixed", "moving", "fixed_mask", "moving_mask"),
+        ),
+    ],
+)  # fmt: skip
+def test_contrasts_are_columns_of_one_case_and_no_classes(tmp_path, names, columns):
+    """By folders or by the end of names: on neither side of a split is one without the others."""
+    for k in range(12):
+        for number, name in enumerate(names):
+            picture(tmp_path / name.format(f"k{k:02d}"), 10 * number + k)
+    cases = opened(tmp_path)
+    assert tuple(cases.columns) == columns and cases.class_names == ()
+    assert cases.ids == tuple(f"k{k:02d}" for k in range(12))
+    assert f"12 cases have {len(names)} files each" in told(cases)
+    if "mask" not in columns:
+        return
+    kinds = {key: column.kind for key, column in cases.columns.items()}
+    assert kinds["mask"] == "mask" and set(kinds.values()) == {"image", "mask"}
+
+
+def test_contrasts_keep_the_folders_of_splits_and_people(tmp_path):
+    for k in range(12):
+        split, person = ("train", "test")[k // 6], f"patient{k // 3}"
+        for name in ("noisy", "clean"):
+            picture(tmp_path / split / person / f"visit{k}" / f"{name}.png", k)
+    cases = opened(tmp_path)
+    assert tuple(cases.columns) == ("clean", "noisy") and len(set(cases.patients)) == 4
+    assert sorted(cases.split_of) == ["test"] * 6 + ["train"] * 6
+
+
+@pytest.mark.parametrize("name", ["p{}_{}.png", "{}/{}.png"])
+def test_a_case_without_a_contrast_that_others_have_is_named(tmp_path, name):
+    for k in range(6):
+        for word in ("t1", "t2"):
+            picture(tmp_path / name.format(k, word), k)
+    (tmp_path / name.format(3, "t2")).unlink()
+    line = refused(tmp_path)
+    assert "beside" in line and name.format(3, "t1") in line and "is no t2; name what" in line
+
+
+@pytest.mark.parametrize("name", ["{1}/a{0}_{1}x.png", "{1}/{2}.png", "p{2}_{1}.png"])
+def test_contrasts_of_other_cases_are_left_apart(tmp_path, name):
+    """Nothing says that they belong together."""
+    for k in range(6):
+        for number, word in enumerate(("t1", "t2")):
+            picture(tmp_path / name.format(k, word, 6 * number + k), 6 * number + k)
+    cases = opened(tmp_path)
+    assert len(cases) == 12 and "image" in cases.columns
+
+
 @pytest.mark.parametrize("name", ["patient{:02d}", "P{}", "Subject_{}", "case-{:03d}"])
 def test_folders_of_people_are_people_not_classes(tmp_path, name):
     for k in range(12):
@@ -377,9 +437,9 @@ def test_images_beside_their_masks_are_paired_and_no_classes(tmp_path, image, ma
 
 
 def test_masks_beside_several_folders_are_asked_for(tmp_path):
-    for folder in ("t1", "t2", "masks"):
+    for folder in ("site1", "site2", "masks"):
         picture(tmp_path / folder / "a.png")
-    assert "folders masks, t1, t2" in refused(tmp_path)
+    assert "folders masks, site1, site2" in refused(tmp_path)
 
 
 def test_a_folder_of_array_files_says_that_one_is_a_data_set(tmp_path):

@@ -463,7 +463,8 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(tmp_path, capsys
         train(Interrupted(), Table(), options(steps=20), tmp_path / "a")
     assert signal.getsignal(number) is handler
     assert (
-        "stopped at step 4, all saved; to go on, run again with --resume" in capsys.readouterr().err
+        "stopped at step 4, all saved; run again to go on (train: --resume)"
+        in capsys.readouterr().err
     )
     assert newest(tmp_path / "a").name == "step-00000004"
     assert (tmp_path / "a" / "model.safetensors").exists()

@@ -190,7 +190,7 @@ class Trainer:
         if failed:
             raise error or UserError("another process could not read its data")
         if stop and not self.finished():
-            say(f"stopped at step {self.step}, all saved; to go on, run again with --resume")
+            say(f"stopped at step {self.step}, all saved; run again to go on (train: --resume)")
             raise KeyboardInterrupt
         say(f"{self.out}: trained {self.step} steps in {self.seconds / 60:.1f} min")
 

@@ -10,6 +10,7 @@ from ..files import read_json
 from ..table import Table, file_column, labels_from_text, numbered
 from .arrays import open_arrays
 from .bids import is_bids, open_bids
+from .contrasts import contrasts
 from .csv_cases import open_csv
 from .decathlon import LISTS, open_decathlon
 from .dicom_file import is_dicom
@@ -178,33 +179,36 @@ def _one_kind(
 
 
 def open_files(files: Sequence[Path], root: Path) -> Table:
-    """One image file per case, and its mask where there are masks (see `paired`); patients are folders sub-NAME or
-    patient012, or guessed from names (p01_slice003).
+    """One image file per case, with its mask or other contrasts where these lie beside (see `paired`, `contrasts`);
+    patients are folders sub-NAME or patient012, or guessed from names (p01_slice003).
 
     Raises:
         UserError: classes for some images only, images without their masks.
     """
     notices: list[str] = []
-    pairs = paired(files, root)
     split_of, parts = split_folders(files, root)
-    if pairs is not None:
-        files = pairs.images
-        split_of, parts = splits_in(pairs.parts, root)
-        notices.append(
-            f"{root}: {len(files)} images are read with their masks, {pairs.masks[0].name} ..."
-        )
-    columns: dict[str, Column] = {"image": file_column(files, "image", notices)}
-    if pairs is not None:
-        columns["mask"] = file_column(pairs.masks, "mask", notices)
+    columns: dict[str, Column]
+    if (several := contrasts(files, root)) is not None:
+        told_of = f"{len(several.parts)} cases have {len(several.columns)} files each ({', '.join(several.columns)})"
+    elif (several := paired(files, root)) is not None:
+        first = several.columns["mask"][0].name
+        told_of = f"{len(several.parts)} images are read with their masks, {first} ..."
+    if several is None:
+        columns = {"image": file_column(files, "image", notices)}
+    else:
+        files = next(iter(several.columns.values()))
+        split_of, parts = splits_in(several.parts, root)
+        notices.append(f"{root}: {told_of}")
+        columns = {key: file_column(each, key, notices) for key, each in several.columns.items()}
     subjects = [subject_of(part) for part in parts]
     people = tuple(name for name in subjects if name is not None)
     known = bool(people) and len(people) == len(files)
-    stems = [stem(file) for file in files]
+    stems = several.names if several else [stem(file) for file in files]
     names = numbered(stems)
     if known:
         names = numbered(["_".join([*part, own]) for own, part in zip(stems, parts, strict=True)])
-        told_of = f"each folder {people[0]} ... counts as one person ({len(set(people))})"
-        notices.append(f"{root}: {told_of}")
+        counted = f"each folder {people[0]} ... counts as one person ({len(set(people))})"
+        notices.append(f"{root}: {counted}")
     label_names = None
     if not (known and any(part[0] == own for part, own in zip(parts, people, strict=True))):
         words = _classes(files, parts, root, split_of is not None)

@@ -8,9 +8,9 @@ from pathlib import Path
 from ...errors import UserError
 from .stems import stem
 
-__all__ = ["Pairs", "paired"]
+__all__ = ["MASKS", "Beside", "Parts", "paired"]
 
-_FOLDERS = re.compile(
+MASKS = re.compile(
     r"(.*[\W_])?(masks?|labels?|segs?|segmentations?|gts?|ground[ _-]?truths?|annotations?|contours?)",
     re.IGNORECASE,
 )
@@ -22,20 +22,21 @@ Parts = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Images, and the mask of each.
+class Beside:
+    """Several files of each case.
 
     Attributes:
-        images, masks: files, in one order.
-        parts: the folders of each image, without the one that says that it holds images.
+        columns: the files of each column, all in one order of cases.
+        parts: the folders of each case, without the one that says which column it holds.
+        names: what each case is called.
     """
 
-    images: tuple[Path, ...]
-    masks: tuple[Path, ...]
+    columns: dict[str, tuple[Path, ...]]
     parts: tuple[Parts, ...]
+    names: tuple[str, ...]
 
 
-def paired(files: Sequence[Path], root: Path) -> Pairs | None:
+def paired(files: Sequence[Path], root: Path) -> Beside | None:
     """Images with their masks; None where nothing says that some files are masks.
 
     Masks lie in a folder masks (labels, segmentations ...) beside the one of images and have the names of these,
@@ -71,13 +72,12 @@ def paired(files: Sequence[Path], root: Path) -> Pairs | None:
             f"{root}: holds images and masks of their names, and {lone[0]} has no other half ({len(lone)} such); "
             "name what belongs to a case in a cases.csv"
         )
-    return Pairs(
-        tuple(images.values()), tuple(masks[key] for key in images), tuple(p for p, _ in images)
-    )
+    columns = {"image": tuple(images.values()), "mask": tuple(masks[key] for key in images)}
+    return Beside(columns, tuple(part for part, _ in images), tuple(name for _, name in images))
 
 
 def _is_masks(part: Parts, level: int) -> bool:
-    return len(part) > level and _FOLDERS.fullmatch(part[level]) is not None
+    return len(part) > level and MASKS.fullmatch(part[level]) is not None
 
 
 def _level(parts: Sequence[Parts], root: Path) -> int | None:
