@@ -372,7 +372,7 @@ FORMS: dict[str, Form] = {
     "png-palette": Form(_palette_png),
     "jpeg": Form(pictures(".jpg"), run="pictures"),
     "bmp": Form(pictures(".bmp"), run="pictures"),
-    "gif": Form(pictures(".gif")),
+    "gif": Form(pictures(".gif"), run="pictures"),
     "tiff": Form(_tiff),
     "nii": Form(volumes(".nii")),
     "nii.gz": Form(volumes(".nii.gz")),

@@ -1,5 +1,6 @@
 """Layouts people have: folders of several kinds, nnU-Net, BIDS, cases.csv as spreadsheets write it."""
 
+import itertools
 import json
 import time
 
@@ -343,6 +344,9 @@ def test_files_of_one_name_in_several_folders_are_not_one_person(tmp_path):
         (("{}_t1.png", "{}-FLAIR.png", "{}_seg.png"), ("flair", "t1", "mask")),
         (("{}/t1.png", "{}/t1ce.png", "{}/seg.png"), ("t1", "t1ce", "mask")),
         (("{0}/{0}_image.png", "{0}/{0}_label.png"), ("image", "mask")),
+        (("{}/imaging.png", "{}/segmentation.png"), ("image", "mask")),
+        (("volume-{}.png", "segmentation-{}.png"), ("image", "mask")),
+        (("CT_{}.png", "MR_{}.png", "mask_{}.png"), ("ct", "mr", "mask")),
         (
             ("{}_moving.png", "{}_fixed.png", "{}_moving_mask.png", "{}_fixed_mask.png"),
             ("fixed", "moving", "fixed_mask", "moving_mask"),
@@ -362,6 +366,60 @@ def test_contrasts_are_columns_of_one_case_and_no_classes(tmp_path, names, colum
         return
     kinds = {key: column.kind for key, column in cases.columns.items()}
     assert kinds["mask"] == "mask" and set(kinds.values()) == {"image", "mask"}
+
+
+def test_pictures_called_masks_that_pair_with_nothing_are_not_trained_on(tmp_path):
+    for k in range(4):
+        picture(tmp_path / f"OAS_{k}" / "norm.png", k)
+        picture(tmp_path / f"OAS_{k}" / "seg35.png", k)
+    line = refused(tmp_path)
+    assert "4 of 8 images are called masks" in line and "seg35.png" in line and "cases.csv" in line
+    for k in range(4):
+        (tmp_path / f"OAS_{k}" / "norm.png").unlink()
+    assert len(opened(tmp_path)) == 4, "masks alone may be what is to be learned"
+
+
+@pytest.mark.parametrize("name", ["LIDC-IDRI-{:04d}/{}.png", "TCGA_{0}_A/TCGA_{0}_A_{1}.png"])
+def test_folders_of_numbered_people_are_no_classes(tmp_path, name):
+    for k in range(12):
+        picture(tmp_path / name.format(k // 3, k % 3), k)
+    cases = opened(tmp_path)
+    assert len(set(cases.patients)) == 4 and cases.class_names == ()
+
+
+def test_folders_of_a_split_and_a_class_are_both(tmp_path):
+    """As sets of pairs that are none have them: nothing of testA is trained on."""
+    folders = ("trainA", "trainB", "testA", "testB")
+    for seed, (folder, k) in enumerate(itertools.product(folders, range(3))):
+        picture(tmp_path / folder / f"{folder}{k}.png", seed)
+    cases = opened(tmp_path)
+    assert cases.class_names == ("A", "B")
+    assert all(
+        case.startswith(split) for split, case in zip(cases.split_of, cases.ids, strict=True)
+    )
+
+
+def test_a_folder_called_images_is_no_class(tmp_path):
+    for split in ("training", "test"):
+        for k in range(3):
+            picture(tmp_path / split / "images" / f"{split}{k}.png", len(split) * 10 + k)
+    assert opened(tmp_path).class_names == ()
+
+
+def test_a_gif_is_a_picture_and_a_film_is_none(tmp_path):
+    masks = [np.array([[0, 1], [1, k]], np.uint8) for k in range(3)]
+    for k, mask in enumerate(masks):
+        picture(tmp_path / "images" / f"{k}.png", k)
+        shown = PIL.Image.fromarray(mask).convert("P")
+        shown.putpalette([0, 0, 0, 90, 90, 90, 255, 255, 255])
+        (tmp_path / "manual masks").mkdir(exist_ok=True)
+        shown.save(tmp_path / "manual masks" / f"{k}.gif")
+    cases = opened(tmp_path)
+    for row, case in enumerate(cases.ids):
+        assert np.array_equal(cases.columns["mask"].image(row).data[0].numpy(), masks[int(case)])
+    shown.save(tmp_path / "images" / "0.gif", save_all=True, append_images=[shown.rotate(90)])
+    (tmp_path / "images" / "0.png").unlink()
+    assert "holds" in (line := refused(tmp_path)) and "pages" in line
 
 
 def test_contrasts_keep_the_folders_of_splits_and_people(tmp_path):
@@ -463,10 +521,10 @@ def test_label_maps_of_bids_are_masks(tmp_path):
 def test_files_of_a_folder_that_are_not_read_are_told(tmp_path):
     for k in range(4):
         array = np.random.default_rng(k).integers(0, 255, (8, 8), dtype=np.uint8)
-        PIL.Image.fromarray(array).save(tmp_path / f"{k}.{'gif' if k == 3 else 'png'}")
+        PIL.Image.fromarray(array).save(tmp_path / f"{k}.{'webp' if k == 3 else 'png'}")
     (tmp_path / "notes.txt").write_text("x")
     (tmp_path / ".hidden").write_text("x")
     lines = open_cases(tmp_path).lines
     (line,) = [line for line in lines if "passed over" in line]
-    assert "3 images are read" in line and "1 .gif" in line and "1 .txt" in line
+    assert "3 images are read" in line and "1 .webp" in line and "1 .txt" in line
     assert "hidden" not in line

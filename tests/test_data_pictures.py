@@ -516,7 +516,7 @@ def test_a_photograph_with_a_second_picture_in_it_is_the_first(tmp_path):
     assert "only the first" in lines[0]
 
 
-@pytest.mark.parametrize("kind", ["GIF", "WEBP", "EPS", "PPM"])
+@pytest.mark.parametrize("kind", ["ICO", "WEBP", "EPS", "PPM"])
 def test_another_format_is_refused_by_its_name_whatever_it_is_called(tmp_path, kind, monkeypatch):
     def started(*_, **__):
         raise AssertionError("Ghostscript was started")

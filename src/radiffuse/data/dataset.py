@@ -223,10 +223,10 @@ def _where_there(table: Table, wanted: Mapping[str, str]) -> dict[str, str]:
     """
     found = {key: name for key, name in wanted.items() if _has(table, name)}
     if wanted and not found:
-        there = ", ".join((*table.columns, *table.texts))
+        there = [*table.columns, *table.texts]
         raise UserError(
-            f"{table.source}: has none of the columns {', '.join(wanted.values())}; it has {there}; "
-            "--map KEY=COLUMN says which is which"
+            f"{table.source}: has none of the columns {', '.join(wanted.values())}; it has {', '.join(there)}; "
+            f"--map {next(iter(wanted))}={there[0]} takes that for {next(iter(wanted.values()))}"
         )
     lacking = [name for key, name in wanted.items() if key not in found]
     if lacking:

@@ -21,7 +21,7 @@ def read_image(
     """Read one image file, or one DICOM series folder, in stored units with its geometry.
 
     Args:
-        path: .png .jpg .tif .bmp, .nii .nii.gz .mgz .mgh .img (with .hdr), .mha .mhd .nrrd, .dcm, or a
+        path: .png .jpg .tif .bmp .gif, .nii .nii.gz .mgz .mgh .img (with .hdr), .mha .mhd .nrrd, .dcm, or a
             DICOM folder.
         labels: it is a mask, so that the index of a picture's palette is the label, not its colour.
         notice: is told in one line what a reader had to decide (alpha dropped, sform taken).
@@ -84,7 +84,7 @@ def save_image(image: Image, path: Path | str, made: Made | None = None) -> Path
     kind = ending(path)
     if image.own:
         image = oriented(replace(image, own=None), image.own)
-    if kind in PICTURES:
+    if kind in PICTURES and kind != ".gif":
         from .pictures import write_picture
 
         write_picture(image, path, made)

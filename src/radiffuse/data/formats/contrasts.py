@@ -1,4 +1,4 @@
-"""Contrasts of the same cases: in folders of their own (moving, fixed), or told by the end of a name (p01_t1)."""
+"""Contrasts of the same cases: in folders of their own (moving, fixed), or told by names (p01_t1, image12)."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -8,18 +8,21 @@ from ...errors import UserError
 from .paired import MASKS, Beside, Parts
 from .stems import stem
 
-__all__ = ["contrasts"]
+__all__ = ["CONTRAST", "contrasts"]
 
 _IMAGES = (
-    r"images?|inputs?|outputs?|sources?|targets?|moving|fixed|noisy|clean|denoised|degraded|references?"
+    r"images?|imaging|imgs?|volumes?|vol|scans?|orig|inputs?|outputs?|sources?|targets?|moving|fixed|noisy|clean|denoised|degraded|references?"
     r"|(low|high|full|quarter)([ _-]?(dose|res|resolution|quality|field|count))?|[lh]r|fbp"
     r"|t[12]([ _-]?(w|c|n|f|ce|gd|post|pre))?|flair|t2[ _-]?star|pd([ _-]?w)?|adc|dwi|swi|dti|bold|asl|mra"
     r"|ct|cbct|sct|mri?|pet|fdg|spect|us|oct"
 )
 _LABELS = r"masks?|segs?|segmentations?|gts?|ground[_-]?truths?|annotations?|labels?|(moving|fixed)[ _-](mask|seg)"
-_CONTRAST = re.compile(_IMAGES, re.IGNORECASE)
+CONTRAST = re.compile(_IMAGES, re.IGNORECASE)
 """What one image of each case is called, where several are beside each other."""
-_ENDS = re.compile(rf"(?:(.*?)[_.-])?({_IMAGES}|{_LABELS})", re.IGNORECASE)
+_ENDS = re.compile(rf"(?:(?P<case>.*?)[_.-])?(?P<word>{_IMAGES}|{_LABELS})", re.IGNORECASE)
+_BEGINS = re.compile(
+    rf"(?P<word>{_IMAGES}|{_LABELS})(?=[\W_]|\d+$)[ _.-]*(?P<case>.+)", re.IGNORECASE
+)
 
 Key = tuple[Parts, str]
 """The folders of a case, and its name."""
@@ -32,26 +35,27 @@ def contrasts(files: Sequence[Path], root: Path) -> Beside | None:
 
     Folders of one level that are all called as contrasts or masks are, two at least of contrasts, and hold files of the
     same names, with or without their own behind (t1/p01.png or t1/p01_t1.png). Or files that all end in such a word
-    (p01_t1.nii.gz and p01_seg.nii.gz, or p01/t1.nii.gz).
+    (p01_t1.nii.gz and p01_seg.nii.gz, or p01/t1.nii.gz), or all begin with one (volume-1.nii and segmentation-1.nii).
 
     Raises:
-        UserError: files end so, and a case lacks what most have.
+        UserError: files are called so, and a case lacks what most have.
     """
     parts = [file.relative_to(root).parts[:-1] if root.is_dir() else () for file in files]
     for level in range(min(map(len, parts), default=0)):
         names = {part[level] for part in parts}
-        known = sum(_CONTRAST.fullmatch(name) is not None for name in names)
-        if known > 1 and all(_CONTRAST.fullmatch(name) or MASKS.fullmatch(name) for name in names):
+        known = sum(CONTRAST.fullmatch(name) is not None for name in names)
+        if known > 1 and all(CONTRAST.fullmatch(name) or MASKS.fullmatch(name) for name in names):
             held = _held(files, parts, _by_folder(level))
             if held and _whole(held):
                 return _beside(held)
-    held = _held(files, parts, _by_name)
-    if not held or not any(_CONTRAST.fullmatch(word) for word in held):
-        return None
-    if not _whole(held):
+    for place in (_ENDS, _BEGINS):
+        held = _held(files, parts, _by_name(place))
+        if not held or not any(CONTRAST.fullmatch(word) for word in held):
+            continue
+        if _whole(held):
+            return _beside(held)
         _check_lacking(held, root)
-        return None
-    return _beside(held)
+    return None
 
 
 def _by_folder(level: int) -> Told:
@@ -64,9 +68,12 @@ def _by_folder(level: int) -> Told:
     return told
 
 
-def _by_name(file: Path, part: Parts) -> tuple[Key, str] | None:
-    found = _ENDS.fullmatch(stem(file))
-    return ((part, found[1] or ""), found[2].lower()) if found else None
+def _by_name(place: re.Pattern[str]) -> Told:
+    def told(file: Path, part: Parts) -> tuple[Key, str] | None:
+        found = place.fullmatch(stem(file))
+        return ((part, found["case"] or ""), found["word"].lower()) if found else None
+
+    return told
 
 
 def _held(
@@ -97,18 +104,20 @@ def _check_lacking(held: dict[str, dict[Key, Path]], root: Path) -> None:
     )
     lone = next(found[key] for found in held.values() if key in found)
     raise UserError(
-        f"{root}: files end in {', '.join(sorted(held))}, of the same cases, and beside {lone} is no {word}; name what "
-        "belongs to a case in a cases.csv, and leave empty what a case lacks"
+        f"{root}: files are called {', '.join(sorted(held))}, of the same cases, and beside {lone} is no {word}; name "
+        "what belongs to a case in a cases.csv, and leave empty what a case lacks"
     )
 
 
 def _beside(held: dict[str, dict[Key, Path]]) -> Beside:
-    """Images first, one mask among them as "mask"."""
-    masks = [word for word in held if not _CONTRAST.fullmatch(word)]
+    """Images first; one alone is "image", one mask alone "mask"."""
+    masks = [word for word in held if not CONTRAST.fullmatch(word)]
+    images = [word for word in held if word not in masks]
+    called = {"image": images, "mask": masks}
+    alone = {words[0]: name for name, words in called.items() if len(words) == 1}
     keys = list(next(iter(held.values())))
     columns = {
-        "mask" if masks == [word] else word: tuple(held[word][key] for key in keys)
-        for word in (*(word for word in held if word not in masks), *masks)
+        alone.get(word, word): tuple(held[word][key] for key in keys) for word in (*images, *masks)
     }
     parts = tuple(part for part, _ in keys)
     if all(parts) and len(set(parts)) == len(keys):  # a folder a case

@@ -10,19 +10,19 @@ from ..files import read_json
 from ..table import Table, file_column, labels_from_text, numbered
 from .arrays import open_arrays
 from .bids import is_bids, open_bids
-from .contrasts import contrasts
+from .contrasts import CONTRAST, contrasts
 from .csv_cases import open_csv
 from .decathlon import LISTS, open_decathlon
 from .dicom_file import is_dicom
 from .fastmri import open_fastmri
 from .nnunet import is_nnunet, open_nnunet
-from .paired import paired
+from .paired import check_no_masks, paired
 from .proteins import CHAINS, open_proteins
 from .pseudonyms import EVERY, Choice
 from .scans import are_scans, open_scans
 from .stems import split_folders, splits_in, stem
 from .stored import DICOM, ending
-from .who import people_in_names, subject_of, told
+from .who import people_in_folders, people_in_names, told
 
 _HDF5 = (".h5", ".hdf5", ".mat")
 _ARRAYS = (".npz", ".npy", *_HDF5)
@@ -194,23 +194,22 @@ def open_files(files: Sequence[Path], root: Path) -> Table:
         first = several.columns["mask"][0].name
         told_of = f"{len(several.parts)} images are read with their masks, {first} ..."
     if several is None:
+        check_no_masks(files, root)
         columns = {"image": file_column(files, "image", notices)}
     else:
         files = next(iter(several.columns.values()))
         split_of, parts = splits_in(several.parts, root)
         notices.append(f"{root}: {told_of}")
         columns = {key: file_column(each, key, notices) for key, each in several.columns.items()}
-    subjects = [subject_of(part) for part in parts]
-    people = tuple(name for name in subjects if name is not None)
-    known = bool(people) and len(people) == len(files)
     stems = several.names if several else [stem(file) for file in files]
+    people = people_in_folders(parts, stems)
     names = numbered(stems)
-    if known:
+    if people:
         names = numbered(["_".join([*part, own]) for own, part in zip(stems, parts, strict=True)])
         counted = f"each folder {people[0]} ... counts as one person ({len(set(people))})"
         notices.append(f"{root}: {counted}")
     label_names = None
-    if not (known and any(part[0] == own for part, own in zip(parts, people, strict=True))):
+    if not (people and any(part[0] == own for part, own in zip(parts, people, strict=True))):
         words = _classes(files, parts, root, split_of is not None)
         if words:
             columns["label"], label_names = labels_from_text(words, str(root), names)
@@ -218,8 +217,8 @@ def open_files(files: Sequence[Path], root: Path) -> Table:
                 f"{root}: sub-folders are classes ({', '.join(sorted(set(words))[:3])} ...)"
             )
     # a guess at who is who does not overrule a split that somebody made
-    patients = people if known else None if split_of else people_in_names(stems, names)
-    if len(files) > 1 and not known:
+    patients = people or (None if split_of else people_in_names(stems, names))
+    if len(files) > 1 and not people:
         notices.append(f"{root}: {told(patients)}; name patients in a cases.csv")
     return Table(
         str(root), names, columns, patients, split_of, label_names=label_names, notices=notices
@@ -241,4 +240,5 @@ def _classes(
             f"{root}: some images lie in sub-folders (classes {', '.join(sorted(classes)[:3])}) "
             f"and some do not ({lone.name}); move them into one, or write a cases.csv"
         )
-    return [part[0] for part in parts] if len(classes) > 1 or (classes and split) else []
+    one = len(classes) == 1 and (not split or CONTRAST.fullmatch(next(iter(classes))))
+    return [] if one or not classes else [part[0] for part in parts]

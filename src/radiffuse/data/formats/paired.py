@@ -8,7 +8,7 @@ from pathlib import Path
 from ...errors import UserError
 from .stems import stem
 
-__all__ = ["MASKS", "Beside", "Parts", "paired"]
+__all__ = ["MASKS", "Beside", "Parts", "check_no_masks", "paired"]
 
 MASKS = re.compile(
     r"(.*[\W_])?(masks?|labels?|segs?|segmentations?|gts?|ground[ _-]?truths?|annotations?|contours?)",
@@ -17,6 +17,12 @@ MASKS = re.compile(
 """What folders of masks are called."""
 _MARKED = re.compile(r"(.+?)[_.-](mask|seg|segmentation|gt|groundtruth|annotation)", re.IGNORECASE)
 """The name of a mask beside its image: 12_mask.png."""
+
+_ENDS = re.compile(
+    r"(.*[\W_])?(masks?|segs?|segmentations?|gts?|ground[_-]?truths?|annotations?)\d{0,2}([\W_].*|\d*)",
+    re.IGNORECASE,
+)
+"""Names that say of a file that it is a mask, whatever image it belongs to."""
 
 Parts = tuple[str, ...]
 
@@ -74,6 +80,20 @@ def paired(files: Sequence[Path], root: Path) -> Beside | None:
         )
     columns = {"image": tuple(images.values()), "mask": tuple(masks[key] for key in images)}
     return Beside(columns, tuple(part for part, _ in images), tuple(name for _, name in images))
+
+
+def check_no_masks(files: Sequence[Path], root: Path) -> None:
+    """Refuse images of which some are called masks, with nothing that says whose.
+
+    Raises:
+        UserError: some are and others are not.
+    """
+    masks = [file for file in files if _ENDS.fullmatch(stem(file))]
+    if 0 < len(masks) < len(files):
+        raise UserError(
+            f"{root}: {len(masks)} of {len(files)} images are called masks ({masks[0].relative_to(root)} ...), and of "
+            "which others is not for us to say; name what belongs to a case in a cases.csv"
+        )
 
 
 def _is_masks(part: Parts, level: int) -> bool:

@@ -26,7 +26,7 @@ from .picture_values import Reading, values
 from .stored import as_tensor, ending, silent
 from .tiff_strips import check_strips
 
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
 """What is opened, whatever the ending of the file says; other readers of Pillow start programs."""
 
 MOST_PIXELS = 89_478_485
@@ -38,7 +38,7 @@ _OPENING = threading.Lock()
 def read_picture(
     path: Path, *, labels: bool = False, notice: Callable[[str], None] = silent
 ) -> Image:
-    """One PNG, JPEG, TIFF or BMP, upright: `(C, rows, columns)`, grey or red, green and blue.
+    """One PNG, JPEG, TIFF, BMP or GIF, upright: `(C, rows, columns)`, grey or red, green and blue.
 
     The range is that of the bits stored; signed, 32 bit and float numbers declare none.
 

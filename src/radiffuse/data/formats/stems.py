@@ -1,5 +1,6 @@
 """What names and folders of image files say: names without endings, splits."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,7 +9,10 @@ from .stored import ending
 
 __all__ = ["split_folders", "splits_in", "stem"]
 
-_SPLIT_FOLDERS = {"train", "training", "val", "valid", "validation", "test", "testing"}
+_SPLIT_FOLDER = re.compile(
+    r"(train(?:ing)?|val(?:id|idation)?|test(?:ing)?)(?:[_ -]?([A-Z]))?", re.IGNORECASE
+)
+"""A folder of a split; or of one class of it, as trainA and testB are."""
 
 
 def stem(path: Path) -> str:
@@ -33,6 +37,12 @@ def splits_in(
     parts: Sequence[tuple[str, ...]], root: Path
 ) -> tuple[tuple[str, ...] | None, list[tuple[str, ...]]]:
     """The same of the folders of files."""
-    if not all(part and part[0].lower() in _SPLIT_FOLDERS for part in parts):
+    found = [_SPLIT_FOLDER.fullmatch(part[0]) if part else None for part in parts]
+    told = [each.groups() for each in found if each]
+    if len(told) < len(parts):
         return None, list(parts)
-    return tuple(known_split(part[0], str(root)) for part in parts), [part[1:] for part in parts]
+    rest = [
+        (*((letter,) if letter else ()), *part[1:])
+        for (_, letter), part in zip(told, parts, strict=True)
+    ]
+    return tuple(known_split(split, str(root)) for split, _ in told), rest

@@ -14,7 +14,7 @@ from ...errors import UserError
 from ..files import check_regular as check_regular
 from .packed import MOST_PACKED, check_expansion
 
-PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
 NIBABEL = (".nii.gz", ".nii", ".mgz", ".mgh", ".img")
 """Of a pair .hdr and .img the one that holds the voxels is the image."""
 VOLUMES = (*NIBABEL, ".mha", ".mhd", ".nrrd", ".nhdr")

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-__all__ = ["ABOUT", "people", "people_in_names", "subject_of", "told"]
+__all__ = ["ABOUT", "people", "people_in_folders", "people_in_names", "subject_of", "told"]
 
 ABOUT = ("IssuerOfPatientID", "PatientBirthDate", "PatientSex")
 """What tells people of one PatientID apart, in the headers of two institutions for instance."""
@@ -39,6 +39,34 @@ def subject_of(parts: Sequence[str]) -> str | None:
     """The folder of a person among the folders of a file, sub-NAME (BIDS) or patient012; None without one."""
     bids = (part for part in parts if _SUBJECT.fullmatch(part))
     return next(bids, None) or next((part for part in parts if _PERSON.fullmatch(part)), None)
+
+
+def people_in_folders(
+    parts: Sequence[Sequence[str]], stems: Sequence[str]
+) -> tuple[str, ...] | None:
+    """The folder of a person that each file lies in; None where there is none for some.
+
+    See `subject_of`; or folders of one level that are all numbered with three digits or more (LIDC-IDRI-0001), or after
+    which their files are called (TCGA_A/TCGA_A_1): classes are few, and are called otherwise.
+
+    Args:
+        parts: the folders of each file, from the top.
+        stems: its name without the ending.
+    """
+    found = [subject_of(part) for part in parts]
+    if all(found):
+        return tuple(name for name in found if name)
+    for level in range(min(map(len, parts), default=0)):
+        names = [part[level] for part in parts]
+        numbered = all(re.search(r"\d{3}", name) for name in names)
+        called = all(
+            own.startswith(name) and own != name for own, name in zip(stems, names, strict=True)
+        )
+        if len(set(names)) > 1 and (
+            numbered or (called and all(re.search(r"\d", name) for name in names))
+        ):
+            return tuple(names)
+    return None
 
 
 def told(patients: Sequence[str] | None) -> str:
