@@ -57,9 +57,9 @@ class Flags:
         run: run folder of a trained generative method, or a model: a name of `radiffuse models`, model.zip, hf://OWNER/NAME.
         calls: calls of the network in which the student is to draw: 1, 2 or 4, and of solver and chain 2 to 8.
         out: run folder to write.
-        way: how: flow-map (a network told where it is and where it goes), solver (times and weights of the steps alone),
-            chain (these and the network, by the end of whole chains), consistency (a network that goes to the end, and
-            back into noise), or progressive (steps halved in stages).
+        way: how: flow-map (a network told where it is and where it goes), solver (times and weights of the steps
+            alone), chain (these and the network, by the end of whole chains), consistency (a network that goes to the
+            end, and back into noise), or progressive (steps halved in stages).
         data: where the training data lie now; as in the teacher's configuration where left out.
         resume: go on with the run in --out, if there is one.
     """
