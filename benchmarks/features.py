@@ -243,11 +243,12 @@ def main():
     )
     parser.add_argument("--samples", type=int, help="of each run; left out: as many as real images")
     parser.add_argument("--sampler-steps", type=int, help="left out: each run's own")
+    parser.add_argument("--name", help="of the record; left out: SET")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, help="of training the features; left out: as evaluate")
     parser.add_argument("--cache", type=Path, help="keeps the feature network")
     arguments = parser.parse_args()
-    out = RESULTS / f"features-{Path(arguments.data).stem}.json"
+    out = RESULTS / f"features-{arguments.name or Path(arguments.data).stem}.json"
     write_json(out, measured(arguments))
     print(out)
 
