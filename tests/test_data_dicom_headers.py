@@ -447,3 +447,18 @@ def test_image_and_mask_of_two_frames_of_reference_are_paired_by_place_and_that_
     found = [line for line in lines if "another frame of reference" in line]
     assert bool(found) == told
     assert all("and 2 more is in" in line for line in found)
+
+
+def test_pixels_in_the_upper_bits_and_mosaics_are_refused_by_name(tmp_path):
+    """Decoders cut the one to other numbers, and the other is a picture of nobody."""
+    slices(tmp_path / "high", people=1, BitsStored=12, HighBit=15)
+    assert "12 bits end at bit 15 and not at 11" in opened(tmp_path / "high")
+    slices(tmp_path / "tiles", people=1, ImageType=["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"])
+    assert "is a mosaic" in opened(tmp_path / "tiles")
+
+
+def test_a_place_that_cannot_be_is_told(tmp_path):
+    slices(tmp_path, people=1, ImageOrientationPatient=[2, 0, 0, 0, 2, 0])
+    cases = opened(tmp_path)
+    assert len(cases) == 3 and cases.image(0, "image").affine is None
+    assert any("place it nowhere" in line for line in cases.lines)

@@ -26,6 +26,7 @@ TAGS = (
     ),
     *("SOPClassUID", "ImagePositionPatient", "ImageOrientationPatient", "NumberOfFrames"),
     *("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation"),
+    "HighBit",
     *("PhotometricInterpretation", "GridFrameOffsetVector", "SharedFunctionalGroupsSequence"),
     *("PerFrameFunctionalGroupsSequence", "InstanceNumber", "RescaleSlope", "RescaleIntercept"),
     *("DoseGridScaling", "EchoTime", "DiffusionBValue", "TemporalPositionIdentifier", "ImageType"),
@@ -191,6 +192,11 @@ def check(file: Path, header: Any) -> None:
     kind = text(header, "SOPClassUID")
     if kind in _NO_IMAGES:
         raise UserError(f"{file}: is {_NO_IMAGES[kind]}")
+    if "MOSAIC" in text(header, "ImageType").upper():
+        raise UserError(
+            f"{file}: is a mosaic, all slices of a volume as tiles of one picture, whose places its header does not "
+            "say; convert it with dcm2niix"
+        )
     check_pixels(file, header)
 
 
@@ -230,6 +236,12 @@ def _declared(file: Path, header: Any) -> dict[str, int]:
         if value is None or value not in known:
             raise UserError(_unsaid(file, header, name))
         found[name] = value
+    top = whole(header, "HighBit", 0, 63)
+    if "BitsStored" in found and top not in (None, found["BitsStored"] - 1):
+        raise UserError(
+            f"{file}: its pixels of {found['BitsStored']} bits end at bit {top} and not at {found['BitsStored'] - 1} "
+            "(HighBit), which no decoder here reads; convert it with dcmconv or dcm2niix"
+        )
     if text(header, "PhotometricInterpretation") not in _COLOURS:
         raise UserError(_unsaid(file, header, "PhotometricInterpretation"))
     return found

@@ -103,6 +103,11 @@ def series_in(groups: Sequence[Sequence[Opened]], notice: Callable[[str], None])
                 paths = tuple(one.file for one in part.members)
                 series.append(Series(paths, _naming(part.members), part.frames, part.name))
             continue
+        if kept and text(kept[0].header, "ImageOrientationPatient"):
+            notice(
+                f"{kept[0].file}: its ImagePositionPatient and ImageOrientationPatient place it nowhere; each image of "
+                f"its series ({len(kept)}) is a case without geometry"
+            )
         for film in kept:
             count = len(film.frames)
             if count == 1:
