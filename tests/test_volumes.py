@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from radiffuse.applications.generation.ddpm import DDPM
 from radiffuse.applications.ranges import OutOfRange
-from radiffuse.applications.sizes import halvings
+from radiffuse.applications.sizes import check_same_size, halvings
 from radiffuse.data.dataset import open_cases
 from radiffuse.diffusion.tiling import by_tiles
 from radiffuse.diffusion.windows import tile_weights
@@ -314,3 +314,12 @@ def test_odd_volumes_train_and_are_sampled_in_their_size(tmp_path, size):
     words = ["sample", tmp_path / "r", "--count", 1, "--steps", 2, "--out", tmp_path / "s"]
     assert cli.main([str(word) for word in words]) == 0
     assert open_cases(next((tmp_path / "s").glob("*.nii.gz"))).image(0, "image").size == size
+
+
+@pytest.mark.parametrize(
+    ("other", "hint"),
+    [((20, 25), "--size 16 20"), ((20, 16), "one of them is turned"), ((16, 20, 1), "not whole")],
+)
+def test_two_sizes_are_told_with_what_may_be_wrong(other, hint):
+    with pytest.raises(UserError, match=f"must be of one size; .*{hint}"):
+        check_same_size("image", (16, 20), "mask", other)

@@ -142,8 +142,11 @@ def check_same_size(first: str, size: Sequence[int], second: str, other: Sequenc
         UserError: says both sizes.
     """
     if tuple(size) != tuple(other):
-        numbers = " ".join(str(side) for side in size)
+        hint = f"resize both with --size {' '.join(map(str, size))}"
+        if len(size) != len(other):
+            hint = "one of them is not whole"
+        elif sorted(size) == sorted(other):
+            hint = "one of them is turned, and to resize them would squeeze it; turn it back"
         raise UserError(
-            f"{first} is {sides(size)} and {second} is {sides(other)}: they must be of one size; "
-            f"resize both with --size {numbers}"
+            f"{first} is {sides(size)} and {second} is {sides(other)}: they must be of one size; {hint}"
         )
