@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from radiffuse.data.dataset import check_trainable, open_cases
+from radiffuse.data.dataset import from_iterable, open_cases
 from radiffuse.data.formats.layouts import open_table
 from radiffuse.data.table import labels_named
 from radiffuse.errors import UserError
@@ -366,6 +366,44 @@ def test_contrasts_are_columns_of_one_case_and_no_classes(tmp_path, names, colum
         return
     kinds = {key: column.kind for key, column in cases.columns.items()}
     assert kinds["mask"] == "mask" and set(kinds.values()) == {"image", "mask"}
+
+
+def as_csv(folder, patients, splits, heads):
+    rows = [",".join(["image", *heads])]
+    for k, row in enumerate(zip(patients, splits, strict=True)):
+        picture(folder / f"{k}.png", k)
+        rows.append(",".join([f"{k}.png", *row]))
+    (folder / "cases.csv").write_text("\n".join(rows))
+    return opened(folder)
+
+
+def as_npz(folder, patients, splits, heads):
+    images = np.random.default_rng(0).integers(0, 255, (len(patients), 5, 7)).astype(np.uint8)
+    columns = dict(zip(heads, map(np.array, (patients, splits)), strict=True))
+    np.savez(folder / "a.npz", image=images, **columns)
+    return opened(folder / "a.npz")
+
+
+def as_items(folder, patients, splits, heads):
+    images = np.random.default_rng(0).integers(0, 255, (len(patients), 1, 5, 7))
+    rows = zip(images, patients, splits, strict=True)
+    return from_iterable(
+        [{"image": image, heads[0]: patient, heads[1]: split} for image, patient, split in rows],
+        range=(0, 255),
+    )
+
+
+@pytest.mark.parametrize("form", [as_csv, as_npz, as_items])
+@pytest.mark.parametrize("head", ["patient_ids", "PTID", "Subject Label", "mrn"])
+def test_people_and_splits_go_by_other_names_too(tmp_path, form, head):
+    """A column called set or fold is the split where all of its words are splits, else it is none."""
+    patients = [f"p{k // 3}" for k in range(12)]
+    halves = ["training" if k < 6 else "test" for k in range(12)]
+    cases = form(tmp_path, patients, halves, (head, "set"))
+    assert cases.patients == tuple(patients)
+    assert cases.split_of == ("train",) * 6 + ("test",) * 6
+    other = form(tmp_path, patients, ["A", "B"] * 6, (head, "set"))
+    assert other.patients == tuple(patients) and {"train"} < set(other.split_of)
 
 
 def test_pictures_called_masks_that_pair_with_nothing_are_not_trained_on(tmp_path):

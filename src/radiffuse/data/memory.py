@@ -44,7 +44,7 @@ def table_from(items: Iterable[Mapping[str, Any] | Sequence[Mapping[str, Any]]])
             odd = ", ".join(sorted(set(row) ^ set(rows[0])))
             raise UserError(f"{_SOURCE}: case {number} differs from the first in its keys: {odd}")
     notices: list[str] = []
-    names = _describing(rows[0], notices)
+    names = _describing(rows[0], notices, lambda key: (_word(row[key]) or "" for row in rows))
     meta = {role: tuple(_word(row[key]) or "" for row in rows) for role, key in names.items()}
     ids = numbered(meta["case"]) if "case" in meta else row_ids(len(rows))
     columns: dict[str, Column] = {}
@@ -102,10 +102,14 @@ def _rows(items: Iterable[Mapping[str, Any] | Sequence[Mapping[str, Any]]]) -> l
     return rows
 
 
-def _describing(row: Mapping[str, Any], notices: list[str]) -> dict[str, str]:
+def _describing(
+    row: Mapping[str, Any],
+    notices: list[str],
+    words_of: Callable[[str], Iterable[str]] = lambda key: (),
+) -> dict[str, str]:
     """Which key says what of a case, of those with text or one number."""
     plain = [key for key, value in row.items() if _word(value) is not None]
-    found = describing(plain, _SOURCE, notices)
+    found = describing(plain, _SOURCE, notices, words_of)
     return {role: key for role, key in found.items() if role in _METADATA}
 
 

@@ -2,7 +2,7 @@
 
 import math
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,17 @@ DESCRIBING = {
     "case": ("case",),
     "patient": (
         *("patient", "patientid", "subject", "subjectid", "participant", "participantid"),
-        *("person", "personid"),
+        *("person", "personid", "patients", "patientids", "subjects", "subjectids", "participants"),
+        *("participantids", "patientno", "patientnumber", "patientnr", "patientuid", "patientcode"),
+        *("pid", "pids", "ptid", "subj", "subjid", "subjectlabel", "subjectcode", "mrn", "eid"),
     ),
-    "split": ("split",),
+    "split": ("split", "splits", "datasplit"),
     "slice": ("slice",),
     "label_name": ("labelname",),
 }
 """What describes a case, and the names of columns that say it, in small letters and without what joins words."""
+_MAY_SPLIT = ("set", "subset", "partition", "phase", "usage", "fold")
+"""Names of columns that say the split where every word of theirs is one."""
 
 
 @dataclass(frozen=True)
@@ -205,8 +209,19 @@ def strings(array: np.ndarray) -> tuple[str, ...]:
     return tuple(v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values)
 
 
-def describing(names: Sequence[str], where: str, notices: list[str]) -> dict[str, str]:
+def describing(
+    names: Sequence[str],
+    where: str,
+    notices: list[str],
+    words_of: Callable[[str], Iterable[str]] = lambda name: (),
+) -> dict[str, str]:
     """Which column says what of a case ("patient" -> "PatientID"); a notice names those of another spelling.
+
+    Args:
+        names: of columns.
+        where: for messages.
+        notices: are told of other spellings.
+        words_of: what a column holds.
 
     Raises:
         UserError: two columns of one spelling but for its capitals.
@@ -215,7 +230,17 @@ def describing(names: Sequence[str], where: str, notices: list[str]) -> dict[str
     for name in names:
         plain.setdefault("".join(c for c in name.lower() if c.isalnum()), []).append(name)
     found = {}
-    for role, words in DESCRIBING.items():
+    splits = [
+        word
+        for word in _MAY_SPLIT
+        if (
+            held := {
+                each.strip().lower() for name in plain.get(word, ()) for each in words_of(name)
+            }
+        )
+        and held <= {*_SPLIT_WORDS}
+    ]
+    for role, words in {**DESCRIBING, "split": (*DESCRIBING["split"], *splits)}.items():
         said = next((plain[word] for word in words if word in plain), [])
         if len(said) > 1:
             raise UserError(

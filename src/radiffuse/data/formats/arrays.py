@@ -157,7 +157,7 @@ def _end_to_end(arrays: Mapping[str, Array], names: list[str], path: Path) -> Ar
 def _table(path: Path, arrays: Mapping[str, Array], count: int, said: Mapping[str, str]) -> Table:
     notices: list[str] = []
     single = [name for name, array in arrays.items() if array.size == count]
-    names = describing(single, str(path), notices)
+    names = describing(single, str(path), notices, lambda name: strings(_whole(arrays[name])))
     meta = {role: strings(_whole(arrays[name])) for role, name in names.items()}
     ids = _ids(meta, count, path)
     columns: dict[str, Column] = {}

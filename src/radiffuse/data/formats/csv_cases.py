@@ -118,7 +118,7 @@ def _with_points(
 
 
 def _table(path: Path, cells: dict[str, tuple[str, ...]], count: int, notices: list[str]) -> Table:
-    names = describing([*cells], str(path), notices)
+    names = describing([*cells], str(path), notices, cells.__getitem__)
     meta = {role: cells[name] for role, name in names.items()}
     data = {name: values for name, values in cells.items() if name not in names.values()}
     ids = meta.get("case") or tuple(f"{row:04d}" for row in range(count))
