@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from radiffuse.data.dataset import from_iterable, open_cases
+from radiffuse.data.dataset import check_trainable, from_iterable, open_cases
 from radiffuse.data.formats.layouts import open_table
 from radiffuse.data.table import labels_named
 from radiffuse.errors import UserError
