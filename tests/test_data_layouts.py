@@ -538,6 +538,11 @@ def test_masks_beside_several_folders_are_asked_for(tmp_path):
     assert "folders masks, site1, site2" in refused(tmp_path)
 
 
+def test_an_archive_is_to_be_unpacked(tmp_path):
+    (tmp_path / "scans.tar.gz").write_bytes(b"x")
+    assert "is an archive; unpack it" in refused(tmp_path / "scans.tar.gz")
+
+
 def test_a_folder_of_array_files_says_that_one_is_a_data_set(tmp_path):
     for k in range(3):
         np.savez(tmp_path / f"{k}.npz", image=np.zeros((2, 3, 3)))

@@ -26,6 +26,7 @@ from .who import people_in_folders, people_in_names, told
 
 _HDF5 = (".h5", ".hdf5", ".mat")
 _ARRAYS = (".npz", ".npy", *_HDF5)
+_ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 
 
 def open_table(path: Path, choice: Choice = EVERY) -> Table:
@@ -54,6 +55,10 @@ def open_table(path: Path, choice: Choice = EVERY) -> Table:
             return open_json(path)
         if name.endswith(CHAINS):
             return open_proteins([path], path)
+        if name.endswith(_ARCHIVES):
+            raise UserError(
+                f"{path}: is an archive; unpack it, and name the folder or the file in it"
+            )
         return open_one(path, choice)
     if (path / "cases.csv").is_file():
         return open_csv(path / "cases.csv")
