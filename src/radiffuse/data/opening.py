@@ -39,7 +39,7 @@ def _opened(path: str, seed: int, choice: Choice) -> Table:
         return made
     from .formats.layouts import open_table
 
-    if re.search(r"(?:^|/)(?:https?|ftp|s3|gs|file):/", path):
+    if re.search(r"(?:^|/)(?:https?|ftp|s3|gs|az|hf|file):/", path):
         raise UserError(f"{path}: is an address, and nothing is downloaded; name a file or folder")
     if re.match(r"(?:dicomwebs?|dimses?):/", path):
         raise UserError(f"{path}: is a node; train, predict and evaluate fetch from there")
