@@ -368,6 +368,25 @@ def test_contrasts_are_columns_of_one_case_and_no_classes(tmp_path, names, colum
     assert kinds["mask"] == "mask" and set(kinds.values()) == {"image", "mask"}
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["OAS2_000{}_MR{}", "sub-0{}_ses-0{}_T1w", "P_000{}_{side}_CC", "p{}-visit{}_004", "0{}2_S_0295_m0{}"],
+)  # fmt: skip
+def test_visits_and_sides_of_one_person_are_one_person(tmp_path, name):
+    for k in range(12):
+        side = ("LEFT", "RIGHT")[k % 2]
+        picture(tmp_path / f"{name.format(k // 2, k % 2, side=side)}.png", k)
+    cases = opened(tmp_path)
+    assert len(set(cases.patients)) == 6 and "files that begin alike count as one" in told(cases)
+
+
+@pytest.mark.parametrize("name", ["ISIC_00{}", "IXI0{}-Guys-08{}-T1", "right_{}", "IM-0001-00{}"])
+def test_counted_files_are_not_one_person(tmp_path, name):
+    for k in range(12):
+        picture(tmp_path / f"{name.format(k, k)}.png", k)
+    assert len(set(opened(tmp_path).patients)) == 12
+
+
 def as_csv(folder, patients, splits, heads):
     rows = [",".join(["image", *heads])]
     for k, row in enumerate(zip(patients, splits, strict=True)):

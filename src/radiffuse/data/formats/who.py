@@ -10,6 +10,14 @@ ABOUT = ("IssuerOfPatientID", "PatientBirthDate", "PatientSex")
 """What tells people of one PatientID apart, in the headers of two institutions for instance."""
 
 _NUMBERED = re.compile(r"(.+?)[_-]((?:slice|slc|sl|z|frame|fr)[_-]?)?\d+", re.IGNORECASE)
+_VISITS = re.compile(
+    r"(?P<person>.+?)[_-](?:"
+    r"(?:ses|sess|session|visit|vis|tp|timepoint|scan|mr|ct|run|acq|echo|month|week|year|day|exam|view|phase)[_-]?\d+"
+    r"|[mv]\d{1,3}|fu\d*|baseline|bl|follow[_-]?up|pre|post|left|right|[lr]|o[dsu]|cc|mlo|ap|pa|lat|lateral|frontal"
+    r"|axial|coronal|sagittal|t[12]w?|flair|pd|dwi|adc|bold)",
+    re.IGNORECASE,
+)
+"""What several images of one person are told apart by, behind the person's name."""
 _SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
 _PERSON = re.compile(
     r"(sub|subj|subject|pat|patient|pt|p|person|participant|volunteer|case)[ _-]?\d+", re.IGNORECASE
@@ -17,10 +25,10 @@ _PERSON = re.compile(
 
 
 def people_in_names(stems: Sequence[str], ids: Sequence[str]) -> tuple[str, ...] | None:
-    """Patient of each file where names tell: p01_slice003, p01_004; None where they do not.
+    """Patient of each file where names tell: p01_slice003, p01_004, p01_visit2, p01_left; None where they do not.
 
-    What stands before a bare number names a patient only if it has a number of its own: img_001,
-    img_002 are a count of files, and so is normal_001. Files of one name in two folders are two files.
+    What stands before a bare number, a visit, a side or a view names a patient only if it has a number of its own:
+    img_001, img_002 are a count of files, and so is normal_001. Files of one name in two folders are two files.
 
     Args:
         stems: names of files without endings.
@@ -29,8 +37,10 @@ def people_in_names(stems: Sequence[str], ids: Sequence[str]) -> tuple[str, ...]
     begins = []
     for stem, own in zip(stems, ids, strict=True):
         found = _NUMBERED.fullmatch(stem)
-        named = found and (found[2] or re.search(r"\d", found[1]))
-        begins.append(found[1] if found and named else own)
+        name = found[1] if found and (found[2] or re.search(r"\d", found[1])) else stem
+        while (visit := _VISITS.fullmatch(name)) and re.search(r"\d", visit["person"]):
+            name = visit["person"]
+        begins.append(own if name == stem else name)
     patients = set(begins)
     return tuple(begins) if 1 < len(patients) < len(begins) else None
 
