@@ -795,3 +795,32 @@ def test_a_depth_beyond_what_is_trained_is_refused(cases, recipe):
     assert float(objective.times(2000).max()) == pytest.approx(0.4)
     found = dataclasses.replace(deep, depth=0.4).predict(objective, batch)
     assert torch.isfinite(found["anomaly"]).all()
+
+
+@pytest.mark.parametrize(
+    ("names", "healthy"),
+    [
+        (("abnormal", "normal"), 1), (("Healthy", "tumour"), 0), (("glioma", "notumor", "pituitary"), 1),
+        (("No Finding", "Pneumonia"), 0), (("cyst", "without lesion"), 1), ((), 0),
+    ],
+)  # fmt: skip
+def test_what_is_healthy_is_the_class_called_so(names, healthy):
+    """Folders are numbered by the alphabet: the first is as likely the sick one."""
+    facts = Facts(
+        ("image", "label"), {"image": 1}, {"image": (16, 16)}, len(names), names, 0.5, 0.0, 9.0, 8
+    )
+    assert AnoDDPM.tiny().fitted(facts).healthy == healthy
+    assert dataclasses.replace(AnoDDPM.tiny(), healthy=0).fitted(facts).healthy == 0
+    masked = dataclasses.replace(facts, mask_classes={"mask": 2})
+    assert AnoDDPM.tiny().fitted(masked).healthy == 0, "an empty mask says who is healthy"
+
+
+@pytest.mark.parametrize("names", [("glioma", "meningioma"), ("normal", "no finding", "nodule")])
+def test_classes_of_which_none_or_several_are_called_healthy_are_asked_for(names):
+    facts = Facts(
+        ("image", "label"), {"image": 1}, {"image": (16, 16)}, len(names), names, 0.5, 0.0, 9.0, 8
+    )
+    with pytest.raises(
+        UserError, match=f"which class is healthy is not clear.*0 {names[0]}.*--healthy N"
+    ):
+        AnoDDPM.tiny().fitted(facts)

@@ -409,7 +409,7 @@ def scaled(x_0, quantile):
 def test_diff_scm_walks_as_its_paper_says():
     """Abduction without a label, then action and prediction, against the algorithm written out in the noise."""
     recipe = papers.by_id("diff-scm").load()(channels=2, size=(40,), classes=2, data_std=0.5)
-    recipe = dataclasses.replace(recipe, depth=0.75, steps=15)
+    recipe = dataclasses.replace(recipe, depth=0.75, steps=15, healthy=0)
     network = Fallible()
     objective = SimpleNamespace(network=network, players={"network": network})
     image = torch.rand(3, 2, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

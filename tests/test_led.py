@@ -215,7 +215,7 @@ def test_at_its_default_each_guide_takes_the_lesion_away_and_little_else(depth):
     objective, image, lesion = toy()
     moved = {}
     for guide in GUIDANCE:
-        recipe = SwissArmy(**FILLED, size=(SIDE,), guide=guide, depth=depth, steps=25)
+        recipe = SwissArmy(**FILLED, size=(SIDE,), guide=guide, depth=depth, steps=25, healthy=0)
         made = recipe.counterpart(objective, {"image": image})
         back = dataclasses.replace(recipe, guidance=0.0).counterpart(objective, {"image": image})
         assert (back - image).abs().mean() < 0.05

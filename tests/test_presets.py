@@ -28,7 +28,7 @@ def test_small_is_what_is_trained_where_no_preset_is_named(small):
 
 
 def test_small_says_what_it_departs_from(tmp_path, capsys):
-    words = ["train", "anoddpm", *DATA, "--map", "image=t1", *QUICK]
+    words = ["train", "anoddpm", *DATA, "--map", "image=t1", "--healthy", "0", *QUICK]
     assert cli.main([*words, "--out", str(tmp_path / "run")]) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if "anoddpm" in line]
     assert len(lines) == 1 and lines[0].startswith("note: anoddpm (small) departs from its paper: ")

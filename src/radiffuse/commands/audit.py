@@ -26,7 +26,7 @@ from ..training.progress import say
 from . import parsing
 from .lock import writing
 from .pictures import template
-from .source import check_axes, open_source, source_of
+from .source import as_trained, check_axes, open_source, source_of
 
 RECORD, PAGE = "audit.json", "audit.html"
 FEW = 100
@@ -90,7 +90,7 @@ def _audit(flags: Flags, arguments: Sequence[str]) -> None:
     train, held_out = _own(opened)
     if flags.data is not None:
         source = source_of(opened.config, flags.data, flags.map)
-        held_out = open_source(source, opened.recipe)
+        held_out = as_trained(open_source(source, opened.recipe), opened)
         check_axes(opened, held_out, source)
         say(f"note: {flags.data} stands for people who were not trained on; that it is of one law with the training "
             "data is assumed")  # fmt: skip

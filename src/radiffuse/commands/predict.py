@@ -121,7 +121,7 @@ def _fill(flags: Flags, arguments: Sequence[str], given: Cases | None, asked: Re
     opened, judged, notice = asked.run, asked.judged, asked.notice
     method = opened.config.method
     read = partial(open_to_predict, opened=opened, words=flags.map)
-    source, every = data_of(flags, opened, given, lambda source, _: read(source))
+    source, every = data_of(flags, opened, given, lambda source, _: read(source), False)
     check_axes(opened, every, source)
     cases = incomplete(asked_cases(every, flags.split, source, opened), opened.recipe)
     check_given(method, opened.recipe, cases.keys, source)

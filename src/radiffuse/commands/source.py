@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..applications.sizes import sides
+from ..data.classes import named_alike, with_classes
 from ..data.dataset import Cases, open_cases
 from ..data.neighbours import with_neighbours
 from ..data.planes import Cut
@@ -56,14 +57,31 @@ def data_of(
     opened: Run,
     given: Cases | None,
     read: Callable[[DataSource, Any], Cases] = open_source,
+    labels_needed: bool = True,
 ) -> tuple[DataSource, Cases]:
-    """What the flags of a command name, opened by `read`; or the cases in memory that are given in their place."""
+    """What the flags of a command name, opened by `read`; or the cases in memory that are given in their place.
+
+    Their classes are numbered as the model's (`as_trained`).
+    """
     if given is not None:
-        return DataSource(given.source), prepared(given, opened.recipe)
+        cases = prepared(given, opened.recipe)
+        return DataSource(given.source), as_trained(cases, opened, labels_needed)
     named = (at_hand(flags.data, flags.node), flags.map, flags.size, flags.range, flags.slices)
     source = source_of(opened.config, *named)
     source = replace(source, names=flags.chosen.names, series=_series(flags, opened))
-    return source, read(source, opened.recipe)
+    return source, as_trained(read(source, opened.recipe), opened, labels_needed)
+
+
+def as_trained(cases: Cases, opened: Run, labels_needed: bool = True) -> Cases:
+    """The cases with their classes numbered as the model's are.
+
+    Raises:
+        UserError: a class that the model does not know, where labels are needed; labels of voxels that are called
+            otherwise than in training.
+    """
+    facts = opened.manifest.get("data", {}).get("facts", {})
+    named_alike(cases, facts.get("mask_names") or {})
+    return with_classes(cases, facts.get("class_names") or (), needed=labels_needed)
 
 
 def _series(flags: Any, opened: Run) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from ..ranges import Rule, at_least, inside, up_to
 from ..recipe import Batch, image_key
 from ..sizes import check_shape
 from ..task import Task
-from .task import ANOMALY, is_healthy
+from .task import ANOMALY, healthy_class, is_healthy
 
 if TYPE_CHECKING:
     from ...data.dataset import Facts
@@ -57,7 +57,7 @@ class Anomaly(Backbone, ABC):
     )
     """Fields that only prediction reads, so that they may be changed after training."""
     RULES: ClassVar[dict[str, Rule]] = {
-        "healthy": at_least(0),
+        "healthy": at_least(-1),
         "timesteps": at_least(2),
         "depth": up_to(1),
         "steps": at_least(1),
@@ -66,8 +66,9 @@ class Anomaly(Backbone, ABC):
         "top": up_to(1),
     }
 
-    healthy: int = 0
-    """The label of healthy images (where masks are given, an empty mask is healthy)."""
+    healthy: int = -1
+    """The label of healthy images (where masks are given, an empty mask is healthy); -1 = that of the class that is
+    called healthy, normal, control ..., and 0 where classes have no names."""
     multiples: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
     """Width of each level over `width`; each level halves the resolution."""
     attention: tuple[int, ...] = (4, 6)
@@ -113,14 +114,18 @@ class Anomaly(Backbone, ABC):
         """Fill what comes from the data.
 
         Raises:
-            UserError: there are no images, their size does not fit, or no class is `healthy`.
+            UserError: there are no images, their size does not fit, or no class is `healthy`, or it is not said
+                which one is.
         """
         key = image_key(facts, "image")
-        if facts.classes and not 0 <= self.healthy < facts.classes:
+        named = () if facts.mask_classes else facts.class_names
+        healthy = healthy_class(named) if self.healthy < 0 else self.healthy
+        if facts.classes and not healthy < facts.classes:
             raise UserError(
-                f"--healthy {self.healthy}: labels run from 0 to {facts.classes - 1} in these data"
+                f"--healthy {healthy}: labels run from 0 to {facts.classes - 1} in these data"
             )
-        return self.filled(facts, facts.channels[key], facts.size[key]).fitting()
+        size = facts.size[key]
+        return self.filled(facts, facts.channels[key], size, healthy=healthy).fitting()
 
     def suitable(self, batch: Batch) -> Tensor:
         """Which cases `(B,)` to train on; a method of healthy images overrides this."""
