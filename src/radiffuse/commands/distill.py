@@ -36,7 +36,7 @@ from ..training.solving import Solving
 from . import parsing
 from .lock import writing
 from .prior import refuse_foreign
-from .source import open_source
+from .source import as_trained, open_source
 
 PROG = "radiffuse distill"
 MINUTES, WARMUP = 10.0, 50
@@ -138,6 +138,7 @@ def _distill(flags: Any, teacher: Run, command: str, given: Cases | None) -> Non
     """Train the student, or the students of progressive distillation one after the other."""
     source = _source(flags, teacher)
     cases = open_source(source, teacher.recipe) if given is None else given
+    cases = as_trained(cases, teacher)
     check_trainable(cases)
     if processes.is_main():
         for line in cases.notices:
