@@ -19,7 +19,8 @@ from ..ranges import Rule, at_least, inside, up_to
 from ..recipe import Batch, image_key
 from ..sizes import check_shape
 from ..task import Task
-from .task import ANOMALY, healthy_class, is_healthy
+from .healthy import healthy_class
+from .task import ANOMALY, is_healthy
 
 if TYPE_CHECKING:
     from ...data.dataset import Facts

@@ -1,15 +1,11 @@
 """Anomaly detection: what of an image differs from its healthy counterpart."""
 
-import re
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from ...errors import UserError
 from ..task import Task
 
-__all__ = ["ANOMALY", "contradicted", "healthy_class", "is_healthy", "labels_of"]
+__all__ = ["ANOMALY", "contradicted", "is_healthy", "labels_of"]
 
 ANOMALY = Task(
     "anomaly",
@@ -26,33 +22,6 @@ ANOMALY = Task(
 )
 """Writes "healthy" (B, C, *S) in [-1, 1], the counterpart; "anomaly" (B, 1, *S) >= 0, the map;
 "mask" int64 (B, 1, *S), the map above a threshold; "score" (B,), one number an image."""
-
-
-_HEALTHY = re.compile(
-    r"health\w*|normals?|controls?|hc|cn|good|negative|neg|no|none|absent|(?:no|non|without|free)[ _-].+"
-    r"|no(?:n?tumou?r|n?lesion|finding|disease|cancer|defect|anomaly|pneumonia|covid)s?",
-    re.IGNORECASE,
-)
-"""What classes of healthy images are called."""
-
-
-def healthy_class(names: Sequence[str]) -> int:
-    """The label of the class that is called healthy; 0 where classes have no names.
-
-    Raises:
-        UserError: none or several are called so.
-    """
-    if not names:
-        return 0
-    found = [label for label, name in enumerate(names) if _HEALTHY.fullmatch(name.strip())]
-    if len(found) == 1:
-        return found[0]
-    told = ", ".join(f"{label} {name}" for label, name in enumerate(names))
-    which = "several" if found else "none"
-    raise UserError(
-        f"which class is healthy is not clear: {which} of {told} {'are' if found else 'is'} called so; --healthy N "
-        "says which"
-    )
 
 
 def is_healthy(batch: dict[str, Tensor], healthy: int) -> Tensor:
