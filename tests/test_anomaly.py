@@ -20,6 +20,7 @@ from radiffuse.applications.evaluation.asked import Asked
 from radiffuse.applications.task import Task
 from radiffuse.data.dataset import open_cases
 from radiffuse.data.facts import Facts
+from radiffuse.data.files import read_json
 from radiffuse.data.formats.by_ending import read_image
 from radiffuse.diffusion.denoiser import Denoiser
 from radiffuse.diffusion.simplex import Simplex
@@ -824,3 +825,39 @@ def test_classes_of_which_none_or_several_are_called_healthy_are_asked_for(names
         UserError, match=f"which class is healthy is not clear.*0 {names[0]}.*--healthy N"
     ):
         AnoDDPM.tiny().fitted(facts)
+
+
+@pytest.mark.parametrize(
+    ("strange", "names", "labels"),
+    [
+        (("abnormal", "normal"), (), {"abnormal": 1, "normal": 0}), (("tumour",), (), {"tumour": 1}),
+        (("normal", "tumour"), ("healthy", "lesion"), {"normal": 0, "tumour": 1}), (("a", "b"), (), {}),
+    ],
+)  # fmt: skip
+def test_classes_of_other_data_are_healthy_by_their_names(strange, names, labels):
+    assert AnoDDPM.tiny().labels_like(strange, names) == labels
+    turned = dataclasses.replace(AnoDDPM.tiny(), healthy=1).labels_like(strange, names)
+    assert turned == {name: 1 - label for name, label in labels.items()}
+
+
+def test_other_data_are_healthy_by_the_names_of_their_classes(tmp_path):
+    """A model told by masks, and folders of which the first is the sick one."""
+    words = [
+        "train",
+        "anoddpm",
+        "--data",
+        "brains:count=30,size=16,lesions=0.5",
+        "--map",
+        "image=t2",
+    ]
+    run = tmp_path / "run"
+    assert cli.main([*words, "mask=lesion", *TINY, "--out", str(run)]) == 0
+    draw = np.random.default_rng(0)
+    bright = np.repeat([200, 0], 20)[:, None, None]
+    images = (draw.integers(0, 50, (40, 16, 16)) + bright).astype(np.uint8)
+    np.savez(tmp_path / "d.npz", image=images, label=np.repeat(["abnormal", "normal"], 20))
+    out = tmp_path / "m" / "metrics.json"
+    words = ["evaluate", str(run), "--data", str(tmp_path / "d.npz"), "--map", "image=image"]
+    assert cli.main([*words, "--out", str(out)]) == 0
+    brightness = read_json(out)["baselines"]["brightness"]["auroc"]["mean"]
+    assert brightness == 1, "bright images are the sick ones"

@@ -81,7 +81,9 @@ def as_trained(cases: Cases, opened: Run, labels_needed: bool = True) -> Cases:
     """
     facts = opened.manifest.get("data", {}).get("facts", {})
     named_alike(cases, facts.get("mask_names") or {})
-    return with_classes(cases, facts.get("class_names") or (), needed=labels_needed)
+    like = getattr(opened.recipe, "labels_like", None)
+    needed = labels_needed and not (like and cases.mask_keys)  # an empty mask says who is healthy
+    return with_classes(cases, facts.get("class_names") or (), needed=needed, like=like)
 
 
 def _series(flags: Any, opened: Run) -> tuple[str, ...]:

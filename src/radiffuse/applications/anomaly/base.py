@@ -1,6 +1,7 @@
 """What the recipes of anomaly detection share: a chain of T steps, a counterpart, a map, a score."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -19,7 +20,7 @@ from ..ranges import Rule, at_least, inside, up_to
 from ..recipe import Batch, image_key
 from ..sizes import check_shape
 from ..task import Task
-from .healthy import healthy_class
+from .healthy import healthy_class, labels_like
 from .task import ANOMALY, is_healthy
 
 if TYPE_CHECKING:
@@ -127,6 +128,10 @@ class Anomaly(Backbone, ABC):
             )
         size = facts.size[key]
         return self.filled(facts, facts.channels[key], size, healthy=healthy).fitting()
+
+    def labels_like(self, strange: Sequence[str], names: Sequence[str]) -> dict[str, int]:
+        """Labels of classes that the training did not have, see `healthy.labels_like`."""
+        return labels_like(strange, names, max(self.healthy, 0))
 
     def suitable(self, batch: Batch) -> Tensor:
         """Which cases `(B,)` to train on; a method of healthy images overrides this."""
