@@ -27,7 +27,7 @@ def drawing(tmp_path_factory, hasty_judge):
 
 @pytest.fixture(scope="module")
 def finding(tmp_path_factory):
-    return rd.train("anoddpm", BRAINS, tmp_path_factory.mktemp("api") / "run", **TINY)
+    return rd.train("anoddpm", BRAINS, tmp_path_factory.mktemp("api") / "run", **TINY, healthy=0)
 
 
 @cache

@@ -66,7 +66,11 @@ def test_what_cannot_take_a_prior_says_so(prior, adopted, refused):
 
 @pytest.mark.parametrize(
     ("method", "mapped"),
-    [("mc-ddpm", ()), ("anoddpm", ()), ("ddpm-conversion", ("--map", "source=t1", "target=t2"))],
+    [
+        ("mc-ddpm", ()),
+        ("anoddpm", ("--healthy", "0")),
+        ("ddpm-conversion", ("--map", "source=t1", "target=t2")),
+    ],
 )
 def test_networks_told_more_than_noisy_images_are_no_priors(method, mapped, tmp_path, refused):
     """Of k-space told a mask, of other noise, of images told images: as a prior each would answer wrongly."""

@@ -40,7 +40,7 @@ def test_nothing_is_said_in_the_first_half_minute(capsys, monkeypatch):
 
 def test_samples_and_predictions_say_how_far_they_are(tmp_path, capsys):
     brains, tiny = "brains:count=8,size=16", ["--preset", "tiny", "--train.steps", "1"]
-    for method, data in (("ddpm", brains), ("anoddpm", brains)):
+    for method, data in (("ddpm", brains), ("anoddpm", f"{brains},label=none")):
         words = ["train", method, "--data", data, *tiny, "--out", str(tmp_path / method)]
         assert cli.main(words) == 0
     capsys.readouterr()

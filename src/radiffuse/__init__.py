@@ -4,7 +4,7 @@
 
     cases = rd.open("brains")                     files, folders, DICOM, NIfTI, or what is embedded
     cases[0]["image"]                             one image in stored units, with its geometry
-    run = rd.train("anoddpm", "brains", out="runs/first", minutes=10)
+    run = rd.train("anoddpm", "brains:label=none", out="runs/first", minutes=10)
     run = rd.load("runs/first")                   a run of `radiffuse train` or `rd.train`
     run = rd.load("brains-mri")                   or a model that comes with the library (`rd.shipped()`)
     run.predict("scan.nii.gz")                    or an array, a tensor, cases; a list, one a case
