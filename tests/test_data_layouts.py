@@ -289,10 +289,10 @@ def test_doubles_among_many_rows_are_found_at_once(tmp_path):
     picture(tmp_path / "a.png")
     rows = [f"c{k % 29_000},a.png" for k in range(30_000)]
     (tmp_path / "cases.csv").write_text("\n".join(["case,image", *rows]) + "\n")
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(UserError, match=r"case c0 stands twice \(1000 such\)"):
         open_table(tmp_path)
-    assert time.perf_counter() - begin < 1
+    assert time.process_time() - begin < 1
 
 
 # ------------------------------------------------------------------- who, and what belongs together

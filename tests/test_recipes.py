@@ -31,12 +31,12 @@ FROM_IMAGES = tuple(
 
 @pytest.fixture(scope="module")
 def slices():
-    return open_cases("brains:count=24,size=32")
+    return open_cases("brains:count=24,size=32,lesions=0.5,label=lesion")
 
 
 @pytest.fixture(scope="module")
 def odd():
-    return open_cases("brains:count=24,size=33")
+    return open_cases("brains:count=24,size=33,lesions=0.5,label=lesion")
 
 
 @pytest.fixture(scope="module")
