@@ -456,6 +456,12 @@ def test_folders_of_a_split_and_a_class_are_both(tmp_path):
     )
 
 
+def test_a_word_that_goes_on_from_a_split_is_none(tmp_path):
+    for k in range(4):
+        picture(tmp_path / ("tests", "trains")[k % 2] / f"{k}.png", k)
+    assert opened(tmp_path).class_names == ("tests", "trains")
+
+
 def test_a_folder_called_images_is_no_class(tmp_path):
     for split in ("training", "test"):
         for k in range(3):

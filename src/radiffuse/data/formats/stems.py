@@ -10,7 +10,7 @@ from .stored import ending
 __all__ = ["split_folders", "splits_in", "stem"]
 
 _SPLIT_FOLDER = re.compile(
-    r"(train(?:ing)?|val(?:id|idation)?|test(?:ing)?)(?:[_ -]?([A-Z]))?", re.IGNORECASE
+    r"(train(?:ing)?|val(?:id|idation)?|test(?:ing)?)(?:[_ -]?((?-i:[A-Z])))?", re.IGNORECASE
 )
 """A folder of a split; or of one class of it, as trainA and testB are."""
 

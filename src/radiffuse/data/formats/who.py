@@ -68,13 +68,11 @@ def people_in_folders(
         return tuple(name for name in found if name)
     for level in range(min(map(len, parts), default=0)):
         names = [part[level] for part in parts]
-        numbered = all(re.search(r"\d{3}", name) for name in names)
         called = all(
-            own.startswith(name) and own != name for own, name in zip(stems, names, strict=True)
+            re.search(r"\d", name) and own.startswith(name) and own != name
+            for own, name in zip(stems, names, strict=True)
         )
-        if len(set(names)) > 1 and (
-            numbered or (called and all(re.search(r"\d", name) for name in names))
-        ):
+        if len(set(names)) > 1 and (called or all(re.search(r"\d{3}", name) for name in names)):
             return tuple(names)
     return None
 
