@@ -125,10 +125,13 @@ class Led(Anomaly, ABC):
 
 SMALL_READERS: dict[str, Any] = {
     "reader_multiples": (1, 2, 4, 4),
-    "reader_blocks": 1,
+    "reader_blocks": 0,
     "reader_attention": (3,),
-    "read": 0.4,
+    "read": 0.3,
 }
+"""Shallower, and told of less noise, than is best in the end: what a short training can do. After 200
+steps on brains with lesions of 11 mm such a classifier has an AUROC of 0.82 and 0.85 (two seeds), with
+one block a level and read 0.4 it has 0.55 and 0.66, which leads nowhere."""
 TINY_READERS: dict[str, Any] = {
     "reader_multiples": (1, 2, 4),
     "reader_blocks": 0,
