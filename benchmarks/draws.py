@@ -2,9 +2,10 @@
 
     python benchmarks/draws.py runs/lgg128-score-mri --images ../shared/data/lgg128.npz:flair --count 8
 
-Scans are simulated as the run's `acquire` does, with its coils. Seconds are CPU seconds of one process with one
-thread, of a draw asked for alone and of one of four asked for together; beside them the same of L1 of wavelets
-with one weight. PSNR is that of single draws, and of what their chain tells of the mean. The numbers go to
+FEW asks the network five times: at two levels with a probe, and once at the end. Scans are simulated as the
+run's `acquire` does, with its coils. Seconds are CPU seconds of one process with one thread, of a draw asked for
+alone and of one of four asked for together; beside them the same of L1 of wavelets with one weight. PSNR is that
+of single draws, and of what their chain tells of the mean. The numbers go to
 benchmarks/results/draws-RUN.json.
 """
 
@@ -24,6 +25,7 @@ from radiffuse.metrics.fidelity import psnr
 from radiffuse.runs.run import open_run
 
 SCANS = (("gaussian-columns", 4.0), ("gaussian-columns", 8.0), ("poisson-disc", 8.0))
+FEW = {"steps": 2, "highest": 0.7, "lowest": 0.1, "probes": 2}
 TOGETHER = 4
 WEIGHT = 4e-3
 
@@ -67,13 +69,14 @@ def main():
     opened, found = open_run(arguments.run), {}
     images, patients, _ = held_out(arguments.images, arguments.count, opened.recipe.size)
     for mask, acceleration in SCANS:
-        for steps in arguments.steps:
-            more = {"mask": mask, "acceleration": acceleration, "steps": steps, "highest": 5}
-            words = {"solver": "probed", **{key: str(value) for key, value in more.items()}}
+        chains = {str(steps): {"steps": steps, "highest": 5} for steps in arguments.steps}
+        for name, chain in ({"few": FEW} | chains).items():
+            more = {"solver": "probed", "mask": mask, "acceleration": acceleration, **chain}
             with torch.no_grad():
-                entry = drawn(opened.with_settings(words), images, patients)
-            found.setdefault(f"{mask} {acceleration:g}", {})[steps] = entry
-            print(mask, acceleration, steps, entry, flush=True)
+                run = opened.with_settings({key: str(value) for key, value in more.items()})
+                entry = drawn(run, images, patients)
+            found.setdefault(f"{mask} {acceleration:g}", {})[name] = entry
+            print(mask, acceleration, name, entry, flush=True)
     record = {
         **made_by(opened),
         "coils": opened.recipe.coils,

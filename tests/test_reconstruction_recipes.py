@@ -820,6 +820,21 @@ def test_a_prior_of_slices_reconstructs_a_volume(axis):
         dataclasses.replace(recipe, through_plane=1.0, solver="daps").predict(objective, batch)
 
 
+@pytest.mark.parametrize(("probes", "calls"), [(0, 6), (2, 5), (1, 4), (9, 6)])
+def test_probes_say_how_many_steps_ask_the_network_twice(probes, calls):
+    cases = open_cases("brains:count=8,size=16")
+    recipe = ScoreMRI.tiny().fitted(cases.facts())
+    recipe = dataclasses.replace(recipe, acceleration=1.5, steps=2, highest=1.0, probes=probes)
+    recipe = dataclasses.replace(recipe, solver="probed")
+    objective, seen = recipe.objective(), []
+    objective.network.backbone.register_forward_hook(lambda *told: seen.append(len(told[1][0])))
+    batch = {**cases.batch([0]), "seed": torch.tensor([1])}
+    recipe.predict(objective, batch)
+    assert sum(seen) == calls * 2, "two parts of one image"
+    with pytest.raises(UserError, match="probes are steps of --set solver=probed"):
+        dataclasses.replace(recipe, probes=1, solver="dds").predict(objective, batch)
+
+
 def test_what_a_sample_misses_is_its_residual_brought_back():
     recipe = dataclasses.replace(ScoreMRI.tiny(), solver="dds", measurement="noise", noise=0.2)
     cases = open_cases("brains:count=8,size=16")

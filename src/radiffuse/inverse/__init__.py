@@ -8,6 +8,7 @@ docs/posterior.md says which of them sample the true posterior.
 """
 
 from .annealing import DAPS, Draw, langevin_draw, matched_draw, white_draw
+from .carried import Carried
 from .conditioned import MomentMatching, Proximal, PseudoInverse, RangeNull, jacobian_covariance
 from .gradient import DPS, residual_gradient
 from .langevin import AnnealedLangevin
@@ -29,6 +30,7 @@ __all__ = [
     "DPS",
     "SMC",
     "AnnealedLangevin",
+    "Carried",
     "Constrained",
     "DiffPIR",
     "Draw",

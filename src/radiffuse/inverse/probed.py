@@ -70,8 +70,8 @@ class Probed(Conditioned):
         self.noise, self.fwhm = noise, fwhm
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        m, most = self.measurement, self.spread(x_t, t)
-        x_0, V = probed_covariance(self.denoiser, x_t, t, self.noise, most, self.fwhm)
+        m = self.measurement
+        x_0, V = self.known(x_t, t)
         variance = expand(m.deviations, x_0).to(x_0.real) ** 2
 
         def normal(u: Tensor) -> Tensor:
@@ -79,6 +79,11 @@ class Probed(Conditioned):
 
         b = V.back(m.adjoint(m.residual(x_0), x_0))
         return x_0 + V.root(conjugate_gradient(normal, b, iterations=self.iterations))
+
+    def known(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, "VoxelsAndRings"]:
+        """What the prior alone says of x_0: the estimate, and V."""
+        most = self.spread(x_t, t)
+        return probed_covariance(self.denoiser, x_t, t, self.noise, most, self.fwhm)
 
 
 @dataclass(frozen=True)

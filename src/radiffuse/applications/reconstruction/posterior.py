@@ -16,9 +16,9 @@ from ...diffusion.sample.grids import karras
 from ...diffusion.tiling import Padded
 from ...diffusion.units import Affine
 from ...errors import UserError
-from ...inverse import Measurement, Slicewise, ThroughPlane
+from ...inverse import Carried, Measurement, Slicewise, ThroughPlane
 from ...inverse.conditioned import Conditioned
-from .solvers import DATA_STD, SOLVERS
+from .solvers import DATA_STD, ITERATIONS, SOLVERS
 
 __all__ = ["check_solver", "prior_denoiser", "walk"]
 
@@ -87,17 +87,21 @@ def prior_denoiser(recipe: Any, objective: Any, like: Tensor) -> Denoiser:
 def general_solver(
     recipe: Any, denoiser: Denoiser, measurement: Measurement, noise: Noise
 ) -> Sampler:
-    """The general solver that `solver` names, of volumes with what ties their slices."""
+    """The general solver that `solver` names, with what ties the slices of volumes, or carries probes on."""
     sampler = SOLVERS[recipe.solver](denoiser, measurement, noise)
     if recipe.through_plane:
         sampler.denoiser = ThroughPlane(
             denoiser, measurement, recipe.through_plane, DATA_STD, axis=recipe.slice_axis
         )
+    if recipe.probes:
+        sampler.denoiser = Carried(
+            denoiser, measurement, noise, DATA_STD, ITERATIONS, probes=recipe.probes
+        )
     return sampler
 
 
 def check_solver(recipe: Any) -> None:
-    """Refuse a paper's algorithm where it is none, and slices tied by another solver than DDS.
+    """Refuse a paper's algorithm where it is none, and options of a solver with another one.
 
     Raises:
         UserError: says what to set.
@@ -109,3 +113,5 @@ def check_solver(recipe: Any) -> None:
         )
     if recipe.through_plane and recipe.solver != "dds":
         raise UserError("through_plane ties slices within --set solver=dds; set both")
+    if recipe.probes and recipe.solver != "probed":
+        raise UserError("probes are steps of --set solver=probed; set both")

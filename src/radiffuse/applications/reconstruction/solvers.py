@@ -21,7 +21,7 @@ from ...inverse import (
     white_draw,
 )
 
-__all__ = ["SOLVERS", "Solver", "SolverName"]
+__all__ = ["ITERATIONS", "SOLVERS", "Solver", "SolverName"]
 
 Solver = Callable[[Denoiser, Measurement, Noise], Sampler]
 DATA_STD = 0.25
@@ -41,8 +41,10 @@ SolverName = Literal[
     "red-diff",
     "daps",
 ]
+ITERATIONS = 30
+"""Of conjugate gradients, where the covariance is probed."""
 SOLVERS: dict[str, Solver] = {
-    "probed": lambda d, m, n: DDIM(Probed(d, m, n, DATA_STD, iterations=30), n, eta=1.0),
+    "probed": lambda d, m, n: DDIM(Probed(d, m, n, DATA_STD, ITERATIONS), n, eta=1.0),
     "moment-matching": lambda d, m, n: DDIM(MomentMatching(d, m, DATA_STD, iterations=3), n, eta=1),
     "pigdm": lambda d, m, n: DDIM(PseudoInverse(d, m, DATA_STD, iterations=5), n, eta=1.0),
     "dds": lambda d, m, n: DDIM(Proximal(d, m, DATA_STD, iterations=5), n, eta=0.85),
