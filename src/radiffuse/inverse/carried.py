@@ -32,6 +32,9 @@ class Carried(Probed):
         probes: steps that probe, one or more.
     """
 
+    has_mean = False
+    """On few, rough steps what a chain estimates on its way is worse than where it ends."""
+
     def __init__(self, *args: Any, probes: int, **more: Any) -> None:
         super().__init__(*args, **more)
         if probes < 1:

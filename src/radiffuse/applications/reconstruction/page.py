@@ -190,7 +190,8 @@ def draws(record: Record, name: str) -> list[str]:
     about = (
         f"Prior: `{record['prior']['trained_by']}`. `{record['command']}`. One draw of `solver=probed highest=5` of "
         f"{size}, {record['coils']} coils, two network calls a step; CPU seconds of one core, asked for alone and as "
-        "one of four at once; PSNR of draws, and of the mean that their chains tell."
+        "one of four at once; PSNR of draws, and of the mean that their chains tell. Few: five network calls in all "
+        "(`steps=2 highest=0.7 lowest=0.1 probes=2`), where `steps=5` takes twelve."
     )
     rows = [
         [
