@@ -242,3 +242,19 @@ def test_training_records_the_orientation_and_predicts_others_in_it(tmp_path):
     assert cli.main([str(word) for word in [*words, "--split", "train"]]) == 0
     written, asked = nibabel.load(out / "c1-healthy.nii.gz"), nibabel.load(there / "image1.nii.gz")
     assert written.shape == asked.shape and np.allclose(written.affine, asked.affine, atol=1e-4)
+
+
+@pytest.mark.parametrize(("thick", "told"), [(2.0, False), (2.8, False), (6.0, True)])
+def test_voxels_of_several_sizes_are_told_of(tmp_path, thick, told):
+    """Nothing resamples from case to case, and a network takes a wide voxel for a narrow one."""
+    cases = []
+    for number, spacing in enumerate([(1.0, 1.5, 2.0), (1.0, 1.5, thick), (1.1, 1.5, 2.0)]):
+        image, mask, affine = scene(affine=oblique(spacing), seed=number)
+        cases.append((nibabel.Nifti1Image(image, affine), nibabel.Nifti1Image(mask, affine)))
+    lines = [
+        n for n in open_cases(folder(tmp_path / "data", cases)).notices if "differ in size" in n
+    ]
+    assert bool(lines) == told
+    if told:
+        (line,) = lines
+        assert "2 mm in c0 and 1 x 1.5 x 6 mm in c1" in line and "resample" in line

@@ -20,6 +20,8 @@ SCAN_BYTES = 2 << 30
 """Files of a column are all decoded at opening up to this total size; beyond it only a few are."""
 SLIVER_OF_8_BITS = 1 / 8
 """Of 0 to 255; data that fill less of it are brought to [-1, 1] by their own range."""
+VOXELS_DIFFER = 1.5
+"""Times as large along one axis in one image as in another: so much is told."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ def scan(
     looks = _look_array(column) if isinstance(column, ArrayColumn) else _look_files(column)
     shapes = [look.shape for look in looks]
     notices = _same_shapes(shapes, key, source, ids)
+    if column.kind == "image":
+        notices += _same_voxels([look.spacing for look in looks], key, source, ids)
     _finite(looks, key, source, ids)
     there = [look for row, look in enumerate(looks) if row not in empty]
     constant = tuple(row for row, look in enumerate(looks) if look.constant and row not in empty)
@@ -88,7 +92,10 @@ def _scan_few(
     few = [there[place] for place in spread(len(there), 8)]
     images = [column.image(row) for row in few]
     shapes = tuple(tuple(image.data.shape) for image in images)
-    notices = _same_shapes(shapes, key, source, [ids[row] for row in few])
+    names = [ids[row] for row in few]
+    notices = _same_shapes(shapes, key, source, names)
+    if column.kind == "image":
+        notices += _same_voxels([image.spacing_mm for image in images], key, source, names)
     line = f"{source}: {key} is large; {len(few)} of {len(column)} files were checked on opening"
     return Seen(
         shapes=shapes,
@@ -108,6 +115,7 @@ class _Look:
     digest: str
     range: tuple[float, float] | None
     values: tuple[float, float]
+    spacing: tuple[float, ...] | None
 
 
 def _widest(looks: Sequence[_Look]) -> tuple[float, float]:
@@ -131,7 +139,8 @@ def _look(image: Image) -> _Look:
         broken = int((~torch.isfinite(data)).sum())
     constant = not broken and bool((data == data.flatten()[0]).all())
     values = (0.0, 0.0) if broken else _quantiles(data)
-    return _Look(tuple(data.shape), broken, constant, content_hash(data), image.range, values)
+    about = (image.range, values, image.spacing_mm)
+    return _Look(tuple(data.shape), broken, constant, content_hash(data), *about)
 
 
 def _look_array(column: ArrayColumn) -> list[_Look]:
@@ -193,6 +202,26 @@ def _same_shapes(
     if len({shape[0] for shape in shapes}) > 1:
         raise UserError(f"{told}; grey and colour images do not mix: convert them to one kind")
     return (f"{told}; --size resizes all to one size",)
+
+
+def _same_voxels(
+    spacings: Sequence[tuple[float, ...] | None], key: str, source: str, ids: Sequence[str]
+) -> tuple[str, ...]:
+    """A notice where voxels differ in size: a network sees voxels, and takes a wide one for a narrow one."""
+    known = {name: mm for name, mm in zip(ids, spacings, strict=True) if mm is not None}
+    for axis in range(max(map(len, known.values()), default=0)):
+        along = {name: mm[axis] for name, mm in known.items() if axis < len(mm)}
+        fine, coarse = min(along, key=along.__getitem__), max(along, key=along.__getitem__)
+        if along[coarse] > VOXELS_DIFFER * along[fine]:
+            told = " and ".join(
+                f"{' x '.join(f'{mm:.3g}' for mm in known[name])} mm in {name}"
+                for name in (fine, coarse)
+            )
+            return (
+                f"{source}: voxels of {key!r} differ in size, {told}: they are taken as they are, as if all were "
+                "of one size; resample them to one before, if anatomy is to have one scale",
+            )
+    return ()
 
 
 def differing(shapes: Sequence[tuple[int, ...]], key: str, source: str, ids: Sequence[str]) -> str:
