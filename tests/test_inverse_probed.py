@@ -9,7 +9,7 @@ from radiffuse.diffusion.denoiser import Denoiser
 from radiffuse.diffusion.noise import Seeded
 from radiffuse.diffusion.schedule import EDM, VP
 from radiffuse.diffusion.spectrum import radius
-from radiffuse.inverse import Carried, Measurement, MomentMatching, Probed, Proximal
+from radiffuse.inverse import Measurement, MomentMatching, Probed, Proximal
 from radiffuse.inverse.probed import probed_covariance
 from radiffuse.operators import Mask
 from radiffuse.operators.base import Matrix
@@ -55,56 +55,6 @@ def test_it_is_the_posterior_s_denoiser_of_stationary_data(schedule, t):
     scale = float((exact - prior(x_t, at)).abs().max())
     assert float((probed - exact).abs().max()) < 1e-6 * scale
     assert float((white - exact).abs().max()) > 1e-2 * scale, "a white covariance is another one"
-
-
-@pytest.mark.parametrize("schedule", [VP(), EDM()], ids=["vp", "edm"])
-def test_a_covariance_carried_to_less_noise_is_that_of_the_prior_there(schedule):
-    """Exact at every later step of stationary data, with one call in place of two; more noise begins anew."""
-    calls, later = [], torch.tensor([0.8, 0.5, 0.3, 0.6, 0.2], dtype=torch.float64)
-    prior = denoiser(schedule, stationary())
-
-    class Counted(Denoiser):
-        def forward(self, x_t, t):
-            calls.append(len(x_t))
-            return prior(x_t, t)
-
-    counted = Counted()
-    counted.schedule = schedule
-    solver = Carried(counted, measured(), Seeded([3, 4]), data_std=0.6, fwhm=math.inf, probes=1)
-    for at in later:
-        x_t = noisy(schedule, at)
-        exact = MomentMatching(prior, measured())(x_t, at)
-        scale = float((exact - prior(x_t, at)).abs().max())
-        assert float((solver(x_t, at) - exact).abs().max()) < 1e-6 * scale
-    assert calls == [4, 2, 2, 4, 2], "two rows; a probe asks twice"
-
-
-def test_a_carried_covariance_is_each_case_s_and_each_part_s_own():
-    at, then = torch.tensor([0.8, 0.5]).double(), torch.tensor([0.3, 0.4]).double()
-    schedule, mask = EDM(), (torch.arange(SIZE[1]) % 2).double()
-    y = mask * torch.complex(noisy(schedule, at[0]), noisy(schedule, at[1]))
-
-    def parted(x_t):
-        return torch.complex(x_t, 0.3 * x_t.flip(-1))
-
-    class Both(Denoiser):
-        def forward(self, x_t, t):
-            part = denoiser(schedule, stationary())
-            return torch.complex(part(x_t.real, t), part(x_t.imag, t))
-
-    prior = Both()
-    prior.schedule = schedule
-
-    def ends(rows):
-        seeds, known = Seeded([k + 3 for k in rows]), Measurement(y[rows], Mask(mask), 0.1)
-        solver = Carried(prior, known, seeds, 0.6, probes=1)
-        for t in (at, then):
-            x = solver(
-                torch.cat([parted(noisy(schedule, t[k], 2)[k : k + 1]) for k in rows]), t[rows]
-            )
-        return x
-
-    assert torch.allclose(ends([0, 1])[1:], ends([1]), atol=1e-10)
 
 
 def test_both_parts_of_complex_images_have_their_own_covariance():

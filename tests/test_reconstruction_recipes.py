@@ -17,7 +17,7 @@ from radiffuse.applications.reconstruction.maps import maps_of, unmeasured_part
 from radiffuse.applications.reconstruction.mcg import MCG, Manifold
 from radiffuse.applications.reconstruction.score_inverse import ScoreInverse
 from radiffuse.applications.reconstruction.score_mri import ScoreMRI, Sense
-from radiffuse.applications.reconstruction.solvers import DATA_STD
+from radiffuse.applications.reconstruction.solvers import DATA_STD, SOLVERS
 from radiffuse.data.dataset import open_cases
 from radiffuse.diffusion.complex_images import Parts
 from radiffuse.diffusion.denoiser import Denoiser
@@ -820,19 +820,32 @@ def test_a_prior_of_slices_reconstructs_a_volume(axis):
         dataclasses.replace(recipe, through_plane=1.0, solver="daps").predict(objective, batch)
 
 
-@pytest.mark.parametrize(("probes", "calls"), [(0, 6), (2, 5), (1, 4), (9, 6)])
-def test_probes_say_how_many_steps_ask_the_network_twice(probes, calls):
+@pytest.mark.parametrize(
+    ("solver", "calls"), [("stein", 5), ("stein-mean", 5), ("dds", 5), ("probed", 10)]
+)
+def test_a_chain_of_four_steps_asks_its_network_so_often(solver, calls):
     cases = open_cases("brains:count=8,size=16")
     recipe = ScoreMRI.tiny().fitted(cases.facts())
-    recipe = dataclasses.replace(recipe, acceleration=1.5, steps=2, highest=1.0, probes=probes)
-    recipe = dataclasses.replace(recipe, solver="probed")
+    more = {"solver": solver, "steps": 4, "highest": 1.0, "lowest": 0.06}
+    recipe = dataclasses.replace(recipe, acceleration=1.5, **more)
     objective, seen = recipe.objective(), []
     objective.network.backbone.register_forward_hook(lambda *told: seen.append(len(told[1][0])))
-    batch = {**cases.batch([0]), "seed": torch.tensor([1])}
-    recipe.predict(objective, batch)
+    recipe.predict(objective, {**cases.batch([0]), "seed": torch.tensor([1])})
     assert sum(seen) == calls * 2, "two parts of one image"
-    with pytest.raises(UserError, match="probes are steps of --set solver=probed"):
-        dataclasses.replace(recipe, probes=1, solver="dds").predict(objective, batch)
+
+
+def test_the_chain_of_stein_begins_about_the_plain_reconstruction():
+    """What is added to it at the start is what the first covariance is found from."""
+    cases = open_cases("brains:count=8,size=16")
+    recipe = ScoreMRI.tiny().fitted(cases.facts())
+    recipe = dataclasses.replace(recipe, acceleration=1.5, steps=4, highest=1.0)
+    acquired, noise = recipe.acquire({**cases.batch([0]), "seed": torch.tensor([1])}), Seeded([0])
+    prior = posterior.prior_denoiser(recipe, recipe.objective(), acquired.first)
+    solver = SOLVERS["stein"](prior, acquired.measurement, noise, acquired.first).denoiser
+    times = grids.karras(prior.schedule, 4, start=recipe.trained_to(prior), stop=0.0)
+    x_t, times = recipe.begin(prior.schedule, times, acquired.first, Seeded([0]))
+    alpha, sigma = prior.schedule(times[0], x_t)
+    assert torch.allclose((x_t - alpha * solver.first) / sigma, noise(x_t), atol=1e-4)
 
 
 def test_what_a_sample_misses_is_its_residual_brought_back():

@@ -8,7 +8,6 @@ docs/posterior.md says which of them sample the true posterior.
 """
 
 from .annealing import DAPS, Draw, langevin_draw, matched_draw, white_draw
-from .carried import Carried
 from .conditioned import MomentMatching, Proximal, PseudoInverse, RangeNull, jacobian_covariance
 from .gradient import DPS, residual_gradient
 from .langevin import AnnealedLangevin
@@ -20,6 +19,7 @@ from .proximal import DiffPIR
 from .restoration import DDRM
 from .rician import RicianMeasurement
 from .shared_path import Replacement, SMCDiff
+from .stein import Renoised, Stein
 from .variational import REDDiff
 from .volume import Slicewise, ThroughPlane
 from .warm import warm_start
@@ -30,7 +30,6 @@ __all__ = [
     "DPS",
     "SMC",
     "AnnealedLangevin",
-    "Carried",
     "Constrained",
     "DiffPIR",
     "Draw",
@@ -42,10 +41,12 @@ __all__ = [
     "PseudoInverse",
     "REDDiff",
     "RangeNull",
+    "Renoised",
     "Replacement",
     "RicianMeasurement",
     "SMCDiff",
     "Slicewise",
+    "Stein",
     "ThroughPlane",
     "data_consistency",
     "jacobian_covariance",

@@ -11,7 +11,7 @@ and the methods of the field differ in V:
 | `MomentMatching` | $\Sigma=\tfrac{\sigma^2}{\alpha}\,\partial\hat x_0/\partial x_t$ | yes | a backward pass each |
 | `PseudoInverse` | $r^2 I$ inside the inverse, $\Sigma$ outside | if white | one backward pass |
 | `Probed` | diagonal by voxel times by frequency | if stationary | one network call |
-| `Carried` | that of `Probed`, from earlier steps | if stationary | none, after the first steps |
+| `Stein` | the same, from the chain's own noise | in expectation, if stationary | none |
 | `Proximal` | $r^2 I$ | if white | none |
 | `RangeNull` | $\tfrac{\sigma^2}{\alpha^2} I$: data of any size | no | none |
 

@@ -32,7 +32,7 @@ from ..operators.blur import blurred
 from .conditioned import Conditioned
 from .measurement import Measurement
 
-__all__ = ["Probed", "VoxelsAndRings", "probed_covariance"]
+__all__ = ["Probed", "VoxelsAndRings", "fitted", "probed_covariance"]
 
 STEP = 0.1
 """Length of the finite difference over sigma."""
@@ -135,11 +135,17 @@ def probed_covariance(
     step = STEP * sigma
     both, times = torch.cat([x_t, x_t + step * z]), torch.as_tensor(t)
     x_0, moved = denoiser(both, times.repeat(2) if times.ndim else times).chunk(2)
-    q = parts(sigma**2 / alpha * (moved - x_0) / step)
-    z, most = parts(z), most.expand(x_t[:, :1].shape)
-    most = torch.cat([most, most]) if x_t.is_complex() else most
+    q = sigma**2 / alpha * (moved - x_0) / step
+    return x_0, fitted(z, q, most, fwhm)
+
+
+def fitted(z: Tensor, q: Tensor, most: Tensor, fwhm: float) -> VoxelsAndRings:
+    """V from one z (B, C, *S) and q, of whose product the expectation is that of z Cov z."""
+    q, most = parts(q), most.expand(z[:, :1].shape)
+    most = torch.cat([most, most]) if z.is_complex() else most
+    z = parts(z)
     s = _voxels(z, q, fwhm).clamp(LEAST * most, most).sqrt()
-    return x_0, VoxelsAndRings(s, _rings(s * z, q / s).clamp_min(LEAST))
+    return VoxelsAndRings(s, _rings(s * z, q / s).clamp_min(LEAST))
 
 
 def _voxels(z: Tensor, q: Tensor, fwhm: float) -> Tensor:

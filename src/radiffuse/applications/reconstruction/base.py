@@ -43,7 +43,7 @@ class Reconstruction(Reconstructing, Continuous):
         *Continuous.AFTER_TRAINING,
         *(field.name for field in fields(Scanner)),
         *("solver", "lowest", "highest", "warm", "samples", "slice_axis", "through_plane", "widen"),
-        *("kept_back", "probes"),
+        "kept_back",
     )
     TAKES_PRIOR: ClassVar[bool] = True
     """Whether the network may be that of another run."""
@@ -63,7 +63,6 @@ class Reconstruction(Reconstructing, Continuous):
         "warm": below(1),
         "slice_axis": between(0, 2),
         "through_plane": at_least(0),
-        "probes": at_least(0),
         "kept_back": below(1),
     }
 
@@ -85,10 +84,6 @@ class Reconstruction(Reconstructing, Continuous):
     through_plane: float = 0.0
     """Volumes and a prior of slices: the price of a jump of one grey value between neighbouring slices, as
     a log-probability (`inverse.ThroughPlane`); goes with --set solver=dds."""
-
-    probes: int = 0
-    """--set solver=probed: so many levels of noise, the highest, ask the network twice, which finds a covariance; lower
-    ones, the last of all included, ask once and carry it on (`inverse.Carried`); 0 = all ask twice."""
 
     kept_back: float = 0.0
     """MRI: share of the samples outside of the calibration region that each scan keeps back, to weigh the prior

@@ -16,9 +16,9 @@ from ...diffusion.sample.grids import karras
 from ...diffusion.tiling import Padded
 from ...diffusion.units import Affine
 from ...errors import UserError
-from ...inverse import Carried, Measurement, Slicewise, ThroughPlane
+from ...inverse import Slicewise, ThroughPlane
 from ...inverse.conditioned import Conditioned
-from .solvers import DATA_STD, ITERATIONS, SOLVERS
+from .solvers import DATA_STD, SOLVERS
 
 __all__ = ["check_solver", "prior_denoiser", "walk"]
 
@@ -40,7 +40,7 @@ def walk(
             return x, x
         times = karras(denoiser.schedule, recipe.steps, start=recipe.trained_to(denoiser), stop=0.0)
         start, times = recipe.begin(denoiser.schedule, times, acquired.first, noise)
-        sampler = general_solver(recipe, denoiser, acquired.measurement, noise)
+        sampler = general_solver(recipe, denoiser, acquired, noise)
         asked = sampler.denoiser
         if not (isinstance(asked, Conditioned) and asked.has_mean):
             x = sampler(start, times)
@@ -84,24 +84,19 @@ def prior_denoiser(recipe: Any, objective: Any, like: Tensor) -> Denoiser:
     return Parts(Affine(padded, recipe.chain_schedule()))
 
 
-def general_solver(
-    recipe: Any, denoiser: Denoiser, measurement: Measurement, noise: Noise
-) -> Sampler:
-    """The general solver that `solver` names, with what ties the slices of volumes, or carries probes on."""
-    sampler = SOLVERS[recipe.solver](denoiser, measurement, noise)
+def general_solver(recipe: Any, denoiser: Denoiser, acquired: Acquired, noise: Noise) -> Sampler:
+    """The general solver that `solver` names, of volumes with what ties their slices."""
+    measurement = acquired.measurement
+    sampler = SOLVERS[recipe.solver](denoiser, measurement, noise, acquired.first)
     if recipe.through_plane:
         sampler.denoiser = ThroughPlane(
             denoiser, measurement, recipe.through_plane, DATA_STD, axis=recipe.slice_axis
-        )
-    if recipe.probes:
-        sampler.denoiser = Carried(
-            denoiser, measurement, noise, DATA_STD, ITERATIONS, probes=recipe.probes
         )
     return sampler
 
 
 def check_solver(recipe: Any) -> None:
-    """Refuse a paper's algorithm where it is none, and options of a solver with another one.
+    """Refuse a paper's algorithm where it is none, and slices tied by another solver than DDS.
 
     Raises:
         UserError: says what to set.
@@ -113,5 +108,3 @@ def check_solver(recipe: Any) -> None:
         )
     if recipe.through_plane and recipe.solver != "dds":
         raise UserError("through_plane ties slices within --set solver=dds; set both")
-    if recipe.probes and recipe.solver != "probed":
-        raise UserError("probes are steps of --set solver=probed; set both")
