@@ -184,6 +184,8 @@ def table(results):
         "at one number of steps, but nothing says that it vanishes. Some of them improve with more steps on this",
         "problem, `DAPS` with the white draw the most, because short steps forgive a wrong covariance.",
         "Not in the table, as they serve any row of it: `warm_start`, `low_pass`, `Slicewise`, `ThroughPlane`.",
+        "Nor is `Stein`, which takes the covariance of `Probed` from the chain's own noise: no posterior sampler,",
+        "and made for a handful of long steps; what it does there is in measured.md (seconds a draw).",
         "A step of `DPS` scales with the length of the chain, so zeta has to be tuned anew for every grid.",
         "",
     ]

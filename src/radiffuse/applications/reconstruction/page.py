@@ -188,10 +188,10 @@ def draws(record: Record, name: str) -> list[str]:
     """Seconds and quality of one draw by its steps."""
     size = " x ".join(map(str, record["size"]))
     about = (
-        f"Prior: `{record['prior']['trained_by']}`. `{record['command']}`. One draw of {size}, {record['coils']} coils, by "
-        "`solver=probed highest=5`, two network calls a step and two at the end; `stein` and `stein-mean` are five calls in "
-        "all (`steps=4 highest=1 lowest=0.06`). CPU seconds of one core, asked for alone and as one of four at once; PSNR "
-        "of draws, of the mean that their chains tell, and of the mean of four."
+        f"Prior: `{record['prior']['trained_by']}`. `{record['command']}`. One draw of {size}, {record['coils']} "
+        "coils, by `solver=probed highest=5`, two network calls a step and two at the end; `stein` and `stein-mean` "
+        "are five calls in all (`steps=4 highest=1 lowest=0.06`). CPU seconds of one core, asked for alone and as "
+        "one of four at once; PSNR of draws, of the mean that their chains tell, and of the mean of four."
     )
     rows = [
         [
