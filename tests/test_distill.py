@@ -16,7 +16,7 @@ from radiffuse.diffusion.flow_map import FlowMap, MovedMap, TwoTimes, joined_mea
 from radiffuse.diffusion.losses import output, uniform_times
 from radiffuse.diffusion.network import Network, elapsed
 from radiffuse.diffusion.parametrization import CLEAN
-from radiffuse.diffusion.sample import DDIM, FlowODE, Jumps, Renoised, last, prior
+from radiffuse.diffusion.sample import DDIM, Consistent, FlowODE, Jumps, last, prior
 from radiffuse.diffusion.schedule import EDM, VP, Cosine, Rectified, Stretched
 from radiffuse.nn.embed import Conditioning
 from radiffuse.runs.run import open_run
@@ -145,7 +145,7 @@ def test_the_map_of_a_mixture_joins_too():
 
 def test_consistency_sampling_of_an_exact_map_keeps_the_law():
     exact, many = Exact(VP()), torch.zeros(4000, 1, dtype=torch.float64)
-    made = Renoised(exact)(prior(VP(), many), nested(VP(), 4))
+    made = Consistent(exact)(prior(VP(), many), nested(VP(), 4))
     assert abs(float(made.mean()) - MEAN) < 0.02 and abs(float(made.std()) - STD) < 0.01
     once = Jumps(exact)(prior(VP(), many), nested(VP(), 1))
     assert not torch.equal(made, once)

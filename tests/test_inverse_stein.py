@@ -8,10 +8,10 @@ import torch
 from radiffuse.diffusion.complex_images import Parts
 from radiffuse.diffusion.denoiser import Denoiser
 from radiffuse.diffusion.noise import Seeded
-from radiffuse.diffusion.sample import DDIM
+from radiffuse.diffusion.sample import DDIM, Renoised
 from radiffuse.diffusion.schedule import EDM, VP
 from radiffuse.diffusion.spectrum import rings
-from radiffuse.inverse import Measurement, Proximal, Renoised, Stein
+from radiffuse.inverse import Measurement, Proximal, Stein
 from radiffuse.inverse.probed import RINGS
 from radiffuse.operators import Mask
 from radiffuse.operators.base import conjugate_gradient

@@ -19,7 +19,7 @@ from .proximal import DiffPIR
 from .restoration import DDRM
 from .rician import RicianMeasurement
 from .shared_path import Replacement, SMCDiff
-from .stein import Renoised, Stein
+from .stein import Stein
 from .variational import REDDiff
 from .volume import Slicewise, ThroughPlane
 from .warm import warm_start
@@ -41,7 +41,6 @@ __all__ = [
     "PseudoInverse",
     "REDDiff",
     "RangeNull",
-    "Renoised",
     "Replacement",
     "RicianMeasurement",
     "SMCDiff",

@@ -20,11 +20,10 @@ from torch import Tensor
 
 from ..diffusion.denoiser import Denoiser
 from ..diffusion.noise import gaussian
-from ..diffusion.sample.base import Sampler, State
 from .measurement import Measurement
 from .probed import Probed, VoxelsAndRings, fitted
 
-__all__ = ["Renoised", "Stein"]
+__all__ = ["Stein"]
 
 
 class Stein(Probed):
@@ -67,15 +66,3 @@ class Stein(Probed):
         x_0 = self.denoiser(x_t, t)
         z, q = (x_t - alpha * about) / sigma, sigma / alpha * (x_0 - about)
         return x_0, fitted(z, q, self.spread(x_t, t), self.fwhm)
-
-
-class Renoised(Sampler):
-    r"""All noise anew at every step: $x_s = \alpha_s\hat x_0 + \sigma_s z$.
-
-    No posterior sampler: $\hat x_0$ is a mean, so that $x_s$ spreads less than $p(x_s\mid y)$, and the chain
-    ends near the posterior's mean, in fewer calls than the mean of draws takes.
-    """
-
-    def step(self, x_t: Tensor, t: Tensor, s: Tensor, state: State) -> tuple[Tensor, State]:
-        alpha, sigma = self.schedule(s, x_t)
-        return alpha * self.denoiser(x_t, t) + sigma * self.noise(x_t), state

@@ -12,7 +12,7 @@ from ...diffusion.denoiser import Denoiser
 from ...diffusion.flow_map import FlowMap, TwoTimes, nested
 from ...diffusion.guidance import Clipped
 from ...diffusion.noise import Noise
-from ...diffusion.sample import FewCalls, Jumps, Learned, Renoised, Sampler, WithSolver
+from ...diffusion.sample import Consistent, FewCalls, Jumps, Learned, Sampler, WithSolver
 from ...diffusion.schedule import Schedule
 from ...errors import UserError
 from ...nn.embed import Conditioning
@@ -93,7 +93,7 @@ class _Distilled(Generative):
         """Jumps along the flow, or to its end and back; or the solver's steps."""
         if self.way in SOLVERS:
             return Learned(cast(WithSolver, denoiser), noise)
-        kind = Renoised if self.way == "consistency" else Jumps
+        kind = Consistent if self.way == "consistency" else Jumps
         return kind(cast(FlowMap, denoiser), noise)
 
     def make_grid(self, schedule: Schedule) -> Tensor:

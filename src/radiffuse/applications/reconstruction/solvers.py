@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ...diffusion.denoiser import Denoiser
 from ...diffusion.noise import Noise
-from ...diffusion.sample import DDIM, DDPM, DPMSolver, Sampler
+from ...diffusion.sample import DDIM, DDPM, DPMSolver, Renoised, Sampler
 from ...inverse import (
     DAPS,
     DDRM,
@@ -20,7 +20,6 @@ from ...inverse import (
     PseudoInverse,
     RangeNull,
     REDDiff,
-    Renoised,
     Stein,
     white_draw,
 )

@@ -2,7 +2,7 @@
 
 from . import grids
 from .base import Sampler, Then, last, prior
-from .jumps import Jumps, Renoised
+from .jumps import Consistent, Jumps, Renoised
 from .langevin import Langevin, annealed, signal_to_noise
 from .leap import First, GaussianFlow
 from .learned import FewCalls, Learned, WithSolver
@@ -13,6 +13,7 @@ from .onestep import DDIM, DDPM, EulerMaruyama, Heun, ReverseDiffusion
 __all__ = [
     "DDIM",
     "DDPM",
+    "Consistent",
     "DPMSolver",
     "DPMSolverSDE",
     "EulerMaruyama",
