@@ -10,6 +10,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from radiffuse.applications.denoising.evaluate import measure as measure_denoised
 from radiffuse.applications.evaluation.drawing import Drawn
 from radiffuse.applications.translation.evaluate import measure as measure_translated
+from radiffuse.applications.translation.shared import Eyes
 from radiffuse.data.dataset import from_iterable
 from radiffuse.metrics.diversity import ms_ssim, ms_ssim_per_patient, pair_similarity
 from radiffuse.metrics.fidelity import similarity, ssim, ssim_per_patient
@@ -128,7 +129,7 @@ def test_evaluations_hand_in_the_range_and_refuse_what_is_too_small(size):
     cases = from_iterable(
         [{"image": x, "patient": k} for x, k in zip(reference, "ab", strict=True)]
     )
-    translated = measure_translated(made, {"target": target}, cases, None)
+    translated = measure_translated(made, {"target": target}, cases, Eyes(None))
     regions = [homogeneous_regions(each) for each in target]
     denoised = measure_denoised(made, target, regions, cases)
     for found in (translated, denoised):

@@ -15,6 +15,7 @@ from radiffuse.applications.supervised import Pix2Pix, Regression, direct_unet, 
 from radiffuse.applications.translation.conversion import CorrectFirst
 from radiffuse.applications.translation.ddpm_conversion import Conversion
 from radiffuse.applications.translation.evaluate import _alignment, measure
+from radiffuse.applications.translation.shared import Eyes
 from radiffuse.data.dataset import open_cases
 from radiffuse.data.formats.by_ending import read_image
 from radiffuse.diffusion.denoiser import Denoiser
@@ -234,7 +235,7 @@ def test_draws_as_wide_as_the_truth_score_better_than_their_exact_mean(data):
             )
 
     def score(drawn):
-        return measure(drawn, parts, cases, None)["crps"]["mean"]
+        return measure(drawn, parts, cases, Eyes(None))["crps"]["mean"]
 
     right = score(drawn(batches(s), "y", parts["target"]))
     assert right == pytest.approx(s / math.sqrt(math.pi), rel=0.02)

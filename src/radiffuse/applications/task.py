@@ -18,6 +18,7 @@ class Task:
         writes: keys of a prediction.
         given: of these keys prediction needs one; empty: it reads what training reads.
         paired: keys that must show the same anatomy, position by position.
+        unpaired: images of which a case may have one and another case another.
         alike: keys that must be on one grey scale.
         pictures: keys that are pictures where a prediction is a volume.
         subset: field of the recipe that names images which training and evaluation need all, and of which a case to
@@ -42,6 +43,7 @@ class Task:
     raw: tuple[str, ...] = ()
     intervals: tuple[str, ...] = ()
     paired: tuple[str, ...] = ()
+    unpaired: tuple[str, ...] = ()
     alike: tuple[str, ...] = ()
     pictures: tuple[str, ...] = ()
     subset: str = ""

@@ -39,7 +39,7 @@ from .ready import Ready, first_time, ready
 from .slicewise import Slicewise, slicewise
 from .source import asked_cases, check_axes, check_given, data_of
 from .strips import Strips
-from .subset import asked_for, incomplete, open_to_predict, written_of
+from .subset import asked_for, incomplete, one_way, open_to_predict, written_of
 from .tiles import told_of
 from .written import Writer
 
@@ -124,6 +124,7 @@ def _fill(flags: Flags, arguments: Sequence[str], given: Cases | None, asked: Re
     source, every = data_of(flags, opened, given, lambda source, _: read(source), False)
     check_axes(opened, every, source)
     cases = incomplete(asked_cases(every, flags.split, source, opened), opened.recipe)
+    cases = one_way(cases, opened.recipe)
     check_given(method, opened.recipe, cases.keys, source)
     flags.chosen.check(cases)
     settings = {

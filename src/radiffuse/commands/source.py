@@ -12,6 +12,7 @@ from ..data.dataset import Cases, open_cases
 from ..data.neighbours import with_neighbours
 from ..data.planes import Cut
 from ..data.stained import with_stain
+from ..data.unpaired import lent
 from ..errors import UsageError, UserError, printable
 from ..runs.config import Config, DataSource, is_embedded, located
 from ..runs.run import Run
@@ -28,6 +29,7 @@ def open_source(source: DataSource, recipe: Any = None, **lacking: Any) -> Cases
         recipe: that reads them.
         lacking: what the data may lack, as `open_cases` takes it.
     """
+    lacking.setdefault("gaps", recipe.task.unpaired if recipe is not None else ())
     cases = open_cases(
         source.path,
         mapping=source.map,
@@ -46,7 +48,9 @@ def open_source(source: DataSource, recipe: Any = None, **lacking: Any) -> Cases
 
 
 def prepared(cases: Cases, recipe: Any) -> Cases:
-    """The cases with the neighbouring slices, and in the stain, that a recipe asks for."""
+    """The cases with the neighbouring slices, in the stain and with the unpaired images that a recipe asks for."""
+    if recipe is not None:
+        cases = lent(cases, recipe.task.unpaired)
     cases = with_neighbours(cases, getattr(recipe, "NEIGHBOURS", ()))
     stained = getattr(recipe, "stain", "none") != "none"
     return with_stain(cases, recipe.stain_reference) if stained else cases

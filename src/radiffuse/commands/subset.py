@@ -11,13 +11,22 @@ from torch import Tensor
 from ..data.dataset import Cases
 from ..data.gaps import FLAG
 from ..data.image import Image
+from ..data.unpaired import given_all
 from ..errors import UserError, printable
 from ..runs.config import DataSource
 from ..runs.run import Run
 from ..training import processes
 from .source import open_source
 
-__all__ = ["asked_for", "in_units_of", "incomplete", "open_to_predict", "subset_of", "written_of"]
+__all__ = [
+    "asked_for",
+    "in_units_of",
+    "incomplete",
+    "one_way",
+    "open_to_predict",
+    "subset_of",
+    "written_of",
+]
 
 Batch = Mapping[str, Tensor]
 
@@ -86,6 +95,23 @@ def incomplete(cases: Cases, recipe: Any) -> Cases:
         line = f"note: {len(complete)} of {len(cases)} cases lack none of {told} and are left out ({some})"
         print(printable(line), file=sys.stderr)
     return cases.take([place for place, lack in enumerate(lacks) if lack])
+
+
+def one_way(cases: Cases, recipe: Any) -> Cases:
+    """The cases to predict by a method of unpaired images: those that have its first kind, or where none has it the
+    next kind. A notice names the others."""
+    keys = [key for key in recipe.task.unpaired if key in cases.keys]
+    if not any(key + FLAG in cases.keys for key in keys):
+        return cases
+    key, places = next((key, p) for key in keys if (p := given_all(cases, [key])))
+    others = [case for place, case in enumerate(cases.ids) if place not in {*places}]
+    if others and processes.is_main():
+        some = f"{', '.join(others[:3])}{' ...' if len(others) > 3 else ''}"
+        line = f"note: {len(others)} of {len(cases)} cases have no {key} and are left out ({some})"
+        print(printable(line), file=sys.stderr)
+    spare = {*keys, *(each + FLAG for each in keys)} - {key}
+    columns = {name: column for name, column in cases.columns.items() if name not in spare}
+    return replace(cases.take(places), columns=columns)
 
 
 def asked_for(recipe: Any, batch: Batch, place: int, key: str) -> bool:

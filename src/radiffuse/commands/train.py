@@ -18,6 +18,7 @@ from ..data.cases import with_any_size, with_one_range
 from ..data.checks import check_classes, check_pairs, none_held_out
 from ..data.dataset import Cases, check_trainable
 from ..data.files import check_folder
+from ..data.unpaired import check_lent
 from ..diffusion.noise import derive
 from ..errors import UsageError, UserError, printable
 from ..runs import config
@@ -75,6 +76,7 @@ def _train(asked: Order, arguments: Sequence[str], given: Cases | None) -> None:
     check_trainable(cases)
     check_keys(asked.method, asked.recipe, cases.keys, asked.data)
     check_pairs(cases, asked.recipe.task.paired, asked.method)
+    check_lent(cases, asked.recipe.task.unpaired)
     _check_views(asked.train, cases)
     if processes.is_main():
         for line in (*cases.notices, *none_held_out(cases)):

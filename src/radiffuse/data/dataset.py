@@ -26,6 +26,7 @@ from .scan import Seen, check_measured, check_scalars, outside, scan, told_of_co
 from .slices import cut
 from .splits import OnLeak, assign, guard
 from .table import Table, labels_from, labels_from_text
+from .unpaired import of_class
 
 __all__ = [
     "Cases",
@@ -74,7 +75,7 @@ def open_cases(
         codes: the stored numbers that mean the labels 0, 1, 2 ... of masks; (): found in the data.
         slices: cut volumes into slices, each a case of its patient: along a plane of the patient, or along
             axis 0, 1 or 2 of the arrays. `size` is that of a slice.
-        gaps: keys of images that some cases may lack (see `gaps`).
+        gaps: keys of images that some cases may lack (see `gaps`); the cases of a class may be such a column.
         where_there: key -> column, beside `mapping`, of columns that the data may lack; one at least is there.
         names: what cases and patients of DICOM data are called: pseudonyms, or plainly as their headers say.
         series: of a DICOM folder only the series of which one of these is the SeriesInstanceUID, the SeriesNumber, the
@@ -116,8 +117,8 @@ def cases_from(
     """Decide what a table leaves open: roles, sizes, splits, ranges; and check every case."""
     if not table.ids:
         raise UserError(f"{table.source}: holds no case")
-    found = _where_there(table, where_there)
-    table = filled(_mapped(table, {**found, **mapping} or table.default), gaps)
+    found = _where_there(table, where_there, gaps)
+    table = filled(_mapped(table, {**found, **mapping} or table.default, gaps), gaps)
     columns, told, codes = coded(_ordered(table.columns), codes, table.source)
     check_ignored(table.mask_names, columns, codes, table.source)
     orientation = CODES.get(slices, orientation)
@@ -215,13 +216,18 @@ def _split(
     return patients, table.split_of, [row for row in range(len(table.ids)) if row not in drop]
 
 
-def _where_there(table: Table, wanted: Mapping[str, str]) -> dict[str, str]:
+def _where_there(table: Table, wanted: Mapping[str, str], gaps: Sequence[str]) -> dict[str, str]:
     """Those of the columns `wanted` that a table has, by key; a notice names the others.
 
     Raises:
         UserError: it has none.
     """
-    found = {key: name for key, name in wanted.items() if _has(table, name)}
+    classes = table.label_names or ()
+    found = {
+        k: name
+        for k, name in wanted.items()
+        if _has(table, name) or (k in gaps and name in classes)
+    }
     if wanted and not found:
         there = [*table.columns, *table.texts]
         raise UserError(
@@ -244,7 +250,7 @@ def _has(table: Table, name: str) -> bool:
     return name in there or there.issuperset(name.split(JOINT))
 
 
-def _mapped(table: Table, mapping: Mapping[str, str]) -> Table:
+def _mapped(table: Table, mapping: Mapping[str, str], gaps: Sequence[str] = ()) -> Table:
     """Give columns the names of their roles; a lone image column is "image", a "picture" stays one."""
     if not mapping:
         images = [key for key, column in table.columns.items() if column.kind == "image"]
@@ -263,10 +269,16 @@ def _mapped(table: Table, mapping: Mapping[str, str]) -> Table:
             mask_names[key] = table.mask_names.get(
                 name.partition("+")[0], {}
             )  # of joined ones the first's
+        elif key in gaps and name in table.texts and not any(table.texts[name]):
+            raise UserError(
+                f"{table.source}: column {name!r} names no image; leave --map {key}={name} out"
+            )
         elif name in table.texts:
             where = f"{table.source}: {name}"
             columns[key], names = labels_from_text(table.texts[name], where, table.ids)
             label_names = names if key == "label" else label_names
+        elif key in gaps and name in (table.label_names or ()):
+            columns[key] = of_class(table, name)
         else:
             raise UserError(_no_column(table, key, name))
     if "label" in table.columns and "label" not in columns:
@@ -284,6 +296,11 @@ def _as_role(column: Column, key: str, table: Table) -> Column:
 
 def _no_column(table: Table, key: str, name: str) -> str:
     there = [*table.columns, *table.texts]
+    if name in (table.label_names or ()):
+        raise UserError(
+            f"{table.source}: {name!r} is a class, its cases are others than those of other classes; only a method "
+            f"of unpaired images takes it for {key!r}"
+        )
     near = difflib.get_close_matches(name, there, n=1, cutoff=0.0)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"{table.source}: has no column {name!r} for {key!r}; {hint}It has {', '.join(there)}"
@@ -317,7 +334,10 @@ def _ranges(
             if told := outside(seen[key].values, ranges[key], key, table.source):
                 table.notices.append(told)
             continue
-        ranges[key], notice = value_range(column, seen[key].ranges, training, key, table.source)
+        empty = without_image(columns, key)
+        there = [row for row in range(len(table.ids)) if row not in empty]
+        rows = [row for row in training if row not in empty] or there
+        ranges[key], notice = value_range(column, seen[key].ranges, rows, key, table.source)
         if notice:
             table.notices.append(notice)
     return ranges

@@ -61,7 +61,8 @@ class Gapped:
         other = self.other(row)
         assert other is not None, "`filled` has checked every case"
         image = other.image(row)
-        return replace(image, data=torch.zeros_like(image.data[:1]), range=None)
+        channels = len(self.column.image(0).data) if len(self.column) else 1
+        return replace(image, data=image.data.new_zeros(channels, *image.size), range=None)
 
     def stack(self, rows: Sequence[int]) -> Tensor:
         return together(self, rows, in_threads(self.image, rows))

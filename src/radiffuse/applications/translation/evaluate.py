@@ -1,7 +1,7 @@
 """Evaluation of translated images: per patient, beside direct regression and a pix2pix-like GAN."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,26 +9,24 @@ import torch
 from torch import Tensor
 
 from ...data.dataset import Cases
+from ...data.unpaired import with_all
 from ...errors import UserError
-from ...metrics.distribution import distances_between_sets
 from ...metrics.diversity import ms_ssim_per_patient
-from ...metrics.estimate import Metric, average_per_patient, refused
-from ...metrics.features import extract
+from ...metrics.estimate import Metric, average_per_patient
 from ...metrics.fidelity import psnr, ssim_per_patient
 from ...metrics.translation import correlation, detail, lesion_contrast, shift
 from ...report.pictures import write_grid
 from ...training import processes
 from ...training.objective import device_of
 from ..evaluation.asked import Asked, spread
-from ..evaluation.drawing import Drawn, drawn, in_batches, predictions
-from ..evaluation.judge import Judge, judge
+from ..evaluation.drawing import Drawn, in_batches
+from .apart import evaluate_apart, unlearned
 from .baselines import trained_baselines
+from .shared import BLACK, ROWS, SPAN, Eyes, distances, draw, reference
 
-SPAN, BLACK = 2.0, -1.0
-"""Width of the grey range and its lowest value: images span [-1, 1]."""
+KEYS = ("source", "target")
 MOST_SHIFT = 0.5
 """Median shift in voxels above which the output does not lie where its input lies."""
-_ROWS = 6
 _FEW = 4
 _BACKGROUND = -0.95
 
@@ -44,6 +42,9 @@ def evaluate_translation(
     with the absolute error, and with masks the lesion contrast. "baseline" is direct regression,
     "baselines" holds the GAN too; each is trained as long as the run, in RUN/baseline-NAME.
 
+    Where training cases have no pairs, baselines are the source unchanged and with its histogram matched; where
+    held-out cases have none either, see `evaluate_apart`.
+
     Args:
         recipe, objective: a trained method of the task.
         train, held_out: its data, with "source" and "target".
@@ -52,16 +53,20 @@ def evaluate_translation(
     Raises:
         UserError: there is no target to compare with, or a prediction is not finite.
     """
-    for key in ("source", "target"):
+    for key in KEYS:
         if key not in held_out.keys:
             raise UserError(f"{held_out.source}: no {key} to compare with; --map {key}=COLUMN")
-    held_out = asked.chosen(held_out)
+    pairs = with_all(held_out, KEYS)
+    if not len(pairs):
+        whole = (recipe, objective, train, held_out, asked)
+        return evaluate_apart(*whole) if processes.is_main() else {}
+    held_out, told = asked.chosen(pairs), with_all(train, KEYS)
     windows = getattr(recipe, "windows", None)
-    simple = trained_baselines(train, windows, asked) if asked.cache else {}
+    simple = trained_baselines(told, windows, asked) if asked.cache and len(told) else {}
     if not processes.is_main():
         return {}
     samples = max(1, int(getattr(recipe, "samples", 1)))
-    eyes = _eyes(_only_target(train), _only_target(held_out), asked)
+    eyes = Eyes.of(with_all(train, ("target",)), held_out, asked)
     parts = held_out.batch(range(len(held_out)))
     ours = draw(recipe, objective, held_out, asked, samples, parts["target"])
     source, device = {"source": parts["source"]}, device_of(objective)
@@ -69,18 +74,19 @@ def evaluate_translation(
         name: Drawn.of_one(in_batches(baseline.predict, source, asked.batch, device))
         for name, baseline in simple.items()
     }
+    outputs |= {} if len(told) else unlearned(with_all(train, ("target",)), parts["source"])
     baselines = {name: measure(each, parts, held_out, eyes) for name, each in outputs.items()}
     found: dict[str, Any] = {
         "method": measure(ours, parts, held_out, eyes),
-        "baseline": baselines.get("regression", {}),
+        "baseline": baselines.get("regression") or baselines.get("histogram", {}),
         "baselines": baselines,
         "reference": _reference(parts, held_out, eyes),
         "alignment": _alignment(ours.mean, parts["target"]),
     }
     if hasattr(recipe, "variants"):
         found["samplers"] = _samplers(recipe, objective, held_out, asked)
-    if eyes:
-        found["features"] = eyes.named
+    if eyes.judge:
+        found["features"] = eyes.judge.named
     if asked.folder_for_pictures is not None:
         write_panels(asked.folder_for_pictures / "translation.png", parts, ours)
     settings = {
@@ -92,47 +98,7 @@ def evaluate_translation(
     return asked.record(recipe, train, held_out, settings, **found)
 
 
-def draw(
-    recipe: Any,
-    objective: Any,
-    cases: Cases,
-    asked: Asked,
-    samples: int,
-    truth: Tensor | None = None,
-) -> Drawn:
-    """Draws of every case from its source alone; the truth is for their score."""
-    told, title = ("source",), "translating"
-    made = predictions(recipe, objective, cases, asked, told, title, samples)
-    return drawn(made, "target", truth)
-
-
-def _eyes(train: Cases, held_out: Cases, asked: Asked) -> Judge | None:
-    """Whoever compares sets of images; None where held-out ones are of another size than training's."""
-    sizes = {cases.batch([0])["target"].shape[1:] for cases in (train, held_out)}
-    if len(sizes) > 1:
-        return None
-    return judge(train, held_out, cache=asked.cache, weights=asked.weights)
-
-
-def _distances(
-    eyes: Judge | None,
-    images: Callable[[Judge], Tensor],
-    whose: Callable[[Judge], Sequence[str]],
-    n: int,
-) -> dict[str, Metric]:
-    """FID and KID of the features of images, and whose they are, to those of held-out targets."""
-    if eyes is None:
-        reason = "training and held-out images differ in size"
-        return {name: refused(f"{name}: {reason}", n) for name in ("fid", "kid")}
-    found = distances_between_sets(
-        eyes.held_out_features, images(eyes), people=(eyes.people, whose(eyes))
-    )
-    return {name: found[name] for name in ("fid", "kid") if name in found}
-
-
-def measure(
-    ours: Drawn, parts: dict[str, Tensor], cases: Cases, eyes: Judge | None
-) -> dict[str, Metric]:
+def measure(ours: Drawn, parts: dict[str, Tensor], cases: Cases, eyes: Eyes) -> dict[str, Metric]:
     """Every metric of a set of translated images."""
     target, patients = parts["target"], cases.patients
     mean, several = ours.mean.float(), bool(ours.std.any())
@@ -159,9 +125,7 @@ def measure(
                 (error > 2 * ours.std + 0.02).double().flatten(1).mean(dim=1)
             ),
         }
-    metrics |= _distances(
-        eyes, lambda eyes: extract(eyes.network, ours.first), lambda _: patients, len(cases)
-    )
+    metrics |= distances(eyes, ours.first, patients)
     return {**metrics, **_lesions(mean, parts, cases)}
 
 
@@ -180,23 +144,11 @@ def _lesions(images: Tensor, parts: dict[str, Tensor], cases: Cases) -> dict[str
     }
 
 
-def _reference(parts: dict[str, Tensor], cases: Cases, eyes: Judge | None) -> dict[str, Metric]:
+def _reference(parts: dict[str, Tensor], cases: Cases, eyes: Eyes) -> dict[str, Metric]:
     """The true target (lesions), and real training targets in place of translated ones (FID)."""
-
-    def features(eyes: Judge) -> Tensor:
-        return eyes.train_features[_some(eyes, len(cases))]
-
-    def whose(eyes: Judge) -> Sequence[str]:
-        return [eyes.train_people[row] for row in _some(eyes, len(cases)).tolist()]
-
-    found = _distances(eyes, features, whose, len(cases))
     lesions = _lesions(parts["target"], parts, cases)
+    found = reference(eyes, len(cases))
     return {**found, **{k: v for k, v in lesions.items() if k == "lesion_contrast"}}
-
-
-def _some(eyes: Judge, n: int) -> Tensor:
-    """Rows of n training images."""
-    return torch.randperm(len(eyes.train), generator=torch.Generator().manual_seed(0))[:n]
 
 
 def _alignment(images: Tensor, target: Tensor) -> dict[str, Any]:
@@ -225,13 +177,9 @@ def _samplers(recipe: Any, objective: Any, cases: Cases, asked: Asked) -> dict[s
     return found
 
 
-def _only_target(cases: Cases) -> Cases:
-    return dataclasses.replace(cases, columns={"target": cases.columns["target"]})
-
-
 def write_panels(path: Path, parts: dict[str, Tensor], ours: Drawn) -> None:
     """Rows of source | target | mean | deviation | error; the last two from 0 (black) to 0.5."""
-    rows = spread(len(ours.mean), _ROWS)
+    rows = spread(len(ours.mean), ROWS)
     error = (ours.mean - parts["target"]).abs()
     columns: Iterable[Tensor] = (
         parts["source"], parts["target"], ours.mean, 4 * ours.std - 1, 4 * error - 1

@@ -36,6 +36,7 @@ TRANSLATION_UNPAIRED = Task(
     optional=("mask",),
     writes=("target",),
     given=("source", "target"),
+    unpaired=("source", "target"),
     evaluation="radiffuse.applications.translation.evaluate:evaluate_translation",
 )
 """Source and target may be of different people; a prediction goes the way its data allow."""
