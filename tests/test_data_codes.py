@@ -197,3 +197,13 @@ def test_a_label_of_one_mask_among_hundreds_is_counted(tmp_path):
     split = np.array(["train"] * 399 + ["test"])
     np.savez(tmp_path / "a.npz", image=noise, mask=masks, split=split)
     assert open_cases(tmp_path / "a.npz").facts().mask_classes == {"mask": 6}
+
+
+def test_a_mask_of_three_equal_colours_is_one_of_grey_values(tmp_path):
+    white = 255 * (LABELS > 1)
+    data = folder(tmp_path / "d", [np.stack([white] * 3, -1), white, np.stack([white] * 3, -1)])
+    cases = open_cases(data)
+    assert np.array_equal(cases.batch([0])["mask"][0, 0].numpy(), LABELS > 1)
+    red = np.stack([white, 0 * white, 0 * white], -1)
+    with pytest.raises(UserError, match="one channel, found 3"):
+        open_cases(folder(tmp_path / "e", [red, red, red]))

@@ -28,6 +28,7 @@ from ..training.options import Precision
 from . import parsing
 from .backbones import CHAIN, trace_sheet
 from .draws import Draws
+from .grid import Grid, told_of_grid, unresized
 from .healthy import Outputs, calibration_name
 from .identity import Whose
 from .lock import writing
@@ -74,6 +75,8 @@ class Flags(PushFlags):
         tile: sides of overlapping tiles, one or one an axis, by which networks see images, for volumes that do
             not fit into memory whole; whole where left out.
         overlap: of neighbouring tiles, as a share of their side.
+        grid: that outputs lie on where --size is given: as the model sees them (model), or as each input is stored
+            (input): labels by the nearest voxel, all else by linear interpolation.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
@@ -95,6 +98,7 @@ class Flags(PushFlags):
     precision: Precision = "fp32"
     tile: tuple[int, ...] = ()
     overlap: float = 0.25
+    grid: Grid = "model"
 
 
 def run(arguments: Sequence[str], cases: Cases | None = None, opened: Ready | None = None) -> None:
@@ -140,6 +144,7 @@ def _fill(flags: Flags, arguments: Sequence[str], given: Cases | None, asked: Re
         "seed": flags.seed,
         "precision": flags.precision,
         **told_of(flags.tile, flags.overlap),
+        **({"grid": flags.grid} if flags.grid != "model" else {}),
         "map": dict(source.map) or None,
         "size": list(source.size) or None,
         "range": list(flags.range) or None,
@@ -151,10 +156,12 @@ def _fill(flags: Flags, arguments: Sequence[str], given: Cases | None, asked: Re
     neighbours = getattr(opened.recipe, "NEIGHBOURS", ())
     cut = slicewise(cases, opened.recipe.task, neighbours, flags.batch)
     seen, cases = cases, cases.whole()
+    resized = flags.grid == "input" and source.size and given is None
+    own = unresized(cases, source, read) if resized else None
     done = folder.begin(_coming(cases.ids, written_of(opened.recipe), flags.samples))
     networks, count = opened.objective.players.values(), len(set(cases.ids) - set(done))
     with folder.going_on(), progress_bar("predicting", count, networks) as said:
-        _predict(opened, judged, cases, cut, flags, folder, done, said)
+        _predict(opened, judged, cases, own, cut, flags, folder, done, said)
     processes.barrier()
     if processes.is_main():
         folder.gather(cases.ids, done)
@@ -162,8 +169,8 @@ def _fill(flags: Flags, arguments: Sequence[str], given: Cases | None, asked: Re
             trace_sheet(flags.out, sorted(flags.out.glob(f"*-{CHAIN}.*")))
         print(f"{len(cases)} cases predicted in {flags.out}")
         say_outside(opened, seen, done)
-        if notice:
-            print(f"note: {printable(notice)}", file=sys.stderr)
+        for line in filter(None, (notice, told_of_grid(flags.grid, source))):
+            print(f"note: {printable(line)}", file=sys.stderr)
 
 
 def _coming(ids: Sequence[str], keys: Sequence[str], samples: int) -> set[str]:
@@ -176,6 +183,7 @@ def _predict(
     opened: Run,
     judged: Callable[[Outputs], Outputs],
     cases: Cases,
+    own: Cases | None,
     cut: Slicewise | None,
     flags: Flags,
     folder: Folder,
@@ -193,7 +201,7 @@ def _predict(
         _estimate(opened, cases, cut, parts[0], flags)
     strips = Strips(opened, cases, folder.path, cut is not None)
     codes = read_codes(flags.codes) if flags.codes else None
-    writer = Writer(opened, cases, codes, flags.chosen.identity_for(folder.path))
+    writer = Writer(opened, cases, codes, flags.chosen.identity_for(folder.path), own)
     while parts:
         rows = parts.pop(0)
         said(len(missing) - len(rows) - sum(map(len, parts)))

@@ -109,9 +109,7 @@ def one_way(cases: Cases, recipe: Any) -> Cases:
         some = f"{', '.join(others[:3])}{' ...' if len(others) > 3 else ''}"
         line = f"note: {len(others)} of {len(cases)} cases have no {key} and are left out ({some})"
         print(printable(line), file=sys.stderr)
-    spare = {*keys, *(each + FLAG for each in keys)} - {key}
-    columns = {name: column for name, column in cases.columns.items() if name not in spare}
-    return replace(cases.take(places), columns=columns)
+    return cases.take(places).without({*keys, *(each + FLAG for each in keys)} - {key})
 
 
 def asked_for(recipe: Any, batch: Batch, place: int, key: str) -> bool:

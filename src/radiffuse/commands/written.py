@@ -31,6 +31,7 @@ from ..runs.run import Run
 from ..training import processes
 from .backbones import CHAIN, ending_like, write_chain
 from .findings import findings
+from .grid import on_own_grid
 from .pictures import as_output, displaced, said_of, volume_like, write_output
 from .subset import in_units_of
 
@@ -80,6 +81,7 @@ class Writer:
         cases: all that are predicted.
         codes: what the labels of a map are; None: their names say it.
         identity: what of a DICOM header outputs may carry.
+        own: the cases on the grids that outputs are brought to, where these are others.
         made: what makes them.
         studies: of cases that came as DICOM, by row.
         said: notices so far.
@@ -89,6 +91,7 @@ class Writer:
     cases: Cases
     codes: Mapping[int, Label] | None = None
     identity: Identity = kept
+    own: Cases | None = None
     made: Made = field(init=False)
     studies: dict[int, Study | None] = field(default_factory=dict)
     said: set[str] = field(default_factory=set)
@@ -158,6 +161,8 @@ class Writer:
         base = key.partition("-")[0]
         raw = base in self.opened.recipe.task.raw if raw is None else raw
         like = self.like(row, base)
+        if self.own is not None:
+            value, like = on_own_grid(value, base, like, self.like(row, base, self.own))
         end = "" if draw is None else f"-{draw:02d}"
         name = out / f"{self.cases.ids[row]}{end}-{key}"
         made = replace(self.made, what=self.meaning(key, draw).said)
@@ -254,7 +259,7 @@ class Writer:
         if task.given and (found := [key for key in task.given if key in keys]):
             keys = found
         for key in keys or self.cases.image_keys:
-            yield self.cases.image(row, key)
+            yield (self.own or self.cases).image(row, key)
 
     def notice(self, line: str) -> None:
         """Say a line once, whichever case it is of."""
@@ -313,9 +318,14 @@ class Writer:
         names = {1: source} if source and source != "mask" else {}
         return Naming(self.codes, names, self.opened.recipe.task.name == "anomaly")
 
-    def like(self, row: int, key: str = "") -> Image:
-        """The stored image whose type, range and geometry the output `key` takes: its own if there."""
-        opened, cases, task = self.opened, self.cases, self.opened.recipe.task
+    def like(self, row: int, key: str = "", of: Cases | None = None) -> Image:
+        """The stored image whose type, range and geometry the output `key` takes: its own if there.
+
+        Args:
+            row, key: of the case and the output.
+            of: the cases; None: those that are predicted.
+        """
+        opened, cases, task = self.opened, of or self.cases, self.opened.recipe.task
         if key in cases.image_keys:
             return in_units_of(opened, key, cases.image(row, key), key)
         if task.pictures:

@@ -1,7 +1,7 @@
 """Cases: what training, prediction and evaluation read, whatever the files look like."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -197,6 +197,11 @@ class Cases:
     def take(self, indices: Sequence[int]) -> "Cases":
         """Some of the cases, in that order."""
         return replace(self, rows=tuple(self.rows[index] for index in indices))
+
+    def without(self, keys: Collection[str]) -> "Cases":
+        """The cases without some of their data."""
+        columns = {key: column for key, column in self.columns.items() if key not in keys}
+        return replace(self, columns=columns, volumes=self.volumes and self.volumes.without(keys))
 
     def whole(self) -> "Cases":
         """The volumes that these are slices of, as cases; others as they are."""

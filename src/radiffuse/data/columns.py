@@ -273,8 +273,10 @@ HAIR = 1e-3
 
 
 def _as_labels(image: Image, path: Path, notice: Callable[[str], None]) -> Image:
-    """Labels per voxel: whole numbers from 0, one channel."""
+    """Labels per voxel: whole numbers from 0, one channel; grey stored as three equal colours is one."""
     data = image.data
+    if len(data) == 3 and bool((data == data[:1]).all()):
+        data = data[:1]
     if len(data) != 1:
         raise UserError(f"{path}: a mask has one channel, found {len(data)}")
     if data.is_floating_point():

@@ -1,7 +1,7 @@
 """Volumes cut into slices: every slice is a case of the volume's patient, and keeps its place in the world."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -183,6 +183,11 @@ class Volumes:
     of: tuple[int, ...]
     axis: int
     plane: str
+
+    def without(self, keys: Collection[str]) -> "Volumes":
+        """The volumes without some of their data."""
+        columns = {key: column for key, column in self.columns.items() if key not in keys}
+        return replace(self, columns=columns)
 
 
 def cut(
