@@ -3,12 +3,12 @@
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from ..errors import is_out_of_memory
 
@@ -65,24 +65,34 @@ def _counting(
     self: Footprint, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
 ) -> Any:
     made = func(*args, **(kwargs or {}))
-    old = {id(t.untyped_storage()) for t in _tensors((args, kwargs))}
-    for tensor in _tensors(made):
-        if id(tensor.untyped_storage()) not in old:
+    if not _of_arguments(func):
+        for tensor in _tensors(made):
             self._count(tensor.untyped_storage())
-    self._pass(_reordered(func, args))
+        self._pass(_reordered(func, args))
     return made
+
+
+@cache
+def _of_arguments(func: Any) -> bool:
+    """Whether an operation gives back the memory of its arguments: views, and what works in place."""
+    if func is torch.ops.aten._unsafe_view.default:  # which does not say so
+        return True
+    return any(each.alias_info is not None for each in func._schema.returns)
 
 
 def _reordered(func: Any, args: Any) -> int:
     """Bytes that a convolution of a processor takes while it works: what it reads, in the order its kernel wants."""
-    read = {
-        torch.ops.aten.convolution.default: (args[:1], args[1:2]),
-        torch.ops.aten.convolution_backward.default: (args[:2], args[2:3]),
-    }
-    images, weights = read.get(func, ((), ()))
-    if not images or images[0].is_cuda or all(side == 1 for side in weights[0].shape[2:]):
+    count = _convolved(func)
+    if not count or args[0].is_cuda or all(side == 1 for side in args[count].shape[2:]):
         return 0
-    return sum(image.numel() * image.element_size() for image in images)
+    return sum(image.numel() * image.element_size() for image in args[:count])
+
+
+@cache
+def _convolved(func: Any) -> int:
+    """How many images a convolution is given before its weights; 0 of other operations."""
+    aten = torch.ops.aten
+    return {aten.convolution.default: 1, aten.convolution_backward.default: 2}.get(func, 0)
 
 
 # Inside the class it would be wrapped by what imports all of torch's compiler, 90 MB and a second.
@@ -90,7 +100,11 @@ setattr(Footprint, "__torch_dispatch__", _counting)  # noqa: B010
 
 
 def _tensors(tree: Any) -> Iterator[Tensor]:
-    return (leaf for leaf in tree_leaves(tree) if type(leaf) in (Tensor, nn.Parameter))
+    if type(tree) in (Tensor, nn.Parameter):
+        yield tree
+    elif isinstance(tree, tuple | list):
+        for each in tree:
+            yield from _tensors(each)
 
 
 class _Enough(Exception):
