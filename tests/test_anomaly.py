@@ -15,6 +15,7 @@ from radiffuse import cli, papers
 from radiffuse.applications.anomaly import baselines as baselines
 from radiffuse.applications.anomaly import evaluate as evaluation
 from radiffuse.applications.anomaly.anoddpm import AnoDDPM
+from radiffuse.applications.anomaly.evaluate import _top
 from radiffuse.applications.anomaly.task import ANOMALY, is_healthy, labels_of
 from radiffuse.applications.evaluation.asked import Asked
 from radiffuse.applications.task import Task
@@ -812,8 +813,11 @@ def test_what_is_healthy_is_the_class_called_so(names, healthy):
     )
     assert AnoDDPM.tiny().fitted(facts).healthy == healthy
     assert dataclasses.replace(AnoDDPM.tiny(), healthy=0).fitted(facts).healthy == 0
-    masked = dataclasses.replace(facts, mask_classes={"mask": 2})
-    assert AnoDDPM.tiny().fitted(masked).healthy == 0, "an empty mask says who is healthy"
+    for masks in ({"mask": 2}, {"fov_mask": 2}, {"tissue": 4}):
+        masked = dataclasses.replace(facts, mask_classes=masks)
+        assert AnoDDPM.tiny().fitted(masked).healthy == healthy, (
+            "of other data that have labels alone"
+        )
 
 
 @pytest.mark.parametrize("names", [("glioma", "meningioma"), ("normal", "no finding", "nodule")])
@@ -825,6 +829,18 @@ def test_classes_of_which_none_or_several_are_called_healthy_are_asked_for(names
         UserError, match=f"which class is healthy is not clear.*0 {names[0]}.*--healthy N"
     ):
         AnoDDPM.tiny().fitted(facts)
+    with pytest.raises(UserError, match="which class is healthy is not clear"):
+        AnoDDPM.tiny().fitted(dataclasses.replace(facts, mask_classes={"fov_mask": 2}))
+    masked = dataclasses.replace(facts, mask_classes={"mask": 2})
+    assert AnoDDPM.tiny().fitted(masked).healthy == 0, "an empty mask says who is healthy"
+
+
+def test_the_brightest_of_large_maps_is_found():
+    """Of more values than torch sorts."""
+    maps = (
+        torch.linspace(0, 1, 1000).repeat(9000).reshape(1, 1, 3000, 3000).expand(2, 1, 3000, 3000)
+    )
+    assert _top(maps, [0, 1]) == pytest.approx(0.999, abs=2e-3)
 
 
 @pytest.mark.parametrize(

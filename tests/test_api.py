@@ -75,6 +75,23 @@ def test_a_path_an_image_an_array_and_a_tensor_are_predicted_alike(finding, tmp_
             assert value == other[key] if same is None else same, key
 
 
+def test_what_is_said_of_an_array_counts_and_of_cases_is_refused(finding):
+    image = images()[0].data[0]
+    plain, wide = (
+        finding.predict(image.float(), depth=0.2, **said)[0]["healthy"].data
+        for said in ({}, {"range": (0, 1000)})
+    )
+    assert float(wide.max()) > 300 > float(plain.max())
+    large = torch.nn.functional.interpolate(image[None, None].float(), scale_factor=2)[0, 0]
+    assert finding.predict(large, depth=0.2, size=(16, 16))[0]["healthy"].size == (16, 16)
+    cases = rd.from_iterable([{"image": images()[0].data}])
+    for said in ({"range": (0, 1000)}, {"size": (16, 16)}, {"grid": "input"}):
+        with pytest.raises(
+            UserError, match=f"{next(iter(said))}: cases in memory are taken as they are"
+        ):
+            finding.predict(cases, depth=0.2, **said)
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [

@@ -255,3 +255,14 @@ def test_a_codebook_keeps_the_weights_that_filled_it():
     options = {"kl": 1.0, "perceptual": 0.0, "adversarial": 0.0, "after": 0, "critic_rate": 1.0}
     assert Coding(network, None, None, **options).unaveraged == (CODER,)
     assert stage().unaveraged == ()
+
+
+def test_a_step_in_micro_batches_is_one_step_until_the_critic_is_heard():
+    objective = stage(adversarial=0.5)
+    x = {"image": torch.zeros(2, 1, 16, 16)}
+    for step in range(1, 4):
+        parts = [objective.losses(x) for _ in range(4)]
+        for _ in objective.players:  # a turn of every micro-batch, then the next
+            for part in parts:
+                next(part)
+        assert int(objective.coder.seen) == step

@@ -14,6 +14,7 @@ from radiffuse.applications.segmentation.synthetic import looked
 from radiffuse.applications.segmentation.synthetic.maps import Maps, as_images, likeness, smoothed
 from radiffuse.applications.segmentation.synthetic.painting import Painting, Styled, Weights
 from radiffuse.applications.segmentation.synthetic.pairs import Joined, Pairs, made
+from radiffuse.commands.away import Away
 from radiffuse.data.dataset import open_cases
 from radiffuse.errors import UserError
 from radiffuse.nn.critic import PatchCritic, ScaledCritic
@@ -290,6 +291,19 @@ def test_what_critics_see_is_matched_and_styles_are_near_the_standard_normal(bat
     assert float(loss) == pytest.approx(float(-judged + 10 * near + 0.5 * 0.5 * 2 * 2**2), rel=1e-4)
 
 
+def test_layers_of_a_critic_are_summed_and_its_scales_averaged(batch):
+    """As the code of its authors does (pix2pix_model.py): every layer has the whole weight."""
+    layers = [lambda x: x[:, :1], lambda x: 2 * x[:, :1], lambda x: 3 * x[:, :1]]
+    scale = lambda x: [*(layer(x) for layer in layers), 0 * x.mean((1, 2, 3))]  # noqa: E731
+    objective = painting(
+        Said(lambda x: [scale(x), scale(x)]), weights=Weights(10.0, 0.0, 0.0, 0.0), keys=("image",)
+    )
+    (_, loss), *_ = objective.losses(batch)
+    image = objective.players["painter"].answer(*objective.players["painter"].seen[0])
+    near = float((image - batch["image"]).abs().mean())
+    assert float(loss) == pytest.approx(10 * (1 + 2 + 3) * near, rel=1e-4)
+
+
 def test_the_gate_leads_the_generator_and_learns_from_real_images_alone(batch):
     gate = Said(lambda x: torch.stack([x.mean((1, 2, 3)), -x.mean((1, 2, 3))], 1))
     objective = painting(gate=gate, weights=Weights(0.0, 0.0, 0.0, 2.5))
@@ -530,6 +544,34 @@ def test_samples_are_pairs(trained, tmp_path):
     assert set(found[0]["files"]) == {"image", "t2", "mask"}
     assert all((tmp_path / "out" / name).is_file() for name in found[0]["files"].values())
     assert [entry["covariates"]["label_1"] for entry in found] == [1.0, 1.0]
+
+
+def test_what_is_drawn_again_is_told_by_its_last_seed(trained, tmp_path, monkeypatch):
+    """The record said what the first draw was told, and the file showed another."""
+    calls = []
+
+    def near(self, images, rows):
+        calls.append(rows)
+        return [1] if len(calls) == 1 else []
+
+    monkeypatch.setattr(Away, "_near", near)
+    words = [
+        "sample",
+        str(trained),
+        "--count",
+        "3",
+        "--away",
+        "0.5",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert cli.main(words) == 0
+    found = json.loads((tmp_path / "out/predictions.json").read_text())["predictions"]
+    assert found[1]["redrawn"] == 1
+    recipe = open_run(trained).recipe
+    for entry in found:
+        expected = recipe.values(torch.tensor([entry["seed"]]))[0].tolist()
+        assert list(entry["covariates"].values()) == pytest.approx(expected)
 
 
 def test_it_is_measured_beside_real_pairs_both_and_wrong_labels(trained, tmp_path, monkeypatch):

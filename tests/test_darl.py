@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from radiffuse import cli
 from radiffuse.applications.segmentation.darl import DARL
-from radiffuse.applications.segmentation.vessels.baselines import FILTERS
+from radiffuse.applications.segmentation.vessels.baselines import FILTERS, OfAnyLabel
 from radiffuse.applications.segmentation.vessels.field import (
     evened,
     found_field,
@@ -421,3 +421,14 @@ def test_bad_input_is_one_line_each(refused, cases, run, tmp_path):
     with pytest.raises(UserError, match="name the one to read with --channel"):
         facts = dataclasses.replace(cases.facts(), channels={"image": 5})
         DARL.tiny().fitted(facts)
+
+
+def test_arteries_and_veins_are_vessels_to_the_network_with_labels():
+    """As to the measures, whatever their numbers."""
+    torch.manual_seed(0)
+    network = OfAnyLabel(torch.nn.Conv2d(1, 2, 3, padding=1), ("image",), 1)
+    mask = torch.randint(0, 3, (2, 1, 8, 8))
+    image = torch.randn(2, 1, 8, 8)
+    ((_, both),) = network.losses({"image": image, "mask": mask})
+    ((_, one),) = network.losses({"image": image, "mask": (mask > 0).long()})
+    assert float(both.detach()) == pytest.approx(float(one.detach()))

@@ -210,3 +210,13 @@ def test_h5_without_kspace(tmp_path):
         with h5py.File(tmp_path / f"{name}.h5", "w") as file:
             file["kspace"] = values
         assert said in refused(tmp_path / f"{name}.h5")
+
+
+def test_a_gap_beside_joined_columns_is_named(tmp_path):
+    for k in range(4):
+        for name in ("t1", "t2", "seg"):
+            PIL.Image.fromarray(np.full((8, 8), k, np.uint8)).save(tmp_path / f"{name}{k}.png")
+    rows = [f"c{k},t1{k}.png,t2{k}.png,{'' if k == 2 else f'seg{k}.png'}" for k in range(4)]
+    (tmp_path / "cases.csv").write_text("\n".join(["case,t1,t2,seg", *rows]))
+    with pytest.raises(UserError, match="seg: case c2 names no file"):
+        open_cases(tmp_path, mapping={"image": "t1+t2", "mask": "seg"})

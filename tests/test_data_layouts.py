@@ -150,6 +150,20 @@ def test_a_dataset_json_that_lists_nothing_names_both_layouts(tmp_path):
     assert "(Decathlon, MONAI)" in line and "(nnU-Net)" in line
 
 
+def test_files_of_a_dataset_json_that_begin_alike_are_of_one_person(tmp_path):
+    """Frames of a heart (ACDC): a person stood in training and among those held out."""
+    names = [f"patient{k:03d}_frame{frame:02d}.nii.gz" for k in range(1, 11) for frame in (1, 12)]
+    for k, name in enumerate(names):
+        volume(tmp_path / name, k)
+    described(tmp_path, training=[{"image": name} for name in names])
+    cases = opened(tmp_path)
+    assert len(set(cases.patients)) == 10 and any("begin alike" in line for line in cases.notices)
+    sides = {}
+    for patient, split in zip(cases.patients, cases.split_of, strict=True):
+        sides.setdefault(patient, set()).add(split)
+    assert all(len(each) == 1 for each in sides.values())
+
+
 def test_a_dataset_json_with_a_test_list_alone_is_not_trained_on(tmp_path):
     for k in range(3):
         volume(tmp_path / f"{k}.nii.gz", k)

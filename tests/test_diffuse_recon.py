@@ -301,6 +301,21 @@ def test_neighbours_lie_in_the_same_patient_one_number_away(tmp_path):
     assert beside.image(1, "image_neighbours").data.shape == (3, 16, 16)
 
 
+def test_neighbours_are_of_the_same_contrast_where_columns_are_joined(tmp_path):
+    numbers = np.tile(np.arange(4), 3)
+    t1 = np.broadcast_to(numbers[:, None, None], (12, 8, 8)) + 0.5 * np.eye(8)
+    patient = np.repeat(["a", "b", "c"], 4)
+    path = tmp_path / "two.npz"
+    np.savez(path, t1=t1, t2=100 + t1, patient=patient, slice=numbers, split=["train"] * 12)
+    cases = open_cases(path, mapping={"image": "t1+t2"}, range=(0.0, 200.0))
+    beside = with_neighbours(cases, (-1, 1))
+    batch = beside.batch(range(24))
+    for row in (1, 2, 13, 14):
+        near = batch["image_neighbours"][row] - batch["image"][row]
+        assert torch.allclose(near[0], near[0].new_tensor(-0.01)), row
+        assert torch.allclose(near[1], near[1].new_tensor(0.01)), row
+
+
 def test_data_without_slice_numbers_and_volumes_come_back_as_they_are():
     for name in ("brains:count=6,size=16", "brains3d:count=3,size=16"):
         cases = open_cases(name)

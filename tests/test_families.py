@@ -359,3 +359,15 @@ def test_networks_of_the_small_presets_are_of_comparable_size(kind):
     players = recipe.objective().players.values()
     count = sum(p.numel() for player in players for p in player.parameters())
     assert 2.5e6 < count < 8e6
+
+
+def test_a_step_in_micro_batches_is_one_step_of_the_warm_up():
+    bound = dataclasses.replace(VAE.tiny(), channels=1, size=(16, 16)).objective()
+    torch.manual_seed(0)
+    for step in range(1, 4):
+        parts = [bound.losses({"image": torch.zeros(2, 1, 16, 16)}) for _ in range(4)]
+        for part in parts:
+            next(part)
+        for part in parts:
+            assert next(part, None) is None
+        assert int(bound.players["network"].seen) == step

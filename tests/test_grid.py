@@ -1,6 +1,7 @@
 """`predict --grid input`: outputs of a model of resized images, on the grid that each input is stored on."""
 
 import json
+import re
 
 import nibabel
 import numpy as np
@@ -15,6 +16,7 @@ from radiffuse.commands.grid import on_own_grid
 from radiffuse.data.formats.by_ending import read_image
 from radiffuse.data.image import Image
 from radiffuse.data.transforms import resized_affine
+from radiffuse.report import write_report
 
 LARGE, SMALL = (24, 20), (16, 16)
 
@@ -139,5 +141,9 @@ def test_a_segmentation_of_a_series_has_its_rows_and_columns(tmp_path):
     words = ["--split", "train", "--grid", "input", "--out", tmp_path / "out"]
     run("predict", tmp_path / "run", *words)
     found = [pydicom.dcmread(path) for path in sorted((tmp_path / "out").rglob("*.dcm"))]
+    page = write_report(tmp_path / "out").read_text()
+    cases = json.loads(re.search(r'id="volumes">(.*?)</script>', page, re.S)[1])
+    layers = {layer["name"] for case in cases for layer in case["layers"]}
+    assert {"image, given", "mask", "anomaly"} <= layers, "copies of what is DICOM"
     images = [each for each in found if "PixelData" in each or "FloatPixelData" in each]
     assert images and all((each.Rows, each.Columns) == (24, 24) for each in images)

@@ -12,7 +12,7 @@ from radiffuse.applications import fields
 from radiffuse.applications.anomaly.counterfactual import ladder, walk
 from radiffuse.applications.anomaly.diffusion_anomaly import DiffusionAnomaly
 from radiffuse.applications.anomaly.led import Led
-from radiffuse.applications.anomaly.swiss_army import GUIDANCE, SwissArmy
+from radiffuse.applications.anomaly.swiss_army import GUIDANCE, SwissArmy, lesion_size
 from radiffuse.applications.ranges import OutOfRange
 from radiffuse.data.dataset import open_cases
 from radiffuse.diffusion.denoiser import Denoiser
@@ -334,3 +334,18 @@ def test_images_too_small_for_the_readers_are_refused(kind):
 def test_a_level_that_attends_must_be_there():
     with pytest.raises(OutOfRange, match="--reader-attention 6: the levels of --reader-multiples"):
         DiffusionAnomaly(reader_attention=(6,))
+
+
+def test_numbers_that_some_cases_lack_are_the_size_of_the_lesion_or_not_learned():
+    facts = open_cases("brains:count=12,size=32,lesions=0.5,label=lesion").facts()
+    gappy = dataclasses.replace(
+        facts, keys=("image", "label", "value"), mask_classes={}, scalars={}
+    )
+    assert not SwissArmy.tiny().fitted(gappy).values
+    told = dataclasses.replace(gappy, scalars={"value": (0.0, 1.0)})
+    assert SwissArmy.tiny().fitted(told).values
+    mask = torch.zeros(2, 1, 8, 8, dtype=torch.int64)
+    mask[:, :, :4, :4] = 1
+    value = torch.tensor([0.3, math.nan])
+    assert lesion_size({"mask": mask, "value": value}).tolist() == pytest.approx([0.3, 0.5])
+    assert lesion_size({"value": value[:1]}).tolist() == pytest.approx([0.3])

@@ -461,3 +461,18 @@ def test_random_chains_have_training_angles():
     assert [len(chain) for chain in chains_] == [20, 25]
     assert measures.bends(chains_[0]) == pytest.approx(measures.bends(helix(20)), abs=0.1)
     assert measures.twists(chains_[1]) == pytest.approx(measures.twists(helix(25)), abs=0.1)
+
+
+def test_lengths_are_those_of_the_chains_that_are_trained_on():
+    """Longer chains are not trained on; they were counted as chains of the greatest length."""
+    recipe = SMCDiff.tiny()
+    all_lengths = np.random.default_rng(0).integers(recipe.shortest, 4 * recipe.longest, 500)
+    quantiles = tuple(np.quantile(all_lengths, np.linspace(0, 1, 11)).tolist())
+    facts = dataclasses.replace(
+        open_cases("backbones:count=8").facts(), scalars={"length": quantiles}
+    )
+    law = recipe.fitted(facts).lengths
+    drawn = np.array([drawn_length(law, seed) for seed in range(400)])
+    fits = all_lengths[all_lengths <= recipe.longest]
+    assert (drawn == recipe.longest).mean() < 0.1
+    assert drawn.mean() == pytest.approx(fits.mean(), rel=0.1)

@@ -12,10 +12,12 @@ from radiffuse.applications.segmentation.baselines import (
     rivals_of,
     set_aside,
 )
+from radiffuse.applications.segmentation.evaluate import evaluate_segmentation
 from radiffuse.applications.segmentation.segmentation_ensembles import SegmentationEnsembles
 from radiffuse.applications.segmentation.temperature import fitted_temperature, tempered
 from radiffuse.data.dataset import from_iterable, open_cases
 from radiffuse.diffusion.label_maps import likeliest
+from radiffuse.errors import UserError
 from radiffuse.metrics.segmentation import voxel_ece
 from radiffuse.training.options import TrainOptions
 
@@ -46,6 +48,21 @@ def too_sure(by, n=6):
     flat = p.movedim(1, -1).flatten(0, -2)
     mask = torch.multinomial(flat, 1, generator=draw).reshape(n, 1, SIDE, SIDE)
     return (by * logits).softmax(1)[:, 1:], mask, p[:, 1:]
+
+
+def test_a_label_that_only_validation_has_is_named_before_anything_is_trained(tmp_path):
+    mask = np.zeros((30, 16, 16), np.uint8)
+    mask[:, :8] = 1
+    mask[22, :4] = 2
+    path = tmp_path / "rare.npz"
+    image = np.random.default_rng(0).integers(0, 255, mask.shape, dtype=np.uint8)
+    split = np.array(["train"] * 20 + ["val"] * 5 + ["test"] * 5)
+    np.savez(path, image=image, mask=mask, split=split, patient=np.arange(30))
+    cases = open_cases(path)
+    recipe = SegmentationEnsembles.tiny().fitted(cases.facts())
+    asked = Asked(validation=cases.split("val"))
+    with pytest.raises(UserError, match=r"case 22 holds label 2, and the model knows 0.* to 1"):
+        evaluate_segmentation(recipe, None, cases.split("train"), cases.split("test"), asked)
 
 
 @pytest.mark.parametrize("by", [0.5, 1.0, 3.0])

@@ -28,6 +28,7 @@ from .data.dataset import Cases, from_iterable, open_cases
 from .data.files import read_json
 from .data.formats.by_ending import read_image
 from .data.image import Image
+from .data.planes import Cut
 from .data.shown import pixels, png
 from .diffusion.denoiser import Denoiser
 from .errors import UserError
@@ -196,7 +197,7 @@ class Model:
         Raises:
             UserError: as the command.
         """
-        words, cases = self._named(data)
+        words, cases = self._named(data, settings)
         with _folder(out) as folder:
             words += self._flags(predict.Flags, settings)
             _quietly(predict.run, [str(self.run.path), "--out", str(folder), *words], cases)
@@ -215,7 +216,7 @@ class Model:
         Raises:
             UserError: as the command.
         """
-        words, cases = self._named(data)
+        words, cases = self._named(data, settings)
         own = data is None and card_of(self.run.path) is None
         keep = contextlib.nullcontext(self.run.path) if own else _folder(None)
         with keep as folder:
@@ -231,13 +232,17 @@ class Model:
         rest = [f"{k}={_typed(v)}" for k, v in settings.items() if k not in own]
         return [*words, *(["--set", *rest] if rest else [])]
 
-    def _named(self, data: Any) -> tuple[list[str], Cases | None]:
-        """Data as words of a command, or as cases in the values that the run was trained on."""
+    def _named(self, data: Any, settings: dict[str, Any]) -> tuple[list[str], Cases | None]:
+        """Data as words of a command, or as cases in the values that the run was trained on, or in those that
+        `settings` say, which are taken out of these."""
         if data is None:
             return [], None
         if isinstance(data, str | Path):
             return ["--data", str(data)], None
-        return [], self._opened(data) if isinstance(data, Cases) else self._cases(data)
+        if isinstance(data, Cases):
+            return [], self._opened(data)
+        how = {name: settings.pop(name) for name in ("size", "range", "slices") if name in settings}
+        return [], self._cases(data, **how)
 
     def _opened(self, cases: Cases) -> Cases:
         """Cases that were opened by themselves, scaled as in training.
@@ -260,18 +265,27 @@ class Model:
                 say(f"note: {cases.source}: {key} is scaled as in training, {low:g} to {high:g}")
         return dataclasses.replace(cases, ranges={**cases.ranges, **known})
 
-    def _cases(self, data: Any) -> Cases:
-        """One case in memory."""
+    def _cases(
+        self,
+        data: Any,
+        size: Sequence[int] = (),
+        range: tuple[float, float] | None = None,
+        slices: Cut | None = None,
+    ) -> Cases:
+        """One case in memory, read as the training's were but for what is said."""
         if not isinstance(data, Mapping):
             reads = self.run.recipe.task.given or self.run.recipe.task.reads
             data = {reads[0]: data}
         made_with = self.run.config.data
         return from_iterable(
             [{key: _channels_first(value, self.run) for key, value in data.items()}],
-            range={key: made_with.range[key] for key in data if key in made_with.range} or None,
-            size=tuple(made_with.size) or None,
+            range=range
+            or {key: made_with.range[key] for key in data if key in made_with.range}
+            or None,
+            size=tuple(size or made_with.size) or None,
             orientation=made_with.orientation,
             codes=made_with.codes,
+            slices=slices or made_with.slices,
         )
 
 

@@ -40,6 +40,7 @@ MEANINGS: Mapping[str, Meaning] = {
     "magnitude": Meaning("reconstructed magnitude", "map"),
     "healthy": Meaning("healthy counterpart", "image", generated=True),
     "target": Meaning("translated", "image", generated=True, same_units=False),
+    "displacement": Meaning("displacement", "map"),
     "warped": Meaning("registered", "image", code=("DCM", "125027", "Deformed for registration")),
     "mask": Meaning("segmentation", "labels"),
     "probability": Meaning("probability of labels", "probabilities", "probability"),

@@ -119,13 +119,19 @@ class Draws:
         out: Path,
         all_: bool,
     ) -> None:
-        """Write mean, deviation, interval and energy of one key (see `Task`), in stored units."""
+        """Write mean, deviation, interval and energy of one key (see `Task`), in stored units; the deviation of a
+        displacement is the root of the sum of its components' variances, in mm."""
         task, recipe = writer.opened.recipe.task, writer.opened.recipe
         like, signed = writer.like(row, key), self.sums.get(f"_{key}")
         low, high = (like.range if key not in task.raw else None) or (-1.0, 1.0)
         std = self.sums[key].std()[place] * (high - low) / 2
         mean = self.sums[key].mean[place] if signed is None else signed.mean[place].abs()
         writer.put(entry, row, f"{key}-mean", mean.float(), out)
+        if key == "displacement":  # in mm, along whatever axis
+            step = torch.tensor(like.spacing_mm or (1.0,) * len(std)).view(
+                -1, *(1,) * (std.dim() - 1)
+            )
+            std = (std * step.to(std)).square().sum(0, keepdim=True).sqrt()
         maps = {"std": std}
         if key in task.intervals:
             maps["interval90"] = recipe.widen * half_widths_per_std(self.sums[key].count) * std

@@ -46,7 +46,7 @@ def on_own_grid(value: Tensor, key: str, like: Image, own: Image) -> tuple[Tenso
     if value.dim() != len(like.size) + 1 or tuple(value.shape[1:]) != like.size:
         return value, like
     made = resize(value, own.size, nearest=not value.is_floating_point())
-    if key == "displacement":
+    if key in ("displacement", "displacement-mean"):
         factors = [new / old for new, old in zip(own.size, like.size, strict=True)]
         made = made * torch.tensor(factors).to(made).view(-1, *(1 for _ in own.size))
     return made, own

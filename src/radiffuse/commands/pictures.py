@@ -89,7 +89,7 @@ def volume_like(run: Run, cases: Cases, row: int) -> Image:
 
 def displaced(key: str) -> bool:
     """Whether an output is a field of displacements, or a series in time: these are NIfTI whatever the input is."""
-    return key in ("displacement", "path")
+    return key.partition("-")[0] in ("displacement", "path")
 
 
 def as_output(value: Tensor, like: Image, raw: bool = False, labels: bool = False) -> Image:
@@ -110,10 +110,10 @@ def write_output(
     probability, a vector) comes back as plain numbers for the JSON file.
     """
     file = name.with_name(name.name + ".nii.gz")
-    if name.name.endswith("-displacement") and raw:
+    if name.name.endswith(("-displacement", "-displacement-mean")):
         write_displacement(value, like.affine, file, made)
         return file.name
-    if name.name.endswith("-path"):
+    if name.name.endswith(("-path", "-path-mean")):
         return save_like(like, value, file, made=made).name
     if value.dim() != len(like.size) + 1:
         numbers: float | list[float] = value.tolist()

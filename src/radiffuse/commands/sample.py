@@ -179,6 +179,7 @@ def _draw(
             part = [entry for _, entry in missing[first : first + flags.batch]]
             folder.keep(f"{number:06d}", part)
             made = _drawn(opened, part) if away is None else away(partial(_drawn, opened), part)
+            _say_covariates(opened, part)  # of the seeds that were drawn last
             for row, entry in enumerate(part):
                 one = {key: value[row] for key, value in made.items()}
                 if key := not_finite({key: one[key] for key in entry["files"]}):

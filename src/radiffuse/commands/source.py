@@ -68,12 +68,31 @@ def data_of(
     Their classes are numbered as the model's (`as_trained`).
     """
     if given is not None:
+        _check_given_as_it_is(flags)
         cases = prepared(given, opened.recipe)
         return DataSource(given.source), as_trained(cases, opened, labels_needed)
     named = (at_hand(flags.data, flags.node), flags.map, flags.size, flags.range, flags.slices)
     source = source_of(opened.config, *named)
     source = replace(source, names=flags.chosen.names, series=_series(flags, opened))
     return source, as_trained(read(source, opened.recipe), opened, labels_needed)
+
+
+def _check_given_as_it_is(flags: Any) -> None:
+    """Refuse to read data in memory otherwise than they are.
+
+    Raises:
+        UserError: names the flags that would.
+    """
+    asked = [
+        name for name in ("map", "size", "range", "slices", "grid") if getattr(flags, name, None)
+    ]
+    if "grid" in asked and flags.grid == "model":
+        asked.remove("grid")
+    if asked:
+        raise UserError(
+            f"{', '.join(asked)}: cases in memory are taken as they are; say it where they are opened "
+            "(radiffuse.open, from_iterable), or name a path"
+        )
 
 
 def as_trained(cases: Cases, opened: Run, labels_needed: bool = True) -> Cases:
@@ -86,7 +105,9 @@ def as_trained(cases: Cases, opened: Run, labels_needed: bool = True) -> Cases:
     facts = opened.manifest.get("data", {}).get("facts", {})
     named_alike(cases, facts.get("mask_names") or {})
     like = getattr(opened.recipe, "labels_like", None)
-    needed = labels_needed and not (like and cases.mask_keys)  # an empty mask says who is healthy
+    needed = labels_needed and not (
+        like and "mask" in cases.mask_keys
+    )  # an empty mask says who is healthy
     return with_classes(cases, facts.get("class_names") or (), needed=needed, like=like)
 
 

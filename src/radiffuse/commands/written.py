@@ -162,7 +162,7 @@ class Writer:
         raw = base in self.opened.recipe.task.raw if raw is None else raw
         like = self.like(row, base)
         if self.own is not None:
-            value, like = on_own_grid(value, base, like, self.like(row, base, self.own))
+            value, like = on_own_grid(value, key, like, self.like(row, base, self.own))
         end = "" if draw is None else f"-{draw:02d}"
         name = out / f"{self.cases.ids[row]}{end}-{key}"
         made = replace(self.made, what=self.meaning(key, draw).said)

@@ -131,6 +131,8 @@ def joined(table: Table, mapping: Mapping[str, str]) -> Table:
 def _check(table: Table, key: str, words: Sequence[str]) -> None:
     """Columns of one kind, all there."""
     if len(words) == 1:
+        if words[0] in table.columns:
+            check_no_gaps(table.columns[words[0]], table.ids)
         return
     for word in words:
         if word not in table.columns:

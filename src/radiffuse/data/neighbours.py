@@ -1,5 +1,6 @@
 """Slices beside each other: cases that bring their neighbours of the same scan along."""
 
+from collections import Counter
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 
@@ -33,10 +34,17 @@ def with_neighbours(cases: Cases, offsets: Sequence[int]) -> Cases:
     numbers = cases.all_texts.get("slice")
     if not offsets or numbers is None or not all(_whole(number) for number in numbers):
         return cases
-    of = cases.all_patients if cases.volumes is None else cases.volumes.of
-    scans: dict[tuple[str | int, str], dict[int, int]] = {}
+    of: Sequence[str | int] = cases.all_patients
+    of = of if cases.volumes is None else cases.volumes.of
+    times: Counter[tuple[str | int, str]] = Counter()
+    nth = []  # columns that were joined number the slices of a patient once each
+    for one in zip(of, numbers, strict=True):
+        nth.append(times[one])
+        times[one] += 1
+    scans: dict[tuple[str | int, str, int], dict[int, int]] = {}
     placed = [
-        (row, (of[row], cases.all_splits[row]), int(float(numbers[row]))) for row in cases.rows
+        (row, (of[row], cases.all_splits[row], nth[row]), int(float(numbers[row])))
+        for row in cases.rows
     ]
     for row, scan, number in placed:
         scans.setdefault(scan, {})[number] = row

@@ -103,8 +103,8 @@ def _of_predictions(source: Source) -> Iterator[tuple[str, list[Volume]]]:
         case.shown = case.shown or shown
         files = {
             **{f"{key}, given": file for key, file in dict(shown.get("given") or {}).items()},
-            **dict(shown.get("made") or {}),
             **(entry.get("files") or {}),
+            **dict(shown.get("made") or {}),  # copies of what is DICOM, by the same keys
         }
         for key, file in files.items():
             path = source.folder / str(file)

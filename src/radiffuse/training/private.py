@@ -143,6 +143,8 @@ class Private(Trainer):
                 )[None]
                 parameter.grad = None
             self.mechanism.clip_and_accumulate()
+        for _, iterator in losses:  # what an objective does after its loss, as counting its steps
+            next(iterator, None)
         self.mechanism.add_noise()
         self.mechanism.scale_grad()
         for parameter in parameters:

@@ -120,14 +120,24 @@ class Anomaly(Backbone, ABC):
                 which one is.
         """
         key = image_key(facts, "image")
-        named = () if facts.mask_classes else facts.class_names
-        healthy = healthy_class(named) if self.healthy < 0 else self.healthy
+        healthy = self._healthy_in(facts)
         if facts.classes and not healthy < facts.classes:
             raise UserError(
                 f"--healthy {healthy}: labels run from 0 to {facts.classes - 1} in these data"
             )
         size = facts.size[key]
         return self.filled(facts, facts.channels[key], size, healthy=healthy).fitting()
+
+    def _healthy_in(self, facts: "Facts") -> int:
+        """The label of healthy images; where no class is called so and masks are given, an empty mask says it."""
+        if self.healthy >= 0:
+            return self.healthy
+        try:
+            return healthy_class(facts.class_names)
+        except UserError:
+            if "mask" not in facts.mask_classes:
+                raise
+            return 0
 
     def labels_like(self, strange: Sequence[str], names: Sequence[str]) -> dict[str, int]:
         """Labels of classes that the training did not have, see `healthy.labels_like`."""

@@ -26,14 +26,16 @@ __all__ = ["SwissArmy", "lesion_size"]
 
 
 def lesion_size(batch: Batch) -> Tensor:
-    """What the regression learns `(B,)`: batch["value"], or the n-th root of the mask's share.
+    """What the regression learns `(B,)`: batch["value"], or where there is none the n-th root of the mask's share.
 
     The n-th root of a share of the volume is the side of a cube of that volume, the image's being 1.
     """
-    if "value" in batch:
+    if "mask" not in batch:
         return batch["value"].float()
     mask = batch["mask"]
-    return (mask > 0).float().flatten(1).mean(1) ** (1 / (mask.ndim - 2))
+    size = (mask > 0).float().flatten(1).mean(1) ** (1 / (mask.ndim - 2))
+    value = batch.get("value", torch.full_like(size, math.nan)).to(size)
+    return torch.where(value.isnan(), size, value)
 
 
 GUIDANCE = {"class": 10.0, "regression": 1000.0, "segmentation": 1.0}
@@ -79,7 +81,7 @@ class SwissArmy(Led):
         filled = dataclasses.replace(
             filled,
             mask_classes=self.mask_classes or (max(2, masks) if masks else 0),
-            values=self.values or "value" in facts.keys or bool(masks),
+            values=self.values or "value" in facts.scalars or bool(masks),
             classes=self.classes or (classes_in(facts) if facts.classes or masks else 0),
         )
         filled._check_guide()

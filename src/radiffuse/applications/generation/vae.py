@@ -71,11 +71,12 @@ class Bound:
         x = batch["image"].float()
         x = x + (2 * torch.rand_like(x) - 1) / LEVELS
         mean, log_scale, divergences, _ = network(x)
-        weight = min(1.0, (int(network.seen) + 1) / self.warmup) if self.warmup else 1.0
+        step = int(network.seen) + 1
+        weight = min(1.0, step / self.warmup) if self.warmup else 1.0
         kept = divergences.mean(0).clamp_min(self.free).sum()
         nats = weight * kept - log_normal(x, mean, log_scale).mean()
-        network.seen.add_(1)
         yield "network", nats / x[0].numel()
+        network.seen.fill_(step)  # after the yield: every micro-batch of a step comes by here
 
 
 @dataclass(frozen=True)

@@ -103,12 +103,13 @@ class Coding:
         loss = self.error(made, x) + self.kl * penalty
         if self.perceive is not None:
             loss = loss + self.perceptual * self.perceive(made, x)
-        heard = CRITIC in self.players and int(self.coder.seen) >= self.after
+        step = int(self.coder.seen)
+        heard = CRITIC in self.players and step >= self.after
         if heard:
             judged = self.players[CRITIC](made).float()
             loss = loss + self.adversarial * F.mse_loss(judged, torch.ones_like(judged))
         yield CODER, loss
-        self.coder.seen += 1
+        self.coder.seen.fill_(step + 1)  # not += 1: every micro-batch of a step comes by here
         if CRITIC in self.players:
             critic, fake = self.players[CRITIC], made.detach()
             real, fake = critic(x).float(), critic(fake).float()

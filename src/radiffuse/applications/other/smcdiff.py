@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -116,10 +117,13 @@ class SMCDiff(Law):
         return dict(TRAINING.get(preset, {}))
 
     def fitted(self, facts: "Facts") -> Self:
-        """Fill what comes from the data: the law of lengths."""
+        """Fill what comes from the data: the law of lengths, of the chains that are neither too short nor too long."""
         found = facts.scalars.get("length", (self.shortest, self.longest))
-        kept = (min(max(round(each), self.shortest), self.longest) for each in found)
-        return replace(self, lengths=self.lengths or tuple(kept))
+        share = np.linspace(0, 1, len(found))
+        first, last = np.interp([self.shortest, self.longest], found, share)
+        kept = np.interp(np.linspace(first, last, len(found)), share, found).round().astype(int)
+        lengths = np.clip(kept, self.shortest, self.longest).tolist()
+        return replace(self, lengths=self.lengths or tuple(lengths))
 
     def suitable(self, batch: Batch) -> Tensor:
         """Which cases are trained on, (B,) bool."""

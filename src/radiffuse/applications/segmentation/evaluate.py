@@ -72,6 +72,8 @@ def evaluate_segmentation(
     parts = held_out.batch(range(len(held_out)))
     check_masks(held_out, parts, recipe.channels)
     aside = set_aside(train, asked.validation, held_out.patients)
+    if aside.fitted is not None:
+        check_masks(aside.fitted, aside.fitted.batch(range(len(aside.fitted))), recipe.channels)
     trained: dict[str, Any] = {}
     if asked.cache:
         trained = trained_beside(rivals_of(recipe, train, aside, asked), asked.run)

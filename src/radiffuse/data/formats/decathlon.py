@@ -8,6 +8,7 @@ from ...errors import UserError
 from ..columns import Column
 from ..table import Table, file_column, known_split, labels_named, numbered
 from .stems import stem
+from .who import people_in_names, told
 
 LISTS = ("training", "train", "validation", "val", "test")
 """Names of lists of cases."""
@@ -46,8 +47,12 @@ def open_decathlon(path: Path, content: Mapping[str, Any]) -> Table:
     splits = tuple(split for split, _ in found)
     names = numbered([stem(image) for image in images])
     given = None if set(splits) == {"train"} else splits
+    # a guess at who is who does not overrule a split that somebody made
+    patients = None if given else people_in_names([stem(image) for image in images], names)
+    if len(names) > 1:
+        notices.append(f"{path}: {told(patients)}; name patients in a cases.csv")
     called = {"mask": labels_named(content)}
-    return Table(str(path), names, columns, split_of=given, mask_names=called, notices=notices)
+    return Table(str(path), names, columns, patients, given, mask_names=called, notices=notices)
 
 
 def _item(item: Any, path: Path) -> dict[str, str]:

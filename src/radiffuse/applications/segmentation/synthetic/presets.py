@@ -29,6 +29,7 @@ SMALL: dict[str, Any] = {
     "style_levels": 4,
     "judge_width": 24,
     "judge_levels": 2,
+    "matching": 10 / 3,  # of three layers a scale
     "judge_scales": 2,
     "gate_width": 16,
     "discard": True,
@@ -52,6 +53,7 @@ TINY: dict[str, Any] = {
     "style_levels": 2,
     "judge_width": 8,
     "judge_levels": 1,
+    "matching": 5.0,
     "judge_scales": 1,
     "gate_width": 8,
     "segmenter_width": 8,

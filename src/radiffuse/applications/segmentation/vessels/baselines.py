@@ -1,5 +1,6 @@
 """What a segmenter of vessels stands beside: two filters, and a network that has labels."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,12 @@ from ....data.cases import Cases
 from ....diffusion.windows import Windows
 from ....metrics.vessels import best_threshold
 from ...evaluation.asked import Asked, spread
+from ...recipe import Batch
 from ...supervised import InWindows, Rival, direct_unet
 from ..segmenter import Segmenter
 from .field import evened, field_of, grey
 
-__all__ = ["FILTERS", "frangi", "matched", "rivals_of", "scores", "threshold_of"]
+__all__ = ["FILTERS", "OfAnyLabel", "frangi", "matched", "rivals_of", "scores", "threshold_of"]
 
 CELL, MOST = 32, 16
 """Side of the cells that even grey values before a filter, and training cases that set its threshold."""
@@ -70,12 +72,19 @@ def threshold_of(name: str, recipe: Any, train: Cases) -> float:
     return best_threshold(told, parts["mask"] > 0, field_of(parts))
 
 
+class OfAnyLabel(Segmenter):
+    """A segmenter to which every label is a vessel, as to the measures: arteries and veins may have one each."""
+
+    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+        return super().losses({**batch, "mask": (batch["mask"] > 0).long()})
+
+
 def rivals_of(recipe: Any, train: Cases, asked: Asked) -> dict[str, Rival]:
     """A U-Net with the labels of the training cases, trained as long, on windows of the same extent."""
     size = tuple(recipe.phases * side for side in recipe.size)
 
     def make() -> Any:
         network = direct_unet(len(size), recipe.channels, 2, size, squash=False)
-        return InWindows(Segmenter(network, ("image",), 1), Windows(size, recipe.crops), "mask")
+        return InWindows(OfAnyLabel(network, ("image",), 1), Windows(size, recipe.crops), "mask")
 
     return {"unet": Rival(make, train, asked.budget("batch"))}
