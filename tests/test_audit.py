@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from radiffuse import cli
-from radiffuse.applications.generation.privacy.attacks import membership
+from radiffuse.applications.generation.ddpm import DDPM
+from radiffuse.applications.generation.privacy.attacks import membership, shadows
 from radiffuse.applications.generation.privacy.attributes import attributes
 from radiffuse.applications.generation.privacy.audit import Examined, audit
 from radiffuse.applications.generation.privacy.memory import looked_at, memorisation
@@ -25,6 +26,8 @@ from radiffuse.metrics import copy_detector, features
 from radiffuse.metrics.cliques import cliques, medoid
 from radiffuse.metrics.membership import found_at, likelihood_ratio, offline_ratio, told_apart
 from radiffuse.metrics.nearness import near, share_of_copies
+from radiffuse.training.checkpoint import newest
+from radiffuse.training.options import TrainOptions
 
 SIDE = 16
 
@@ -351,6 +354,17 @@ def test_samples_drawn_before_are_looked_at(run, tmp_path, refused):
     (drawn / "predictions.json").write_text(json.dumps(told))
     line = refused("audit", run, "--images", drawn, "--out", tmp_path / "b")
     assert "another model" in line
+
+
+def test_shadows_that_were_cut_go_on_and_those_of_others_are_refused(tmp_path):
+    parts = tuple(opened(blobs(12, seed), name) for seed, name in ((1, "a"), (2, "b")))
+    recipe = DDPM.tiny().fitted(parts[0].facts())
+    cut, whole = (TrainOptions(steps=steps, batch=4, ema=(0.0,)) for steps in (2, 4))
+    shadows(recipe, parts, cut, 2, tmp_path / "s")
+    shadows(recipe, parts, whole, 2, tmp_path / "s")
+    assert [newest(tmp_path / "s" / each).name for each in ("00", "01")] == ["step-00000004"] * 2
+    with pytest.raises(UserError, match="other"):
+        shadows(recipe, parts, whole, 2, tmp_path / "s", seed=1)
 
 
 def test_shadows_are_halves(run, tmp_path, refused):

@@ -11,6 +11,7 @@ from torch import nn
 from radiffuse import cli
 from radiffuse.applications.generation.distilled import distilled, student_of
 from radiffuse.applications.generation.sde import SDE
+from radiffuse.commands.distill import MINUTES, _defaults
 from radiffuse.diffusion.filtered import Filtered, wiener_of
 from radiffuse.diffusion.flow_map import FlowMap, MovedMap, TwoTimes, joined_mean, nested
 from radiffuse.diffusion.losses import output, uniform_times
@@ -388,6 +389,14 @@ def test_an_interrupted_distillation_goes_on_to_the_same_weights(teacher, studen
         open_run(each).objective.players["network"].state_dict() for each in (run, student)
     )
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_student_of_a_shipped_model_learns_as_its_teacher_did(tmp_path):
+    """The first word that was a path was taken for the teacher: --data, --out."""
+    words = ["brains-t1", "--calls", "4", "--data", str(tmp_path), "--out", str(tmp_path / "s")]
+    options = _defaults(words)
+    assert options.batch == 32 and options.minutes == MINUTES and options.steps is None
+    assert _defaults(["--data", str(tmp_path), *words[:3], *words[5:]]) == options
 
 
 def test_what_cannot_be_distilled_is_refused_in_one_line(teacher, student, refused, tmp_path):

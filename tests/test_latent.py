@@ -11,6 +11,8 @@ import torch
 
 from radiffuse import cli
 from radiffuse.applications.generation.brain_ldm import BrainLDM
+from radiffuse.applications.generation.privacy.attacks import loss_scores
+from radiffuse.applications.generation.privacy.people import read_people
 from radiffuse.applications.latent.covariates import Covariates, settings_of
 from radiffuse.commands.tiles import in_tiles
 from radiffuse.data.dataset import open_cases
@@ -366,6 +368,19 @@ def test_the_chain_of_codes_is_deterministic_ddim_in_the_paper():
     assert (recipe.sampler, recipe.steps, recipe.eta) == ("ddim", 50, 0.0)
     assert isinstance(
         recipe.of_codes().make_sampler(GaussianDenoiser(VP(), 0.0, 1.0), gaussian), DDIM
+    )
+
+
+def test_attacks_tell_the_network_the_numbers_of_each_image(trained):
+    opened = open_run(trained)
+    cases = open_cases(DATA, mapping=dict(word.split("=") for word in MAP[1:])).split("train")
+    who = read_people(cases.take(range(6)))
+    assert set(opened.recipe.names) <= set(who.numbers)
+    told = loss_scores(opened.recipe, opened.objective, who.images, None, 0, who.numbers)
+    others = {name: values.flip(0) for name, values in who.numbers.items()}
+    assert told.shape == (6, 5) and torch.isfinite(told).all()
+    assert not torch.equal(
+        told, loss_scores(opened.recipe, opened.objective, who.images, None, 0, others)
     )
 
 

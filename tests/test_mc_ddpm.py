@@ -9,10 +9,12 @@ import torch
 from torch import nn
 
 from radiffuse.acquisition import MRI, Acquired
+from radiffuse.applications.evaluation.asked import Asked
+from radiffuse.applications.reconstruction.evaluate import evaluate_reconstruction
 from radiffuse.applications.reconstruction.mc_ddpm import MCDDPM
 from radiffuse.applications.reconstruction.scans import combined, undersampled
 from radiffuse.applications.reconstruction.unsampled import Unsampled, as_parts, from_parts
-from radiffuse.data.dataset import Facts
+from radiffuse.data.dataset import Facts, open_cases
 from radiffuse.diffusion.kernels import diffuse
 from radiffuse.diffusion.parametrization import NOISE
 from radiffuse.errors import UserError
@@ -263,3 +265,12 @@ def test_the_measurement_is_noised_where_it_is_sampled():
     simulated = MRI("gaussian-columns", 4.0, coils=1, noise=0.1, real=False, demodulated=False)
     y = simulated.simulate(torch.zeros(1, 1, 64, 64), [1])
     assert float(y.measurement.y.real[y.mask].std()) == pytest.approx(0.1, rel=0.1)
+
+
+def test_a_measurement_without_noise_leaves_a_finite_residual():
+    """Rounding over no noise was a residual of tens of thousands."""
+    cases = open_cases("brains:count=4,size=32")
+    recipe = dataclasses.replace(MCDDPM.tiny(), samples=1, noise=0.0).fitted(cases.facts())
+    asked = Asked(count=2)
+    record = evaluate_reconstruction(recipe, recipe.objective(), cases, cases, asked, baselines={})
+    assert record["method"]["residual"]["mean"] < 1

@@ -214,6 +214,17 @@ def test_drawn_shapes_of_a_rare_class_help_a_classifier_that_hardly_knew_it(monk
     assert wrong.drawn["macro_f1"]["mean"] < rare.drawn["macro_f1"]["mean"] - 0.1
 
 
+def test_two_classes_of_one_size_need_no_balance(cases):
+    perfect = Copies(DISPR.tiny().fitted(cases.facts()))
+    train = cases.split("train")
+    label = train.columns["label"].stack(train.rows)
+    each = min(int((label == one).sum()) for one in (0, 1))
+    rows = [row for one in (0, 1) for row in (label == one).nonzero()[:each, 0].tolist()]
+    assert (
+        balanced(perfect, perfect, train.take(rows), cases.held_out(), Asked(), ("mask",)) is None
+    )
+
+
 def test_without_two_classes_there_is_nothing_to_balance(cases):
     perfect = Copies(DISPR.tiny().fitted(cases.facts()))
     label = cases.columns["label"].stack(cases.rows)

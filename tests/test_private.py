@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from radiffuse.applications.generation.ncsn import NCSN
 from radiffuse.applications.generation.sde import SDE
 from radiffuse.cli import main
 from radiffuse.commands.private import public
@@ -416,3 +417,42 @@ def test_samples_report_and_card_know_the_budget(run, tmp_path, capsys):
 
 def test_who_is_not_private_says_nothing():
     assert said({}) == ""
+
+
+@pytest.mark.parametrize("kind", [NCSN.small, SDE])
+def test_chains_of_private_networks_begin_in_noise(kind):
+    """The largest distance of two images is not measured: without a constant in its place chains began at sigma 1."""
+    facts = dataclasses.replace(measured(0.3), size={"image": (64, 64)})
+    recipe = kind().fitted(public(facts, kind()))
+    assert recipe.sigma_max == pytest.approx(0.5 * (2 * 64 * 64) ** 0.5, rel=0.01)
+
+
+def test_only_one_network_of_train_is_private(run, toy, tmp_path, capsys):
+    words = [
+        "distill",
+        str(run),
+        "--calls",
+        "2",
+        "--train.steps",
+        "1",
+        "--out",
+        str(tmp_path / "d"),
+    ]
+    assert main(words) == 1 and "not trained privately" in capsys.readouterr().err
+    words = [
+        "train",
+        "brain-ldm",
+        "--data",
+        str(toy),
+        "--preset",
+        "tiny",
+        "--out",
+        str(tmp_path / "l"),
+    ]
+    assert main([*words, "--first.private", "--first.epsilon", "1"]) == 2
+    assert "--first.private" in capsys.readouterr().err
+    words = ["audit", str(run), "--shadows", "2", "--out", str(tmp_path / "a")]
+    assert main(words) == 1 and "trained privately" in capsys.readouterr().err
+    private = TrainOptions(steps=1, private=True, epsilon=1.0)
+    with pytest.raises(UserError, match="of one network alone"):
+        train(None, [1], private, tmp_path / "plain")

@@ -781,6 +781,50 @@ def test_super_resolution_denoises_the_small_image_first():
     assert float((denoised - y).norm()) > 0.02 * float(y.norm())
 
 
+@pytest.mark.parametrize("measurement", ["noise", "super-resolution"])
+def test_images_that_are_restored_as_they_are_tell_their_own_noise(measurement):
+    """What `noise` says is of simulated images: a default of 0.1 set all darker than 0.125 to 0."""
+    image = texture(32)
+    y = torch.hypot(image + 0.02 * torch.randn_like(image), 0.02 * torch.randn_like(image))
+    recipe = R2D2(measurement=measurement, simulated=False, noise_law="rician", steps=60)
+    prior = GaussianDenoiser(recipe.chain_schedule(), 0.5, 0.2)
+    restored = []
+    for noise in (0.1, 0.02):
+        one = dataclasses.replace(recipe, noise=noise)
+        restored.append(one.chain(prior, one.acquire({"image": 2 * y - 1}), Seeded([1])))
+    assert torch.equal(*restored)
+
+
+@pytest.mark.parametrize("factor", [2, 8])
+def test_mcg_hears_what_a_small_image_says(factor):
+    """A block mean weighs a voxel by 1 / n: without n each step heard a 64th of the measurement."""
+    image = texture(32)
+    recipe = dataclasses.replace(
+        MCG.small(), measurement="super-resolution", factor=factor, noise=0.01
+    )
+    acquired = LowResolution(factor, 0.01).simulate(image, [1])
+    prior = GaussianDenoiser(recipe.chain_schedule(), 0.5, 0.2)
+    assert float(acquired.misses(recipe.chain(prior, acquired, Seeded([5])))[0]) < 1.5
+
+
+@pytest.mark.parametrize("kind", [BayesMRI, DiffuseRecon])
+def test_a_prior_of_complex_images_serves_no_real_ones(kind):
+    recipe = kind.tiny().fitted(open_cases("brains:count=8,size=32").facts())
+    batch = {**open_cases("brains:count=2,size=32").batch([0]), "seed": torch.tensor([1])}
+    real = dataclasses.replace(recipe, values="real")
+    with pytest.raises(UserError, match="cannot serve values=real"):
+        real.predict(recipe.objective(), batch)
+
+
+def test_a_chain_whose_estimates_are_all_too_early_says_its_end():
+    cases = open_cases("brains:count=8,size=32")
+    recipe = DiffuseRecon.tiny().fitted(cases.facts())
+    few = dataclasses.replace(recipe, solver="probed", steps=5)
+    objective, batch = recipe.objective(), cases.batch([0, 1])
+    x, expected = few.drawn(objective, few.acquire(batch), [1, 2])
+    assert expected.shape == x.shape
+
+
 @pytest.mark.parametrize(
     ("kind", "measurement", "said"),
     [

@@ -12,7 +12,9 @@ from radiffuse.acquisition import Acquired
 from radiffuse.acquisition.splitting import resampled
 from radiffuse.applications.evaluation.asked import Asked
 from radiffuse.applications.reconstruction import measuring
+from radiffuse.applications.reconstruction.adadiff import AdaDiff
 from radiffuse.applications.reconstruction.bayes_mri import BayesMRI
+from radiffuse.applications.reconstruction.mc_ddpm import MCDDPM
 from radiffuse.applications.reconstruction.score_mri import ScoreMRI
 from radiffuse.applications.reconstruction.self_score import SelfScore
 from radiffuse.applications.reconstruction.unreferenced.evaluate import (
@@ -512,6 +514,9 @@ def test_it_is_measured_beside_a_network_without_references_and_a_prior_with_the
     found = record["baselines"]
     assert {"first", "l1_wavelet", "self_supervised", "bayes-mri"} <= set(found)
     assert all(math.isfinite(table["psnr"]["mean"]) for table in found.values())
+    for other in (MCDDPM.tiny(), AdaDiff.tiny()):
+        with pytest.raises(UserError, match="--beside: other is no prior of complex images"):
+            Supervised("other", other, None, recipe, 0)
     grey = ScoreMRI.tiny()
     with pytest.raises(UserError, match="--beside: score-mri is no prior of complex images"):
         Supervised("score-mri", grey, None, recipe, 0)

@@ -233,8 +233,7 @@ class Model:
         return [*words, *(["--set", *rest] if rest else [])]
 
     def _named(self, data: Any, settings: dict[str, Any]) -> tuple[list[str], Cases | None]:
-        """Data as words of a command, or as cases in the values that the run was trained on, or in those that
-        `settings` say, which are taken out of these."""
+        """Data as words of a command, or as cases, read as `settings` say, which are taken out of these."""
         if data is None:
             return [], None
         if isinstance(data, str | Path):
@@ -266,11 +265,7 @@ class Model:
         return dataclasses.replace(cases, ranges={**cases.ranges, **known})
 
     def _cases(
-        self,
-        data: Any,
-        size: Sequence[int] = (),
-        range: tuple[float, float] | None = None,
-        slices: Cut | None = None,
+        self, data: Any, size: Any = (), range: Any = None, slices: Cut | None = None
     ) -> Cases:
         """One case in memory, read as the training's were but for what is said."""
         if not isinstance(data, Mapping):

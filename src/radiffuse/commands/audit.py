@@ -83,6 +83,11 @@ def run(arguments: Sequence[str]) -> None:
 
 def _audit(flags: Flags, arguments: Sequence[str]) -> None:
     opened = open_run(flags.run).with_steps(flags.steps)
+    if flags.shadows and (opened.manifest.get("private") or opened.config.distilled):
+        what = "distilled" if opened.config.distilled else "trained privately"
+        raise UserError(
+            f"{flags.run}: --shadows trains models as the run was, and this one was {what}"
+        )
     if not opened.generative:
         raise UserError(
             f"{flags.run}: {opened.config.method} draws no images from noise alone; an audit is of methods that do"

@@ -79,17 +79,28 @@ def run(arguments: Sequence[str], cases: Cases | None = None) -> None:
         arguments: the words after `radiffuse distill`.
         cases: to train on, in place of the data that the words name.
     """
-    words = [word for word in arguments if not word.startswith("-")]
-    named = next((word for word in words if Path(word).exists()), words[0] if words else "")
-    options = _options_of(Path(named), arguments) if named else TrainOptions()
-    flags: Any = parsing.parse(_flags(options), arguments, PROG)
+    flags: Any = parsing.parse(_flags(_defaults(arguments)), arguments, PROG)
     _check_calls(flags.way, flags.calls)
     teacher_path = found_run(flags.run)
     read_run_config(teacher_path)
     with writing(flags.out, PROG):
         teacher = open_run(teacher_path).with_precision(flags.train.precision)
         refuse_teacher(teacher.recipe, teacher.objective, str(flags.run))
+        if flags.train.private or teacher.manifest.get("private"):
+            raise UserError(
+                f"{flags.run}: a student is not trained privately, and would give away what its teacher keeps; "
+                "draw samples of the teacher with fewer --steps instead"
+            )
         _distill(flags, teacher, command_line(["distill", *arguments]), cases)
+
+
+def _defaults(arguments: Sequence[str]) -> TrainOptions:
+    """The options of the loop where none are named: the teacher's (see `_options_of`)."""
+    if {"-h", "--help"} & {*arguments}:
+        words = [word for word in arguments if not word.startswith("-")]
+        return _options_of(Path(words[0]), arguments) if words else TrainOptions()
+    flags: Any = parsing.parse(_flags(TrainOptions()), arguments, PROG)
+    return _options_of(flags.run, arguments)
 
 
 def _flags(options: TrainOptions) -> type[Any]:

@@ -1,5 +1,6 @@
 """`train --train.private`: what of the data may be seen by it, before its first step and in its run folder."""
 
+import math
 from functools import partial
 from typing import Any
 
@@ -69,7 +70,9 @@ def public(facts: Facts, recipe: Any) -> Facts:
         class_names=(),
         std=STD,
         mean=0.0,
-        diameter=0.0,
+        # of two independent images of that deviation
+        diameter=STD
+        * math.sqrt(2 * max(facts.channels[k] * math.prod(facts.size[k]) for k in facts.channels)),
         cases=facts.cases,
         spectrum={key: _spectrum(facts.size[key]) for key in facts.channels},
     )

@@ -58,6 +58,8 @@ def run(arguments: Sequence[str], cases: Cases | None = None) -> None:
         asked = dataclasses.replace(asked, data=dataclasses.replace(asked.data, path=""))
     if asked.prior is not None:
         read_run_config(asked.prior)
+    if asked.first is not None and asked.first.private:
+        raise UsageError("--first.private: an auto-encoder is not trained privately")
     with writing(asked.out, "radiffuse train"):
         if asked.prior is not None:
             adopt(asked, asked.prior, command_line(["train", *arguments]))

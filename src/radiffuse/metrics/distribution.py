@@ -132,13 +132,26 @@ def kid(real: Tensor, generated: Tensor) -> float:
 
 
 def kernel_metric(real: Tensor, generated: Tensor, seed: int = 0, people: People = APART) -> Metric:
-    """`kid` with a bootstrap interval (see `discrepancy`). Sets are cut to 3000 images for memory."""
-    real, generated = real[:LARGEST_KERNEL].double(), generated[:LARGEST_KERNEL].double()
+    """`kid` with a bootstrap interval (see `discrepancy`). Of larger sets 3000 images are drawn, for memory."""
+    (real, generated), of = some_of((real, generated), people, LARGEST_KERNEL)
+    real, generated = real.double(), generated.double()
     n = min(len(real), len(generated))
     if n < FEWEST:
         return refused(f"needs {FEWEST} images a set, there are {n}", n)
-    of = people[0][:LARGEST_KERNEL], people[1][:LARGEST_KERNEL]
     return discrepancy(*_kernels(real, generated), seed, of)
+
+
+def some_of(
+    sets: tuple[Tensor, Tensor], people: People, most: int
+) -> tuple[tuple[Tensor, Tensor], People]:
+    """At most so many of either set, drawn: data often stand in the order of their classes."""
+    generator, found, whose = torch.Generator().manual_seed(0), [], []
+    for x, names in zip(sets, people, strict=True):
+        rows = torch.randperm(len(x), generator=generator)[:most].sort().values
+        whole = len(x) <= most
+        found.append(x if whole else x[rows])
+        whose.append(names if whole or not names else [names[row] for row in rows.tolist()])
+    return (found[0], found[1]), (whose[0], whose[1])
 
 
 def discrepancy(

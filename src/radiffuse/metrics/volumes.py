@@ -28,6 +28,7 @@ from .distribution import (
     fid,
     polynomial_kernel,
     resampled,
+    some_of,
 )
 from .estimate import Metric, refused
 
@@ -94,9 +95,9 @@ def planes_metrics(
     else:
         frechet = resampled(planes_fid, real, generated, seed, people)
     most = LARGEST_KERNEL // k
-    x, y = real[:most].double(), generated[:most].double()
+    (x, y), of = some_of((real, generated), people, most)
+    x, y = x.double(), y.double()
     kernels = _kernel(x, x).fill_diagonal_(0), _kernel(y, y).fill_diagonal_(0), _kernel(x, y)
-    of = people[0][:most], people[1][:most]
     return dict(zip(names, (*frechet, discrepancy(*kernels, seed, of)), strict=True))
 
 
@@ -122,8 +123,9 @@ def _too_few(n: int) -> str:
 
 # --------------------------------------------------------------------------------------------- voxels
 def median_distance(volumes: Tensor, most: int = 500) -> float:
-    """The median of the root of summed squared differences of two volumes `(n, C, *S)`, of the first `most`."""
-    x = volumes[:most].flatten(1)
+    """The median of the root of summed squared differences of two volumes `(n, C, *S)`, of `most` that are drawn."""
+    rows = torch.randperm(len(volumes), generator=torch.Generator().manual_seed(0))[:most]
+    x = volumes[rows.sort().values].flatten(1)
     return float(F.pdist(x - x.mean(0)).median())
 
 
@@ -141,7 +143,8 @@ def voxel_metric(
     n = min(len(real), len(generated))
     if n < FEWEST_VOLUMES:
         return refused(_too_few(n), n)
-    x, y = real[:LARGEST_KERNEL].flatten(1), generated[:LARGEST_KERNEL].flatten(1)
+    (x, y), of = some_of((real, generated), people, LARGEST_KERNEL)
+    x, y = x.flatten(1), y.flatten(1)
     middle = x.mean(0)
     x, y = x - middle, y - middle
 
@@ -149,7 +152,6 @@ def voxel_metric(
         return torch.exp(-0.5 * (torch.cdist(a, b).double() / width).square())
 
     kernels = kernel(x, x).fill_diagonal_(0), kernel(y, y).fill_diagonal_(0), kernel(x, y)
-    of = people[0][:LARGEST_KERNEL], people[1][:LARGEST_KERNEL]
     return discrepancy(*kernels, seed, of)
 
 

@@ -30,7 +30,6 @@ from .progress import Reporter, say
 
 __all__ = ["TrainOptions", "train"]
 
-
 _BEFORE = -1
 """The turn before the first, in which a batch is augmented."""
 
@@ -82,6 +81,8 @@ def train(
             is not finite; the disk is full.
         KeyboardInterrupt: stopped by Ctrl-C or SIGTERM, after saving.
     """
+    if options.private and kind is None:
+        raise UserError("--train.private is of `radiffuse train` of one network alone")
     out = Path(out)
     if not resume:
         checkpoint.refuse_started(out)

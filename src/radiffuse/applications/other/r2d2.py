@@ -75,6 +75,8 @@ class R2D2(Reconstruction):
 
     def chain(self, denoiser: Denoiser, acquired: Acquired, noise: Noise) -> Tensor:
         m = acquired.measurement
+        if not self.simulated:
+            m = replace(m, std=float(estimate_noise(m.y)))  # one case (ALONE)
         if self.measurement == "noise":
             return m.unbiased(self.denoised(denoiser, m.y, estimate_noise(m.y), noise))
         small = self.denoised(denoiser, m.y, m.deviations, noise)

@@ -22,6 +22,7 @@ from ..evaluation.asked import Asked, spread
 from ..evaluation.progress import progress_bar
 from ..evaluation.scores import Scores
 from .baselines import Baseline, _images, classical, tuning_of
+from .maps import LEAST
 from .measuring import reference
 from .scans import checked, undersampled
 from .spreads import Spreads, magnitude
@@ -163,7 +164,7 @@ def _reconstructed(
             found.seconds += time.perf_counter() - began
             found.accelerations += acquired.acceleration.tolist()
             said = recipe.said(objective, acquired)
-            found.ours.add(whose, residual=acquired.misses(drawn[0]), **said)
+            found.ours.add(whose, residual=acquired.misses(drawn[0], LEAST), **said)
             drawn, mean = drawn / unit, mean / unit
             _score(found.ours, whose, drawn, mean, truth)
             found.spreads.add(drawn, truth)

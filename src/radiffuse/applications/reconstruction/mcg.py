@@ -66,7 +66,7 @@ class MCG(Reconstruction):
         times = grids.uniform(self.steps, self.trained_to(denoiser), self.stop)
         x, times = self.begin(denoiser.schedule, times, acquired.first, noise)
         normaliser = None
-        if self.measurement == "ct":
+        if self.measurement in ("ct", "super-resolution"):
             normaliser = acquired.measurement.A.gram(torch.ones_like(acquired.first)).clamp(
                 min=1e-6
             )

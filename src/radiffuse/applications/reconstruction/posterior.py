@@ -46,7 +46,8 @@ def walk(
             x = sampler(start, times)
             return x, x
         sampler.denoiser = told = Averaging(asked, TOLD)
-        return sampler(start, times), told.mean
+        x = sampler(start, times)
+        return x, told.expected(x)
 
 
 def prior_denoiser(recipe: Any, objective: Any, like: Tensor) -> Denoiser:
@@ -72,6 +73,11 @@ def prior_denoiser(recipe: Any, objective: Any, like: Tensor) -> Denoiser:
             f"the prior knows images of {known} axes, these have {axes}: train one on such images"
         )
     if not like.is_complex():
+        if like.shape[1] != recipe.channels:
+            raise UserError(
+                f"a prior of {recipe.channels} channels cannot serve values={recipe.values} with images of "
+                f"{like.shape[1]}: one trained on complex images takes --set values=channels"
+            )
         return Affine(padded, recipe.chain_schedule())
     fits = recipe.channels % 2 == 0 if recipe.values == "channels" else recipe.channels == 1
     if not fits:

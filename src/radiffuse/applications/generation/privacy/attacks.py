@@ -7,7 +7,8 @@ at several noise levels, with the same noise for all images (the loss attack of 
 halves of the people (`shadows`) say what it is usually, for each image.
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from ....data.dataset import Cases
 from ....diffusion.kernels import diffuse
+from ....diffusion.network import Given
 from ....diffusion.noise import derive
 from ....metrics.membership import likelihood_ratio, offline_ratio, told_apart
 from ....training.checkpoint import MODEL, load_model
@@ -25,7 +27,7 @@ from ....training.objective import device_of
 from ....training.options import TrainOptions
 from ...evaluation.progress import progress_bar
 from ...latent.denoising import CodeDenoising
-from .people import People
+from .people import People, joined
 
 __all__ = ["LEVELS", "Shadow", "loss_scores", "membership", "shadows"]
 
@@ -33,16 +35,25 @@ SIGNAL = (0.98, 0.9, 0.7, 0.45, 0.2)
 """Noise levels, by alpha^2 / (alpha^2 + sigma^2), the share of the signal."""
 LEVELS = len(SIGNAL)
 DRAWS = 3
+NOTHING: Mapping[str, Tensor] = {}
 BATCH = 32
 
 
 @torch.no_grad()
 def loss_scores(
-    recipe: Any, objective: Any, images: Tensor, labels: Tensor | None, seed: int = 0
+    recipe: Any,
+    objective: Any,
+    images: Tensor,
+    labels: Tensor | None,
+    seed: int = 0,
+    numbers: Mapping[str, Tensor] = NOTHING,
 ) -> Tensor:
     """-log denoising error of images `(n, C, *S)` at each noise level, `(n, LEVELS)`.
 
-    Of a latent diffusion that of codes, the mean of the auto-encoder's law.
+    Of a latent diffusion that of codes, the mean of the auto-encoder's law, told the covariates of each image.
+
+    Args:
+        numbers: of each image `(n,)`, by name.
     """
     device, scores = device_of(objective), []
     with progress_bar("denoising errors", len(images)) as said:
@@ -50,7 +61,11 @@ def loss_scores(
             x = images[first : first + BATCH].to(device)
             label = None if labels is None else labels[first : first + BATCH].to(device)
             if isinstance(objective, CodeDenoising):
-                x, denoiser = objective.law(x)[0], objective.network
+                rows = slice(first, first + BATCH)
+                mine = {name: values[rows] for name, values in numbers.items()}
+                told = objective.told({**mine, "image": x})
+                denoiser = Given(objective.network, **{k: v.to(device) for k, v in told.items()})
+                x = objective.law(x)[0]
             else:
                 denoiser = recipe.denoiser(objective, *(() if label is None else (label,)))
             denoiser = denoiser.eval()
@@ -105,6 +120,12 @@ class Joined:
     parts: tuple[Cases, Cases]
     rows: tuple[tuple[int, int], ...]
 
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over both sets and the rows."""
+        told = f"{self.parts[0].fingerprint} {self.parts[1].fingerprint} {self.rows}"
+        return hashlib.sha256(told.encode()).hexdigest()
+
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -123,7 +144,7 @@ def shadows(
     folder: Path,
     seed: int = 0,
 ) -> list[Shadow]:
-    """Train `count` models as the run was, each on a random half of all people; one that is trained already is read.
+    """Train `count` models as the run was, each on a random half of all people; one that is there is gone on with.
 
     Every person is in half of them: pairs of models have complementary halves.
 
@@ -146,8 +167,8 @@ def shadows(
         torch.manual_seed(derive(seed, "shadow weights", number))
         objective = recipe.objective()
         out = folder / f"{number:02d}"
-        if not (out / MODEL).is_file():
-            train(objective, Joined(parts, mine), options, out, resume=True)
+        # returns at once where it is trained to the end; another's models are refused by what they learned from
+        train(objective, Joined(parts, mine), options, out, resume=True)
         load_model(objective, out / MODEL)
         for player in objective.players.values():
             player.eval().requires_grad_(False)
@@ -167,21 +188,14 @@ def membership(
 
     "loss" is the mean over levels of scores that are standardised over both; `levels` has each alone.
     """
-    both = People(
-        torch.cat([members.images, others.images]),
-        None
-        if members.labels is None or others.labels is None
-        else torch.cat([members.labels, others.labels]),
-        (*members.ids, *others.ids),
-        (*members.patients, *others.patients),
-    )
+    both = joined(members, others)
     labels = both.labels if getattr(recipe, "classes", 0) else None
     patients = members.patients, others.patients
 
     def judged(scores: Tensor) -> dict[str, Any]:
         return told_apart(scores[: len(members)], scores[len(members) :], patients, seed)
 
-    scores = loss_scores(recipe, objective, both.images, labels, seed)
+    scores = loss_scores(recipe, objective, both.images, labels, seed, both.numbers)
     standard = (scores - scores.mean(0)) / scores.std(0).clamp_min(1e-12)
     record = {
         "loss": judged(standard.mean(1)),
@@ -191,7 +205,10 @@ def membership(
         return record
     inside = torch.tensor([[name in each.inside for name in both.patients] for each in models])
     under = torch.stack(
-        [loss_scores(recipe, each.objective, both.images, labels, seed) for each in models]
+        [
+            loss_scores(recipe, each.objective, both.images, labels, seed, both.numbers)
+            for each in models
+        ]
     )
     for name, ratio in (("online", likelihood_ratio), ("offline", offline_ratio)):
         ratios = [ratio(scores[:, k], under[:, :, k], inside) for k in range(LEVELS)]

@@ -1,6 +1,7 @@
 """Images with the people they are of."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -9,7 +10,7 @@ from ....data.dataset import Cases
 from ....metrics.diversity import nearest
 from ...evaluation.judge import read_images
 
-__all__ = ["SAME", "People", "read_people", "without_repeats"]
+__all__ = ["SAME", "People", "joined", "read_people", "without_repeats"]
 
 SAME = 1e-3
 """Root mean square difference below which two images are one."""
@@ -24,12 +25,14 @@ class People:
         labels: `(n,)`, or None.
         ids: names of the cases that are safe to show.
         patients: of each.
+        numbers: of each `(n,)`, by name: covariates.
     """
 
     images: Tensor
     labels: Tensor | None
     ids: tuple[str, ...]
     patients: tuple[str, ...]
+    numbers: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -41,6 +44,7 @@ class People:
             None if self.labels is None else self.labels[rows],
             tuple(self.ids[row] for row in rows),
             tuple(self.patients[row] for row in rows),
+            {name: values[rows] for name, values in self.numbers.items()},
         )
 
 
@@ -51,7 +55,30 @@ def read_people(cases: Cases) -> People:
         UserError: they hold no image, or differ in size.
     """
     images, labels = read_images(cases)
-    return People(images, labels, tuple(cases.ids), tuple(cases.patients))
+    numbers = {
+        key: column.stack(cases.rows).float()
+        for key, column in cases.columns.items()
+        if column.kind == "scalar"
+    }
+    return People(images, labels, tuple(cases.ids), tuple(cases.patients), numbers)
+
+
+def joined(some: People, others: People) -> People:
+    """Both, one after the other; labels and numbers where both have them."""
+    labels = None
+    if some.labels is not None and others.labels is not None:
+        labels = torch.cat([some.labels, others.labels])
+    return People(
+        torch.cat([some.images, others.images]),
+        labels,
+        (*some.ids, *others.ids),
+        (*some.patients, *others.patients),
+        {
+            name: torch.cat([values, others.numbers[name]])
+            for name, values in some.numbers.items()
+            if name in others.numbers
+        },
+    )
 
 
 def without_repeats(held_out: People, train: People) -> tuple[People, int]:

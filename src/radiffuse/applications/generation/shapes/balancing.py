@@ -45,7 +45,7 @@ def balanced(
     until it is. Probabilities are means over five forests.
 
     Returns:
-        None where the data have no two classes to tell apart.
+        None where the data have no two classes to tell apart, or as many of each.
     """
     if not {"label"} <= {*train.keys} & {*held_out.keys}:
         return None
@@ -57,6 +57,8 @@ def balanced(
     small = int(counts.argmin())
     own, real = (label == small).nonzero()[:, 0].tolist(), _features_of(train)
     lack = int(counts.max() - counts[small])
+    if not lack:
+        return None
     times = -(-lack // len(own))
     repeated = (own * times)[:lack]
     source = own if times > 1 else own[:lack]

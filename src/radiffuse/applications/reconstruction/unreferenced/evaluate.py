@@ -15,6 +15,7 @@ from ....inverse import Measurement
 from ...evaluation.asked import Asked
 from ...supervised import Rival, trained_beside
 from ..baselines import Baseline, classical
+from ..complex_prior import ComplexPrior
 from ..evaluate import evaluate_reconstruction
 from .splitting import Splitting
 
@@ -44,13 +45,16 @@ def evaluate_without_references(
     Raises:
         UserError: a run beside does not take complex images of this measurement.
     """
+    supervised = {
+        name: Supervised(name, other, its, recipe, asked.seed)
+        for name, (other, its) in (beside or {}).items()
+    }
     rivals: dict[str, Baseline] = {}
     if "image" in train.keys:
         rivals |= classical(recipe, train)
     if asked.cache is not None:
         rivals |= trained_beside({"self_supervised": rival(recipe, train, asked)}, asked.run)
-    for name, (other, its) in (beside or {}).items():
-        rivals[name] = Supervised(name, other, its, recipe, asked.seed)
+    rivals |= supervised
     return evaluate_reconstruction(recipe, objective, train, held_out, asked, baselines=rivals)
 
 
@@ -74,7 +78,7 @@ class Supervised:
     """
 
     def __init__(self, name: str, other: Any, objective: Any, recipe: Any, seed: int) -> None:
-        if getattr(other, "values", "") != recipe.values or not hasattr(other, "drawn"):
+        if getattr(other, "values", "") != recipe.values or not isinstance(other, ComplexPrior):
             raise UserError(
                 f"--beside: {name} is no prior of complex images (bayes-mri is one), which {recipe.paper.id} is "
                 "measured beside"

@@ -170,9 +170,8 @@ class Painting:
             for seen, wanted in zip(fake, real, strict=True)
             for one, other in zip(seen[:-1], wanted[:-1], strict=True)
         ]
-        loss = loss + w.features * len(near) / len(fake) * _mean(
-            near
-        )  # sum of layers, mean of scales
+        layers = len(near) / len(fake)  # their sum, and the mean over scales
+        loss = loss + w.features * layers * _mean(near)
         each = mean.square() + deviation.square() - 2 * deviation.log() - 1
         loss = loss + w.kl * 0.5 * each.sum(1).mean()
         if self.perceive is not None:
