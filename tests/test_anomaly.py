@@ -15,7 +15,8 @@ from radiffuse import cli, papers
 from radiffuse.applications.anomaly import baselines as baselines
 from radiffuse.applications.anomaly import evaluate as evaluation
 from radiffuse.applications.anomaly.anoddpm import AnoDDPM
-from radiffuse.applications.anomaly.evaluate import _top
+from radiffuse.applications.anomaly.baselines import Found
+from radiffuse.applications.anomaly.evaluate import IMAGE_RATE, Truth, _measure, _top
 from radiffuse.applications.anomaly.task import ANOMALY, is_healthy, labels_of
 from radiffuse.applications.evaluation.asked import Asked
 from radiffuse.applications.task import Task
@@ -27,7 +28,8 @@ from radiffuse.diffusion.denoiser import Denoiser
 from radiffuse.diffusion.simplex import Simplex
 from radiffuse.errors import UserError
 from radiffuse.metrics import detection, features
-from radiffuse.metrics.estimate import resamples
+from radiffuse.metrics.detection import fitted_threshold
+from radiffuse.metrics.estimate import proportion, resamples
 from radiffuse.metrics.overlap import dice
 from radiffuse.testing import check_recipe
 
@@ -877,3 +879,20 @@ def test_other_data_are_healthy_by_the_names_of_their_classes(tmp_path):
     assert cli.main([*words, "--out", str(out)]) == 0
     brightness = read_json(out)["baselines"]["brightness"]["auroc"]["mean"]
     assert brightness == 1, "bright images are the sick ones"
+
+
+def test_flags_of_many_slices_of_a_person_are_counted_by_person():
+    torch.manual_seed(0)
+    people, each = 40, 24
+    sick = (torch.arange(people) % 2 == 0).repeat_interleave(each)
+    scores = (torch.randn(people) + 1.5 * (torch.arange(people) % 2 == 0)).repeat_interleave(each)
+    patients = tuple(f"p{k:02d}" for k in range(people) for _ in range(each))
+    fitting = torch.tensor([int(name[1:]) % 4 == 1 for name in patients])
+    none = torch.zeros(people * each, dtype=torch.bool)
+    truth = Truth(torch.zeros(people * each, 1, 2, 2), ~sick, None, patients, fitting, none)
+    found = _measure(Found(scores), truth, None)
+    rows = truth.measured[sick[truth.measured]]
+    hits = scores[rows] > fitted_threshold(scores[truth.fitting], IMAGE_RATE)
+    assert found["sensitivity"]["ci95"] == proportion(hits, truth.of(rows))["ci95"]
+    narrow = proportion(hits)["ci95"]
+    assert found["sensitivity"]["ci95"][0] < narrow[0] - 0.05

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from radiffuse.applications.generation.ddpm import DDPM
+from radiffuse.data.dataset import open_cases
 from radiffuse.errors import UserError
 from radiffuse.nn.augment import Augment, moved, rotation
+from radiffuse.training.batches import augmentation
 from radiffuse.training.checkpoint import refuse_others
 from radiffuse.training.loop import TrainOptions, train
 from radiffuse.training.objective import Denoising
@@ -171,3 +173,26 @@ def test_an_option_that_is_off_was_no_obstacle_before_it_existed(tmp_path):
     refuse_others(tmp_path, {"--train.batch": 4, "--train.turn": 0.0}, {"--train.batch": 4})
     with pytest.raises(UserError, match=r"--train.turn is 5.0 now and was not set"):
         refuse_others(tmp_path, {"--train.turn": 5.0}, {})
+
+
+def test_volumes_of_thick_slices_are_turned_in_millimetres():
+    """A ball stays a ball; turned by voxels it was sheared to twice its length."""
+    size, spacing = (64, 64, 14), torch.tensor([1.0, 1.0, 5.0])
+    at = [(torch.arange(n) - (n - 1) / 2) * mm for n, mm in zip(size, spacing, strict=True)]
+    at = torch.stack(torch.meshgrid(*at, indexing="ij"))
+    ball = (at.square().sum(0).sqrt() < 20).float()[None, None]
+
+    def lengths(image):
+        inside = at[:, image[0, 0] > 0.5]
+        inside = inside - inside.mean(1, keepdim=True)
+        return (5 * torch.linalg.eigvalsh(inside @ inside.T / inside.shape[1])).sqrt()
+
+    torch.manual_seed(1)
+    turned = Augment(turn=15.0, spacing=(1.0, 1.0, 5.0))({"image": ball})["image"]
+    assert float((lengths(turned) / lengths(ball) - 1).abs().max()) < 0.06
+    torch.manual_seed(1)
+    sheared = Augment(turn=15.0)({"image": ball})["image"]
+    assert float((lengths(sheared) / lengths(ball) - 1).abs().max()) > 0.15
+    cases = open_cases("brains3d:count=6,size=16")
+    options = TrainOptions(turn=5.0)
+    assert augmentation(options, cases).spacing == cases.spacing != ()

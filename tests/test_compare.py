@@ -125,3 +125,21 @@ def test_families_are_trained_measured_and_drawn_once(tmp_path, monkeypatch, cap
     times = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/metrics.json")}
     assert len(times) == 2 and cli.main(words) == 0
     assert times == {path: path.stat().st_mtime_ns for path in times}
+
+
+@pytest.mark.parametrize("family", ["gan", "vae", "flow", "ebm"])
+def test_runs_of_families_are_sampled_as_any_other(family, tmp_path):
+    run = tmp_path / "run"
+    words = [
+        "train",
+        family,
+        "--data",
+        "brains:count=12,size=16",
+        "--preset",
+        "tiny",
+        "--train.steps",
+        "1",
+    ]
+    assert cli.main([*words, "--out", str(run)]) == 0
+    assert cli.main(["sample", str(run), "--count", "1", "--out", str(tmp_path / "s")]) == 0
+    assert (tmp_path / "s" / "sample-00000.png").is_file()

@@ -164,6 +164,17 @@ def test_files_of_a_dataset_json_that_begin_alike_are_of_one_person(tmp_path):
     assert all(len(each) == 1 for each in sides.values())
 
 
+def test_folders_of_people_in_a_dataset_json_are_people(tmp_path):
+    names = [f"patient{k:02d}/scan{scan}/t1.nii.gz" for k in range(6) for scan in range(3)]
+    for k, name in enumerate(names):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        volume(tmp_path / name, k)
+    described(tmp_path, training=[{"image": name} for name in names])
+    cases = opened(tmp_path)
+    assert len(set(cases.patients)) == 6
+    assert any("patient00 ... counts as one person (6)" in line for line in cases.notices)
+
+
 def test_a_dataset_json_with_a_test_list_alone_is_not_trained_on(tmp_path):
     for k in range(3):
         volume(tmp_path / f"{k}.nii.gz", k)

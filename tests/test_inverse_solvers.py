@@ -12,6 +12,7 @@ from radiffuse.diffusion.schedule import EDM, VE, VP
 from radiffuse.errors import UserError
 from radiffuse.inverse import (
     DPS,
+    AnnealedLangevin,
     DiffPIR,
     Measurement,
     MomentMatching,
@@ -21,6 +22,7 @@ from radiffuse.inverse import (
     REDDiff,
     Slicewise,
     ThroughPlane,
+    langevin_draw,
     residual_gradient,
 )
 from radiffuse.operators import BlockMean, Fourier, Identity, LinearOperator, Mask, Matrix
@@ -317,3 +319,25 @@ def test_the_likelihood_is_that_of_its_noise():
     normal = torch.distributions.Normal(x, 0.5).log_prob(measurement.y).sum(1)
     constant = 3 * math.log(0.5 * math.sqrt(2 * math.pi))
     assert torch.allclose(measurement.log_likelihood(x), normal + constant)
+
+
+@pytest.mark.parametrize("cases", [4, 3])
+@pytest.mark.parametrize("solver", ["draw", "annealed"])
+def test_each_case_has_its_own_deviation_whatever_the_axes_of_y(solver, cases):
+    torch.manual_seed(0)
+    A, x = Matrix(torch.randn(10, 16), (1, 4, 4)), torch.randn(cases, 1, 4, 4)
+    std, t = torch.linspace(0.1, 0.8, cases).reshape(cases, 1), torch.tensor(0.5).double()
+    y, prior = A(x), GaussianDenoiser(VE(), 0.0, 0.5)
+
+    def run(measurement, start, seeds):
+        noise = Seeded(seeds)
+        if solver == "draw":
+            return langevin_draw(3)(prior, measurement, start, t, noise)
+        chain = AnnealedLangevin(prior, measurement, noise)
+        return chain.step(start, t, t - 0.1, chain.init(start, t))[0]
+
+    both = run(Measurement(y, A, std), x, range(cases))
+    alone = [
+        run(Measurement(y[b : b + 1], A, float(std[b])), x[b : b + 1], [b]) for b in range(cases)
+    ]
+    torch.testing.assert_close(both, torch.cat(alone), atol=1e-4, rtol=1e-4)

@@ -13,6 +13,7 @@ from radiffuse import cli
 from radiffuse.applications.generation.brain_ldm import BrainLDM
 from radiffuse.applications.generation.privacy.attacks import loss_scores
 from radiffuse.applications.generation.privacy.people import read_people
+from radiffuse.applications.generation.told import follows
 from radiffuse.applications.latent.covariates import Covariates, settings_of
 from radiffuse.commands.tiles import in_tiles
 from radiffuse.data.dataset import open_cases
@@ -515,3 +516,31 @@ def test_the_perceptual_distance_is_the_user_s_where_weights_are_given(tmp_path,
     assert cli.main([*words, *more]) == 0
     assert "perceptual distance: the ResNet-50 of" in "".join(capsys.readouterr())
     assert not (tmp_path / "run/autoencoder/features").exists()
+
+
+def test_a_first_stage_that_codes_were_learned_from_is_not_changed(trained, tmp_path, refused):
+    """It was overwritten, and the run could be opened no more."""
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    before = (run / "autoencoder/model.safetensors").read_bytes()
+    other = tmp_path / "other"
+    start = ["train", "brain-ldm", "--preset", "tiny", "--data", DATA, *MAP]
+    assert cli.main([*start, "--first.seed", "1", "--out", str(other)]) == 0
+    words = [*start, "--out", str(run), "--resume"]
+    assert cli.main([*words, "--first.steps", "1000"]) == 1
+    assert cli.main([*words, "--autoencoder", str(other)]) == 1
+    assert (run / "autoencoder/model.safetensors").read_bytes() == before
+    assert open_run(run).model_sha256 == open_run(trained).model_sha256
+
+
+def test_numbers_that_the_held_out_data_lack_are_refused_not_missed():
+    cases = open_cases(
+        "brains:count=60,size=16,label=none", mapping={"image": "t1", "height": "height"}
+    )
+    other = open_cases("brains:count=24,size=16,label=none,first=500", mapping={"image": "t1"})
+    train = cases.split("train")
+    recipe = SimpleNamespace(names=("height",), values=lambda seeds: torch.rand(len(seeds), 1))
+    images = (each.batch(range(len(each)))["image"] for each in (train, other))
+    real = SimpleNamespace(**dict(zip(("train", "held_out"), images, strict=True)))
+    made, true = follows(recipe, real, train, other, torch.randn(24, 1, 16, 16), 0)
+    assert "mean" in made["told_height"] and "no height" in true["told_height"]["refused"]

@@ -18,6 +18,7 @@ from radiffuse.applications.generation.mfdpm import MFDPM
 from radiffuse.applications.generation.page import section
 from radiffuse.applications.generation.tiles import taught
 from radiffuse.applications.generation.tiles.baselines import GAN, gan_of
+from radiffuse.applications.generation.tiles.evaluate import _turned
 from radiffuse.data import stain
 from radiffuse.data.dataset import Facts, from_iterable, open_cases
 from radiffuse.data.stained import with_stain
@@ -26,7 +27,9 @@ from radiffuse.diffusion.noise import derive
 from radiffuse.diffusion.parametrization import NOISE
 from radiffuse.errors import UsageError, UserError
 from radiffuse.metrics import distribution, features, turned
+from radiffuse.metrics.distribution import kernel_metric
 from radiffuse.metrics.diversity import find_copies
+from radiffuse.metrics.estimate import average
 from radiffuse.metrics.turned import turned_copies
 from radiffuse.nn.augment import moved, rotation
 from radiffuse.nn.blocks import Attention, Residual
@@ -538,3 +541,31 @@ def test_an_empty_or_a_grey_tile_is_named_by_the_command(tmp_path, refused):
     assert "t3.png: case t3: is empty" in said and "leave it out, or take --stain none" in said
     said = refused("train", "mfdpm", "--data", "brains:count=12,size=16", "--out", tmp_path / "run")
     assert "is grey, and stains are told from red, green and blue" in said
+
+
+def test_classes_of_people_with_many_images_are_measured_by_person():
+    torch.manual_seed(0)
+    sets = [
+        torch.randn(20, 1, 3).expand(20, 20, 3).reshape(-1, 3) + 0.1 * torch.randn(400, 3)
+        for _ in "ab"
+    ]
+    people = [[f"{name}{k}" for k in range(20) for _ in range(20)] for name in "pq"]
+    label = torch.zeros(400, dtype=torch.long)
+    found = by_class(sets[0], label, sets[1], label, (), *people)
+    whole = kernel_metric(*sets, people=tuple(people))
+    assert found["kid_of_0"]["ci95"] == whole["ci95"]
+
+
+def test_the_reference_of_turned_tiles_is_of_people():
+    torch.manual_seed(0)
+    base = torch.randn(12, 1, 3, 24, 24)
+    images = (base + 0.05 * torch.randn(12, 20, 3, 24, 24)).flatten(0, 1)
+    cases = from_iterable(
+        {"image": image, "patient": f"p{k // 20}", "split": "train" if k < 120 else "test"}
+        for k, image in enumerate(images)
+    )
+    test = cases.split("test")
+    found = _turned({"method": torch.randn(30, 3, 24, 24)}, cases.split("train"), test)
+    nearest = found["reference"]["nearest_turned"]
+    values = torch.tensor(list(nearest["per_patient"].values()))
+    assert nearest["ci95"] == pytest.approx(average(values, people=test.patients)["ci95"])

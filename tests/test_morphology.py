@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -270,3 +271,16 @@ def test_embedded_shapes_that_cannot_be_made(name, said):
 
     with pytest.raises(UsageError, match=said):
         open_cases(name)
+
+
+def test_a_class_that_only_held_out_shapes_have_is_found_by_nobody(tmp_path, monkeypatch):
+    mask = np.zeros((24, 12, 12, 12), np.uint8)
+    for k in range(24):
+        mask[k, 3 : 6 + k % 4, 3:8, 3:9] = 1
+    label = np.array([0, 0, 0, 1] * 5 + [0, 1, 2, 0])
+    np.savez(tmp_path / "s.npz", mask=mask, label=label, split=["train"] * 20 + ["test"] * 4)
+    cases = open_cases(tmp_path / "s.npz")
+    train, test = cases.split("train"), cases.split("test")
+    fresh = balancing._features_of(train)
+    monkeypatch.setattr(balancing, "_drawn", lambda *told: fresh[:10])
+    assert balanced(None, None, train, test, Asked(), ("mask",)).drawn["macro_f1"]["mean"] < 0.7

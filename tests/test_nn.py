@@ -9,7 +9,11 @@ from radiffuse.applications.generation.ddpm import DDPM
 from radiffuse.nn import Classifier, DiT, UNet
 from radiffuse.nn.blocks import Attention, Residual, conv, depth_to_space, space_to_depth
 from radiffuse.nn.classifier import AttentionPool
+from radiffuse.nn.convolution import Conv3d
+from radiffuse.nn.critic import Remembering
 from radiffuse.training.footprint import measured
+from radiffuse.training.memory import check_memory
+from radiffuse.training.options import TrainOptions
 
 SIZES = {1: (16,), 2: (16, 8), 3: (8, 8, 16)}
 
@@ -256,3 +260,35 @@ def test_memory_of_attention_grows_with_the_voxels_and_not_with_their_square():
     assert torch.allclose(plain(x), twice(x), atol=1e-5)
     (slope,) = torch.autograd.grad(twice(x).square().sum(), x, create_graph=True)
     assert torch.autograd.grad(slope.square().sum(), x)[0].abs().sum() > 0
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_one_volume_alone_is_convolved_as_several_are(groups):
+    torch.manual_seed(0)
+    layer = Conv3d(4, 4, 3, padding=1, groups=groups)
+    x = torch.randn(1, 4, 8, 8, 8)
+    torch.testing.assert_close(layer(x), torch.nn.Conv3d.forward(layer, x))
+
+
+def test_looking_at_memory_leaves_what_a_critic_remembers():
+    class Shown:
+        def __init__(self):
+            self.critic = Remembering(2, 1, 8, 2, (16, 16))
+            self.players = {"critic": self.critic}
+
+        def losses(self, batch):
+            yield (
+                "critic",
+                self.critic(self.critic.remembered(torch.ones_like(batch["image"]))).mean(),
+            )
+
+    class Ones:
+        def __len__(self):
+            return 8
+
+        def batch(self, rows):
+            return {"image": torch.ones(len(rows), 1, 16, 16)}
+
+    objective = Shown()
+    assert "takes about" in check_memory(objective, Ones(), TrainOptions(batch=4, steps=1))
+    assert int(objective.critic.count) == 0

@@ -181,3 +181,17 @@ def test_commands_are_told_without_folders():
     command = "radiffuse train ddpm --data ../Jane/x.npz --map image=/a/b.png --out runs/jane/x"
     assert without_paths(command) == "radiffuse train ddpm --data x.npz --map image=b.png --out x"
     assert without_paths("radiffuse train x --data 'brains:count=3'").endswith("brains:count=3")
+
+
+def test_a_model_that_another_command_unpacks_at_the_same_time_is_taken(run, tmp_path, monkeypatch):
+    path = packed(run, tmp_path / "model.zip")
+    extract = zipfile.ZipFile.extractall
+
+    def meanwhile(archive, part):
+        extract(archive, part)
+        if not part.parent.name.startswith(".unpacking-other"):
+            monkeypatch.setattr(zipfile.ZipFile, "extractall", extract)
+            found_run(path)
+
+    monkeypatch.setattr(zipfile.ZipFile, "extractall", meanwhile)
+    assert (found_run(path) / "card.json").is_file() or found_run(path).is_dir()

@@ -18,12 +18,14 @@ from radiffuse.applications.reconstruction.mcg import MCG, Manifold
 from radiffuse.applications.reconstruction.score_inverse import ScoreInverse
 from radiffuse.applications.reconstruction.score_mri import ScoreMRI, Sense
 from radiffuse.applications.reconstruction.solvers import DATA_STD, SOLVERS
+from radiffuse.applications.sizes import halvings
 from radiffuse.data.dataset import open_cases
 from radiffuse.diffusion.complex_images import Parts
 from radiffuse.diffusion.denoiser import Denoiser
 from radiffuse.diffusion.noise import Seeded, gaussian
 from radiffuse.diffusion.sample import DDPM, Langevin, grids, signal_to_noise
 from radiffuse.diffusion.schedule import VE
+from radiffuse.diffusion.units import Affine
 from radiffuse.errors import UserError
 from radiffuse.inverse import Measurement, data_consistency, residual_gradient
 from radiffuse.inverse.classical import misfit
@@ -1143,3 +1145,40 @@ def test_a_warm_start_is_refused_where_the_chain_has_a_start_of_its_own():
     with pytest.raises(UserError, match="--warm has no meaning for the chain of diffuse-recon"):
         DiffuseRecon(warm=0.2)
     assert R2D2(warm=0.2, solver="probed", highest=5.0).warm == 0.2
+
+
+@pytest.mark.parametrize("size", [(12, 64, 64), (8, 64, 64)])
+def test_a_chain_of_thick_volumes_asks_the_network_that_was_trained(size):
+    """Axes that the network halves less often were continued to its largest stride."""
+    torch.manual_seed(0)
+    recipe = dataclasses.replace(
+        ScoreMRI.small(), size=size, channels=1, data_std=0.5, filtered=False, sigma_max=80.0, width=8,
+        halved=halvings(size, (), 4, 2),
+    )  # fmt: skip
+    objective = recipe.objective()
+    for parameter in objective.network.backbone.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.1)
+    x, t = torch.rand(1, 1, *size), torch.tensor(0.5)
+    with torch.no_grad():
+        found = posterior.prior_denoiser(recipe, objective, x)(x, t)
+        expected = Affine(objective.network.eval(), recipe.chain_schedule())(x, t)
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("std", [0.02, 0.3])
+def test_what_an_image_that_is_restored_as_it_is_leaves_is_told_by_its_own_noise(std):
+    torch.manual_seed(0)
+    recipe = dataclasses.replace(
+        R2D2.tiny(),
+        size=(32, 32),
+        channels=1,
+        data_std=0.5,
+        spectrum=(0.25,) + (1.0,) * 32,
+        simulated=False,
+    )
+    clean = torch.zeros(1, 1, 32, 32)
+    clean[..., 8:24, 8:24] = 1
+    y = clean + std * torch.randn_like(clean)
+    acquired = recipe.acquire({"image": 2 * y - 1})
+    assert 0.6 < float(maps_of(acquired, clean, {}, False)["residual"]) < 1.5

@@ -216,9 +216,10 @@ def test_a_ledger_of_something_else_is_refused(tmp_path, ledger):
 # ---------------------------------------------------------------------------------------- the command
 def test_its_own_flags_are_not_told_to_predict():
     given = ["run", "--watch", "in", "--out=out", "--size", "8", "8", "--once", "--push", "x"]
-    assert serve.words_of([*given, "--settle=3", "--seed", "1"]) == [
-        *("run", "--size", "8", "8", "--seed", "1")
+    words = [
+        word for word in serve.words_of([*given, "--settle=3", "--seed", "1"]) if word != "--data=."
     ]
+    assert words == ["run", "--size", "8", "8", "--seed", "1"]
 
 
 def test_mistakes_are_told_before_anything_is_done(run_of_slices, tmp_path, refused):

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from radiffuse import cli
+from radiffuse.applications.evaluation.asked import Asked
 from radiffuse.applications.evaluation.drawing import Drawn, drawn
 from radiffuse.applications.supervised import Pix2Pix, Regression, direct_unet, trained
 from radiffuse.applications.translation.conversion import CorrectFirst
 from radiffuse.applications.translation.ddpm_conversion import Conversion
-from radiffuse.applications.translation.evaluate import _alignment, measure
+from radiffuse.applications.translation.evaluate import _alignment, evaluate_translation, measure
 from radiffuse.applications.translation.shared import Eyes
 from radiffuse.data.dataset import open_cases
 from radiffuse.data.formats.by_ending import read_image
@@ -31,6 +32,7 @@ from radiffuse.diffusion.sample import (
     signal_to_noise,
 )
 from radiffuse.diffusion.schedule import Discrete, SigmaPower
+from radiffuse.errors import UserError
 from radiffuse.metrics.estimate import Sums
 from radiffuse.metrics.translation import correlation, detail, lesion_contrast, shift
 from radiffuse.nn.critic import PatchCritic
@@ -525,3 +527,15 @@ def test_noise_levels_are_trained_uniformly_by_default():
         recipe = Conversion(formulation=formulation)
         t = recipe.times(recipe.schedule())(1000).sort().values
         assert torch.allclose(t, torch.linspace(first, 1, 1000).double(), atol=2e-3)
+
+
+def test_a_mask_of_another_size_is_named_before_anything_is_trained(tmp_path):
+    x = np.random.default_rng(0).normal(size=(16, 32, 32)).astype(np.float32)
+    mask = np.zeros((16, 64, 64), np.uint8)
+    mask[:, 20:40, 20:40] = 1
+    np.savez(tmp_path / "t.npz", source=x, target=x + 1, mask=mask)
+    cases = open_cases(tmp_path / "t.npz")
+    recipe = Conversion.tiny().fitted(cases.facts())
+    told = (recipe, None, cases.split("train"), cases.held_out(), Asked())
+    with pytest.raises(UserError, match="target is 32 x 32 and mask is 64 x 64"):
+        evaluate_translation(*told)

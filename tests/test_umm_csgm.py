@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ import torch
 from torch import nn
 
 from radiffuse import cli
+from radiffuse.applications.evaluation.asked import Asked
 from radiffuse.applications.translation.completion import baselines
 from radiffuse.applications.translation.completion.baselines import Inpainting
 from radiffuse.applications.translation.completion.codes import configurations
+from radiffuse.applications.translation.completion.evaluate import evaluate_completion
 from radiffuse.applications.translation.completion.guessed import GuessedCompletion
 from radiffuse.applications.translation.umm_csgm import UMMCSGM
 from radiffuse.data.dataset import open_cases
@@ -526,3 +529,13 @@ def test_other_runs_beside_are_of_the_same_columns(trained, tmp_path, refused):
     assert "one that makes one of t1, flair from another" in refused(
         "evaluate", trained, "--beside", trained, "--out", tmp_path / "metrics.json"
     )
+
+
+def test_a_mask_of_another_size_is_named_before_anything_is_trained(tmp_path):
+    x = np.random.default_rng(0).normal(size=(16, 32, 32)).astype(np.float32)
+    mask = np.zeros((16, 64, 64), np.uint8)
+    np.savez(tmp_path / "t.npz", a=x, b=x + 1, mask=mask)
+    cases = open_cases(tmp_path / "t.npz")
+    recipe = SimpleNamespace(contrasts=("a", "b"))
+    with pytest.raises(UserError, match="a is 32 x 32 and mask is 64 x 64"):
+        evaluate_completion(recipe, None, cases, cases, Asked())

@@ -96,24 +96,29 @@ class MRI:
         """Width of the calibration region of a simulation."""
         return self.calibration or (8 if self.mask.endswith("columns") else 16)
 
-    def simulate(self, image: Tensor, seeds: Sequence[int]) -> Acquired:
+    def simulate(self, image: Tensor, seeds: Sequence[int], scan: Sequence[int] = ()) -> Acquired:
         """Measure images (B, 1, *S) in [0, 1]; complex ones have their own phase.
+
+        Args:
+            image: to measure.
+            seeds: of mask and noise, and of phase and coils.
+            scan: of phase and coils, where other slices share them.
 
         Raises:
             UserError: a mask that cannot be, or images with more than one channel.
         """
         if image.shape[1] != 1:
             raise UserError(f"MRI is simulated from grey images, not {image.shape[1]} channels")
-        size = tuple(image.shape[2:])
+        size, scan = tuple(image.shape[2:]), scan or seeds
         sampling = MASKS[self.mask](
             size, self.acceleration, self.centre, [derive(seed, "mask") for seed in seeds]
         )
         phase = torch.ones((), dtype=torch.complex64)
         if not image.is_complex():
-            phase = smooth_phase(size, self.phase, [derive(seed, "phase") for seed in seeds])
+            phase = smooth_phase(size, self.phase, [derive(seed, "phase") for seed in scan])
         maps = torch.ones(len(image), 1, *size, dtype=torch.complex64)
         if self.coils > 1:
-            maps = birdcage(size, self.coils, [derive(seed, "coils") for seed in seeds])
+            maps = birdcage(size, self.coils, [derive(seed, "coils") for seed in scan])
         full = Fourier(len(size))(Coils(maps)(image.cpu() * phase))
         noise = Seeded(derive(seed, "noise") for seed in seeds)(full)
         kspace = Mask(sampling.mask)(full + self.noise * noise)

@@ -27,7 +27,7 @@ from ..runs.config import Config
 from ..runs.first import CODES, FIRST, load_coder
 from ..runs.named import found_run
 from ..runs.run import CONFIG, read_run_config, recipe_of
-from ..training import processes
+from ..training import checkpoint, processes
 from ..training.batches import Readable
 from ..training.checkpoint import MODEL, model_sha256
 from ..training.memory import check_weights, free_bytes
@@ -92,6 +92,7 @@ def first_stage(
     assert asked.first is not None
     folder = asked.out / FIRST
     coder: AutoEncoder
+    _check_unchanged(asked, folder)
     torch.manual_seed(derive(asked.first.seed, "weights", "first"))
     if asked.autoencoder is None:
         own = dataclasses.replace(made_with, train=fields.plain(asked.first), first={}, later={})
@@ -110,6 +111,29 @@ def first_stage(
     shift, scale = _standard(recipe, found)
     recipe = recipe.with_codes(shift, scale, *seen(coder, training, shift, scale))
     return recipe, {**about, "sha256": model_sha256(folder / MODEL)}
+
+
+def _check_unchanged(asked: Order, folder: Path) -> None:
+    """Refuse another auto-encoder, or one trained further, where the second stage has learned from its codes.
+
+    Raises:
+        UserError: says what may be lengthened.
+    """
+    if not checkpoint.started(asked.out) or not (folder / MODEL).is_file():
+        return
+    if asked.autoencoder is not None:
+        theirs = model_sha256(asked.autoencoder / FIRST / MODEL)
+        changed = theirs != model_sha256(folder / MODEL)
+    else:
+        last = checkpoint.newest(folder)
+        facts = None if last is None else checkpoint.read_facts(last)
+        assert asked.first is not None
+        changed = facts is None or asked.first.share(facts.step, facts.seconds) < 1
+    if changed:
+        raise UserError(
+            f"{asked.out}: the second stage has begun on the codes of {folder}; lengthen --train alone, or take "
+            "another --out"
+        )
 
 
 def with_kept_codes(objective: Any, training: Cases, options: TrainOptions) -> Readable:

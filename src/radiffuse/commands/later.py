@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,7 +10,10 @@ import torch
 from ..applications import fields
 from ..applications.evaluation.progress import progress_bar
 from ..data.cases import Cases
+from ..data.files import read_json
+from ..errors import UserError
 from ..runs.config import Config
+from ..training import checkpoint
 from ..training.checkpoint import MODEL, model_sha256
 from ..training.objective import device_of
 from .first import perceptual_of
@@ -44,6 +48,7 @@ def later_stages(
         options, folder = asked.later[name], asked.out / name
         own = dataclasses.replace(made_with, train=fields.plain(options), first={}, later={})
         check(dataclasses.replace(asked, out=folder, train=options, first=None, later={}), own)
+        _check_after(folder, before)
         with torch.no_grad(), progress_bar(name, recipe.pairs) as done:
             data = recipe.later_data(name, objective, training, folder, options.seed, done)
         if getattr(stage, "perceives", False):
@@ -55,6 +60,22 @@ def later_stages(
             player.to(device)
         settled(stage.players)
         before = folder / MODEL
+
+
+def _check_after(folder: Path, before: Path) -> None:
+    """Refuse a stage that was trained after another model than lies before it now.
+
+    Raises:
+        UserError: says what to remove.
+    """
+    if not checkpoint.started(folder):
+        return
+    was = read_json(folder / "manifest.json").get("after")
+    if was not in (None, model_sha256(before)):
+        raise UserError(
+            f"{folder}: was trained after another {before}; remove it and the stages after it, and --resume trains "
+            "them anew"
+        )
 
 
 def settled(players: dict[str, torch.nn.Module]) -> None:

@@ -113,7 +113,7 @@ def _fill(flags: Flags, arguments: Sequence[str]) -> None:
         "method": opened.config.method,
         "preset": opened.config.preset,
         "model_sha256": opened.model_sha256,
-        "steps": opened.recipe.steps,
+        "steps": getattr(opened.recipe, "steps", None),
         "set": sorted(flags.set),
         "seed": flags.seed,
         "precision": flags.precision,

@@ -98,6 +98,7 @@ def words_of(arguments: Sequence[str]) -> list[str]:
         if name in OWN:
             if not equals:
                 next(words, None)
+            kept.append("--data=.")  # ends a flag of several words; the study's own comes behind
         elif name not in SWITCHES:
             kept.append(word)
     return kept

@@ -91,6 +91,11 @@ class Cases:
         """Name of each case, unique."""
         return tuple(self.all_ids[row] for row in self.rows)
 
+    @cached_property
+    def spacing(self) -> tuple[float, ...]:
+        """Median distance of voxels of the first images along each axis, mm; () where nothing is known of it."""
+        return spacing_of(self.columns[self.image_keys[0]], self.rows) if self.image_keys else ()
+
     @property
     def names(self) -> tuple[str, ...]:
         """What the data call each case."""

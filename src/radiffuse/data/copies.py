@@ -28,7 +28,7 @@ from .image import Image
 
 __all__ = ["Copies", "copies", "named", "stamp_of"]
 
-MADE_BY = "copies 4"
+MADE_BY = "copies 5"
 """Another one where images are decoded differently: copies of before are made again."""
 USUAL_GIB = 64
 SPARE = 1 << 30
@@ -221,6 +221,8 @@ def _words(image: Image) -> dict[str, str]:
     words = {name: text for name, text in told.items() if text is not None}
     if image.world:
         words["world"] = image.world
+    if image.labels:
+        words["labels"] = json.dumps(image.labels)
     if image.range is not None:
         words["range"] = f"{image.range[0].hex()} {image.range[1].hex()}"
     if image.frame_seconds is not None:
@@ -249,6 +251,7 @@ def _image(tensors: dict, words: dict[str, str]) -> Image:
         tuple(map(int, words["frames"].split())) if "frames" in words else None,
         placed="placed" not in words,
         world=words.get("world", ""),
+        labels=tuple(json.loads(words.get("labels", "[]"))),
     )
 
 

@@ -166,6 +166,9 @@ class PlacedColumn:
         first = self.reference.column.image(row)
         if _by_columns(image) != _by_columns(first) and None in (image.affine, first.affine):
             image = self._rows_first(image, first, row)
+        known = None not in (image.affine, first.affine)
+        if known and len(first.size) == len(image.size) + 1:
+            image = replace(image, data=image.data[..., None])  # one slice of the volume
         known = image.affine is not None and image.placed and first.placed
         return image if known or first.size != image.size else replace(image, affine=first.affine)
 
@@ -194,7 +197,8 @@ class PlacedColumn:
         """
         image, grid = self._seen(row), self.onto(row)
         own = Grid.of(image)
-        if image.size != self.column.image(row).size:
+        stored = self.column.image(row).size
+        if image.size != stored and image.size == stored[::-1]:
             return "turned", 1.0
         if own is None or grid is None or len(own.size) != len(grid.size):
             return "", 1.0

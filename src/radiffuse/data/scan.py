@@ -69,6 +69,7 @@ def scan(
     notices = _same_shapes(shapes, key, source, ids)
     if column.kind == "image":
         notices += _same_voxels([look.spacing for look in looks], key, source, ids)
+    _same_labels([look.labels for look in looks], key, source, ids)
     _finite(looks, key, source, ids)
     there = [look for row, look in enumerate(looks) if row not in empty]
     constant = tuple(row for row, look in enumerate(looks) if look.constant and row not in empty)
@@ -116,6 +117,7 @@ class _Look:
     range: tuple[float, float] | None
     values: tuple[float, float]
     spacing: tuple[float, ...] | None
+    labels: tuple[str, ...]
 
 
 def _widest(looks: Sequence[_Look]) -> tuple[float, float]:
@@ -139,7 +141,7 @@ def _look(image: Image) -> _Look:
         broken = int((~torch.isfinite(data)).sum())
     constant = not broken and bool((data == data.flatten()[0]).all())
     values = (0.0, 0.0) if broken else _quantiles(data)
-    about = (image.range, values, image.spacing_mm)
+    about = (image.range, values, image.spacing_mm, image.labels)
     return _Look(tuple(data.shape), broken, constant, content_hash(data), *about)
 
 
@@ -202,6 +204,25 @@ def _same_shapes(
     if len({shape[0] for shape in shapes}) > 1:
         raise UserError(f"{told}; grey and colour images do not mix: convert them to one kind")
     return (f"{told}; --size resizes all to one size",)
+
+
+def _same_labels(
+    labels: Sequence[tuple[str, ...]], key: str, source: str, ids: Sequence[str]
+) -> None:
+    """Refuse segmentations that number what they show differently: a label is a number.
+
+    Raises:
+        UserError: names a label and what two cases call it.
+    """
+    known: dict[int, tuple[str, str]] = {}
+    for case, names in zip(ids, labels, strict=True):
+        for number, name in enumerate(names, 1):
+            other, first = known.setdefault(number, (name, case))
+            if name.partition(",")[0].casefold() != other.partition(",")[0].casefold():
+                raise UserError(
+                    f"{source}: label {number} of {key} is {other!r} in case {first} and {name!r} in case {case}; "
+                    "number the segments alike"
+                )
 
 
 def _same_voxels(

@@ -79,7 +79,7 @@ def langevin_draw(
         x_hat = _flowed(denoiser, x_t, t, flow_steps)
         r2 = white_spread(denoiser.schedule, t, x_t, data_std)
         size = expand(norm(measurement.A, x_t).to(x_t.real.dtype), x_t)
-        s2 = measurement.std**2
+        s2 = expand(measurement.deviations.to(x_t.device, x_t.real.dtype), x_t) ** 2
         step = rate / (size**2 / s2 + 1 / r2)
         x = x_hat
         for _ in range(count):

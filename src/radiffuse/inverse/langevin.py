@@ -58,7 +58,8 @@ class AnnealedLangevin(Sampler):
         if not bool(sigma > 0):
             return self.denoiser(x_t, t), state
         # precision of the likelihood with respect to x_s
-        precision = 1 / (self.anneal**2 * sigma**2 + alpha**2 * m.std**2)
+        std = expand(m.deviations.to(x_t.device, x_t.real.dtype), x_t)
+        precision = 1 / (self.anneal**2 * sigma**2 + alpha**2 * std**2)
         usual = self.rate / (1 / sigma**2 + state**2 * precision)
         x = x_t * (alpha / alpha_t)
         for _ in range(self.count):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..diffusion.denoiser import Denoiser
+from ..diffusion.schedule import expand
 from ..errors import UserError
 from ..operators.base import conjugate_gradient
 from .measurement import Measurement, white_spread
@@ -91,7 +92,8 @@ class ThroughPlane(Denoiser):
         return self._solved(x_0, r2)
 
     def _solved(self, x_0: Tensor, r2: Tensor) -> Tensor:
-        m, share, z = self.measurement, r2 / self.measurement.std**2, 2 + self.axis
+        m, z = self.measurement, 2 + self.axis
+        share = r2 / expand(m.deviations.to(x_0.device, x_0.real.dtype), x_0) ** 2
 
         def normal(x: Tensor) -> Tensor:
             return share * m.gram(x) + x + _jumps_adjoint(x.diff(dim=z), z)

@@ -177,15 +177,18 @@ def find_copies(generated: Tensor, held_out: Tensor, train: Tensor) -> Copies:
     return Copies(found, control, threshold, found.distance < threshold)
 
 
-def copy_metrics(copies: Copies, ids: tuple[str, ...], name: str) -> dict[str, Metric]:
-    """`nearest_NAME` (mean distance, by case) and `copies_NAME` (share flagged)."""
+def copy_metrics(
+    copies: Copies, ids: tuple[str, ...], name: str, people: Sequence[str] = ()
+) -> dict[str, Metric]:
+    """`nearest_NAME` (mean distance, by case) and `copies_NAME` (share flagged); `people`: whose each image is, where
+    several are of one."""
     n_control = len(copies.control.distance)
     if n_control < 100:
         reason = f"the 1st percentile needs 100 held-out images, there are {n_control}"
         share = refused(reason, n_control)
     else:
-        share = proportion(copies.flagged)
-    distance = average(copies.found.distance)
+        share = proportion(copies.flagged, people)
+    distance = average(copies.found.distance, people=people)
     if "mean" in distance:
         values = copies.found.distance.tolist()
         low, high = distance["ci95"]

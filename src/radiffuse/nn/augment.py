@@ -74,12 +74,14 @@ class Augment:
         turn: largest turn in degrees, in every plane.
         zoom: largest change of size: a factor from 1 / (1 + zoom) to 1 + zoom.
         shift: largest shift, a share of each side.
+        spacing: of voxels along each axis in mm: turns are turns of the patient; () turns voxels.
     """
 
     mirror: tuple[int, ...] = ()
     turn: float = 0.0
     zoom: float = 0.0
     shift: float = 0.0
+    spacing: tuple[float, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.mirror or self.turn or self.zoom or self.shift)
@@ -124,6 +126,9 @@ class Augment:
             for second in range(first + 1, axes):
                 angle = _signed(count) * math.radians(self.turn)
                 matrix = matrix @ rotation(angle, axes, first, second)
+        if len(self.spacing) == axes:  # turned in mm
+            step = torch.tensor(self.spacing)
+            matrix = matrix * step / step[:, None]
         return matrix, self.shift * _signed(count, axes)
 
 

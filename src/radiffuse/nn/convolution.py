@@ -41,5 +41,6 @@ class Conv3d(nn.Conv3d):
         behind = max(0, half * step + long - x.shape[2] - reach)
         x = F.pad(x, (0, 0, 0, 0, reach, behind))
         both = torch.cat([x[:, :, :long], x[:, :, half * step : half * step + long]])
-        made = F.conv3d(both, self.weight, self.bias, self.stride, (0, *around))
+        beside = (0, *around)
+        made = F.conv3d(both, self.weight, self.bias, self.stride, beside, groups=self.groups)
         return torch.cat([made[:1], made[1:]], dim=2)[:, :, :size]

@@ -228,7 +228,8 @@ class Remembering(PatchCritic):
             filled = int(self.count)
             place = int(torch.randint(len(self.pool), ()))
             if filled < len(self.pool):
-                self.pool[filled], self.count = image.to(self.pool), self.count + 1
+                self.pool[filled] = image.to(self.pool)
+                self.count += 1  # in place, as whoever puts buffers back expects
             elif torch.rand(()) < 0.5:
                 shown[row], self.pool[place] = self.pool[place].to(shown), image.to(self.pool)
         return shown

@@ -4,7 +4,6 @@
 `hf://OWNER/NAME@REVISION`) a repository of the Hugging Face Hub. A folder that is there is always itself.
 """
 
-import contextlib
 import hashlib
 import re
 import tempfile
@@ -106,8 +105,12 @@ def _unpacked(path: Path) -> Path:
                 with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpacking-") as name:
                     part = Path(name) / "model"
                     archive.extractall(part)
-                    with contextlib.suppress(FileExistsError):  # another command was faster
+                    try:
                         part.rename(folder)
+                    except OSError:
+                        if not (folder / CARD).is_file():
+                            raise
+                        # another command was faster
     except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
         raise UserError(f"{path}: damaged, or no packed model ({error})") from None
     return folder

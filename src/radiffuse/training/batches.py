@@ -8,12 +8,14 @@ import hashlib
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from ..nn.augment import Augment
 from . import processes
+from .options import TrainOptions
 
 Batch = dict[str, Tensor]
 
@@ -26,6 +28,12 @@ class Readable(Protocol):
 
     def __len__(self) -> int: ...
     def batch(self, indices: list[int], /) -> Batch: ...
+
+
+def augmentation(options: TrainOptions, cases: Any) -> Augment:
+    """The random views that the options ask for, turned in mm where the cases tell the size of their voxels."""
+    spacing = getattr(cases, "spacing", ()) if options.turn else ()
+    return Augment(options.mirror, options.turn, options.zoom, options.shift, spacing)
 
 
 def seed_of(*parts: int) -> int:

@@ -18,9 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError, UserError
-from ..nn.augment import Augment
 from . import checkpoint, processes
-from .batches import Batch, Batches, Part, Readable, place, seed_of
+from .batches import Batch, Batches, Part, Readable, augmentation, place, seed_of
 from .ema import PowerAverage, write_snapshot
 from .health import Meter, Turn, bad_case, bad_name, likely_cause
 from .interrupt import Interrupt
@@ -140,7 +139,7 @@ class Trainer:
                 f"--train.batch {options.batch} is less than the {self.batches.slots} "
                 "micro-batches it is cut into (processes x --train.accumulate)"
             )
-        self.augment = Augment(options.mirror, options.turn, options.zoom, options.shift)
+        self.augment = augmentation(options, cases)
         self.step = 0
         self.seconds = 0.0
 

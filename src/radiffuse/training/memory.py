@@ -224,10 +224,10 @@ def _size(batch: Batch) -> int:
 def _of_a_step(objective: Trainable, cases: Readable, many: int, options: TrainOptions) -> None:
     """All turns of a step with so many cases; gradients are dropped, buffers left as they were."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    buffers = [b for module in objective.players.values() for b in module.buffers()]
-    before = [buffer.clone() for buffer in buffers]
     for module in objective.players.values():
         module.to(device)
+    buffers = [b for module in objective.players.values() for b in module.buffers()]
+    before = [buffer.clone() for buffer in buffers]
     batch = place(cases.batch([row % len(cases) for row in range(many)]), device, False)
     half = options.precision != "fp32"
     kind = torch.float16 if options.precision == "fp16" else torch.bfloat16

@@ -279,8 +279,8 @@ def _measure(found: Found, truth: Truth, masks: Tensor | None) -> dict[str, Metr
     metrics = ranking(found.scores[rows], sick, truth.of(rows))
     if bool(truth.fitting.any()):
         flagged = found.scores[rows] > fitted_threshold(found.scores[truth.fitting], IMAGE_RATE)
-        metrics["sensitivity"] = proportion(flagged[sick])
-        metrics["false_positive_rate"] = proportion(flagged[~sick])
+        metrics["sensitivity"] = proportion(flagged[sick], truth.of(rows[sick]))
+        metrics["false_positive_rate"] = proportion(flagged[~sick], truth.of(rows[~sick]))
     if truth.masks is None or found.maps is None:
         return metrics
     return {**metrics, **_voxels(found.maps, truth, masks)}

@@ -18,6 +18,7 @@ def by_class(
     told: Tensor,
     names: Sequence[str],
     people: Sequence[str] = (),
+    made_people: Sequence[str] = (),
 ) -> dict[str, Metric]:
     """`fid_of_NAME`, `kid_of_NAME` and `coverage_of_NAME` of each class that held-out images show.
 
@@ -28,14 +29,19 @@ def by_class(
         told: the classes of these (m,).
         names: of the classes; () calls them by their number.
         people: whose each held-out image is; () where each is of another person.
+        made_people: the same of the other images.
     """
     found: dict[str, Metric] = {}
     for label in truth.unique().tolist():
         ours, theirs = made[told == label], real[truth == label]
         name = names[label] if names else str(label)
-        of = [people[row] for row in torch.nonzero(truth == label)[:, 0].tolist()] if people else []
-        found[f"fid_of_{name}"] = frechet_metrics(theirs, ours, people=(of, ()))["fid"]
-        found[f"kid_of_{name}"] = kernel_metric(theirs, ours, people=(of, ()))
-        shares = neighbourhood_metrics(theirs, ours, people=(of, ()))
+        of = _whose(people, truth == label), _whose(made_people, told == label)
+        found[f"fid_of_{name}"] = frechet_metrics(theirs, ours, people=of)["fid"]
+        found[f"kid_of_{name}"] = kernel_metric(theirs, ours, people=of)
+        shares = neighbourhood_metrics(theirs, ours, people=of)
         found[f"coverage_of_{name}"] = shares["coverage"]
     return found
+
+
+def _whose(people: Sequence[str], there: Tensor) -> list[str]:
+    return [people[row] for row in torch.nonzero(there)[:, 0].tolist()] if people else []

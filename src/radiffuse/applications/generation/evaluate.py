@@ -133,7 +133,11 @@ class _Told:
     labels: Tensor | None
 
     def __call__(
-        self, real: Judge, features: Tensor, labels: Tensor | None = None
+        self,
+        real: Judge,
+        features: Tensor,
+        labels: Tensor | None = None,
+        people: Sequence[str] = (),
     ) -> dict[str, Metric]:
         """`by_class` of the features of images of `labels`, or else of the labels told."""
         if self.labels is None or "label" not in self.held_out.keys:
@@ -141,7 +145,8 @@ class _Told:
         truth = self.held_out.columns["label"].stack(self.held_out.rows)
         labels = self.labels if labels is None else labels
         names = self.held_out.class_names
-        return by_class(real.held_out_features, truth, features, labels, names, real.people)
+        of = real.people, people
+        return by_class(real.held_out_features, truth, features, labels, names, *of)
 
 
 def _checked(samples: Tensor, train: Tensor) -> Tensor:
@@ -211,7 +216,11 @@ def _reference(
     people = [real.train_people[row] for row in rows.tolist()] if real.train_people else []
     return {
         **_distances(real, real.train_features[rows], rest, people),
-        **({} if real.labels is None else told(real, real.train_features[rows], real.labels[rows])),
+        **(
+            {}
+            if real.labels is None
+            else told(real, real.train_features[rows], real.labels[rows], people)
+        ),
         "ms_ssim": pair_similarity(real.train[rows], people=people),
         "nearest_pixels": average(copies.control.distance, people=real.people),
         "copies_pixels": proportion(copies.control.distance < copies.threshold, real.people),

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ...data.dataset import Cases
 from ...diffusion.noise import derive
-from ...metrics.estimate import Metric, correlation
+from ...metrics.estimate import Metric, correlation, refused
 from ...metrics.readout import Readout
 from ..evaluation.judge import Judge
 
@@ -41,5 +41,7 @@ def follows(
     for place, name in enumerate(names):
         read = Readout(real.train, truth[name])
         made[f"told_{name}"] = correlation(asked[:, place], read(samples))
-        true[f"told_{name}"] = correlation(unseen[name], read(real.held_out))
+        known = name in unseen
+        lacking = refused(f"the held-out data have no {name}", 0)
+        true[f"told_{name}"] = correlation(unseen[name], read(real.held_out)) if known else lacking
     return made, true

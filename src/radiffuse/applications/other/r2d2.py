@@ -12,12 +12,14 @@ from ...diffusion.denoiser import Denoiser
 from ...diffusion.kernels import diffuse
 from ...diffusion.noise import Noise
 from ...diffusion.sample import DDPM, grids
+from ...diffusion.schedule import expand
 from ...errors import UserError
 from ...inverse import Constrained, Measurement, Project, data_consistency
 from ...metrics.noise_level import estimate_noise
 from ...operators import Fourier
 from ...papers import Paper, by_id
 from ..ranges import SHARE, Rule, at_least, more_than
+from ..recipe import Batch
 from ..reconstruction.base import Reconstruction
 from ..reconstruction.presets import SMALL_PRIOR, TINY_PRIOR, trained
 from ..reconstruction.scanner import Measured
@@ -73,10 +75,17 @@ class R2D2(Reconstruction):
     renoise: float = 0.05
     """Super-resolution: the level to which the enlarged image is diffused."""
 
+    def acquire(self, batch: Batch) -> Acquired:
+        """The measurement; an image that is restored as it is tells its own noise."""
+        acquired = super().acquire(batch)
+        if self.simulated or self.solver != "paper":
+            return acquired
+        m = acquired.measurement
+        std = expand(estimate_noise(m.y), m.y).to(m.y)
+        return replace(acquired, measurement=replace(m, std=std))
+
     def chain(self, denoiser: Denoiser, acquired: Acquired, noise: Noise) -> Tensor:
         m = acquired.measurement
-        if not self.simulated:
-            m = replace(m, std=float(estimate_noise(m.y)))  # one case (ALONE)
         if self.measurement == "noise":
             return m.unbiased(self.denoised(denoiser, m.y, estimate_noise(m.y), noise))
         small = self.denoised(denoiser, m.y, m.deviations, noise)

@@ -123,7 +123,10 @@ class DiffuseRecon(ComplexPrior):
         if self.pair == 1 or f"{key}_neighbours" not in batch:
             return target
         beside = batch[f"{key}_neighbours"].chunk(len(self.NEIGHBOURS), 1)
-        around = [in_units(super(DiffuseRecon, self).acquire({key: x}), target) for x in beside]
+        # neighbours have the phase and the coils of their slice, as in training; masks and noise are their own
+        scan = {"scan": batch[key]} if key == "image" else {}
+        made = (super(DiffuseRecon, self).acquire({key: x, **scan}) for x in beside)
+        around = [in_units(each, target) for each in made]
         known = {field.name: getattr(target, field.name) for field in fields(Acquired)}
         return Stack(**known, around=tuple(around))
 

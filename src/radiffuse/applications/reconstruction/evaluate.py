@@ -18,6 +18,7 @@ from ...metrics.estimate import Metric
 from ...metrics.fidelity import nmse, psnr, ssim
 from ...report.pictures import write_grid
 from ...training import processes
+from ...training.objective import device_of
 from ..evaluation.asked import Asked, spread
 from ..evaluation.progress import progress_bar
 from ..evaluation.scores import Scores
@@ -154,7 +155,8 @@ def _reconstructed(
     found = Found(Scores(), theirs, _Calls(objective))
     batch = 1 if recipe.ALONE or "kspace" in held_out.keys else asked.batch
     with progress_bar("reconstructing", len(rows)) as done, torch.no_grad():
-        for part, acquired, truth, unit in _measured(recipe, held_out, rows, batch):
+        device = device_of(objective)
+        for part, acquired, truth, unit in _measured(recipe, held_out, rows, batch, device):
             names, whose = (
                 [column[row] for row in part] for column in (held_out.ids, held_out.patients)
             )
@@ -165,7 +167,7 @@ def _reconstructed(
             found.accelerations += acquired.acceleration.tolist()
             said = recipe.said(objective, acquired)
             found.ours.add(whose, residual=acquired.misses(drawn[0], LEAST), **said)
-            drawn, mean = drawn / unit, mean / unit
+            drawn, mean = drawn.cpu() / unit, mean.cpu() / unit
             _score(found.ours, whose, drawn, mean, truth)
             found.spreads.add(drawn, truth)
             shown = _apart(rivals, acquired, unit)
@@ -204,26 +206,32 @@ def compare(
 
 
 def _measured(
-    recipe: Any, cases: Cases, rows: Sequence[int], batch: int
+    recipe: Any,
+    cases: Cases,
+    rows: Sequence[int],
+    batch: int,
+    device: torch.device | str = "cpu",
 ) -> Iterator[tuple[Sequence[int], Acquired, Tensor, float]]:
-    """Rows of a batch, their measurement, the truth in [0, 1], and what is 1 there in the measurement."""
+    """Rows of a batch, their measurement on `device`, the truth in [0, 1], and what is 1 there in the measurement."""
     for first in range(0, len(rows), batch):
         part = rows[first : first + batch]
         if "kspace" in cases.keys:
-            acquired, truth = undersampled(recipe, cases.batch(part)["kspace"], cases.ids[part[0]])
+            kspace = cases.batch(part)["kspace"].to(device)
+            acquired, truth = undersampled(recipe, kspace, cases.ids[part[0]])
             unit = float(truth.max())
-            yield part, acquired, truth / unit, unit
+            yield part, acquired, truth.cpu() / unit, unit
             continue
         images = _images(cases, part)
         beside = {k: v for k, v in cases.batch(part).items() if k.startswith("image_")}
-        yield part, recipe.acquire({"image": images, **beside}), reference(recipe, images), 1.0
+        told = {k: v.to(device) for k, v in {"image": images, **beside}.items()}
+        yield part, recipe.acquire(told), reference(recipe, images), 1.0
 
 
 def _apart(rivals: Mapping[str, Baseline], acquired: Acquired, unit: float) -> dict[str, Tensor]:
     """The plain reconstruction and those of other methods, magnitudes in [0, 1]."""
     made = {"first": acquired.first}
     made |= {name: rival(acquired.measurement, acquired.first) for name, rival in rivals.items()}
-    return {name: (image.abs() / unit).clamp(0, 1) for name, image in made.items()}
+    return {name: (image.abs() / unit).clamp(0, 1).cpu() for name, image in made.items()}
 
 
 def _fidelity(image: Tensor, truth: Tensor) -> dict[str, Tensor]:

@@ -52,7 +52,10 @@ def _acquired(recipe: Any, scanner: Acquisition, batch: Batch) -> Acquired:
         raise UserError(f"the data hold k-space; --set measurement=mri, not {recipe.measurement}")
     images = batch["image"]
     if recipe.simulated:
-        return scanner.simulate(_imaged(recipe, images), content_seeds(images))
+        seeds = content_seeds(images)
+        if isinstance(scanner, MRI) and "scan" in batch:
+            return scanner.simulate(_imaged(recipe, images), seeds, content_seeds(batch["scan"]))
+        return scanner.simulate(_imaged(recipe, images), seeds)
     if isinstance(scanner, LowResolution | Noisy):
         return scanner.read((images + 1) / 2)
     raise UserError(

@@ -63,8 +63,10 @@ def prior_denoiser(recipe: Any, objective: Any, like: Tensor) -> Denoiser:
             number of axes does not.
     """
     network: Denoiser = recipe.denoiser(objective).eval()
-    stride = int(getattr(objective.network.backbone, "stride", 1))
-    padded: Denoiser = Padded(network, stride)
+    body = objective.network.backbone
+    # what knows its stride along each axis continues images itself, as in training
+    whole = hasattr(body, "strides")
+    padded: Denoiser = network if whole else Padded(network, int(getattr(body, "stride", 1)))
     axes, known = like.dim() - 2, len(recipe.size)
     if axes == known + 1:
         padded = Slicewise(padded, axis=recipe.slice_axis)

@@ -22,7 +22,7 @@ from ..evaluation.asked import Asked, spread
 from ..evaluation.drawing import Drawn, in_batches
 from .apart import evaluate_apart, unlearned
 from .baselines import trained_baselines
-from .shared import BLACK, ROWS, SPAN, Eyes, distances, draw, reference
+from .shared import BLACK, ROWS, SPAN, Eyes, check_mask, distances, draw, reference
 
 KEYS = ("source", "target")
 MOST_SHIFT = 0.5
@@ -60,6 +60,7 @@ def evaluate_translation(
     if not len(pairs):
         whole = (recipe, objective, train, held_out, asked)
         return evaluate_apart(*whole) if processes.is_main() else {}
+    check_mask(pairs, "target")
     held_out, told = asked.chosen(pairs), with_all(train, KEYS)
     windows = getattr(recipe, "windows", None)
     simple = trained_baselines(told, windows, asked) if asked.cache and len(told) else {}

@@ -8,7 +8,7 @@ from ...errors import UserError
 from ..columns import Column
 from ..table import Table, file_column, known_split, labels_named, numbered
 from .stems import stem
-from .who import people_in_names, told
+from .who import people_in_folders, people_in_names, told
 
 LISTS = ("training", "train", "validation", "val", "test")
 """Names of lists of cases."""
@@ -48,8 +48,16 @@ def open_decathlon(path: Path, content: Mapping[str, Any]) -> Table:
     names = numbered([stem(image) for image in images])
     given = None if set(splits) == {"train"} else splits
     # a guess at who is who does not overrule a split that somebody made
-    patients = None if given else people_in_names([stem(image) for image in images], names)
-    if len(names) > 1:
+    stems, parts = (
+        [stem(image) for image in images],
+        [Path(entry["image"]).parts[:-1] for _, entry in found],
+    )
+    people = people_in_folders(parts, stems)
+    patients = people or (None if given else people_in_names(stems, names))
+    if people:
+        counted = f"each folder {people[0]} ... counts as one person ({len(set(people))})"
+        notices.append(f"{path}: {counted}")
+    elif len(names) > 1:
         notices.append(f"{path}: {told(patients)}; name patients in a cases.csv")
     called = {"mask": labels_named(content)}
     return Table(str(path), names, columns, patients, given, mask_names=called, notices=notices)

@@ -1,6 +1,7 @@
 """DICOM segmentation objects (SEG) as label maps, or as the probabilities they hold."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from ..image import Image
 from .dicom_file import check_pixels, parsed
 from .dicom_frames import Frame, frames_of, placed
 from .dicom_stack import affine_of, ordered
-from .dicom_values import item, quiet, text, whole
+from .dicom_values import item, items, quiet, text, whole
 from .stored import check_bytes
 
 __all__ = ["SEGMENTATION", "is_segmentation", "read_segmentation"]
 
+EVEN = 0.05
+"""How far a gap may be from whole steps between slices, in steps."""
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 
 
@@ -72,7 +75,16 @@ def read_segmentation(path: Path) -> Image:
     data = data[..., 0] if flat or len(stack) == 1 else data
     place = None if affine is None else torch.from_numpy(affine)
     world = text(header, "FrameOfReferenceUID")
-    return Image(torch.from_numpy(data), place, "SEG", None, ".dcm", world=world)
+    labels = tuple(map(_called, items(header, "SegmentSequence")))
+    return Image(torch.from_numpy(data), place, "SEG", None, ".dcm", world=world, labels=labels)
+
+
+def _called(segment: Any) -> str:
+    """What a segment shows, by its code, "SCT 4147007, Mass"; its label where it has none."""
+    kind = item(segment, "SegmentedPropertyTypeCodeSequence")
+    if kind is None or not text(kind, "CodeValue"):
+        return text(segment, "SegmentLabel")
+    return f"{text(kind, 'CodingSchemeDesignator')} {text(kind, 'CodeValue')}, {text(kind, 'CodeMeaning')}"
 
 
 def _segment(frame: Frame, path: Path) -> int:
@@ -93,8 +105,31 @@ def _stack(frames: list[Frame], path: Path) -> tuple[list[Frame], np.ndarray | N
     for frame in frames:
         assert frame.place is not None
         unique.setdefault(tuple(np.round(frame.place, 3)), frame)
-    stack, step = ordered(list(unique.values()), path)
+    stack, step = ordered(_filled(list(unique.values())), path)
     return stack, affine_of(stack[0], step)
+
+
+def _filled(there: list[Frame]) -> list[Frame]:
+    """Frames from low to high, and one wherever whole steps (SpacingBetweenSlices) hold none.
+
+    Most writers leave empty frames out.
+    """
+    assert there[0].axes is not None
+    normal, step = np.cross(*there[0].axes), there[0].thickness
+    there = sorted(there, key=lambda frame: float(_place(frame) @ normal))
+    found = there[:1]
+    for frame in there[1:]:
+        begin, gap = _place(found[-1]), _place(frame) - _place(found[-1])
+        count = round(float(gap @ normal) / step) if step else 1
+        if step and count > 1 and abs(float(gap @ normal) - count * step) < EVEN * step:
+            found += [replace(frame, place=begin + gap * k / count) for k in range(1, count)]
+        found.append(frame)
+    return found
+
+
+def _place(frame: Frame) -> np.ndarray:
+    assert frame.place is not None
+    return frame.place
 
 
 def _number(frame: Frame, stack: list[Frame]) -> int:

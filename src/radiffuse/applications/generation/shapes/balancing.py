@@ -72,7 +72,9 @@ def balanced(
 
     alone, again, drawn = found(real[:0]), found(real[repeated]), found(made)
     score = {
-        name: partial(macro_f1, found=each, label=truth, classes=len(counts))
+        name: partial(
+            macro_f1, found=each, label=truth, classes=max(len(counts), int(truth.max()) + 1)
+        )
         for name, each in (("alone", alone), ("repeated", again), ("drawn", drawn))
     }
     f1 = bootstrap(score, held_out.patients)

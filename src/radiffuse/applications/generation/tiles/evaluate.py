@@ -74,7 +74,8 @@ def _turned(
     of_real = replace(
         control, found=control.control, flagged=control.control.distance < control.threshold
     )
-    return {
+    made = {
         name: copy_metrics(its, tuple(f"sample-{k:05d}" for k in range(len(its.flagged))), "turned")
-        for name, its in {**found, "reference": of_real}.items()
+        for name, its in found.items()
     }
+    return {**made, "reference": copy_metrics(of_real, held_out.ids, "turned", held_out.patients)}

@@ -20,6 +20,7 @@ from ....metrics.estimate import (
     resamples,
 )
 from ....metrics.translation import correlation
+from ....training.objective import device_of
 from .painting import STYLE, Painting
 from .stages import Stages
 
@@ -93,14 +94,15 @@ def disentangled(recipe: Any, painting: Painting, held_out: Cases, batch: int) -
     found: dict[str, Metric] = {}
     for kind, key in enumerate(painting.keys):
         real = cases[key]
-        style = _in_parts(lambda x: painting.players[STYLE](x)[0], batch, real)
+        device = device_of(painting)
+        style = _in_parts(lambda x: painting.players[STYLE](x)[0], batch, device, real)
         one, two = style.roll(turn, 0), style.roll(turn + 1, 0)
         paint = painting.painted
-        first, second = (_in_parts(paint, batch, maps, z) for z in (one, two))
-        other = _in_parts(paint, batch, maps.roll(turn, 0), one)
+        first, second = (_in_parts(paint, batch, device, maps, z) for z in (one, two))
+        other = _in_parts(paint, batch, device, maps.roll(turn, 0), one)
         made, wanted = means_of_tissues(first, hard), means_of_tissues(real, hard).roll(turn, 0)
         again = means_of_tissues(other, hard.roll(turn, 0))
-        gates = (painting.passes(x.to(maps), kind).cpu() for x in (first, real))
+        gates = (painting.passes(x.to(device), kind).cpu() for x in (first, real))
         found |= {
             f"{key}_style": _about_their_means(made, wanted),
             f"{key}_intensity": _apart(made, wanted),
@@ -191,7 +193,9 @@ def _finite(values: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _in_parts(make: Callable[..., Tensor], batch: int, *parts: Tensor) -> Tensor:
-    """A function of cases, `batch` at once."""
+def _in_parts(
+    make: Callable[..., Tensor], batch: int, device: torch.device, *parts: Tensor
+) -> Tensor:
+    """A function of cases, `batch` at once on `device`, joined on the CPU."""
     split = zip(*(part.split(batch) for part in parts), strict=True)
-    return torch.cat([make(*each).float().cpu() for each in split])
+    return torch.cat([make(*(x.to(device) for x in each)).float().cpu() for each in split])

@@ -18,6 +18,7 @@ from ....training import processes
 from ...evaluation.asked import Asked, spread
 from ...evaluation.drawing import predictions
 from ...evaluation.scores import Scores
+from ..shared import check_mask
 from .baselines import Renamed, trained_baselines
 from .codes import configurations, named, whole
 
@@ -58,6 +59,7 @@ def evaluate_completion(
     for key in recipe.contrasts:
         if key not in held_out.keys:
             raise UserError(f"{held_out.source}: no {key} to compare with; --map {key}=COLUMN")
+    check_mask(held_out, recipe.contrasts[0])
     held_out = asked.chosen(held_out)
     rivals = trained_baselines(recipe, train, asked) if asked.cache else {}
     if not processes.is_main():
