@@ -47,8 +47,9 @@ the changelog), as are intervals of average precision; both are comparable withi
 precision, recall, density, coverage and nearest images in features, but for "What the features see": they stand on
 the feature network of then, and no samples of those runs were kept to be measured anew. Records of `ddpm-3d`,
 `brain-ldm`, `fast-anomaly`, `brainspade`, `darl`, `smcdiff`, `mdda`, `umm-csgm`, `mfdpm`, `mc-ddpm`, `self-score`,
-`adadiff`, isic2017, duke_sdoct, wbc1_128, wbc2_128, lgg128-flair-ddpm-conversion and "A prior that fits" are by the
-definitions, and against the baselines, of today.
+`adadiff`, `diffusion-anomaly`, `swiss-army`, `diff-scm`, `anoddpm`, isic2017, duke_sdoct, wbc1_128, wbc2_128,
+lgg128-flair-ddpm-conversion, lgg128-apart-syndiff, mednist64-ddpm, mednist64-ddpm-long, the peers, segmentations called
+"short" and "A prior that fits" are by the definitions, and against the baselines, of today.
 Tables of reconstruction are of a prior trained at the higher noise levels of then (see the changelog).
 """
 BESIDE = {
