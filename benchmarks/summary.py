@@ -4,7 +4,7 @@ from radiffuse.applications.task import tasks
 from radiffuse.report.card import compared
 from radiffuse.report.wording import wording
 
-HEAD = """# Results
+HEAD = r"""# Results
 
 One row a measurement: the main number of the application beside the **best** of all baselines at it, on held-out
 people, with 95 % intervals. Trainings took minutes of one processor core, where papers took days of GPUs, so these

@@ -68,9 +68,10 @@ def _check_after(folder: Path, before: Path) -> None:
     Raises:
         UserError: says what to remove.
     """
-    if not checkpoint.started(folder):
+    manifest = folder / "manifest.json"
+    if not checkpoint.started(folder) or not manifest.is_file():
         return
-    was = read_json(folder / "manifest.json").get("after")
+    was = read_json(manifest).get("after")
     if was not in (None, model_sha256(before)):
         raise UserError(
             f"{folder}: was trained after another {before}; remove it and the stages after it, and --resume trains "
