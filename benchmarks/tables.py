@@ -35,7 +35,7 @@ def peers_step(record):
 def peers_fid(record):
     about = (
         f"{record['data']}, n = {record['count']}, {record['cores']} core(s) for each contestant, "
-        f"20 network calls an image; `{record['command']}`"
+        f"20 network calls an image; `{record['command']}`. {record.get('note', '')}"
     )
     rows = [
         [
@@ -51,7 +51,7 @@ def peers_fid(record):
 
 def peers_default(record):
     about = (
-        f"`{record['command']}`: the last weights of the table above. "
+        f"`{record['command']}`: weights of an earlier run of that table, features of then. "
         "KID has no bias by the number of images."
     )
     rows = [
