@@ -175,6 +175,21 @@ def test_folders_of_people_in_a_dataset_json_are_people(tmp_path):
     assert any("patient00 ... counts as one person (6)" in line for line in cases.notices)
 
 
+def test_years_of_a_data_set_are_no_people(tmp_path):
+    names = [f"BraTS{year}/imagesTr/case_{k:03d}.nii.gz" for year in (2019, 2020) for k in range(4)]
+    for k, name in enumerate(names):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        volume(tmp_path / name, k)
+    described(tmp_path, training=[{"image": name} for name in names])
+    assert len(set(opened(tmp_path).patients)) == 8
+    described(
+        tmp_path,
+        training=[{"image": n} for n in names[:4]],
+        validation=[{"image": n} for n in names[4:]],
+    )
+    assert opened(tmp_path).split_of == ("train",) * 4 + ("val",) * 4
+
+
 def test_a_dataset_json_with_a_test_list_alone_is_not_trained_on(tmp_path):
     for k in range(3):
         volume(tmp_path / f"{k}.nii.gz", k)

@@ -343,9 +343,11 @@ def test_numbers_that_some_cases_lack_are_the_size_of_the_lesion_or_not_learned(
     )
     assert not SwissArmy.tiny().fitted(gappy).values
     told = dataclasses.replace(gappy, scalars={"value": (0.0, 1.0)})
-    assert SwissArmy.tiny().fitted(told).values
+    assert SwissArmy.tiny().fitted(told).values and SwissArmy.tiny().fitted(told).numbers
+    masked = SwissArmy.tiny().fitted(dataclasses.replace(gappy, mask_classes={"mask": 2}))
+    assert masked.values and not masked.numbers, "one unit for all cases"
     mask = torch.zeros(2, 1, 8, 8, dtype=torch.int64)
     mask[:, :, :4, :4] = 1
-    value = torch.tensor([0.3, math.nan])
-    assert lesion_size({"mask": mask, "value": value}).tolist() == pytest.approx([0.3, 0.5])
-    assert lesion_size({"value": value[:1]}).tolist() == pytest.approx([0.3])
+    value = torch.tensor([30.0, math.nan])
+    assert lesion_size({"mask": mask, "value": value}, False).tolist() == pytest.approx([0.5, 0.5])
+    assert lesion_size({"value": value[:1]}).tolist() == [30.0]

@@ -1182,3 +1182,18 @@ def test_what_an_image_that_is_restored_as_it_is_leaves_is_told_by_its_own_noise
     y = clean + std * torch.randn_like(clean)
     acquired = recipe.acquire({"image": 2 * y - 1})
     assert 0.6 < float(maps_of(acquired, clean, {}, False)["residual"]) < 1.5
+
+
+def test_a_scan_shorter_than_the_stride_is_continued():
+    recipe = dataclasses.replace(
+        ScoreMRI.small(),
+        size=(64, 64),
+        channels=1,
+        data_std=0.5,
+        filtered=False,
+        sigma_max=80.0,
+        width=8,
+    )
+    prior = posterior.prior_denoiser(recipe, recipe.objective(), torch.rand(1, 1, 12, 64))
+    with torch.no_grad():
+        assert prior(torch.rand(1, 1, 12, 64), torch.tensor(0.5)).shape == (1, 1, 12, 64)

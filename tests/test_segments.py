@@ -11,6 +11,9 @@ from radiffuse import cli
 from radiffuse.commands import parsing, predict, serve
 from radiffuse.data.dataset import open_cases
 from radiffuse.data.formats.by_ending import read_image
+from radiffuse.data.formats.dicom_frames import Frame
+from radiffuse.data.formats.dicom_seg import _called, _filled
+from radiffuse.data.scan import _same_labels
 from radiffuse.errors import UserError
 
 SIDE, SLICES = 16, 14
@@ -94,3 +97,74 @@ def test_a_segmentation_of_one_slice_is_trained_on(series, tmp_path):
     segmented(series, tmp_path / "b.dcm", (3, 4))
     opened(tmp_path, series, [tmp_path / "a.dcm", tmp_path / "b.dcm"])
     assert cli.main(["inspect", str(tmp_path)]) == 0
+
+
+def coded(value, scheme, meaning, modifier=None):
+    found = pydicom.Dataset()
+    found.CodeValue, found.CodingSchemeDesignator, found.CodeMeaning = value, scheme, meaning
+    if modifier is not None:
+        found.SegmentedPropertyTypeModifierCodeSequence = [modifier]
+    return found
+
+
+def segment(label, code):
+    found = pydicom.Dataset()
+    found.SegmentLabel, found.SegmentedPropertyTypeCodeSequence = label, [code]
+    return found
+
+
+LEFT, RIGHT = coded("7771000", "SCT", "Left"), coded("24028007", "SCT", "Right")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        (["left", "right"], ["right", "left"], False), (["left", "right"], ["left", "right"], True),
+        (["liver", "tumour"], ["tumour", "liver"], False), (["liver", "tumour"], ["liver"], True),
+        (["liver", "tumour"], ["tumour"], False), (["old mass"], ["mass"], True), (["mass"], ["oedema"], False),
+    ],
+)  # fmt: skip
+def test_segments_are_what_their_codes_sides_and_labels_say(one, other, alike):
+    known = {
+        "left": coded("64033007", "SCT", "Kidney", LEFT), "right": coded("64033007", "SCT", "Kidney", RIGHT),
+        "liver": coded("85756007", "SCT", "Tissue"), "tumour": coded("85756007", "SCT", "Tissue"),
+        "old mass": coded("M-03000", "SRT", "Mass"), "mass": coded("4147007", "SCT", "Mass"),
+        "oedema": coded("79654002", "SCT", "Edema"),
+    }  # fmt: skip
+    names = [tuple(_called(segment(name, known[name])) for name in each) for each in (one, other)]
+    if alike:
+        return _same_labels(names, "mask", "data", ["a", "b"])
+    with pytest.raises(UserError, match="number the segments alike"):
+        _same_labels(names, "mask", "data", ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("places", "spacing", "thickness", "slices"),
+    [
+        ((0, 10, 20, 30), None, 5.0, 4), ((10, 14), None, 2.0, 2), ((0, 5, 20), -5.0, 5.0, 5),
+        ((0, 3.02, 33.22), 3.0, 3.0, 12), ((0, 30), 1e-4, 1.0, 2),
+    ],
+)  # fmt: skip
+def test_only_what_the_object_says_of_its_steps_is_filled(places, spacing, thickness, slices):
+    """Slices may be thinner than they are apart."""
+    header = pydicom.Dataset()
+    header.SliceThickness = thickness
+    if spacing is not None:
+        header.SpacingBetweenSlices = spacing
+    axes = np.array([[1.0, 0, 0], [0, 1.0, 0]])
+    frames = [
+        Frame(
+            None,
+            header,
+            k,
+            np.array([0, 0, place]),
+            axes,
+            (1.0, 1.0),
+            spacing or thickness,
+            1.0,
+            0.0,
+            (header,),
+        )
+        for k, place in enumerate(places)
+    ]
+    assert len(_filled(frames)) == slices

@@ -93,8 +93,9 @@ class Cases:
 
     @cached_property
     def spacing(self) -> tuple[float, ...]:
-        """Median distance of voxels of the first images along each axis, mm; () where nothing is known of it."""
-        return spacing_of(self.columns[self.image_keys[0]], self.rows) if self.image_keys else ()
+        """Median distance of voxels of the first images, or masks, along each axis, mm; () where it is not known."""
+        keys = self.image_keys or self.mask_keys
+        return spacing_of(self.columns[keys[0]], self.rows) if keys else ()
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -251,7 +251,7 @@ def _image(tensors: dict, words: dict[str, str]) -> Image:
         tuple(map(int, words["frames"].split())) if "frames" in words else None,
         placed="placed" not in words,
         world=words.get("world", ""),
-        labels=tuple(json.loads(words.get("labels", "[]"))),
+        labels=tuple(map(tuple, json.loads(words.get("labels", "[]")))),
     )
 
 

@@ -29,7 +29,7 @@ class Image:
         frames: which frames of its only file it is, from 0; None where it is all of its files.
         placed: False where the affine holds voxel sizes alone, and where they lie was assumed.
         world: what the affine's places are counted in, FrameOfReferenceUID of DICOM; "" where nothing says it.
-        labels: what the labels 1, 2 ... show, of a segmentation that says it: "SCT 4147007, Mass".
+        labels: code, label and meaning of what the labels 1, 2 ... show, of a segmentation that says it.
     """
 
     data: Tensor
@@ -43,7 +43,7 @@ class Image:
     frames: tuple[int, ...] | None = None
     placed: bool = True
     world: str = ""
-    labels: tuple[str, ...] = ()
+    labels: tuple[tuple[str, str, str], ...] = ()
 
     def __repr__(self) -> str:
         """Channels, size, type, values and geometry, in one line."""

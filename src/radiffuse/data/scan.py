@@ -117,7 +117,7 @@ class _Look:
     range: tuple[float, float] | None
     values: tuple[float, float]
     spacing: tuple[float, ...] | None
-    labels: tuple[str, ...]
+    labels: tuple[tuple[str, str, str], ...]
 
 
 def _widest(looks: Sequence[_Look]) -> tuple[float, float]:
@@ -207,22 +207,36 @@ def _same_shapes(
 
 
 def _same_labels(
-    labels: Sequence[tuple[str, ...]], key: str, source: str, ids: Sequence[str]
+    labels: Sequence[tuple[tuple[str, str, str], ...]], key: str, source: str, ids: Sequence[str]
 ) -> None:
     """Refuse segmentations that number what they show differently: a label is a number.
+
+    Segments are told apart by their codes; by their labels too where an object has one code twice.
 
     Raises:
         UserError: names a label and what two cases call it.
     """
-    known: dict[int, tuple[str, str]] = {}
-    for case, names in zip(ids, labels, strict=True):
-        for number, name in enumerate(names, 1):
-            other, first = known.setdefault(number, (name, case))
-            if name.partition(",")[0].casefold() != other.partition(",")[0].casefold():
+    twice = any(len({code for code, *_ in each}) < len(each) for each in labels)
+    known: dict[int, tuple[tuple[str, str, str], str]] = {}
+    for case, segments in zip(ids, labels, strict=True):
+        for number, shown in enumerate(segments, 1):
+            other, first = known.setdefault(number, (shown, case))
+            if not _alike(shown, other, twice):
+                one, two = (" ".join(filter(None, each)) for each in (other, shown))
                 raise UserError(
-                    f"{source}: label {number} of {key} is {other!r} in case {first} and {name!r} in case {case}; "
+                    f"{source}: label {number} of {key} is {one!r} in case {first} and {two!r} in case {case}; "
                     "number the segments alike"
                 )
+
+
+def _alike(one: tuple[str, str, str], other: tuple[str, str, str], by_label: bool) -> bool:
+    """Whether two segments show the same: by code, or of two schemes by meaning, and by label."""
+    (code, label, shows), (code_, label_, shows_) = (
+        tuple(map(str.casefold, x)) for x in (one, other)
+    )
+    schemes = code.split(" ")[0] != code_.split(" ")[0] and bool(shows) and shows == shows_
+    named = label.strip() == label_.strip() or not by_label
+    return (code == code_ or schemes) and named
 
 
 def _same_voxels(

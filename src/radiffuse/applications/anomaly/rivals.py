@@ -10,15 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch.nn.functional as F
-from torch import Tensor
-
 from ...data.dataset import Cases
 from ...errors import UserError
 from ...training.options import TrainOptions
 from ..evaluation.asked import Asked
 from ..latent.coded import Coded
-from ..recipe import Batch
 from ..segmentation.segmenter import Segmenter
 from ..supervised import Rival, direct_unet
 from .anoddpm import AnoDDPM
@@ -26,7 +22,7 @@ from .attribution import Attributed, plain_classifier
 from .autoencoders import Autoencoder, DenoisingAutoencoder, Reconstruction
 from .base import Anomaly
 from .led import class_loss
-from .swiss_army import lesion_size
+from .swiss_army import value_loss
 from .task import is_healthy
 
 __all__ = ["Sound", "guide_of", "plain_ddpm", "rivals_of", "sound_cases"]
@@ -114,7 +110,8 @@ def _told_as_much(recipe: Any, train: Cases, options: TrainOptions) -> dict[str,
         return Attributed(network, class_loss(recipe.healthy), recipe.healthy)
 
     def regression() -> Attributed:
-        return Attributed(plain_classifier(channels, size, 1), _size_loss, healthy=None)
+        loss = value_loss(getattr(recipe, "numbers", True))
+        return Attributed(plain_classifier(channels, size, 1), loss, healthy=None)
 
     def unet() -> Segmenter:
         network = direct_unet(len(size), channels, recipe.mask_classes, size, squash=False)
@@ -125,10 +122,6 @@ def _told_as_much(recipe: Any, train: Cases, options: TrainOptions) -> dict[str,
     if guide == "regression":
         return {"regression": Rival(regression, train, steady)}
     return {"classifier": Rival(classifier, train, steady)} if guide == "class" else {}
-
-
-def _size_loss(read: Tensor, batch: Batch) -> Tensor:
-    return F.mse_loss(read[:, 0], lesion_size(batch))
 
 
 def plain_ddpm(recipe: Any) -> AnoDDPM | None:

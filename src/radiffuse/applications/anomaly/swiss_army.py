@@ -22,20 +22,18 @@ from .led import SMALL_READERS, TINY_READERS, Led, Loss, class_loss, counterpart
 if TYPE_CHECKING:
     from ...data.dataset import Facts
 
-__all__ = ["SwissArmy", "lesion_size"]
+__all__ = ["SwissArmy", "lesion_size", "value_loss"]
 
 
-def lesion_size(batch: Batch) -> Tensor:
-    """What the regression learns `(B,)`: batch["value"], or where there is none the n-th root of the mask's share.
+def lesion_size(batch: Batch, numbers: bool = True) -> Tensor:
+    """What the regression learns `(B,)`: batch["value"], or without `numbers` the n-th root of the mask's share.
 
     The n-th root of a share of the volume is the side of a cube of that volume, the image's being 1.
     """
-    if "mask" not in batch:
+    if "value" in batch and numbers:
         return batch["value"].float()
     mask = batch["mask"]
-    size = (mask > 0).float().flatten(1).mean(1) ** (1 / (mask.ndim - 2))
-    value = batch.get("value", torch.full_like(size, math.nan)).to(size)
-    return torch.where(value.isnan(), size, value)
+    return (mask > 0).float().flatten(1).mean(1) ** (1 / (mask.ndim - 2))
 
 
 GUIDANCE = {"class": 10.0, "regression": 1000.0, "segmentation": 1.0}
@@ -65,6 +63,8 @@ class SwissArmy(Led):
     """Labels of the segmentation; 0 = from the data, which have none if it stays 0."""
     values: bool = False
     """Train a regression of "value", or of the size of the lesion; from the data."""
+    numbers: bool = True
+    """It is of "value", which every training case has; from the data."""
     guide: Literal["class", "regression", "segmentation"] = "class"
     """What leads the decoding."""
     guidance: float = -1.0
@@ -82,6 +82,7 @@ class SwissArmy(Led):
             filled,
             mask_classes=self.mask_classes or (max(2, masks) if masks else 0),
             values=self.values or "value" in facts.scalars or bool(masks),
+            numbers="value" in facts.scalars,
             classes=self.classes or (classes_in(facts) if facts.classes or masks else 0),
         )
         filled._check_guide()
@@ -107,7 +108,7 @@ class SwissArmy(Led):
             classifier = self.encoder(self.classes, self.head_width)
             readers["classifier"] = (classifier, class_loss(self.healthy))
         if self.values:
-            readers["regression"] = (self.encoder(1, self.head_width), _value_loss)
+            readers["regression"] = (self.encoder(1, self.head_width), value_loss(self.numbers))
         if self.mask_classes:
             readers["segmentation"] = (self._segmenter(), _mask_loss)
         return side_by_side(self, network, readers)
@@ -166,8 +167,9 @@ class SwissArmy(Led):
         return cls(**TINY_FIELDS, **TINY_READERS, head_width=16, steps=5)
 
 
-def _value_loss(read: Tensor, batch: Batch) -> Tensor:
-    return F.mse_loss(read[:, 0], lesion_size(batch))
+def value_loss(numbers: bool) -> Loss:
+    """Squared error of what is read of the size of a lesion (see `lesion_size`)."""
+    return lambda read, batch: F.mse_loss(read[:, 0], lesion_size(batch, numbers))
 
 
 def _mask_loss(read: Tensor, batch: Batch) -> Tensor:

@@ -64,10 +64,14 @@ def prior_denoiser(recipe: Any, objective: Any, like: Tensor) -> Denoiser:
     """
     network: Denoiser = recipe.denoiser(objective).eval()
     body = objective.network.backbone
-    # what knows its stride along each axis continues images itself, as in training
-    whole = hasattr(body, "strides")
-    padded: Denoiser = network if whole else Padded(network, int(getattr(body, "stride", 1)))
     axes, known = like.dim() - 2, len(recipe.size)
+    seen = list(like.shape[2:])
+    if axes == known + 1:
+        del seen[recipe.slice_axis]
+    # what knows its stride along each axis continues images itself, as in training, but for those shorter than it
+    strides = tuple(getattr(body, "strides", ()))
+    whole = len(strides) == len(seen) and all(n >= s for n, s in zip(seen, strides, strict=True))
+    padded: Denoiser = network if whole else Padded(network, int(getattr(body, "stride", 1)))
     if axes == known + 1:
         padded = Slicewise(padded, axis=recipe.slice_axis)
     elif axes != known:

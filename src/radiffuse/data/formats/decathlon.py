@@ -8,7 +8,7 @@ from ...errors import UserError
 from ..columns import Column
 from ..table import Table, file_column, known_split, labels_named, numbered
 from .stems import stem
-from .who import people_in_folders, people_in_names, told
+from .who import people_in_folders, people_in_names, subject_of, told
 
 LISTS = ("training", "train", "validation", "val", "test")
 """Names of lists of cases."""
@@ -52,7 +52,9 @@ def open_decathlon(path: Path, content: Mapping[str, Any]) -> Table:
         [stem(image) for image in images],
         [Path(entry["image"]).parts[:-1] for _, entry in found],
     )
-    people = people_in_folders(parts, stems)
+    people = people_in_folders(list(map(_below, parts)), stems)
+    if given and not all(map(subject_of, parts)):
+        people = None
     patients = people or (None if given else people_in_names(stems, names))
     if people:
         counted = f"each folder {people[0]} ... counts as one person ({len(set(people))})"
@@ -61,6 +63,12 @@ def open_decathlon(path: Path, content: Mapping[str, Any]) -> Table:
         notices.append(f"{path}: {told(patients)}; name patients in a cases.csv")
     called = {"mask": labels_named(content)}
     return Table(str(path), names, columns, patients, given, mask_names=called, notices=notices)
+
+
+def _below(parts: tuple[str, ...]) -> tuple[str, ...]:
+    """The folders below one of images: what stands above names a data set."""
+    at = next((k + 1 for k, word in enumerate(parts) if word.lower().startswith("images")), 0)
+    return parts[at:]
 
 
 def _item(item: Any, path: Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ import torch
 from ...errors import UserError
 from ..image import Image
 from .dicom_file import check_pixels, parsed
-from .dicom_frames import Frame, frames_of, placed
+from .dicom_frames import Frame, frames_of, placed, value_of
 from .dicom_stack import affine_of, ordered
 from .dicom_values import item, items, quiet, text, whole
 from .stored import check_bytes
@@ -20,6 +20,8 @@ __all__ = ["SEGMENTATION", "is_segmentation", "read_segmentation"]
 
 EVEN = 0.05
 """How far a gap may be from whole steps between slices, in steps."""
+MOST = 4096
+"""Slices at most that are left out in a row."""
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 
 
@@ -79,12 +81,25 @@ def read_segmentation(path: Path) -> Image:
     return Image(torch.from_numpy(data), place, "SEG", None, ".dcm", world=world, labels=labels)
 
 
-def _called(segment: Any) -> str:
-    """What a segment shows, by its code, "SCT 4147007, Mass"; its label where it has none."""
+def _called(segment: Any) -> tuple[str, str, str]:
+    """Code of what a segment shows ("SCT 64033007 SCT 7771000", with that of the side), label and meaning; or ""."""
+    code, meaning = _coded(segment)
+    return code, text(segment, "SegmentLabel"), meaning
+
+
+def _coded(segment: Any) -> tuple[str, str]:
+    """The code of what a segment shows, with that of the side, and its meaning; "" where it has none."""
     kind = item(segment, "SegmentedPropertyTypeCodeSequence")
     if kind is None or not text(kind, "CodeValue"):
-        return text(segment, "SegmentLabel")
-    return f"{text(kind, 'CodingSchemeDesignator')} {text(kind, 'CodeValue')}, {text(kind, 'CodeMeaning')}"
+        return "", ""
+    which = "SegmentedPropertyTypeModifierCodeSequence"
+    parts = [kind, item(kind, which) or item(segment, which)]
+    told = [
+        f"{text(one, 'CodingSchemeDesignator')} {text(one, 'CodeValue')}"
+        for one in parts
+        if one is not None
+    ]
+    return " ".join(told), text(kind, "CodeMeaning")
 
 
 def _segment(frame: Frame, path: Path) -> int:
@@ -115,16 +130,27 @@ def _filled(there: list[Frame]) -> list[Frame]:
     Most writers leave empty frames out.
     """
     assert there[0].axes is not None
-    normal, step = np.cross(*there[0].axes), there[0].thickness
+    normal = np.cross(*there[0].axes)
     there = sorted(there, key=lambda frame: float(_place(frame) @ normal))
+    step = _step_of(there, normal)
     found = there[:1]
     for frame in there[1:]:
         begin, gap = _place(found[-1]), _place(frame) - _place(found[-1])
         count = round(float(gap @ normal) / step) if step else 1
-        if step and count > 1 and abs(float(gap @ normal) - count * step) < EVEN * step:
+        if 1 < count <= MOST and abs(float(gap @ normal) - count * step) < EVEN * step:
             found += [replace(frame, place=begin + gap * k / count) for k in range(1, count)]
         found.append(frame)
     return found
+
+
+def _step_of(there: list[Frame], normal: np.ndarray) -> float:
+    """The distance of slices: of neighbours a step apart, else what the object says; 0 where it does not."""
+    said = abs(there[0].thickness or 0.0)
+    gaps = np.diff([float(_place(frame) @ normal) for frame in there])
+    near = [gap for gap in gaps if abs(gap - said) < EVEN * said]
+    if near:
+        return float(np.mean(near))
+    return said if value_of(there[0], "PixelMeasuresSequence", "SpacingBetweenSlices") else 0.0
 
 
 def _place(frame: Frame) -> np.ndarray:

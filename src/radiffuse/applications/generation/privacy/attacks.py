@@ -126,6 +126,11 @@ class Joined:
         told = f"{self.parts[0].fingerprint} {self.parts[1].fingerprint} {self.rows}"
         return hashlib.sha256(told.encode()).hexdigest()
 
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Of voxels, as those of the run."""
+        return self.parts[0].spacing
+
     def __len__(self) -> int:
         return len(self.rows)
 

@@ -73,6 +73,7 @@ def audit(
                 f"{lost} held-out images are training images, or of people trained on: left out"
             )
         others = others if len(others) else None
+    others = _told_all(of, others, notices)
     _check(of.samples, train, others)
     eyes: dict[str, Eye] = {}
     remembered: dict[str, Any] = {"refused": GONE if train is None else NO_OTHERS}
@@ -91,6 +92,30 @@ def audit(
         "notices": notices,
     }
     return {**record, "verdict": verdict(record)}
+
+
+def _told_all(of: Examined, others: People | None, notices: list[str]) -> People | None:
+    """Held-out images of which every number is known that a latent diffusion is told.
+
+    Raises:
+        UserError: the data lack one.
+    """
+    if others is None or not isinstance(of.objective, CodeDenoising):
+        return others
+    names = tuple(getattr(of.recipe, "names", ()))
+    if lacking := [name for name in names if name not in others.numbers]:
+        raise UserError(
+            f"the held-out data have no {', '.join(lacking)}, which the model is told; --map {lacking[0]}=COLUMN"
+        )
+    kept = [
+        row
+        for row in range(len(others))
+        if all(bool(others.numbers[name][row].isfinite()) for name in names)
+    ]
+    if len(kept) < len(others):
+        lost = len(others) - len(kept)
+        notices.append(f"{lost} held-out images lack a number that the model is told: left out")
+    return others.take(kept) if kept else None
 
 
 def _counted(people: People | None) -> dict[str, int]:

@@ -81,7 +81,7 @@ class Styled:
     """
 
     def __init__(self, cases: Cases, keys: Sequence[str]) -> None:
-        self.cases, self.keys = cases, tuple(keys)
+        self.cases, self.keys, self.spacing = cases, tuple(keys), cases.spacing
         self.fingerprint, self.ids = f"styled {cases.fingerprint}", cases.ids
         of: dict[str, list[int]] = {}
         for row, patient in enumerate(cases.patients):
