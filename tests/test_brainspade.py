@@ -608,7 +608,8 @@ class Exact:
         return torch.ones(len(images), dtype=torch.bool)
 
 
-def test_content_and_style_that_are_apart_are_seen_to_be(recipe, cases):
+def test_content_and_style_that_are_apart_are_seen_to_be(recipe, cases, monkeypatch):
+    monkeypatch.setattr(looked, "device_of", lambda objective: torch.device("cpu"))
     few = dataclasses.replace(recipe, soft=False)
     hard = few.maps.of(cases.batch(range(len(cases))))
     levels = torch.rand(len(cases), 4) * 1.6 - 0.8
