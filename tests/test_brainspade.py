@@ -293,8 +293,10 @@ def test_what_critics_see_is_matched_and_styles_are_near_the_standard_normal(bat
 
 def test_layers_of_a_critic_are_summed_and_its_scales_averaged(batch):
     """As the code of its authors does (pix2pix_model.py): every layer has the whole weight."""
-    layers = [lambda x: x[:, :1], lambda x: 2 * x[:, :1], lambda x: 3 * x[:, :1]]
-    scale = lambda x: [*(layer(x) for layer in layers), 0 * x.mean((1, 2, 3))]  # noqa: E731
+
+    def scale(x):
+        return [*(weight * x[:, :1] for weight in (1, 2, 3)), 0 * x.mean((1, 2, 3))]
+
     objective = painting(
         Said(lambda x: [scale(x), scale(x)]), weights=Weights(10.0, 0.0, 0.0, 0.0), keys=("image",)
     )

@@ -8,11 +8,12 @@ from torch import Tensor
 from ..errors import UserError
 
 if TYPE_CHECKING:
-    from ..data.dataset import Facts
+    from ..data.dataset import Cases, Facts
 
 
 __all__ = [
     "check_least",
+    "check_mask",
     "check_same_size",
     "check_shape",
     "check_stride",
@@ -21,6 +22,24 @@ __all__ = [
     "one_size",
     "sides",
 ]
+
+
+def check_mask(cases: "Cases", key: str = "image") -> None:
+    """Refuse masks of another size than the images that they mark, by the first case.
+
+    Args:
+        cases: with a column "mask", or without.
+        key: of the images.
+
+    Raises:
+        UserError: names both.
+    """
+    if "mask" not in cases.keys or not len(cases):
+        return
+    image, mask = (cases.image(0, each).size for each in (key, "mask"))
+    if image != mask:
+        told = f"{key} is {sides(image)} and mask is {sides(mask)}"
+        raise UserError(f"{cases.source}: {told}; --size resizes both")
 
 
 def check_stride(size: Sequence[int], stride: int, flags: str) -> None:

@@ -82,7 +82,7 @@ class SwissArmy(Led):
             filled,
             mask_classes=self.mask_classes or (max(2, masks) if masks else 0),
             values=self.values or "value" in facts.scalars or bool(masks),
-            numbers="value" in facts.scalars,
+            numbers="value" in facts.scalars or not masks,
             classes=self.classes or (classes_in(facts) if facts.classes or masks else 0),
         )
         filled._check_guide()

@@ -18,6 +18,7 @@ from ...training.objective import device_of
 from ..evaluation.asked import Asked, spread
 from ..evaluation.drawing import in_batches, predictions
 from ..evaluation.spacing import spacings_of
+from ..sizes import check_mask
 from ..supervised import trained_beside
 from .baselines import Ensemble, answer_of, rivals_of, set_aside
 from .fusion import frequencies, staple, vote
@@ -126,11 +127,8 @@ def check_masks(cases: Cases, parts: dict[str, Tensor], most: int) -> None:
     Raises:
         UserError: names the first such case.
     """
-    mask, image = parts["mask"], parts["image"]
-    if mask.shape[2:] != image.shape[2:]:
-        one, other = (" x ".join(map(str, x.shape[2:])) for x in (image, mask))
-        raise UserError(f"{cases.source}: image is {one} and mask is {other}; --size resizes both")
-    for row, label in enumerate(mask.flatten(1).amax(1).tolist()):
+    check_mask(cases)
+    for row, label in enumerate(parts["mask"].flatten(1).amax(1).tolist()):
         if label > most:
             raise UserError(
                 f"{cases.source}: the mask of case {cases.ids[row]} holds label {label}, and the "

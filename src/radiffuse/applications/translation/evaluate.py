@@ -20,9 +20,10 @@ from ...training import processes
 from ...training.objective import device_of
 from ..evaluation.asked import Asked, spread
 from ..evaluation.drawing import Drawn, in_batches
+from ..sizes import check_mask
 from .apart import evaluate_apart, unlearned
 from .baselines import trained_baselines
-from .shared import BLACK, ROWS, SPAN, Eyes, check_mask, distances, draw, reference
+from .shared import BLACK, ROWS, SPAN, Eyes, distances, draw, reference
 
 KEYS = ("source", "target")
 MOST_SHIFT = 0.5

@@ -8,36 +8,19 @@ import torch
 from torch import Tensor
 
 from ...data.dataset import Cases
-from ...errors import UserError
 from ...metrics.distribution import distances_between_sets
 from ...metrics.estimate import Metric, refused
 from ...metrics.features import extract
 from ..evaluation.asked import Asked
 from ..evaluation.drawing import Drawn, drawn, predictions
 from ..evaluation.judge import Judge, judge
-from ..sizes import sides
 
-__all__ = ["BLACK", "ROWS", "SPAN", "Eyes", "check_mask", "distances", "draw", "reference"]
+__all__ = ["BLACK", "ROWS", "SPAN", "Eyes", "distances", "draw", "reference"]
 
 SPAN, BLACK = 2.0, -1.0
 """Width of the grey range and its lowest value: images span [-1, 1]."""
 ROWS = 6
 """Cases in the picture of an evaluation."""
-
-
-def check_mask(cases: Cases, key: str) -> None:
-    """Refuse masks of another size than the images whose lesions they mark.
-
-    Raises:
-        UserError: names both.
-    """
-    if "mask" not in cases.keys or not len(cases):
-        return
-    image, mask = (cases.image(0, each).size for each in (key, "mask"))
-    if image != mask:
-        raise UserError(
-            f"{cases.source}: {key} is {sides(image)} and mask is {sides(mask)}; --size resizes both"
-        )
 
 
 def draw(

@@ -17,6 +17,7 @@ from ....training import processes
 from ....training.objective import device_of
 from ...evaluation.asked import Asked, spread
 from ...evaluation.drawing import in_batches, predicted
+from ...sizes import check_mask
 from ...supervised import trained_beside
 from .baselines import FILTERS, rivals_of, scores, threshold_of
 from .field import field_of
@@ -48,9 +49,8 @@ def evaluate_vessels(
     if "mask" not in held_out.keys:
         raise UserError(f"{held_out.source}: no mask to compare with; --map mask=COLUMN")
     held_out = asked.chosen(held_out)
+    check_mask(held_out)
     parts = held_out.batch(range(len(held_out)))
-    if parts["mask"].shape[2:] != parts["image"].shape[2:]:
-        raise UserError(f"{held_out.source}: image and mask differ in size; --size resizes both")
     inside, labelled = field_of(parts), "mask" in train.keys
     trained: dict[str, Any] = {}
     if asked.cache and labelled:

@@ -18,7 +18,7 @@ from ....training import processes
 from ...evaluation.asked import Asked, spread
 from ...evaluation.drawing import predictions
 from ...evaluation.scores import Scores
-from ..shared import check_mask
+from ...sizes import check_mask
 from .baselines import Renamed, trained_baselines
 from .codes import configurations, named, whole
 
