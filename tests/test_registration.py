@@ -131,6 +131,60 @@ def test_prediction_has_no_randomness_and_a_case_does_not_see_its_batch(shrinkin
         assert torch.allclose(together[key][:1], value, atol=1e-4), key
 
 
+def erring(diffeomorphic=False):
+    """A method whose field errs: 1.5 voxels along the first axis whatever it is shown."""
+    recipe = fitted(DDM, SIDE, refine=40, padding="border", diffeomorphic=diffeomorphic)
+    objective = recipe.objective()
+    error = torch.tensor([1.5, 0.0]).reshape(1, 2, 1, 1)
+    objective.raw = lambda moving, latent: error.expand(len(moving), -1, SIDE, SIDE) * latent.mean()
+    objective.latent = lambda moving, *others: torch.ones_like(moving)
+    return recipe, objective
+
+
+@pytest.mark.parametrize("diffeomorphic", [False, True])
+def test_refined_for_the_pair_a_field_that_errs_is_made_right(diffeomorphic):
+    recipe, objective = erring(diffeomorphic)
+    moving, fixed = disc(10), disc(8)
+    near = (disc(11) - disc(6)).abs() > 0.5
+    truth = recipe.warped(moving, recipe.register(objective, moving, fixed))
+    before = dataclasses.replace(recipe, refine=0)
+    as_trained = before.warped(moving, before.register(objective, moving, fixed))
+    assert (truth - fixed)[near].abs().mean() < 0.2 * (as_trained - fixed)[near].abs().mean()
+    shift = before.register(objective, moving, fixed)[0, 0]
+    assert shift.min() > 1.4, "as trained where no step is asked for"
+
+
+def test_the_steps_change_frames_by_their_scale_and_begin_at_the_identity():
+    recipe, objective = erring()
+    moving, fixed = disc(10), disc(8)
+    start, half, whole = objective.path(moving, fixed, torch.linspace(0, 1, 3), recipe.refine)
+    plain = [*objective.path(moving, fixed, torch.linspace(0, 1, 3))]
+    assert start.abs().max() == 0
+    assert torch.allclose(2 * (half - plain[1]), whole - plain[2], atol=1e-5)
+    assert (whole - plain[2]).abs().max() > 1
+    prediction = recipe.predict(objective, {"moving": moving, "fixed": fixed})
+    assert torch.equal(prediction["displacement"], whole)
+    assert torch.equal(recipe.register(objective, moving, fixed), whole)
+
+
+def test_a_refined_pair_does_not_see_its_batch():
+    recipe, objective = erring()
+    moving, fixed = torch.cat([disc(10), disc(7)]), torch.cat([disc(8), disc(11)])
+    both = recipe.register(objective, moving, fixed)
+    for row in range(2):
+        alone = recipe.register(objective, moving[row : row + 1], fixed[row : row + 1])
+        assert torch.allclose(both[row : row + 1], alone, atol=1e-5)
+
+
+def test_the_steps_alone_start_from_no_displacement():
+    recipe, objective = erring()
+    moving, fixed = disc(10), disc(9)
+    alone = recipe.steps_alone(objective, moving, fixed)
+    assert not torch.allclose(alone, recipe.register(objective, moving, fixed), atol=0.05)
+    none = dataclasses.replace(recipe, refine=0)
+    assert none.steps_alone(objective, moving, fixed).abs().max() == 0
+
+
 @pytest.mark.parametrize("kind", [DiffuseMorph, DDM])
 def test_the_registration_loss_reaches_the_diffusion_network(kind):
     """And the loss is noise error + lambda (misfit), at the same random t, on a noisy fixed image."""

@@ -33,7 +33,7 @@ class Deformable(UNetFields):
     """Registration by a diffusion's latent: the fields that DiffuseMorph and DDM share."""
 
     task: ClassVar[Task] = REGISTRATION
-    AFTER_TRAINING: ClassVar[tuple[str, ...]] = ("frames",)
+    AFTER_TRAINING: ClassVar[tuple[str, ...]] = ("frames", "refine")
     """Fields that only prediction reads, so that they may be changed after training."""
 
     RULES: ClassVar[dict[str, Rule]] = {
@@ -49,6 +49,7 @@ class Deformable(UNetFields):
         "turns": between(0, 180),
         "clean": SHARE,
         "frames": at_least(2),
+        "refine": between(0, 1000),
     }
 
     timesteps: int = 2000
@@ -91,6 +92,9 @@ class Deformable(UNetFields):
     and theirs may begin elsewhere."""
     frames: int = 7
     """Frames of the path, both ends included; as many as the data's `frames` where they have some."""
+    refine: int = 0
+    """Steps down the training loss of each pair at prediction, from the network's field; 0 = as trained. Some
+    tens take a few tenths of a second a picture."""
 
     @classmethod
     def training(cls, preset: str) -> dict[str, Any]:
@@ -161,7 +165,7 @@ class Deformable(UNetFields):
         frames = batch["frames"].shape[1] if "frames" in batch else self.frames
         path = []
         field = torch.empty(0)
-        for field in objective.path(moving, fixed, torch.linspace(0, 1, frames)):
+        for field in objective.path(moving, fixed, torch.linspace(0, 1, frames), self.refine):
             path.append(self.warped(moving, field))
         return {
             "warped": path[-1],
@@ -172,8 +176,14 @@ class Deformable(UNetFields):
 
     @torch.no_grad()
     def register(self, objective: Registering, moving: Tensor, fixed: Tensor) -> Tensor:
-        """The displacement (B, n, *S) alone: one pass of each network."""
-        return next(objective.path(moving, fixed, torch.ones(1)))
+        """The displacement (B, n, *S) alone: one pass of each network, and `refine` steps."""
+        return next(objective.path(moving, fixed, torch.ones(1), self.refine))
+
+    @torch.no_grad()
+    def steps_alone(self, objective: Registering, moving: Tensor, fixed: Tensor) -> Tensor:
+        """The displacement of the `refine` steps without the networks: from the identity."""
+        rest = moving.new_zeros(len(moving), moving.ndim - 2, *moving.shape[2:])
+        return objective.displacement(objective.change(moving, fixed, rest, self.refine))
 
     def warped(self, image: Tensor, field: Tensor) -> Tensor:
         """An image in [-1, 1] through a field; what lies beyond it is `padding`."""

@@ -32,7 +32,7 @@ class DiffuseMorph(Deformable):
     """
 
     paper: ClassVar[Paper] = by_id("diffusemorph")
-    AFTER_TRAINING: ClassVar[tuple[str, ...]] = ("frames", "synthesis", "depth")
+    AFTER_TRAINING: ClassVar[tuple[str, ...]] = ("frames", "refine", "synthesis", "depth")
     BEFORE: ClassVar[dict[str, Any]] = {"rate": 1.0}
     RULES: ClassVar[dict[str, Rule]] = {
         **dict.fromkeys(("width", "convolutions", "rate"), at_least(0)),

@@ -39,7 +39,8 @@ def evaluate_registration(
     """Held-out pairs registered by the method, by VoxelMorph, by SimpleITK, and not at all.
 
     "voxelmorph" is the method's deformation network told both images, without a diffusion, trained as long
-    as the run in RUN/baseline-voxelmorph.
+    as the run in RUN/baseline-voxelmorph. Where the method refines its field for each pair, "steps_alone" are the
+    same steps from no displacement.
 
     Dice (with `moving_mask` and `fixed_mask`) counts all slices of a patient together, for each label
     and averaged over the labels there are; every other metric is averaged over a patient's pairs. Where
@@ -83,6 +84,12 @@ def evaluate_registration(
             return voxelmorph.displacement(m.to(on), f.to(on)).cpu()
 
         baselines["voxelmorph"] = score(*_by_network(plain, moving, fixed, asked.batch))
+    if recipe.refine:
+
+        def steps_alone(m: Tensor, f: Tensor) -> Tensor:
+            return recipe.steps_alone(objective, m.to(device), f.to(device)).cpu()
+
+        baselines["steps_alone"] = score(*_by_network(steps_alone, moving, fixed, asked.batch))
     registering = {name: each for name, each in baselines.items() if name != "unregistered"}
     best = max(registering, key=lambda name: _rank(registering[name]))
     if asked.folder_for_pictures is not None:

@@ -15,6 +15,7 @@ from ...nn.augment import UNVARIED, Varied
 from ...nn.warp import exponential
 from ..recipe import Batch
 from .losses import misfit
+from .refining import refined
 
 __all__ = ["Registering"]
 
@@ -83,17 +84,35 @@ class Registering:
 
     def field(self, moving: Tensor, latent: Tensor) -> Tensor:
         """The displacement (B, n, *S) in voxels that a latent stands for."""
+        return self.displacement(self.raw(moving, latent))
+
+    def displacement(self, raw: Tensor) -> Tensor:
+        """The displacement of what M gives: itself, or the exponential of a velocity."""
+        return exponential(raw) if self.diffeomorphic else raw
+
+    def raw(self, moving: Tensor, latent: Tensor) -> Tensor:
+        """What M gives for a latent, (B, n, *S) in voxels."""
         told = torch.cat([moving, latent], dim=1)
         if self.anchored:
             none = torch.cat([moving, torch.zeros_like(latent)], dim=1)
             out, at_rest = self.players["field"](torch.cat([told, none])).float().chunk(2)
-            out = out - at_rest
-        else:
-            out = self.players["field"](told).float()
-        return exponential(out) if self.diffeomorphic else out
+            return out - at_rest
+        return self.players["field"](told).float()
 
-    def path(self, moving: Tensor, fixed: Tensor, scales: Tensor) -> Iterator[Tensor]:
-        """The field at each scale of the latent: s from the clean fixed image at the first step."""
+    def path(
+        self, moving: Tensor, fixed: Tensor, scales: Tensor, refine: int = 0
+    ) -> Iterator[Tensor]:
+        """The field at each scale of the latent: s from the clean fixed image at the first step.
+
+        With `refine` steps the last field is made better for the pair, and the others by as much as their scale.
+        """
         s = self.latent(moving, fixed, fixed, torch.tensor(1 / self.schedule.steps))
+        change: Tensor | float = 0.0
+        if refine:
+            change = self.change(moving, fixed, self.raw(moving, s), refine)
         for scale in scales.tolist():
-            yield self.field(moving, scale * s)
+            yield self.displacement(self.raw(moving, scale * s) + scale * change)
+
+    def change(self, moving: Tensor, fixed: Tensor, raw: Tensor, steps: int) -> Tensor:
+        """What `steps` down the loss of each pair add to what M gave, (B, n, *S)."""
+        return refined(moving, fixed, raw, steps, self.smooth, self.padding, self.diffeomorphic)
