@@ -497,6 +497,15 @@ def test_evaluation_sets_every_method_beside_doing_nothing(tmp_path):
     assert again["baselines"]["voxelmorph"]["dice"] == record["baselines"]["voxelmorph"]["dice"]
 
 
+def test_steps_without_the_network_stand_beside_a_method_that_refines(tmp_path):
+    cases = open_cases("brains:count=6,size=32,pairs=motion")
+    recipe = dataclasses.replace(DDM.tiny(), refine=2).fitted(cases.facts())
+    objective = recipe.objective()
+    options = {"cache": tmp_path / "features", "trained": TrainOptions(steps=1, batch=2)}
+    record = evaluate(recipe, objective, cases.split("train"), cases.take([0]), **options)
+    assert "steps_alone" in record["baselines"]
+
+
 @pytest.fixture
 def failing(monkeypatch):
     """B-splines that fail on images of some row, and Demons that always fail."""
