@@ -23,6 +23,7 @@ from radiffuse.clinic.meanings import meaning
 from radiffuse.clinic.measured import Finding
 from radiffuse.clinic.source import kept
 from radiffuse.clinic.study import NoObject, Study
+from radiffuse.data.dataset import open_cases
 from radiffuse.data.formats.by_ending import read_image, save_image
 from radiffuse.data.formats.dicom import read_files
 from radiffuse.data.image import oriented
@@ -390,6 +391,54 @@ def test_where_there_is_no_object_it_is_said(tmp_path):
         Study.of([image], MADE).image(
             replace(image, affine=sheared), tmp_path / "x.dcm", meaning("denoised")
         )
+
+
+def test_colours_of_16_bits_are_not_cut_to_8(tmp_path):
+    array = np.random.default_rng(0).integers(0, 65536, (20, 30, 3)).astype(np.uint16)
+    header = sources.one("OT", array)
+    header.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    image = read_image(tmp_path / "a.dcm")
+    with pytest.raises(NoObject, match="colours of 8 bits"):
+        Study.of([image], MADE).image(image, tmp_path / "x.dcm", meaning("denoised"))
+
+
+def test_objects_of_one_echo_refer_to_its_frames_alone(tmp_path):
+    places = [(0, 0, 3.0 * k) for k in range(4)] * 2
+    enhanced_echoes(tmp_path / "e.dcm", places, [10.0] * 4 + [80.0] * 4)
+    image = open_cases(tmp_path).image(1, "image")
+    assert sorted(image.frames) == [4, 5, 6, 7]
+    study = Study.of([image], MADE)
+    labels = (image.data > 0).to(torch.uint8)
+    mask = study.labels(replace(image, data=labels), tmp_path / "m.dcm", meaning("mask"), NAMING)
+    heat = study.map(replace(image, data=image.data / 7.0), tmp_path / "h.dcm", meaning("anomaly"))
+    for path in (mask, heat):
+        valid(path)
+        named = [
+            int(one.ReferencedFrameNumber)
+            for frame in pydicom.dcmread(path).PerFrameFunctionalGroupsSequence
+            for one in frame.DerivationImageSequence[0].SourceImageSequence
+        ]
+        assert sorted(named) == [5, 6, 7, 8]
+
+
+def enhanced_echoes(path, places, echoes):
+    """An Enhanced MR object of a frame at each place and echo time."""
+    rows, columns, _ = sources.SIZE
+    sources.enhanced(path)
+    header = pydicom.dcmread(path)
+    frames = []
+    for place, echo in zip(places, echoes, strict=True):
+        frame, position, timing = (pydicom.Dataset() for _ in range(3))
+        position.ImagePositionPatient, timing.EffectiveEchoTime = list(place), echo
+        frame.PlanePositionSequence, frame.MREchoSequence = [position], [timing]
+        frames.append(frame)
+    (orientation,) = header.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence
+    orientation.ImageOrientationPatient = list(sources.AXIAL)
+    del header.SharedFunctionalGroupsSequence[0].MREchoSequence
+    header.PerFrameFunctionalGroupsSequence, header.NumberOfFrames = frames, len(frames)
+    values = np.random.default_rng(0).integers(1, 900, (len(frames), rows, columns))
+    header.PixelData = values.astype(np.uint16).tobytes()
+    header.save_as(path)
 
 
 def test_headers_pass_through_the_identity_first(tmp_path):

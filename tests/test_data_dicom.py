@@ -263,12 +263,8 @@ def test_each_slice_has_its_own_slope(tmp_path):
 @pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.uint8])
 def test_jpeg_lossless_is_decoded(tmp_path, dtype):
     array = np.random.default_rng(0).integers(0, 255, (16, 20)).astype(dtype)
-    writer = sitk.ImageFileWriter()
-    writer.SetFileName(str(tmp_path / "a.dcm"))
-    writer.UseCompressionOn()
-    writer.SetCompressor("JPEG")
-    writer.Execute(sitk.GetImageFromArray(array))
-    assert "JPEG Lossless" in pydicom.dcmread(tmp_path / "a.dcm").file_meta.TransferSyntaxUID.name
+    header = lossless(tmp_path / "a.dcm", array)
+    assert "JPEG Lossless" in header.file_meta.TransferSyntaxUID.name
     np.testing.assert_array_equal(read_image(tmp_path / "a.dcm").data[0].numpy(), array)
     content = (tmp_path / "a.dcm").read_bytes()
     (tmp_path / "cut.dcm").write_bytes(content.replace(b"\xff\xd9", b"\0\0"))
@@ -276,6 +272,62 @@ def test_jpeg_lossless_is_decoded(tmp_path, dtype):
         UserError, match=r"cut.dcm: its pixels cannot be decoded .*pylibjpeg-libjpeg"
     ):
         read_image(tmp_path / "cut.dcm")
+
+
+def lossless(path, array):
+    """A file of JPEG Lossless, as SimpleITK writes it."""
+    writer = sitk.ImageFileWriter()
+    writer.SetFileName(str(path))
+    writer.UseCompressionOn()
+    writer.SetCompressor("JPEG")
+    writer.Execute(sitk.GetImageFromArray(array))
+    return pydicom.dcmread(path)
+
+
+def test_jpeg_lossless_that_is_dark_for_bright_is_turned_over(tmp_path):
+    array = np.random.default_rng(0).integers(0, 255, (16, 20)).astype(np.uint8)
+    header = lossless(tmp_path / "a.dcm", array)
+    header.PhotometricInterpretation = "MONOCHROME1"
+    header.save_as(tmp_path / "a.dcm")
+    lines = []
+    image = read_image(tmp_path / "a.dcm", notice=lines.append)
+    np.testing.assert_array_equal(image.data[0].numpy(), 255 - array)
+    assert any("MONOCHROME1" in line for line in lines)
+
+
+def test_jpeg_lossless_of_a_palette_gives_its_colours(tmp_path):
+    array = np.random.default_rng(0).integers(0, 255, (16, 20)).astype(np.uint8)
+    header = lossless(tmp_path / "a.dcm", array)
+    palette = np.random.default_rng(1).integers(0, 255, (3, 256)).astype(np.uint8)
+    coloured(header, palette, 8)
+    header.save_as(tmp_path / "a.dcm")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.dcm").data.numpy(), palette[:, array])
+
+
+def coloured(header, palette, bits):
+    header.PhotometricInterpretation = "PALETTE COLOR"
+    for name, entries in zip(("Red", "Green", "Blue"), palette, strict=True):
+        descriptor = pydicom.datadict.tag_for_keyword(f"{name}PaletteColorLookupTableDescriptor")
+        header.add_new(descriptor, "US", [256, 0, bits])
+        setattr(header, f"{name}PaletteColorLookupTableData", entries.tobytes())
+
+
+def test_a_palette_of_8_bits_in_words_of_16_gives_its_colours(tmp_path):
+    """PS3.3 C.7.6.3.1.6 lets 8-bit entries be held so; dcmtk shows them."""
+    array = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    header = write_slice(tmp_path / "a.dcm", array, None)
+    palette = np.random.default_rng(1).integers(0, 255, (3, 256))
+    coloured(header, palette.astype(np.uint16), 8)
+    header.save_as(tmp_path / "a.dcm")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.dcm").data.numpy(), palette[:, array])
+
+
+@pytest.mark.parametrize("kind", ["MONOCHROME1", "MONOCHROME2"])
+def test_pictures_of_8_bits_have_their_range_however_they_are_stored(tmp_path, kind):
+    array = np.random.default_rng(0).integers(40, 116, (16, 20)).astype(np.uint8)
+    write_slice(tmp_path / "a.dcm", array, None, PhotometricInterpretation=kind)
+    image = read_image(tmp_path / "a.dcm")
+    assert image.data.dtype == torch.uint8 and image.range == (0, 255)
 
 
 @pytest.mark.parametrize("name", ["JPGExtended", "SC_rgb_jpeg_gdcm", "GDCMJ2K_TextGBR", "JPEG2000"])

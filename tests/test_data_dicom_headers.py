@@ -288,6 +288,42 @@ def test_without_patient_id_a_study_is_a_person_and_that_is_said(tmp_path):
     ) in cases.notices[0]
 
 
+def test_a_table_without_patients_takes_people_from_the_headers_of_its_files(tmp_path):
+    for n in range(24):
+        study(tmp_path / f"s{n}", n, 0, PatientID=f"Ann{n // 2}")
+    rows = [f"c{n},s{n}" for n in range(24)]
+    (tmp_path / "cases.csv").write_text("\n".join(["case,image", *rows]))
+    cases = open_cases(tmp_path, range=(0, 1000))
+    assert len(sides(cases)) == 12 and all(len(splits) == 1 for splits in sides(cases).values())
+    assert len({split for splits in sides(cases).values() for split in splits}) > 1
+    assert not any("Ann" in patient for patient in cases.all_patients)
+    told = "no column says whose a case is; the headers of its DICOM files do (12 people)"
+    assert any(told in line for line in cases.notices)
+
+
+def test_a_table_that_names_patients_is_believed(tmp_path):
+    for n in range(2):
+        study(tmp_path, n, 0, PatientID="Ann")
+    rows = ["c0,x,0_0.dcm", "c1,y,1_0.dcm"]
+    (tmp_path / "cases.csv").write_text("\n".join(["case,patient,image", *rows]))
+    assert open_cases(tmp_path, range=(0, 1000)).all_patients == ("x", "y")
+
+
+def test_two_patient_ids_of_one_study_are_told(tmp_path):
+    study(tmp_path, 1, 0, PatientID="A")
+    study(tmp_path, 1, 1, PatientID="B")
+    lines = " ".join(open_cases(tmp_path, range=(0, 1000)).notices)
+    assert "name several PatientIDs, in 1 of 1 studies" in lines
+
+
+@pytest.mark.parametrize("inside", ["masks", "labels/p1"])
+def test_series_in_a_folder_of_masks_are_no_images(tmp_path, inside):
+    study(tmp_path / "images", 1, 0)
+    study(tmp_path / inside, 2, 0)
+    with pytest.raises(UserError, match=r"folders called masks .* cases.csv"):
+        open_cases(tmp_path)
+
+
 def test_a_series_without_patient_id_is_of_the_person_its_study_names(tmp_path):
     study(tmp_path, 1, 0, PatientID="Anna")
     study(tmp_path, 1, 1)

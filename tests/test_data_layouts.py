@@ -8,8 +8,10 @@ import nibabel
 import numpy as np
 import PIL.Image
 import pytest
+import tifffile
 
 from radiffuse.data.dataset import check_trainable, from_iterable, open_cases
+from radiffuse.data.formats.by_ending import read_image
 from radiffuse.data.formats.layouts import open_table
 from radiffuse.data.table import labels_named
 from radiffuse.errors import UserError
@@ -523,6 +525,42 @@ def test_a_gif_is_a_picture_and_a_film_is_none(tmp_path):
     shown.save(tmp_path / "images" / "0.gif", save_all=True, append_images=[shown.rotate(90)])
     (tmp_path / "images" / "0.png").unlink()
     assert "holds" in (line := refused(tmp_path)) and "pages" in line
+
+
+@pytest.mark.parametrize("labels", [(0, 2), (0, 1, 3), (0, 1, 2)])
+def test_labels_of_a_gif_are_its_greys_whatever_its_palette(tmp_path, labels):
+    """Pillow numbers the greys of each file anew."""
+    mask = np.array([[labels[0], labels[-1]], [labels[1], 0]], np.uint8)
+    for k in range(3):
+        picture(tmp_path / "images" / f"{k}.png", k)
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        PIL.Image.fromarray(mask).save(tmp_path / "masks" / f"{k}.gif")
+    with PIL.Image.open(tmp_path / "masks" / "0.gif") as stored:
+        assert np.array_equal(np.asarray(stored.convert("L")), mask)
+    assert np.array_equal(opened(tmp_path).columns["mask"].image(0).data[0].numpy(), mask)
+
+
+def test_a_mask_as_coloured_gif_is_refused(tmp_path):
+    shown = PIL.Image.fromarray(np.array([[0, 1], [1, 2]], np.uint8)).convert("P")
+    shown.putpalette([0, 0, 0, 90, 0, 0, 255, 255, 0])
+    for k in range(3):
+        picture(tmp_path / "images" / f"{k}.png", k)
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        shown.save(tmp_path / "masks" / f"{k}.gif")
+    assert "write PNG" in refused(tmp_path)
+
+
+def test_a_tiff_that_holds_a_volume_behind_one_page_is_no_picture(tmp_path):
+    volume = np.arange(5 * 32 * 32, dtype=np.uint16).reshape(5, 32, 32)
+    tifffile.imwrite(tmp_path / "a.tif", volume, imagej=True, truncate=True)
+    with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+        assert len(tiff.pages) == 1
+    with pytest.raises(UserError, match="volume of 5 planes"):
+        read_image(tmp_path / "a.tif")
+    deep = np.zeros((32, 32, 32), np.uint8)
+    tifffile.imwrite(tmp_path / "b.tif", deep, volumetric=True, tile=(16, 16, 16))
+    with pytest.raises(UserError, match="volume of 32 planes"):
+        read_image(tmp_path / "b.tif")
 
 
 def test_contrasts_keep_the_folders_of_splits_and_people(tmp_path):

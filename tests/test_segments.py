@@ -1,5 +1,7 @@
 """DICOM segmentation objects as masks: slices that writers left out, and what segments are."""
 
+from pathlib import Path
+
 import highdicom
 import numpy as np
 import pydicom
@@ -141,18 +143,25 @@ def test_segments_are_what_their_codes_sides_and_labels_say(one, other, alike):
 @pytest.mark.parametrize(
     ("places", "spacing", "thickness", "slices"),
     [
-        ((0, 10, 20, 30), None, 5.0, 4), ((10, 14), None, 2.0, 2), ((0, 5, 20), -5.0, 5.0, 5),
+        ((0, 10, 20, 30), None, 5.0, 7), ((10, 14), None, 2.0, 3), ((0, 5, 20), -5.0, 5.0, 5),
+        ((0, 5, 10), None, 3.0, 3), ((0, 6, 12), None, 5.0, 3), ((0, 5, 10), None, 0.0, 3),
         ((0, 3.02, 33.22), 3.0, 3.0, 12), ((0, 30), 1e-4, 1.0, 2),
     ],
 )  # fmt: skip
-def test_only_what_the_object_says_of_its_steps_is_filled(places, spacing, thickness, slices):
-    """Slices may be thinner than they are apart."""
+def test_slices_without_a_frame_are_filled_by_their_spacing_or_thickness(
+    places, spacing, thickness, slices
+):
+    frames = frames_at(places, spacing, thickness)
+    assert len(_filled(frames, Path("seg.dcm"))) == slices
+
+
+def frames_at(places, spacing, thickness):
     header = pydicom.Dataset()
     header.SliceThickness = thickness
     if spacing is not None:
         header.SpacingBetweenSlices = spacing
     axes = np.array([[1.0, 0, 0], [0, 1.0, 0]])
-    frames = [
+    return [
         Frame(
             None,
             header,
@@ -167,4 +176,20 @@ def test_only_what_the_object_says_of_its_steps_is_filled(places, spacing, thick
         )
         for k, place in enumerate(places)
     ]
-    assert len(_filled(frames)) == slices
+
+
+def test_frames_that_may_have_left_others_out_are_refused():
+    with pytest.raises(UserError, match=r"SpacingBetweenSlices.*5 mm apart, 3 mm thick"):
+        _filled(frames_at((0, 5, 20), None, 3.0), Path("seg.dcm"))
+
+
+def test_a_segmentation_that_says_the_thickness_alone_leaves_slices_between_empty(series, tmp_path):
+    truth = segmented(series, tmp_path / "a.dcm", (4, 10))
+    header = pydicom.dcmread(tmp_path / "a.dcm")
+    (measures,) = header.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+    assert measures.SliceThickness and measures.SpacingBetweenSlices
+    del measures.SpacingBetweenSlices
+    header.save_as(tmp_path / "a.dcm")
+    mask = opened(tmp_path, series, ["a.dcm"] * 2).image(0, "mask").data[0].numpy()
+    assert np.flatnonzero(mask.any((0, 1))).tolist() == [4, 10]
+    np.testing.assert_array_equal(np.moveaxis(mask, 2, 0) > 0, truth > 0)

@@ -20,6 +20,7 @@ from ..data.formats.dicom_write import (
 )
 from ..data.image import Image
 from ..data.made import Made
+from ..errors import UserError
 from .attributes import (
     CARRIED,
     CLASSES,
@@ -100,9 +101,11 @@ def write_derived(image: Image, sources: Sequence[Source], series: Series, path:
         The file or folder written.
 
     Raises:
-        UserError: rows and columns are not at right angles.
+        UserError: rows and columns are not at right angles, or colours of more than 8 bits.
     """
     array = image.data.cpu().numpy()
+    if len(array) == 3 and (image.range or (0.0, float(array.max())))[1] > 255:
+        raise UserError(f"{path}: DICOM holds colours of 8 bits")
     array = array[..., None] if image.flat else array
     kind = class_of(image, series.modality)
     if kind == CLASSES["US"]:

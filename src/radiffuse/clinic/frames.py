@@ -105,6 +105,24 @@ def finish(made: Any, source: Source) -> None:
     if "FrameOfReferenceUID" not in made:
         made.PatientOrientation = ""
     name_film(made, source)
+    if "PerFrameFunctionalGroupsSequence" in source.files[0]:
+        _only_read(made, {str(one.SOPInstanceUID) for one in source.files}, source)
+
+
+def _only_read(made: Any, files: set[str], source: Source) -> None:
+    """Leave of references to frames of enhanced objects those that were read: highdicom finds frames by place, and
+    other echoes or times lie there too."""
+    read = {one.frame for one in source.slices}
+    for sequence in (element for element in made if element.VR == "SQ"):
+        for item in sequence.value:
+            _only_read(item, files, source)
+        sequence.value = [
+            item
+            for item in sequence.value
+            if text(item, "ReferencedSOPInstanceUID") not in files
+            or "ReferencedFrameNumber" not in item
+            or item.ReferencedFrameNumber in read
+        ]
 
 
 def name_film(made: Any, source: Source) -> None:

@@ -4,7 +4,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -22,6 +22,7 @@ from ..table import (
     persons,
     splits_of,
 )
+from .csv_people import people_of_headers
 from .stored import ENDINGS, ending
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
@@ -128,11 +129,11 @@ def _table(path: Path, cells: dict[str, tuple[str, ...]], count: int, notices: l
     columns: dict[str, Column] = {}
     texts = {"slice": meta["slice"]} if "slice" in meta else {}
     label_names = meta.get("label_name")
-    files = 0
+    files: list[Sequence[str]] = []
     for name, values in data.items():
         where = f"{path}: column {name}"
         if _are_paths(values, path.parent):
-            files += 1
+            files.append(values)
             columns[_role(name)] = _files(values, where, path, name, notices)
             continue
         found = numbers(values)
@@ -149,7 +150,7 @@ def _table(path: Path, cells: dict[str, tuple[str, ...]], count: int, notices: l
             f"{path}: no column names image files (columns: {', '.join(cells)}); a cell is a path "
             f"relative to {path.parent} that ends in {' '.join(ENDINGS)}, or a DICOM folder"
         )
-    patients = persons(meta, ids, str(path), notices)
+    patients, people = _people(meta, ids, files, path, notices)
     return Table(
         source=str(path),
         ids=ids,
@@ -159,7 +160,26 @@ def _table(path: Path, cells: dict[str, tuple[str, ...]], count: int, notices: l
         texts=texts,
         label_names=label_names,
         notices=notices,
+        people=people,
     )
+
+
+def _people(
+    meta: Mapping[str, Sequence[str]],
+    ids: Sequence[str],
+    files: Sequence[Sequence[str]],
+    path: Path,
+    notices: list[str],
+) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
+    """Patients as they may be shown, and as headers call them where only these do."""
+    if "patient" not in meta and len(ids) > 1:
+        of_case = [
+            [_beside(path.parent, v) for v in each if v] for each in zip(*files, strict=True)
+        ]
+        found = people_of_headers(of_case, ids, str(path), notices)
+        if found is not None:
+            return found
+    return persons(meta, ids, str(path), notices), None
 
 
 def _scalars(found: torch.Tensor, where: str) -> ArrayColumn:

@@ -1,5 +1,6 @@
 """Pixels of a DICOM file as real values: decoded, coloured, rescaled, padding found."""
 
+import copy
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -80,7 +81,7 @@ def _by_simpleitk(header: Any) -> np.ndarray | None:
     bare.file_meta = meta
     for name in (*_NEEDED, "PixelData"):
         if name in header:
-            bare[name] = header[name]
+            bare[name] = copy.copy(header[name])
     if text(header, "PhotometricInterpretation") in ("PALETTE COLOR", "MONOCHROME1"):
         bare.PhotometricInterpretation = "MONOCHROME2"
     try:
@@ -155,7 +156,7 @@ def real_values(
     if kind == "MONOCHROME1":
         if array.dtype.kind in "iu":
             low, high = _stored_limits(header)
-            array = (low + high) - array.astype(np.int64 if high >= 2**31 else np.int32)
+            array = _of_type((low + high) - array.astype(np.int64), array.dtype)
         else:
             array = array.max() + array.min() - array
     return _rescaled(header, array, frame.slope, frame.intercept)[None], padding
@@ -183,25 +184,34 @@ def _through_table(file: Path, header: Any, array: np.ndarray, kind: str) -> np.
         reason = " ".join(str(error).split())
         raise UserError(f"{file}: its ModalityLUTSequence cannot be used ({reason})") from None
     if kind == "MONOCHROME1":
-        return (2**bits - 1) - values.astype(np.int32)
+        return _of_type((2**bits - 1) - values.astype(np.int64), values.dtype)
     return values
+
+
+def _of_type(wide: np.ndarray, like: np.dtype[Any]) -> np.ndarray:
+    """Numbers in the type that files have them in, where it holds them."""
+    limits = np.iinfo(like)
+    fits = wide.min() >= limits.min and wide.max() <= limits.max
+    return wide.astype(like) if fits else wide
 
 
 def _coloured(file: Path, header: Any, indices: np.ndarray) -> np.ndarray:
     """`(3, rows, columns)` of 8 bit from indices into the palette (PS3.3 C.7.6.3.1.5).
 
-    Entries of 16 bit keep their upper 8, which a screen shows.
+    Entries of 16 bit keep their upper 8, which a screen shows; those of 8 bit may be stored in words of 16.
     """
     from pydicom.pixels import apply_color_lut
 
     try:
         with quiet():
             colours = apply_color_lut(indices, header)[..., :3]
+            bits = int(header.RedPaletteColorLookupTableDescriptor[2])
     except Exception as error:  # a palette may be wrong in any way
         reason = " ".join(str(error).split())
         raise UserError(f"{file}: its palette cannot be used ({reason})") from None
-    if colours.dtype != np.uint8:
-        colours = (colours >> 8).astype(np.uint8)
+    if bits > 8 or colours.max() > 255:
+        colours = colours >> 8
+    colours = colours.astype(np.uint8)
     return np.moveaxis(colours, -1, 0)
 
 

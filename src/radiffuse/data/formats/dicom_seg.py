@@ -20,6 +20,8 @@ __all__ = ["SEGMENTATION", "is_segmentation", "read_segmentation"]
 
 EVEN = 0.05
 """How far a gap may be from whole steps between slices, in steps."""
+WIDER = 1.5
+"""A gap of so many thicknesses of a slice may have held slices."""
 MOST = 4096
 """Slices at most that are left out in a row."""
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
@@ -120,19 +122,19 @@ def _stack(frames: list[Frame], path: Path) -> tuple[list[Frame], np.ndarray | N
     for frame in frames:
         assert frame.place is not None
         unique.setdefault(tuple(np.round(frame.place, 3)), frame)
-    stack, step = ordered(_filled(list(unique.values())), path)
+    stack, step = ordered(_filled(list(unique.values()), path), path)
     return stack, affine_of(stack[0], step)
 
 
-def _filled(there: list[Frame]) -> list[Frame]:
-    """Frames from low to high, and one wherever whole steps (SpacingBetweenSlices) hold none.
+def _filled(there: list[Frame], path: Path) -> list[Frame]:
+    """Frames from low to high, and one wherever whole steps of the slices hold none.
 
     Most writers leave empty frames out.
     """
     assert there[0].axes is not None
     normal = np.cross(*there[0].axes)
     there = sorted(there, key=lambda frame: float(_place(frame) @ normal))
-    step = _step_of(there, normal)
+    step = _step_of(there, normal, path)
     found = there[:1]
     for frame in there[1:]:
         begin, gap = _place(found[-1]), _place(frame) - _place(found[-1])
@@ -143,14 +145,33 @@ def _filled(there: list[Frame]) -> list[Frame]:
     return found
 
 
-def _step_of(there: list[Frame], normal: np.ndarray) -> float:
-    """The distance of slices: of neighbours a step apart, else what the object says; 0 where it does not."""
+def _step_of(there: list[Frame], normal: np.ndarray, path: Path) -> float:
+    """The distance of slices: of neighbours a step apart, else what the object says; 0 where it does not.
+
+    Where it says no SpacingBetweenSlices and every gap holds a whole number of slices of its thickness, slices are as
+    far apart as they are thick: frames between may have been left out, and a frame says nothing of what is beside it.
+
+    Raises:
+        UserError: gaps that are no whole number of slices.
+    """
     said = abs(there[0].thickness or 0.0)
     gaps = np.diff([float(_place(frame) @ normal) for frame in there])
     near = [gap for gap in gaps if abs(gap - said) < EVEN * said]
     if near:
         return float(np.mean(near))
-    return said if value_of(there[0], "PixelMeasuresSequence", "SpacingBetweenSlices") else 0.0
+    if value_of(there[0], "PixelMeasuresSequence", "SpacingBetweenSlices"):
+        return said
+    if not said or not len(gaps) or gaps.min() < WIDER * said:
+        return 0.0
+    if (abs(gaps / said - np.round(gaps / said)) > EVEN).any():
+        if len(gaps) > 1 and np.ptp(gaps) < EVEN * gaps.min():
+            return 0.0  # even, and no slices of this thickness fit between
+        raise UserError(
+            f"{path}: does not say how far apart its slices are (SpacingBetweenSlices), and between frames "
+            f"{gaps.min():.4g} mm apart, {said:.4g} mm thick, empty ones may have been left out; write it with "
+            "this attribute, or with its empty frames"
+        )
+    return said
 
 
 def _place(frame: Frame) -> np.ndarray:

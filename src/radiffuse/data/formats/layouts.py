@@ -16,7 +16,7 @@ from .decathlon import LISTS, open_decathlon
 from .dicom_file import is_dicom
 from .fastmri import open_fastmri
 from .nnunet import is_nnunet, open_nnunet
-from .paired import check_no_masks, paired
+from .paired import check_no_mask_series, check_no_masks, paired
 from .proteins import CHAINS, open_proteins
 from .pseudonyms import EVERY, Choice
 from .scans import are_scans, open_scans
@@ -124,6 +124,7 @@ def open_folder(folder: Path, choice: Choice = EVERY) -> Table:
     if slices:
         from .series import open_dicom
 
+        check_no_mask_series(slices, folder)
         table = open_dicom(folder, slices, choice)
         if table is not None:
             return table

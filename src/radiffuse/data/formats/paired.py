@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import UserError
+from .dicom_seg import is_segmentation
 from .stems import stem
 
-__all__ = ["MASKS", "Beside", "Parts", "check_no_masks", "paired"]
+__all__ = ["MASKS", "Beside", "Parts", "check_no_mask_series", "check_no_masks", "paired"]
 
 MASKS = re.compile(
     r"(.*[\W_])?(masks?|labels?|segs?|segmentations?|gts?|ground[ _-]?truths?|annotations?|contours?)",
@@ -93,6 +94,24 @@ def check_no_masks(files: Sequence[Path], root: Path) -> None:
         raise UserError(
             f"{root}: {len(masks)} of {len(files)} images are called masks ({masks[0].relative_to(root)} ...), and of "
             "which others is not for us to say; name what belongs to a case in a cases.csv"
+        )
+
+
+def check_no_mask_series(slices: Sequence[Path], root: Path) -> None:
+    """Refuse DICOM images of which some lie in folders of masks; segmentation objects say whose they are.
+
+    Raises:
+        UserError: some do and others do not.
+    """
+    masks = [
+        file
+        for file in slices
+        if any(MASKS.fullmatch(part) for part in file.relative_to(root).parts[:-1])
+    ]
+    if 0 < len(masks) < len(slices) and not all(map(is_segmentation, masks)):
+        raise UserError(
+            f"{root}: {len(masks)} of {len(slices)} DICOM files lie in folders called masks "
+            f"({masks[0].relative_to(root)} ...); name image and mask of each case in a cases.csv"
         )
 
 

@@ -271,6 +271,12 @@ def _of_palette(reading: Reading, file: PIL.ImageFile.ImageFile) -> np.ndarray:
     if index.max() >= len(palette):
         raise reading.refused(f"damaged: colour {index.max()} of a palette that has {len(palette)}")
     grey = bool((palette[:, :1] == palette[:, 1:3]).all())
+    if reading.labels and file.format == "GIF":
+        if not grey:
+            raise reading.refused(
+                "a mask as coloured GIF, whose writers number colours anew in each file; write PNG"
+            )
+        return palette[index][..., :1]
     if reading.labels:
         if grey:
             _check_grey_labels(reading, np.unique(index), palette[:, 0])

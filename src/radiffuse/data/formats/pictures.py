@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import io
+import math
 import os
 import shutil
 import threading
@@ -136,11 +137,16 @@ def _one_page(path: Path, file: PIL.ImageFile.ImageFile, notice: Callable[[str],
     if pages > 1 and file.format == "MPO":
         notice(f"{path}: holds {pages} pictures; only the first, the photograph, is read")
         return
-    if pages > 1 and file.format == "TIFF":
+    if file.format == "TIFF":
         with tifffile.TiffFile(path) as tiff:
             copies = [
                 isinstance(page, tifffile.TiffPage) and page.is_reduced for page in tiff.pages
             ]
+            planes = _planes(tiff)
+        if planes > 1:
+            raise UserError(
+                f"{path}: holds a volume of {planes} planes, and a picture is one; write it as .nii.gz"
+            )
         if copies[0]:
             raise UserError(
                 f"{path}: begins with a small copy of its picture; write the picture alone, or first"
@@ -151,6 +157,16 @@ def _one_page(path: Path, file: PIL.ImageFile.ImageFile, notice: Callable[[str],
             f"{path}: holds {pages} pages, and a picture is one; write one file a page, "
             "or a volume as .nii.gz"
         )
+
+
+def _planes(tiff: tifffile.TiffFile) -> int:
+    """Planes behind the first directory of a TIFF: of ImageDepth, or of a stack that ImageJ names once."""
+    first = tiff.pages[0]
+    if not isinstance(first, tifffile.TiffPage):
+        return 1
+    if first.imagedepth > 1 or len(tiff.pages) > 1:
+        return first.imagedepth
+    return max(1, math.prod(tiff.series[0].shape) // max(1, math.prod(first.shape)))
 
 
 def write_picture(image: Image, path: Path, made: Made | None = None) -> None:

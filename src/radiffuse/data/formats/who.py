@@ -122,6 +122,14 @@ def people(
         lines.append(
             f"neither patient nor study is named in {alone} of {len(ids)} series; each counts as one person"
         )
+    named = {(study, name) for study, name in zip(studies, names, strict=True) if study and name}
+    several = sum(count > 1 for count in Counter(study for study, _ in named).values())
+    if several:
+        lines.append(
+            "series of one study (StudyInstanceUID) name several PatientIDs, in "
+            f"{several} of {len(set(studies))} studies; each PatientID counts as one person: where one person has two, "
+            "name them in a cases.csv"
+        )
     if len(set(found)) == 1 and len(set(studies)) > 1:
         lines.append("every series is of one PatientID, and all count as one person")
     for place, what in enumerate(ABOUT if about else ()):
