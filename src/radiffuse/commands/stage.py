@@ -15,6 +15,7 @@ from ..training.batches import Readable
 from ..training.loop import train
 from ..training.memory import check_memory
 from ..training.options import TrainOptions
+from .begins import begun_too_late
 from .train_flags import Order
 
 __all__ = ["train_stage"]
@@ -52,3 +53,6 @@ def train_stage(
         config.write_config(folder / CONFIG, made_with)
     record = partial(record_model, folder, manifest)
     train(objective, data, options, folder, resume=asked.resume, about=manifest, record=record)
+    if processes.is_main():
+        for line in begun_too_late(objective):
+            print(f"note: {name}: {line}", file=sys.stderr)

@@ -32,6 +32,7 @@ from ..training.memory import check_memory, check_weights
 from ..training.options import TrainOptions
 from ..training.progress import spelled
 from . import parsing
+from .begins import begun_too_late, check_begins
 from .calibrate import calibrate, set_aside
 from .first import first_stage, with_coder_of, with_kept_codes
 from .latents import look_at_latents
@@ -39,6 +40,7 @@ from .later import later_stages
 from .lock import writing
 from .prior import adopt, refuse_foreign
 from .private import begun, public, refuse
+from .sides import left_right
 from .source import check_keys, open_source, prepared
 from .train_flags import Order, order
 
@@ -79,11 +81,13 @@ def _train(asked: Order, arguments: Sequence[str], given: Cases | None) -> None:
     check_keys(asked.method, asked.recipe, cases.keys, asked.data)
     check_pairs(cases, asked.recipe.task.paired, asked.method)
     check_lent(cases, asked.recipe.task.unpaired)
+    facts = cases.facts()
+    axes = max((len(size) for size in facts.size.values()), default=0)
+    asked, mirrored = left_right(asked, arguments, cases.orientation, axes)
     _check_views(asked.train, cases)
     if processes.is_main():
-        for line in (*cases.notices, *none_held_out(cases)):
+        for line in (*cases.notices, *none_held_out(cases), *mirrored):
             print(f"note: {printable(line)}", file=sys.stderr)
-    facts = cases.facts()
     if asked.train.private:
         refuse(asked, cases)
         facts = public(facts, asked.recipe)
@@ -111,6 +115,7 @@ def _train(asked: Order, arguments: Sequence[str], given: Cases | None) -> None:
     check_weights(recipe.objective, asked.train)
     torch.manual_seed(derive(asked.train.seed, "weights"))
     objective = recipe.objective()
+    check_begins(objective, asked.train)
     if first:
         load_first(objective, asked.out, {"first": first})
     read: Readable = training
@@ -140,6 +145,8 @@ def _train(asked: Order, arguments: Sequence[str], given: Cases | None) -> None:
             resume=asked.resume,
             **{"about": manifest, "record": partial(record_model, asked.out, manifest), **how},
         )
+        for line in begun_too_late(objective) if processes.is_main() else ():
+            print(f"note: {line}", file=sys.stderr)
         if asked.later:
             later_stages(asked, recipe, objective, training, made_with, _check_folder)
     if aside is not None:

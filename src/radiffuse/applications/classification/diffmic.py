@@ -29,6 +29,7 @@ from ...diffusion.network import Given
 from ...diffusion.noise import Seeded, derive
 from ...diffusion.sample import DDPM, grids
 from ...diffusion.schedule import Discrete
+from ...errors import UserError
 from ...nn.labels import LabelNetwork
 from ...papers import Paper, by_id
 from ..parts import check_timesteps
@@ -218,10 +219,16 @@ class DiffMIC(Checked):
             classes that the draws are nearest to: the chance that two draws differ; 0 for one draw.
 
         Raises:
-            UserError: images of another shape than those of training.
+            UserError: images of another shape than those of training, or a training that ended before the denoiser
+                began to learn.
         """
         image, seeds = batch["image"], [int(seed) for seed in batch["seed"]]
         check_shape(image, self.channels, self.size)
+        if 0 < (steps := int(objective.seen())) <= self.alone:
+            raise UserError(
+                f"the denoiser of this run has learned nothing: the first {self.alone} steps train the classifier "
+                f"alone (--alone), and there were {steps}; train longer (--resume)"
+            )
         prior = objective.players["prior"](image).fusion.float().softmax(1)
         mean = prior.repeat(self.draws, 1)
         noise = Seeded(derive(seed, "draw", k) for k in range(self.draws) for seed in seeds)

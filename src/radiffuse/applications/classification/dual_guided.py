@@ -67,9 +67,10 @@ class DualGuided:
         self.players: dict[str, nn.Module] = {"network": network.backbone, "prior": prior}
         self.network, self.times, self.classes = network, times, classes
         self.dual, self.alone, self.turn, self.flip = dual, alone, turn, flip
+        self.begins = ("the denoiser", alone, "--alone", True)
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
-        counter = self._counter()
+        counter = self.seen()
         step, y_0 = int(counter), self.one_hot(batch)
         image = turned(batch["image"], self.turn, self.flip)
         look = self.players["prior"](image)
@@ -113,7 +114,7 @@ class DualGuided:
         """The denoiser around the player as the loop has it."""
         return self.network.around(self.players["network"])
 
-    def _counter(self) -> Tensor:
+    def seen(self) -> Tensor:
         """Steps so far, kept with the weights so that a run can be stopped and go on."""
         counter = self.players["prior"].seen
         assert isinstance(counter, Tensor)

@@ -30,6 +30,8 @@ class BrainLDM(ToldCodes):
     multiples: tuple[int, ...] = (1, 2, 3)
     attention: tuple[int, ...] = (1, 2)
     dropout: float = 0.0
+    kl: float = 2e-8
+    adversarial: float = 0.01
     adversarial_after: int = 158_700
     critic_width: int = 96
 

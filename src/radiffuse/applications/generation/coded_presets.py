@@ -11,6 +11,7 @@ SMALL: dict[str, Any] = {
     "coder_patch": 2,
     "coder_local": True,
     "kl": 1e-6,
+    "adversarial": 0.005,
     "adversarial_after": 300,
     "critic_levels": 2,
     "standardised": "channels",

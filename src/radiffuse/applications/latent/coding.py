@@ -94,6 +94,12 @@ class Coding:
         self.coder, self.error = coder, error
         self.perceive = features if perceptual else None
         self.kl, self.perceptual, self.adversarial, self.after = kl, perceptual, adversarial, after
+        late = after if critic is not None else 0
+        self.begins = ("the critic of patches", late, "--adversarial-after", False)
+
+    def seen(self) -> Tensor:
+        """Steps so far."""
+        return self.coder.seen
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         """The auto-encoder's turn, then the critic's."""

@@ -55,7 +55,8 @@ class BrainSPADE(PainterFields, ToldCodes):
     dropout: float = 0.0
     coder_multiples: tuple[int, ...] = (1, 2, 4)
     coder_attends: bool = True
-    kl: float = 1e-6
+    kl: float = 2e-6
+    adversarial: float = 0.01
     adversarial_after: int = 0
     beta_last: float = 0.0195
     eta: float = 1.0

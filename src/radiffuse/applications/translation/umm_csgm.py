@@ -70,7 +70,7 @@ class UMMCSGM(Backbone, Walked, Law):
     """Keys of the contrasts, in the order of the channels; empty = every image column of the data."""
     multiples: tuple[int, ...] = (1, 2, 2, 2)
     attention: tuple[int, ...] = (-1,)
-    sigma_min: float = 0.01
+    sigma_min: float = 0.02
     """Lowest noise level."""
     sigma_max: float = 0.0
     """Highest noise level; 0 = from the data, the largest distance of two cases in all contrasts but one."""
