@@ -200,6 +200,30 @@ def test_a_coil_that_is_switched_off_does_not_lower_the_noise(heads):
     assert float(noise_level(y, sampled)) == pytest.approx(std, rel=0.1)
 
 
+def hard_edged(side):
+    """An ellipse with discs in it, whose spectrum falls slowly."""
+    at = (torch.arange(side) - side // 2) / (side / 2)
+    y, x = at[:, None], at[None]
+    image = 0.6 * ((y / 0.85) ** 2 + (x / 0.7) ** 2 < 1)
+    image[((y + 0.3) / 0.2) ** 2 + ((x - 0.25) / 0.15) ** 2 < 1] = 1.0
+    image[((y - 0.1) / 0.05) ** 2 + ((x + 0.1) / 0.05) ** 2 < 1] = 1.0
+    return image[None, None].to(torch.complex64)
+
+
+@pytest.mark.parametrize("coils", [4, 8])
+@pytest.mark.parametrize("std", [0.005, 0.02])
+@pytest.mark.parametrize("columns", [1, 3])
+def test_hard_edges_do_not_pass_for_noise_where_there_is_air(coils, std, columns):
+    side = 64
+    kept = (torch.arange(side) % columns == 0) | ((torch.arange(side) - side // 2).abs() < 8)
+    sampled = kept.expand(1, 1, side, side)
+    maps = birdcage((side, side), coils, [0])
+    y = Fourier(2)(maps * hard_edged(side))
+    noise = torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(1))
+    found = noise_level(sampled * (y + std * 2**0.5 * noise), sampled)
+    assert float(found) == pytest.approx(std, rel=0.1)
+
+
 def test_noise_is_estimated_from_few_points_too():
     mask = gaussian_columns((64, 64), 3.0, 8, [1]).mask
     z = torch.randn(1, 6, 64, 64, dtype=torch.complex64) * 0.02 * math.sqrt(2)

@@ -393,6 +393,46 @@ def test_fastmri(tmp_path):
     assert cases.patients == ("scan", "scan")
 
 
+def scan_of(path, **arrays):
+    """The same arrays as .npz and as .h5, opened."""
+    np.savez(path.with_suffix(".npz"), **arrays)
+    with h5py.File(path.with_suffix(".h5"), "w") as stream:
+        for name, array in arrays.items():
+            stream[name] = array
+    return open_cases(path.with_suffix(".npz")), open_cases(path.with_suffix(".h5"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "mask"),
+    [
+        ((2, 3, 8, 6), (6,)), ((2, 3, 8, 6), (8, 6)), ((2, 3, 8, 6), (2, 8, 6)), ((2, 8, 6), (6,)),
+        ((2, 3, 8, 6), None), ((2, 8, 6), None),
+    ],
+)  # fmt: skip
+def test_kspace_of_an_npz_is_that_of_an_h5_with_its_sampling_mask(tmp_path, shape, mask):
+    rng = np.random.default_rng(0)
+    kspace = (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype("c8")
+    beside = {} if mask is None else {"mask": rng.integers(0, 2, mask).astype("f4")}
+    npz, h5 = scan_of(tmp_path / "scan", kspace=kspace, **beside)
+    np.testing.assert_array_equal(npz.batch([0, 1])["kspace"], h5.batch([0, 1])["kspace"])
+    assert npz.keys == ("kspace",)
+    assert npz.batch([0])["kspace"].shape == (1, 1 if len(shape) == 3 else 3, 8, 6)
+    told = any("mask is taken as what was sampled of kspace" in line for line in npz.notices)
+    assert told == bool(beside)
+
+
+def test_kspace_of_pairs_and_with_coils_last_is_read_from_an_npz(tmp_path):
+    rng = np.random.default_rng(0)
+    kspace = (rng.normal(size=(2, 3, 8, 6)) + 1j * rng.normal(size=(2, 3, 8, 6))).astype("c8")
+    np.savez(tmp_path / "a.npz", kspace=np.stack([kspace.real, kspace.imag], -1))
+    np.testing.assert_array_equal(open_cases(tmp_path / "a.npz").batch([0, 1])["kspace"], kspace)
+    np.savez(tmp_path / "b.npz", kspace=np.moveaxis(kspace, 1, -1), kspace_axes="NHWC")
+    np.testing.assert_array_equal(open_cases(tmp_path / "b.npz").batch([0, 1])["kspace"], kspace)
+    np.savez(tmp_path / "c.npz", kspace=np.abs(kspace))
+    with pytest.raises(UserError, match="expected complex numbers"):
+        open_cases(tmp_path / "c.npz").batch([0])
+
+
 def test_protein_backbones(tmp_path):
     line = "ATOM  {:5d}  {:<3s} ALA A{:4d}    {:8.3f}{:8.3f}{:8.3f}  1.00  0.00           C\n"
     for length in (2, 3):

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+from types import SimpleNamespace
 
 import h5py
 import nibabel as nib
@@ -12,9 +14,11 @@ import torch
 
 from radiffuse import cli
 from radiffuse.acquisition import MRI
+from radiffuse.commands.source import source_of
 from radiffuse.data.dataset import open_cases
 from radiffuse.errors import UserError
 from radiffuse.operators.fourier import centred_fft, centred_ifft
+from radiffuse.runs.config import DataSource
 
 HEADER = """<?xml version="1.0"?>
 <ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD"><encoding>
@@ -59,6 +63,21 @@ def test_the_oversampling_of_the_readout_is_cut_off_and_the_image_stays(tmp_path
     assert torch.allclose(cases.batch([0, 1])["kspace"], kspace, atol=1e-4)
     affine = cases.columns["kspace"].image(0).affine
     assert float(affine[0, 0]) == pytest.approx(220 / 32)
+
+
+@pytest.mark.parametrize("rows", [32, 40])
+def test_oversampling_that_was_removed_is_not_removed_again(tmp_path, rows):
+    """By reconSpace, or where that has other rows too by the image in the file."""
+    kspace = torch.zeros(2, 4, rows, 32, dtype=torch.complex64)
+    kspace[:, :, :32] = scan()
+    path = written(tmp_path / "a.h5", kspace, HEADER.format(x=64, wide=440))
+    with h5py.File(path, "a") as file:
+        file["reconstruction_rss"] = np.random.default_rng(0).random((2, rows, 32))
+    cases = open_cases(path)
+    assert torch.allclose(cases.batch([0, 1])["kspace"], kspace, atol=1e-5)
+    affine = cases.columns["kspace"].image(0).affine
+    assert float(affine[0, 0]) == pytest.approx(220 / rows)
+    assert any(f"taken as removed, {rows} rows of 220 mm" in line for line in cases.notices)
 
 
 def test_a_header_that_cannot_be_read_is_told_and_costs_the_geometry_alone(tmp_path):
@@ -298,6 +317,33 @@ def method(tmp_path_factory):
     words = ["train", "score-mri", "--prior", str(folder / "prior"), "--preset", "tiny"]
     assert cli.main([*words, "--out", str(folder / "mri")]) == 0
     return folder / "mri"
+
+
+def test_images_across_their_edges_are_told_by_axis(tmp_path):
+    """`fftshift(fft2(image))`, where the image's own origin is its corner."""
+    image = centred_ifft(scan(), (2, 3))
+    for rolled, told in (((), None), ((2,), "rows"), ((3,), "columns"), ((2, 3), "rows and col")):
+        moved = image.roll([16] * len(rolled), rolled) if rolled else image
+        quarter = moved if rolled else moved.roll(8, 2)
+        for one in (moved, quarter):
+            cases = open_cases(written(tmp_path / "a.h5", centred_fft(one, (2, 3))))
+            lines = [line for line in cases.notices if "across their edges" in line]
+            assert len(lines) == bool(told) and (not told or f"along {told}" in lines[0])
+
+
+@pytest.mark.parametrize("name", ["a.h5", "a.H5", "a.mat", "folder", "a.npz"])
+def test_kspace_of_any_form_needs_no_column_of_the_training(tmp_path, name):
+    """A prior of grey images, trained with --map image=t1."""
+    (tmp_path / "folder").mkdir()
+    path = written(tmp_path / "folder" / "b.h5", scan())
+    for other in ("a.h5", "a.H5", "a.mat"):
+        shutil.copy(path, tmp_path / other)
+    np.savez(tmp_path / "a.npz", kspace=scan().numpy())
+    made_with = SimpleNamespace(data=DataSource(path="x", map={"image": "t1"}))
+    assert source_of(made_with, str(tmp_path / name), ()).map == {}
+    np.savez(tmp_path / "both.npz", kspace=scan().numpy(), t1=np.ones((2, 8, 8)))
+    found = source_of(made_with, str(tmp_path / "both.npz"), ())
+    assert found.map == {"image": "t1"}, "the column of the training is there"
 
 
 def test_predict_writes_what_draws_agree_on_and_how_sure_they_are(method, tmp_path):

@@ -5,6 +5,7 @@ import torch
 
 from radiffuse.diffusion.sample import DDPM, Heun, grids, prior
 from radiffuse.diffusion.schedule import EDM, VP
+from radiffuse.errors import UserError
 from radiffuse.inverse import DPS, Measurement, MomentMatching, Proximal, PseudoInverse, RangeNull
 from radiffuse.operators.base import Matrix
 from radiffuse.testing import CorrelatedDenoiser, GaussianDenoiser
@@ -41,6 +42,45 @@ def test_moment_matching_is_the_posterior_s_own_denoiser(schedule, t):
     conditioned = MomentMatching(CorrelatedDenoiser(schedule, mean, covariance), measurement)
     exact = CorrelatedDenoiser(schedule, after, spread)
     assert torch.allclose(conditioned(x_t, at), exact(x_t, at), atol=1e-8)
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 1)])
+def test_a_deviation_for_each_case_is_that_of_the_case_whatever_its_shape(shape):
+    """Also where y has as many columns as there are cases."""
+    mean, covariance, measurement, _, _ = problem(rows=2)
+    std = torch.tensor([0.05, 1.0], dtype=torch.float64)
+    both = Measurement(measurement.y, measurement.A, std.reshape(shape))
+    x_t, t = torch.randn(2, D).double(), torch.tensor(0.4).double()
+    x = torch.randn(2, D).double()
+    for row in range(2):
+        one = Measurement(measurement.y[:1], measurement.A, float(std[row]))
+        for kind in (MomentMatching, Proximal, PseudoInverse):
+            denoiser = CorrelatedDenoiser(VP(), mean, covariance)
+            together = kind(denoiser, both)(x_t, t)[row : row + 1]
+            assert torch.allclose(together, kind(denoiser, one)(x_t[row : row + 1], t), atol=1e-6)
+        alone = one.log_likelihood(x[row : row + 1])
+        assert torch.allclose(both.log_likelihood(x)[row : row + 1], alone)
+
+
+@pytest.mark.parametrize(
+    ("std", "said"),
+    [(-0.1, "at least 0"), (float("nan"), "finite"), (torch.ones(2), "one for each of 3 cases"),
+     (torch.ones(3, M), "one for each")],
+)  # fmt: skip
+def test_deviations_that_cannot_be_are_refused(std, said):
+    _, _, measurement, _, _ = problem()
+    with pytest.raises(UserError, match=said):
+        Measurement(measurement.y, measurement.A, std)
+
+
+@pytest.mark.parametrize("y", [torch.ones(3, M - 1), torch.ones(3, 1, M), torch.ones(2, M)])
+def test_a_measurement_of_another_shape_than_the_operator_makes_is_refused(y):
+    mean, covariance, measurement, _, _ = problem()
+    wrong = Measurement(y.double(), measurement.A, 0.1)
+    x_t, t = torch.randn(3, D).double(), torch.tensor(0.4).double()
+    for kind in (Proximal, PseudoInverse):
+        with pytest.raises(UserError, match="they must be equal"):
+            kind(CorrelatedDenoiser(VP(), mean, covariance), wrong)(x_t, t)
 
 
 def test_the_others_are_exact_for_white_data_and_only_there():

@@ -324,9 +324,22 @@ def test_a_noise_scan_whitens_the_coils(file):
     mixture = now @ np.linalg.pinv(flat)
     np.testing.assert_allclose(mixture @ flat, now, rtol=0, atol=1e-4 * abs(now).max())
     whitened = mixture @ covariance @ mixture.conj().T
-    level = np.trace(covariance).real / 3
+    level = np.trace(whitened).real / 3
     np.testing.assert_allclose(whitened, level * np.eye(3), atol=0.05 * level)
     assert any("mixed to white noise, by 4096 samples" in line for line in cases.notices)
+
+
+def test_whitening_keeps_the_brightness_whatever_one_coil_measured(file):
+    """Its signal stays, where the mean variance of coils would make the image three times as bright."""
+    kspace = known_kspace(1, 8, 6)
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(3, 4096)) + 1j * rng.normal(size=(3, 4096))
+    noise[0] *= 10
+    alone = [readout(part, [ismrmrd.ACQ_IS_NOISE_MEASUREMENT]) for part in np.split(noise, 16, 1)]
+    found, _ = read(file, header((8, 6, 1)), [*alone, *lines(kspace)])
+    strongest = np.unravel_index((abs(kspace[0]) ** 2).sum(0).argmax(), kspace.shape[2:])
+    before, after = (np.linalg.norm(part[(0, slice(None), *strongest)]) for part in (kspace, found))
+    assert after == pytest.approx(before, rel=1e-3)
 
 
 def test_too_little_noise_whitens_nothing(file):

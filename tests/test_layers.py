@@ -246,6 +246,7 @@ TWO_OR_THREE = ("bilinear", "trilinear", "bicubic")
 
 COUNTED_ALLOWED = {
     "data/formats/fastmri.py": "the format holds stacks of slices; whatever else comes is passed on as it is",
+    "data/formats/sampling.py": "arrays of k-space are told apart by how many axes they have",
     "acquisition/kspace.py": "k-space has a coil axis, so fewer than four axes are not k-space",
     "commands/pictures.py": "a picture file holds two axes, a volume is shown by three planes",
     "commands/draws.py": "values with a spatial axis have a deviation map, labels have none",

@@ -249,11 +249,21 @@ def test_what_it_cannot_do_is_refused(changed, said):
 
 def test_a_mask_that_cannot_be_is_refused_before_training():
     known = Facts(("image",), {"image": 1}, {"image": (64, 64)}, 0, (), 0.5, 0.0, 100.0, 8)
-    with pytest.raises(UserError, match="calibration region of 26"):
-        MCDDPM().fitted(known)
+    with pytest.raises(UserError, match=r"calibration region of 26 .*--calibration"):
+        MCDDPM(calibration=26).fitted(known)
     several = dataclasses.replace(known, channels={"image": 3})
     with pytest.raises(UserError, match="neither grey nor complex"):
         MCDDPM.tiny().fitted(several)
+
+
+@pytest.mark.parametrize(("acceleration", "share"), [(4.0, 0.08), (8.0, 0.04)])
+def test_the_papers_masks_sample_their_share_of_the_centre_at_every_width(acceleration, share):
+    for width in (320, 128):
+        known = Facts(
+            ("image",), {"image": 1}, {"image": (width, width)}, 0, (), 0.5, 0.0, 100.0, 8
+        )
+        recipe = MCDDPM(acceleration=acceleration).fitted(known)
+        assert recipe.calibration == round(share * width)
 
 
 def test_the_measurement_is_noised_where_it_is_sampled():

@@ -127,12 +127,12 @@ def noise_level(kspace: Tensor, mask: Tensor) -> Tensor:
 
     Coils see one image, so some combinations of them, and of neighbouring points, hold no signal: the
     null space of the calibration matrix. In outer k-space they are those whose power does not fall with
-    distance from the centre, and the noise is theirs. One to three coils have few of them: there the
-    darkest positions along an axis that was sampled throughout (air), and the outermost tenth of the
-    points count too, and the least of all is taken, since signal makes each of them too large.
+    distance from the centre, and the noise is theirs. The darkest positions along an axis that was sampled
+    throughout (air) count too, and with one to three coils the outermost tenth of the points; the least of all is
+    taken, since signal makes each of them too large.
 
-    Right to 10 % with four coils or more. With fewer, and no air or no axis sampled throughout, edges in the
-    image make it too large, of one coil several times. Where coils differ in their noise or share it
+    Right to 10 % with four coils or more, or where there is air along an axis that was sampled throughout. Elsewhere
+    hard edges in the image make it too large, of one coil several times. Where coils differ in their noise or share it
     (they were not whitened), combinations without signal miss part of it: up to 15 %.
 
     Args:
@@ -155,8 +155,8 @@ def _noise_of(kspace: Tensor, sampled: Tensor) -> float:
         wide = [3 if whole and n > 8 else 1 for whole, n in zip(lines, sampled.shape, strict=True)]
         kernels = [1] * len(lines), wide
         found += [_signal_free(kspace, sampled, tuple(kernel)) for kernel in kernels]
+    found += [_air(kspace, sampled, axis) for axis, whole in enumerate(lines) if whole]
     if len(kspace) < _FEW_COILS:
-        found += [_air(kspace, sampled, axis) for axis, whole in enumerate(lines) if whole]
         found.append(_outermost(kspace, sampled))
     known = [std for std in found if math.isfinite(std)]
     return min(known or [_outermost(kspace, sampled)])

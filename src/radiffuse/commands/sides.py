@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..training.options import TrainOptions
 
@@ -41,6 +41,8 @@ def left_right(
             f"the volumes do not say where left and right are; they are mirrored along axis {axis} (--train.mirror)"
         ]
     sides = next(axis for axis, code in enumerate(orientation) if code in "LR")
-    turned = {stage: dataclasses.replace(each, mirror=(sides,)) for stage, each in found.items()}
+    turned: dict[str, Any] = {
+        stage: dataclasses.replace(each, mirror=(sides,)) for stage, each in found.items()
+    }
     line = f"mirrored left and right in training: axis {sides} of {orientation} volumes (--train.mirror)"
     return dataclasses.replace(asked, **turned), [line]

@@ -9,6 +9,7 @@ from typing import Any
 from ..applications.sizes import sides
 from ..data.classes import named_alike, with_classes
 from ..data.dataset import Cases, open_cases
+from ..data.formats.scans import holds_kspace
 from ..data.neighbours import with_neighbours
 from ..data.planes import Cut
 from ..data.stained import with_stain
@@ -140,8 +141,8 @@ def source_of(
         source = replace(source, range={"": (limits[0], limits[1])})
     if words:
         source = replace(source, map=pairs(words))
-    if data is not None and Path(data).suffix in (".h5", ".hdf5"):
-        # k-space files name their keys themselves
+    if data is not None and holds_kspace(Path(data), [*made_with.data.map.values()]):
+        # k-space names its keys itself
         return DataSource(path=located(data), map=pairs(words), slices=slices or "none")
     if data is not None:
         return replace(source, path=located(data))

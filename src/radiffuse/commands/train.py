@@ -123,6 +123,8 @@ def _train(asked: Order, arguments: Sequence[str], given: Cases | None) -> None:
         read = with_kept_codes(objective, learned, asked.train)
     elif hasattr(objective, "learns_from"):
         read = objective.learns_from(training)
+        if processes.is_main() and (told := getattr(read, "told", "")):
+            print(f"note: {told}", file=sys.stderr)
     whole = not asked.train.private  # which takes one patient at a time
     if whole and (line := check_memory(objective, read, asked.train)) and processes.is_main():
         print(f"note: {line}", file=sys.stderr)

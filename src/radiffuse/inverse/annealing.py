@@ -20,6 +20,7 @@ from ..diffusion.kernels import diffuse, reverse
 from ..diffusion.noise import Noise, gaussian
 from ..diffusion.sample.base import Sampler, State
 from ..diffusion.schedule import expand
+from ..errors import UserError
 from ..operators.base import conjugate_gradient, norm
 from .conditioned import jacobian_covariance
 from .measurement import Measurement, white_spread
@@ -80,6 +81,10 @@ def langevin_draw(
         r2 = white_spread(denoiser.schedule, t, x_t, data_std)
         size = expand(norm(measurement.A, x_t).to(x_t.real.dtype), x_t)
         s2 = expand(measurement.deviations.to(x_t.device, x_t.real.dtype), x_t) ** 2
+        if not bool((s2 > 0).all()):
+            raise UserError(
+                "Langevin steps need noise in the measurement, std > 0; white_draw needs none"
+            )
         step = rate / (size**2 / s2 + 1 / r2)
         x = x_hat
         for _ in range(count):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..diffusion.schedule import Schedule, expand
+from ..errors import UserError
 from ..operators.base import LinearOperator, conjugate_gradient
 
 __all__ = ["Measurement", "white_spread"]
@@ -23,12 +24,28 @@ class Measurement:
         y: the measured values, (B, *).
         A: the operator.
         std: standard deviation s of the noise (of each part, where y is complex); one number, or one
-            a case, shaped (B, 1, ...) to multiply y.
+            a case, (B,) or (B, 1, ...).
+
+    Raises:
+        UserError: std is negative or not finite, or neither one number nor one a case.
     """
 
     y: Tensor
     A: LinearOperator
     std: float | Tensor
+
+    def __post_init__(self) -> None:
+        std = torch.as_tensor(self.std)
+        if not bool(torch.isfinite(std).all()) or bool((std < 0).any()):
+            raise UserError("std, the deviation of the noise, must be finite and at least 0")
+        if std.numel() == 1:
+            return
+        if std.numel() != len(self.y):
+            raise UserError(
+                f"std has shape {tuple(std.shape)}; it is one number, or one for each of {len(self.y)} cases"
+            )
+        # to multiply y, whatever its axes
+        object.__setattr__(self, "std", std.reshape(-1, *[1] * (self.y.ndim - 1)))
 
     @property
     def deviations(self) -> Tensor:
@@ -37,8 +54,19 @@ class Measurement:
         return std.reshape(-1).expand(len(self.y))
 
     def residual(self, x: Tensor) -> Tensor:
-        """y - A x, the shape of y."""
-        return self.y - self.A(x)
+        """y - A x, the shape of y.
+
+        Raises:
+            UserError: A x has another shape.
+        """
+        seen = self.A(x)
+        alike = len(seen) == len(self.y) or 1 in (len(seen), len(self.y))
+        if seen.shape[1:] != self.y.shape[1:] or not alike:
+            raise UserError(
+                f"y has shape {tuple(self.y.shape)}, and the operator makes {tuple(seen.shape)} of an image; they "
+                "must be equal"
+            )
+        return self.y - seen
 
     def adjoint(self, v: Tensor, like: Tensor) -> Tensor:
         """A^H v for v of the shape of y; its real part where the image `like` is real."""

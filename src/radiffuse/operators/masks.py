@@ -59,7 +59,7 @@ def _budget(grid: tuple[int, ...], acceleration: float, calibration: int, unit: 
     if budget < max(fixed, 1):
         raise UserError(
             f"acceleration {acceleration:g} leaves {budget} of {total} {unit}, but the calibration "
-            f"region of {calibration} needs {max(fixed, 1)}: lower one of them"
+            f"region of {calibration} needs {max(fixed, 1)}: lower one of them (--acceleration, --calibration)"
         )
     return budget
 

@@ -43,6 +43,10 @@ if TYPE_CHECKING:
 __all__ = ["MCDDPM"]
 
 
+CENTRE = 0.32
+"""Share of columns at the centre times the acceleration."""
+
+
 @dataclass(frozen=True)
 class MCDDPM(Reconstructing, Backbone, Walked, Law):
     r"""A network told mask and measurement draws what was not sampled, and touches nothing that was.
@@ -69,6 +73,7 @@ class MCDDPM(Reconstructing, Backbone, Walked, Law):
         "timesteps": at_least(2),
         "shrink": more_than(0),
         "accelerations": at_least(1),
+        "calibration": at_least(-1),
     }
 
     multiples: tuple[int, ...] = (1, 1, 2, 2, 4)
@@ -87,7 +92,8 @@ class MCDDPM(Reconstructing, Backbone, Walked, Law):
     """Accelerations of training, one drawn at every look at an image; empty = `acceleration` alone."""
     values: Literal["auto", "real", "parts", "channels"] = "channels"
     mask: MaskName = "uniform-columns"
-    calibration: int = 26
+    calibration: int = -1
+    """Columns at the centre that every mask samples; -1: 0.32 / acceleration of them (8 % at 4, 4 % at 8), 0: 8."""
     coils: int = 1
     noise: float = 0.0
     sampler: SamplerName = "ddpm-large"
@@ -109,6 +115,9 @@ class MCDDPM(Reconstructing, Backbone, Walked, Law):
         """
         key = complex_key(facts)
         filled = self.filled(facts, 2, facts.size[key]).fitting()
+        if filled.calibration < 0:
+            columns = round(CENTRE / filled.acceleration * filled.size[-1])
+            filled = replace(filled, calibration=max(1, columns))
         filled.masks(1)
         filled.make_grid(filled.schedule())
         return (
@@ -158,7 +167,7 @@ class MCDDPM(Reconstructing, Backbone, Walked, Law):
         if "kspace" in batch and batch["kspace"].shape[1] > 1:
             raise UserError(
                 f"{self.paper.id} knows one coil, and these scans have {batch['kspace'].shape[1]}: take a method "
-                "of several coils (score-mri, mcg, bayes-mri), or combine fully sampled coils into one"
+                "of several coils (score-mri, bayes-mri, diffuse-recon), or combine fully sampled coils into one"
             )
         return super().acquire(batch)
 

@@ -93,7 +93,7 @@ def trained(steps: int, batch: int, decay: float = 0.0, **more: Any) -> dict[str
 
 
 ADVERSARIAL: dict[str, dict[str, Any]] = {
-    "paper": trained(150_000, batch=8, decay=0.999, **adversarial.TRAINING["paper"]),
+    "paper": trained(150_000, batch=4, decay=0.999, **adversarial.TRAINING["paper"]),
     "small": {**adversarial.TRAINING["small"], "batch": 8, "minutes": 30.0},
     "tiny": adversarial.TRAINING["tiny"],
 }

@@ -27,6 +27,7 @@ from ..table import (
     strings,
 )
 from .array_files import check_sizes, declared, left_on_disk, told_of
+from .array_kspace import kspace_column
 from .stored import as_tensor, check_regular
 
 Array = np.ndarray | StoredArray
@@ -47,7 +48,7 @@ def open_arrays(path: Path) -> Table:
     Every array shares its first axis. `split`, `patient`, `case`, `slice`, `label_name` (and other spellings, see
     `table.DESCRIBING`) are metadata; all else is data. Images are `(N, *S)`, or have an axis of 1 or 3 channels,
     first or last. Where an axis may be channels or slices, a text says which: `axes`, one of `AXES`, for all images
-    and masks that have as many axes, or `NAME_axes` for the array NAME.
+    and masks that have as many axes, or `NAME_axes` for the array NAME. A `mask` beside `kspace` is what was sampled.
 
     Raises:
         UserError: unreadable, arrays of different lengths, arrays of Python objects (pickle), axes
@@ -66,7 +67,8 @@ def open_arrays(path: Path) -> Table:
             raise UserError(
                 f"{path}: array {name!r} is a single number; one row per case is needed"
             )
-    lengths = {name: len(array) for name, array in arrays.items()}
+    beside = {"mask"} if "kspace" in arrays else set()
+    lengths = {name: len(array) for name, array in arrays.items() if name not in beside}
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise UserError(f"{path}: arrays differ in their number of cases: {told}")
@@ -164,7 +166,7 @@ def _table(path: Path, arrays: Mapping[str, Array], count: int, said: Mapping[st
     texts: dict[str, tuple[str, ...]] = {"slice": meta["slice"]} if "slice" in meta else {}
     label_names = meta.get("label_name")
     for name, array in arrays.items():
-        if name in names.values():
+        if name in names.values() or (name == "mask" and "kspace" in arrays):
             continue
         if name == "label" and array.dtype.kind in "US" and array.size == count:
             words = strings(_whole(array))
@@ -175,6 +177,9 @@ def _table(path: Path, arrays: Mapping[str, Array], count: int, said: Mapping[st
             continue
         axes = said.get(f"{name}_axes", said.get("axes", ""))
         axes = axes if len(axes) == array.ndim else ""
+        if name == "kspace":
+            columns[name] = kspace_column(array, arrays.get("mask"), axes, path, notices)
+            continue
         columns[name] = _column(array, name, axes, path, ids, notices)
     if not columns:
         raise UserError(f"{path}: holds no array of numbers, only {', '.join(arrays)}")

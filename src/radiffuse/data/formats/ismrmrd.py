@@ -15,7 +15,7 @@ from ...errors import UserError
 from ..columns import ArrayColumn
 from ..table import Table
 from .encoding import COUNTERS, STACKS, Encoding, encoding_of
-from .prewhiten import whitening
+from .prewhiten import whitened, whitening
 from .readouts import Stretch, placed, stretch
 from .stored import DAMAGED_HDF5, check_bytes, check_regular, hdf5_member
 
@@ -80,9 +80,10 @@ def open_ismrmrd(path: Path) -> Table:
     lost = [affine is None for affine in affines]
     notices = [f"{path}: does not say where it lies; there is no geometry"] if any(lost) else []
     if noise is not None and (mixture := whitening(noise)) is not None:
-        kspace = torch.einsum("ij,bj...->bi...", mixture.to(kspace.dtype), kspace)
+        kspace = whitened(kspace, mixture)
         notices.append(
-            f"{path}: coils are mixed to white noise, by {noise.shape[1]} samples of noise in it"
+            f"{path}: coils are mixed to white noise, by {noise.shape[1]} samples of noise in it; the brightness is "
+            "that of before in the mean"
         )
     column = ArrayColumn(
         kspace,

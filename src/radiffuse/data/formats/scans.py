@@ -1,5 +1,6 @@
 """A folder of fastMRI files as one data set: a scan is a file, and a person."""
 
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from .fastmri import open_fastmri
 from .stems import split_folders
 from .stored import DAMAGED_HDF5, check_bytes
 
-__all__ = ["are_scans", "open_scans"]
+__all__ = ["are_scans", "holds_kspace", "open_scans"]
 
 
 def are_scans(files: Sequence[Path]) -> bool:
@@ -20,6 +21,22 @@ def are_scans(files: Sequence[Path]) -> bool:
     return bool(files) and all(
         file.suffix.lower() in (".h5", ".hdf5") and _has_kspace(file) for file in files
     )
+
+
+def holds_kspace(path: Path, columns: Sequence[str]) -> bool:
+    """Whether a data set is measured k-space, and holds none of some other columns.
+
+    An HDF5 file of these endings always is one, and a folder of such files.
+    """
+    if path.is_dir():
+        inside = [file for file in path.rglob("*") if file.suffix.lower() in (".h5", ".hdf5")]
+        return are_scans(inside)
+    ending = path.suffix.lower()
+    if ending == ".npz" and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = {name.removesuffix(".npy") for name in archive.namelist()}
+        return "kspace" in names and not names & {*columns}
+    return ending in (".h5", ".hdf5") or (ending == ".mat" and _has_kspace(path))
 
 
 def _has_kspace(file: Path) -> bool:

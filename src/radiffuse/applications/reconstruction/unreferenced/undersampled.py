@@ -34,6 +34,10 @@ class Undersampled:
         self._rows = spread(len(cases), most)
         self._kept: dict[int, Batch] = {}
         self.fingerprint: str = getattr(cases, "fingerprint", "")
+        left = len(self._rows) < len(cases)
+        counted = f"{len(self._rows)} of {len(cases)} training scans are measured and learned from"
+        self.told = f"{counted} (--scans)" if left else ""
+        """What is left out; "": nothing."""
 
     def __len__(self) -> int:
         return len(self._rows)
