@@ -9,8 +9,7 @@ HEAD = r"""# Results
 One row a measurement: the main number of the application beside the **best** of all baselines at it, on held-out
 people, with 95 % intervals. Trainings took minutes of one processor core, where papers took days of GPUs, so these
 numbers say what a method does with little, not what its paper reports. Made by `python benchmarks/results_page.py`;
-every number of every baseline, with data, command and notes, stands in [measured.md](measured.md). \* Measured in
-features of one network, before those of three were joined: not to be compared with other rows.
+every number of every baseline, with data, command and notes, stands in [measured.md](measured.md).
 """
 VERDICTS = {
     (None, False): "even",
@@ -23,8 +22,6 @@ VERDICTS = {
 
 MAIN = {"purification": "accuracy_pgd", "backbones": "joint_error"}
 """The metric that is shown, where it is not the first of the task."""
-OLDER = "not to be compared with rows that have these."
-"""How notes of records end whose features are older."""
 SOLVER = "probed"
 """Of the tables of many solvers with one prior, the one that the page of reconstruction recommends."""
 
@@ -67,9 +64,8 @@ def rows_of(name, record, task):
         return list(solved(name, record))
     if "method" not in record or "trained_by" not in record:
         return []
-    older = "\\*" if record.get("note", "").endswith(OLDER) else ""
     return [
-        row(name + older, record["name"], each, minutes(record))
+        row(name, record["name"], each, minutes(record))
         for each in compared(record, [MAIN[task.name]] if task.name in MAIN else task.shown)[:1]
     ]
 
