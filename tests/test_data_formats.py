@@ -297,6 +297,25 @@ def test_sform_and_qform_that_disagree_are_noticed(tmp_path):
     assert "disagree by 7 mm" in lines[0]
 
 
+@pytest.mark.parametrize(
+    ("unit", "shift", "told"),
+    [("micron", 1, "0.001 mm"), ("meter", 1, "1e+03 mm"), ("mm", 0.05, ""), ("meter", 0, "")],
+)
+def test_sform_and_qform_are_compared_in_mm_and_by_the_voxels_they_place(
+    tmp_path, unit, shift, told
+):
+    affine, other = np.eye(4), np.eye(4)
+    other[0, 3] = shift
+    image = nibabel.Nifti1Image(np.zeros((3, 3, 3), np.float32), affine)
+    image.set_sform(affine, 1)
+    image.set_qform(other, 1)
+    image.header.set_xyzt_units(unit)
+    nibabel.save(image, tmp_path / "a.nii")
+    lines, hear = hearing()
+    read_image(tmp_path / "a.nii", notice=hear)
+    assert [line.split("disagree by ")[1].split(";")[0] for line in lines] == [told] * bool(told)
+
+
 def test_the_qform_counts_where_there_is_no_sform(tmp_path):
     other = np.diag([2.0, 2.0, 2.0, 1.0])
     array = np.zeros((3, 3, 3), np.float32)

@@ -200,6 +200,62 @@ def test_a_mask_that_nowhere_meets_its_image_is_refused_with_both_geometries(tmp
         open_cases(folder(tmp_path / "data", pairs))
 
 
+@pytest.mark.parametrize(("voxel", "shift"), [(1e-3, 0), (0.02, 2), (0.05, 1), (0.05, 2), (0.2, 0)])
+def test_masks_of_small_voxels_are_put_where_their_headers_say(tmp_path, voxel, shift):
+    """Stored mirrored (and shifted); in a field of view of some micrometres a whole image is less than 0.1 mm."""
+    affine = np.diag([voxel, voxel, voxel, 1.0])
+    image = np.zeros((8, 8, 8), np.float32)
+    image[3:5, 2:4, 2:4] = 100
+    mirrored = affine @ np.array([[-1, 0, 0, 7 + shift], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    mask = np.zeros((8, 8, 8), np.uint8)
+    mask[3 + shift : 5 + shift, 2:4, 2:4] = 1
+    assert np.allclose(mirrored @ [3 + shift, 2, 2, 1], affine @ [4, 2, 2, 1])
+    cases = open_cases(
+        folder(tmp_path / "data", [
+            (nibabel.Nifti1Image(image, affine), nibabel.Nifti1Image(mask, mirrored)),
+            (nibabel.Nifti1Image(image, affine), nibabel.Nifti1Image((image > 0).astype(np.uint8), affine)),
+        ]),
+        range=(0.0, 100.0),
+    )  # fmt: skip
+    batch = cases.batch([0, 1])
+    assert torch.equal(batch["mask"] > 0, batch["image"] > 0)
+
+
+def test_a_pair_of_small_voxels_on_two_grids_is_refused(tmp_path):
+    image, _, _ = scene()
+    fixed, moving = np.diag([0.01, 0.01, 0.01, 1]), np.diag([0.01, 0.01, 0.01, 1])
+    moving[0, 3] = 0.03
+    for name, affine in (("fixed", fixed), ("moving", moving)):
+        nibabel.save(nibabel.Nifti1Image(image, affine), tmp_path / f"{name}.nii.gz")
+    (tmp_path / "cases.csv").write_text("case,fixed,moving\na,fixed.nii.gz,moving.nii.gz\n")
+    with pytest.raises(UserError, match=r"corner 0\.03 mm apart"):
+        open_cases(tmp_path)
+
+
+@pytest.mark.parametrize("turn", [0.0, 0.3])
+def test_a_mask_that_was_cropped_to_what_it_shows_is_in_its_image(tmp_path, turn):
+    """As segmentation programs save it: the crop may lie between the points of any coarse lattice."""
+    size, at = (100, 90, 80), (37, 22, 61)
+    image = np.zeros(size, np.float32)
+    image[at[0] : at[0] + 3, at[1] : at[1] + 3, at[2] : at[2] + 2] = 100
+    affine = oblique((1.0, 1.0, 1.0), turn)
+    crop = affine.copy()
+    crop[:3, 3] = (affine @ [*at, 1])[:3]
+    pairs = [(nibabel.Nifti1Image(image, affine), nibabel.Nifti1Image(np.ones((3, 3, 2), np.uint8), crop))]
+    cases = open_cases(folder(tmp_path / "data", pairs), range=(0.0, 100.0))
+    batch = cases.batch([0])
+    assert torch.equal(batch["mask"] > 0, batch["image"] > 0)
+    assert any("less than 1% of the grid is met" in line for line in cases.notices)
+
+
+def test_the_share_of_a_grid_that_another_covers_is_counted():
+    whole = Grid((30, 20, 10), torch.eye(4, dtype=torch.float64))
+    part = torch.eye(4, dtype=torch.float64)
+    part[:3, 3] = torch.tensor([7.0, 11.0, 3.0])
+    assert whole.covered_by(Grid((2, 3, 4), part)) == pytest.approx(2 * 3 * 4 / 6000)
+    assert Grid((2, 3, 4), part).covered_by(whole) == 1
+
+
 def test_data_without_geometry_stay_as_they_are(tmp_path):
     draw = np.random.default_rng(0)
     np.savez(

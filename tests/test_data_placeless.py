@@ -77,6 +77,21 @@ def test_a_mask_lies_as_its_image_where_one_of_them_says_nothing_of_its_place(tm
     assert not any("another grid" in line for line in cases.lines)
 
 
+@pytest.mark.parametrize("which", [("image",), ("mask",), ("image", "mask")])
+def test_sizes_that_differ_are_refused_where_a_place_was_assumed(tmp_path, which):
+    """RAS from the corner is a guess that may mirror: good for one file, not to bring one onto another."""
+    for k in range(3):
+        for name, size in (("image", (6, 7, 8)), ("mask", (12, 14, 16))):
+            path = tmp_path / f"{name[0]}{k}.nii.gz"
+            one = (volume(k, size) > 500).astype(np.uint8) if name == "mask" else volume(k, size)
+            if name in which:
+                without_place(one, path)
+            else:
+                nibabel.save(nibabel.Nifti1Image(one, PLACE), path)
+    with pytest.raises(UserError, match=f"{which[0]} of case .* declares no place in space.*one grid"):
+        set_of(tmp_path)
+
+
 def test_an_output_says_as_little_of_its_place_as_its_input(tmp_path):
     without_place(volume(), tmp_path / "a.nii.gz")
     image = read_image(tmp_path / "a.nii.gz")

@@ -34,7 +34,7 @@ _ROOT = torch.tensor(
 COVARIANCE = _ROOT @ _ROOT.T
 CODES = configurations(4)
 EXACT = UMMCSGM(
-    contrasts=KEYS, channels=4, size=(1, 1), data_std=0.2, preconditioned=False, sigma_max=50.0,
+    contrasts=KEYS, channels=4, size=(1, 1), data_std=0.2, preconditioned=False, sigma_min=0.01, sigma_max=50.0,
     width=8, multiples=(1,), blocks=1, attention=(),
 )  # fmt: skip
 """The recipe of the paper for four contrasts of one pixel each (any number of pixels are as many draws)."""

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from .image import Image, axis_codes
 
-__all__ = ["AGREE_MM", "Grid", "apart", "resampled", "turned"]
+__all__ = ["Grid", "agree", "apart", "resampled", "turned"]
 
 AGREE_MM = 0.1
-"""Affines that move no corner further than this against each other agree."""
+"""Affines that move no corner further than this against each other agree, nor than a tenth of a voxel's side."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,20 @@ class Grid:
         return f"{sides} voxels of {steps} mm, {codes}, first voxel at ({origin}) mm"
 
     def covered_by(self, other: "Grid") -> float:
-        """Share of this grid's voxel centres, on a lattice of up to 15 an axis, inside the other's box."""
-        axes = [
-            torch.linspace(0, side - 1, min(side, 15), dtype=torch.float64) for side in self.sides
-        ]
-        return float(_inside(axes, _between(self, other), other.sides).double().mean())
+        """Share of this grid's voxel centres inside the other's box: of those around it, a lattice of up to 15 an axis."""
+        edges = [torch.tensor([-0.5, side - 0.5], dtype=torch.float64) for side in other.sides]
+        ends = torch.cartesian_prod(*edges, torch.ones(1, dtype=torch.float64))
+        box = (ends @ _between(other, self).T)[:, :3]
+        low, high = (box.amin(0) - 1e-6).ceil().tolist(), (box.amax(0) + 1e-6).floor().tolist()
+        share, axes = 1.0, []
+        for side, first, last in zip(self.sides, low, high, strict=True):
+            first, last = max(int(first), 0), min(int(last), side - 1)
+            count = last - first + 1
+            if count < 1:
+                return 0.0
+            share *= count / side
+            axes.append(torch.linspace(first, last, min(count, 15), dtype=torch.float64))
+        return share * float(_inside(axes, _between(self, other), other.sides).double().mean())
 
 
 def _between(first: Grid, second: Grid) -> Tensor:
@@ -90,10 +99,19 @@ def apart(first: Tensor | None, second: Tensor | None, size: Sequence[int]) -> f
     return float((corners @ (first - second).double().T)[:, :3].norm(dim=1).max())
 
 
+def agree(first: Tensor | None, second: Tensor | None, size: Sequence[int]) -> bool:
+    """Whether two affines give the corners of a grid one place, or one of them is unknown."""
+    if first is None or second is None:
+        return True
+    long = [axis for axis, side in enumerate(size) if side > 1]
+    steps = [float(affine[:3, axis].norm()) for affine in (first, second) for axis in long]
+    return apart(first, second, size) <= min([AGREE_MM, *(0.1 * step for step in steps)])
+
+
 def turned(image: Image, grid: Grid) -> Image | None:
     """`image` with its axes permuted and flipped so that it lies on `grid`; None where that is not it.
 
-    No voxel is interpolated, and every voxel keeps its place in the world (to `AGREE_MM`).
+    No voxel is interpolated, and every voxel keeps its place in the world (see `agree`).
     """
     own = Grid.of(image)
     if own is None or len(own.size) != len(grid.size):
@@ -110,7 +128,7 @@ def turned(image: Image, grid: Grid) -> Image | None:
     if tuple(data.shape[1:]) != grid.size:
         return None
     move = _index_move(source, flips, own.size)
-    if apart(own.affine @ move, grid.affine, grid.size) > AGREE_MM:
+    if not agree(own.affine @ move, grid.affine, grid.size):
         return None
     return replace(image, data=data.contiguous(), affine=grid.affine)
 

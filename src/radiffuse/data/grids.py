@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from ..errors import UserError
 from .columns import Column
-from .geometry import AGREE_MM, apart
+from .geometry import agree, apart
 from .scan import Seen
 
 PAIR = ("moving", "fixed")
@@ -47,11 +47,11 @@ def _check_mask(key: str, seen: Mapping[str, Seen], source: str, ids: Sequence[s
 
 def _check_grids(row: int, case: str, columns: Mapping[str, Column], source: str) -> None:
     moving, fixed = (columns[key].image(row) for key in PAIR)
-    gap = apart(moving.affine, fixed.affine, fixed.size)
-    if moving.size == fixed.size and gap <= AGREE_MM:
+    if moving.size == fixed.size and agree(moving.affine, fixed.affine, fixed.size):
         return
     how = f"{_sides(moving.size)} and {_sides(fixed.size)} voxels"
     if moving.size == fixed.size:
+        gap = apart(moving.affine, fixed.affine, fixed.size)
         how = f"their affines put a corner {gap:.3g} mm apart"
     raise UserError(
         f"{source}: moving and fixed of case {case} lie on different grids ({how}); resample the "

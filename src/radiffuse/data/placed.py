@@ -13,7 +13,7 @@ from torch import Tensor
 from ..errors import UserError
 from .columns import Column, Kind, in_threads, together, wrong_axes
 from .copies import named
-from .geometry import AGREE_MM, Grid, apart, resampled, turned
+from .geometry import Grid, agree, resampled, turned
 from .grids import PAIR
 from .image import Image, orientation_of, oriented
 from .kept import Kept
@@ -99,7 +99,8 @@ def _resampled(column: "PlacedColumn", rows: Sequence[int], count: int) -> str:
     own, onto = Grid.of(column.column.image(row)), column.onto(row)
     first, key = column.keys
     share = min(column.how(row)[1] for row in rows)
-    rest = "" if share > 0.999 else f"; beyond it is nothing ({share:.0%} of the grid is met)"
+    met = f"{share:.0%}" if share >= 0.01 else "less than 1%"
+    rest = "" if share > 0.999 else f"; beyond it is nothing ({met} of the grid is met)"
     return (
         f"{column.source_name}: {key} of case {column.ids[row]}{_more(count)} lies on another grid ({own}) than "
         f"{first} ({onto}); brought onto it by their places in the world{rest}"
@@ -108,6 +109,10 @@ def _resampled(column: "PlacedColumn", rows: Sequence[int], count: int) -> str:
 
 def _more(count: int) -> str:
     return f" and {count - 1} more" if count > 1 else ""
+
+
+def _sides(image: Image) -> str:
+    return " x ".join(map(str, image.size))
 
 
 def _by_columns(image: Image) -> bool:
@@ -169,8 +174,26 @@ class PlacedColumn:
         known = None not in (image.affine, first.affine)
         if known and len(first.size) == len(image.size) + 1:
             image = replace(image, data=image.data[..., None])  # one slice of the volume
-        known = image.affine is not None and image.placed and first.placed
-        return image if known or first.size != image.size else replace(image, affine=first.affine)
+        if first.size == image.size:
+            placed = image.affine is not None and image.placed and first.placed
+            return image if placed else replace(image, affine=first.affine)
+        if known and len(first.size) == len(image.size) and self.keys[1] not in PAIR:
+            self._check_placed(image, first, row)
+        return image
+
+    def _check_placed(self, image: Image, first: Image, row: int) -> None:
+        """Refuse an image of another size than the first one where the place of either was assumed.
+
+        Raises:
+            UserError: names the one that declares none.
+        """
+        for key, one in zip(self.keys, (first, image), strict=True):
+            if not one.placed:
+                raise UserError(
+                    f"{self.source_name}: {key} of case {self.ids[row]} declares no place in space, and "
+                    f"{' and '.join(self.keys)} have other numbers of voxels ({_sides(first)} and {_sides(image)}): how they "
+                    "lie to each other is not known; store both on one grid"
+                )
 
     def _rows_first(self, image: Image, first: Image, row: int) -> Image:
         """A NIfTI picture, whose first axis runs along rows, beside one of rows and columns, or the other way round.
@@ -202,14 +225,14 @@ class PlacedColumn:
             return "turned", 1.0
         if own is None or grid is None or len(own.size) != len(grid.size):
             return "", 1.0
-        if own.size == grid.size and apart(own.affine, grid.affine, grid.size) <= AGREE_MM:
+        if own.size == grid.size and agree(own.affine, grid.affine, grid.size):
             return "", 1.0
         if turned(image, grid) is not None:
             return "turned", 1.0
         if self.keys[1] in PAIR:
             return "", 1.0  # two people, or two scans: `check_pair` refuses them by name
         share = grid.covered_by(own)
-        if share == 0:
+        if share == 0 and own.covered_by(grid) == 0:
             first, key = self.keys
             raise UserError(
                 f"{self.source_name}: {key} of case {self.ids[row]} ({own}) nowhere meets {first} "

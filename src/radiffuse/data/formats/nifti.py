@@ -11,12 +11,10 @@ import torch
 
 from ...errors import UserError
 from ..files import replacing
+from ..geometry import agree, apart
 from ..image import Image
 from ..made import Made
 from .stored import as_affine, as_tensor, check_bytes, check_regular, ending, magnitude, silent
-
-AGREE_MM = 0.1
-"""sform and qform that move no corner further than this against each other agree."""
 
 FINE = 0.1
 """A slope up to this stores labels in steps so fine that none can be taken for another."""
@@ -210,14 +208,17 @@ def _affine(header: Any, path: Path, notice: Callable[[str], None]) -> tuple[tor
             f"{path}: declares no place in space, only voxels of {size} mm; axes are taken as RAS"
         )
         chosen = np.diag([*(*zooms, 1.0, 1.0, 1.0)[:3], 1.0])
-    affine = as_affine(chosen, path)
-    if s_code and q_code:
-        apart = math.inf if qform is None else _distance(sform, qform, header.get_data_shape())
-        if not apart <= AGREE_MM:
-            notice(f"{path}: sform and qform disagree by {apart:.3g} mm; the sform is taken")
     mm = MM.get(_units(header)[0], 1.0)
+    scale = torch.diag(torch.tensor([mm, mm, mm, 1.0], dtype=torch.float64))
+    affine = scale @ as_affine(chosen, path)
+    if s_code and q_code:
+        other = None if qform is None else scale @ torch.from_numpy(qform).double()
+        size = header.get_data_shape()[:3]
+        if other is None or not agree(affine, other, size):
+            gap = math.inf if other is None else apart(affine, other, size)
+            notice(f"{path}: sform and qform disagree by {gap:.3g} mm; the sform is taken")
     placed = bool(s_code) or (bool(q_code) and qform is not None)
-    return torch.diag(torch.tensor([mm, mm, mm, 1.0], dtype=torch.float64)) @ affine, placed
+    return affine, placed
 
 
 def _qform(header: Any) -> tuple[np.ndarray | None, int]:
@@ -252,13 +253,6 @@ def _frame_seconds(header: Any) -> float | None:
     if second is None or len(zooms) != 4 or not 0 < zooms[3] < math.inf:
         return None
     return float(zooms[3]) * second
-
-
-def _distance(first: np.ndarray, second: np.ndarray, shape: tuple[int, ...]) -> float:
-    """Largest distance in mm between the places that two affines give to a corner."""
-    last = [n - 1 for n in (*shape, 1, 1, 1)[:3]]
-    corners = np.array(np.meshgrid(*[[0, n] for n in last], [1], indexing="ij")).reshape(4, -1)
-    return float(np.linalg.norm(((first - second) @ corners)[:3], axis=0).max())
 
 
 def write_nifti(image: Image, path: Path, made: Made | None = None) -> None:
