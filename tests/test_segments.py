@@ -15,7 +15,7 @@ from radiffuse.data.dataset import open_cases
 from radiffuse.data.formats.by_ending import read_image
 from radiffuse.data.formats.dicom_frames import Frame
 from radiffuse.data.formats.dicom_seg import _called, _filled
-from radiffuse.data.scan import _same_labels
+from radiffuse.data.segments import same_labels
 from radiffuse.errors import UserError
 
 SIDE, SLICES = 16, 14
@@ -135,9 +135,9 @@ def test_segments_are_what_their_codes_sides_and_labels_say(one, other, alike):
     }  # fmt: skip
     names = [tuple(_called(segment(name, known[name])) for name in each) for each in (one, other)]
     if alike:
-        return _same_labels(names, "mask", "data", ["a", "b"])
+        return same_labels(names, "mask", "data", ["a", "b"])
     with pytest.raises(UserError, match="number the segments alike"):
-        _same_labels(names, "mask", "data", ["a", "b"])
+        same_labels(names, "mask", "data", ["a", "b"])
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from .image import Image
 from .joined import JoinedColumn
 from .kept import bytes_of, most_held
 from .rows import RowsColumn
+from .segments import same_labels
 
 SCAN_BYTES = 2 << 30
 """Files of a column are all decoded at opening up to this total size; beyond it only a few are."""
@@ -69,7 +70,7 @@ def scan(
     notices = _same_shapes(shapes, key, source, ids)
     if column.kind == "image":
         notices += _same_voxels([look.spacing for look in looks], key, source, ids)
-    _same_labels([look.labels for look in looks], key, source, ids)
+    same_labels([look.labels for look in looks], key, source, ids)
     _finite(looks, key, source, ids)
     there = [look for row, look in enumerate(looks) if row not in empty]
     constant = tuple(row for row, look in enumerate(looks) if look.constant and row not in empty)
@@ -97,6 +98,7 @@ def _scan_few(
     notices = _same_shapes(shapes, key, source, names)
     if column.kind == "image":
         notices += _same_voxels([image.spacing_mm for image in images], key, source, names)
+    same_labels([image.labels for image in images], key, source, names)
     line = f"{source}: {key} is large; {len(few)} of {len(column)} files were checked on opening"
     return Seen(
         shapes=shapes,
@@ -204,39 +206,6 @@ def _same_shapes(
     if len({shape[0] for shape in shapes}) > 1:
         raise UserError(f"{told}; grey and colour images do not mix: convert them to one kind")
     return (f"{told}; --size resizes all to one size",)
-
-
-def _same_labels(
-    labels: Sequence[tuple[tuple[str, str, str], ...]], key: str, source: str, ids: Sequence[str]
-) -> None:
-    """Refuse segmentations that number what they show differently: a label is a number.
-
-    Segments are told apart by their codes; by their labels too where an object has one code twice.
-
-    Raises:
-        UserError: names a label and what two cases call it.
-    """
-    twice = any(len({code for code, *_ in each}) < len(each) for each in labels)
-    known: dict[int, tuple[tuple[str, str, str], str]] = {}
-    for case, segments in zip(ids, labels, strict=True):
-        for number, shown in enumerate(segments, 1):
-            other, first = known.setdefault(number, (shown, case))
-            if not _alike(shown, other, twice):
-                one, two = (" ".join(filter(None, each)) for each in (other, shown))
-                raise UserError(
-                    f"{source}: label {number} of {key} is {one!r} in case {first} and {two!r} in case {case}; "
-                    "number the segments alike"
-                )
-
-
-def _alike(one: tuple[str, str, str], other: tuple[str, str, str], by_label: bool) -> bool:
-    """Whether two segments show the same: by code, or of two schemes by meaning, and by label."""
-    (code, label, shows), (code_, label_, shows_) = (
-        tuple(map(str.casefold, x)) for x in (one, other)
-    )
-    schemes = code.split(" ")[0] != code_.split(" ")[0] and bool(shows) and shows == shows_
-    named = label.strip() == label_.strip() or not by_label
-    return (code == code_ or schemes) and named
 
 
 def _same_voxels(

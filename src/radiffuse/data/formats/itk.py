@@ -79,7 +79,8 @@ def read_itk(path: Path, *, notice: Callable[[str], None] = silent) -> Image:
         )
     limit = (0.0, 255.0) if array.dtype == np.uint8 else None
     place = as_affine(affine, path)
-    return Image(as_tensor(array), place, None, limit, ending(path), placed=header.placed)
+    data, end = as_tensor(array), ending(path)
+    return Image(data, place, None, limit, end, placed=header.placed, labels=header.labels)
 
 
 def _check_size(path: Path, header: Header) -> None:

@@ -1,12 +1,13 @@
 """Headers of NRRD, looked at before ITK reads them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ...errors import UserError
+from .slicer import segments
 from .text_header import (
-    HEADER_BYTES,
     LONGEST_LINE,
     MOST_AXES,
     UNITS,
@@ -22,7 +23,9 @@ from .text_header import (
 __all__ = ["look"]
 
 _LINE = re.compile(r"([^:=#][^:=]*): ?(.*?)\s*")
-_KEY_AND_VALUE = re.compile(r"[^:]+:=.*")
+_KEY_AND_VALUE = re.compile(r"([^:]+):=(.*)")
+_HEADER_BYTES = 1 << 20
+"""A header ends before: 3D Slicer writes half a kilobyte of each segment."""
 _AXES = ("sizes", "spacings", "axis mins", "axis maxs", "thicknesses")
 _FIELDS = (
     *_AXES,
@@ -50,15 +53,27 @@ def look(path: Path) -> Header:
             numbers are not as many as they must be, not finite or out of range; voxels in what is no file.
     """
     with path.open("rb") as stream:
-        begin = stream.read(HEADER_BYTES)
+        begin = stream.read(_HEADER_BYTES)
     blank = re.search(rb"\r?\n\r?\n", begin)
     end = blank.start() if blank else len(begin)
-    magic, *lines = begin[:end].decode("latin-1").splitlines() or [""]
+    magic, *lines = re.split(r"\r?\n", begin[:end].decode("latin-1"))
     if not re.fullmatch(r"NRRD000[1-6]", magic):
         raise UserError(f"{path}: cannot be read as .nrrd: does not begin as one")
+    fields, pairs = _taken_apart(path, lines)
+    _check_nrrd(path, fields)
+    labels = segments(pairs)
+    return replace(_located(path, fields, blank.end() if blank else 0), labels=labels)
+
+
+def _taken_apart(path: Path, lines: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The fields of a header, and what programs wrote beside them as keys and values."""
     fields: dict[str, str] = {}
+    pairs: dict[str, str] = {}
     for line in lines:
-        if line.startswith("#") or _KEY_AND_VALUE.fullmatch(line):
+        if not line or line.startswith("#"):
+            continue
+        if said := _KEY_AND_VALUE.fullmatch(line):
+            pairs[said[1]] = said[2].encode("latin-1").decode("utf-8", "replace")
             continue
         found = _LINE.fullmatch(line)
         if found is None or len(line) > LONGEST_LINE or found[1].lower() not in _FIELDS:
@@ -68,7 +83,11 @@ def look(path: Path) -> Header:
         if found[1].lower() in fields:
             raise UserError(f"{path}: says {found[1]} twice")
         fields[found[1].lower()] = found[2]
-    _check_nrrd(path, fields)
+    return fields, pairs
+
+
+def _located(path: Path, fields: Mapping[str, str], begin: int) -> Header:
+    """The header with where its voxels lie: from `begin` on, where they are in the file itself."""
     target = fields.get("data file", fields.get("datafile"))
     packed = fields["encoding"].lower() in ("gz", "gzip")
     if target is not None and (target.upper().startswith("LIST") or "%" in target):
@@ -78,7 +97,7 @@ def look(path: Path) -> Header:
     skips = [whole(path, fields, name, 0, -1, 1 << 40) for name in _SKIPS if name in fields]
     if any(skips) or not (packed or fields["encoding"].lower() == "raw"):
         return _header(path, fields, None, beside)
-    voxels = Voxels(file, blank.end() if target is None and blank else 0, packed)
+    voxels = Voxels(file, begin if target is None else 0, packed)
     return _header(path, fields, voxels, beside)
 
 

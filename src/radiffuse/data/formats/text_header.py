@@ -46,6 +46,7 @@ class Header:
         placed: whether it says where they lie in the patient.
         mm: the unit of its lengths.
         alpha: whether the last component of a voxel is its opacity.
+        labels: what the labels 1, 2 ... show, as in `Image`.
     """
 
     voxels: "Voxels | None"
@@ -53,6 +54,7 @@ class Header:
     placed: bool = True
     mm: float = 1.0
     alpha: bool = False
+    labels: tuple[tuple[str, str, str], ...] = ()
 
 
 @dataclass(frozen=True)
