@@ -155,6 +155,30 @@ def test_labels_that_miss_whole_numbers_by_a_hair_are_rounded_and_said(tmp_path)
     assert any("rounded" in notice for notice in cases.notices)
 
 
+FRACTIONS = np.random.default_rng(0).random((3, 6, 6)).astype(np.float32)
+CHANNELS = np.zeros((3, 6, 6, 3), np.uint8)
+NO_LABELS = [
+    (FRACTIONS, "found fractions"), (FRACTIONS * np.nan, "NaN"), (-np.ones((3, 6, 6), np.int16), "holds label -1"),
+    (CHANNELS, "argmax"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("values", "why"), NO_LABELS)
+def test_an_array_that_map_calls_a_mask_is_looked_at_as_one(tmp_path, values, why):
+    said = {"gt_axes": "NHWC"} if values.ndim == 4 else {}
+    path = saved(tmp_path, image=noise(3, 6, 6), gt=values, **said)
+    with pytest.raises(UserError, match=why):
+        open_cases(path, mapping={"image": "image", "mask": "gt"})
+
+
+def test_an_array_that_map_calls_a_mask_is_rounded_where_a_hair_is_missing(tmp_path):
+    labels = np.random.default_rng(0).integers(0, 4, (3, 6, 6))
+    path = saved(tmp_path, image=noise(3, 6, 6), gt=(labels * 0.9999).astype(np.float32))
+    cases = open_cases(path, mapping={"image": "image", "mask": "gt"})
+    np.testing.assert_array_equal(cases.batch([0, 1, 2])["mask"][:, 0].numpy(), labels)
+    assert any("rounded" in notice for notice in cases.notices)
+
+
 # --- sizes before anything is unpacked ------------------------------------------------------------
 
 

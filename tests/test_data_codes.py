@@ -190,6 +190,22 @@ def test_voxels_named_ignore_are_no_class(tmp_path):
     assert open_cases(tmp_path).facts().mask_classes == {"mask": 3}
 
 
+def test_voxels_named_ignore_in_later_data_are_no_class_either(tmp_path):
+    for part in ("imagesTr", "labelsTr"):
+        (tmp_path / part).mkdir()
+    draw = np.random.default_rng(0)
+    for k in range(3):
+        noise = draw.normal(size=(4, 5, 6)).astype(np.float32)
+        mask = draw.integers(0, 3, (4, 5, 6)).astype(np.uint8)
+        nibabel.save(nibabel.Nifti1Image(noise, np.eye(4)), tmp_path / f"imagesTr/c{k}_0000.nii.gz")
+        nibabel.save(nibabel.Nifti1Image(mask, np.eye(4)), tmp_path / f"labelsTr/c{k}.nii.gz")
+    (tmp_path / "dataset.json").write_text(
+        '{"labels": {"background": 0, "tumour": 1, "ignore": 2}}'
+    )
+    with pytest.raises(UserError, match="masks hold 2, which is named 'ignore'"):
+        open_cases(tmp_path, codes=(0, 1))
+
+
 def test_a_label_of_one_mask_among_hundreds_is_counted(tmp_path):
     masks = np.zeros((400, 1, 6, 6), np.uint8)
     masks[:, :, :3], masks[1, :, 0, 0] = 1, 5

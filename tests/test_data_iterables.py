@@ -74,6 +74,13 @@ def test_columns_of_an_iterable_take_roles():
     assert set(cases.batch([0])) == {"source", "target", "mask"}
 
 
+def test_fractions_of_an_iterable_are_no_mask_whatever_they_were_called():
+    draw = np.random.default_rng(0)
+    items = [{"image": draw.random((1, 8, 8)), "gt": draw.random((1, 8, 8))} for _ in range(3)]
+    with pytest.raises(UserError, match="found fractions"):
+        from_iterable(items, mapping={"image": "image", "mask": "gt"})
+
+
 @pytest.mark.parametrize("label", [1, np.int64(1), torch.tensor(1), torch.tensor([1])])
 def test_a_label_of_a_case_stays_its_class(label):
     images, _ = volumes()

@@ -89,6 +89,22 @@ def test_arrays_on_disk_are_those_in_memory(tmp_path, cache, holds, save, keys, 
     same(held, open_cases(tmp_path / "a.npz", size=size))
 
 
+def test_a_large_array_that_map_calls_a_mask_is_looked_at_as_one(tmp_path, cache, holds):
+    labels = np.random.default_rng(0).integers(0, 3, (4, 8, 8)).astype(np.float32)
+    image = np.random.default_rng(1).random((4, 8, 8))
+    np.savez(tmp_path / "a.npz", image=image, gt=labels * 0.9999)
+    np.savez(tmp_path / "b.npz", image=image, gt=labels * 0.9)
+    wanted = {"image": "image", "mask": "gt"}
+    held = open_cases(tmp_path / "a.npz", mapping=wanted)
+    holds(0)
+    read = open_cases(tmp_path / "a.npz", mapping=wanted)
+    assert isinstance(read.columns["mask"], RowsColumn)
+    assert any("rounded" in line for line in read.notices)
+    same(held, read)
+    with pytest.raises(UserError, match="found fractions"):
+        open_cases(tmp_path / "b.npz", mapping=wanted)
+
+
 def test_only_large_arrays_stay_on_disk(tmp_path, cache, holds):
     np.savez(tmp_path / "a.npz", image=np.arange(2 * 64.0).reshape(2, 8, 8), x=np.ones((2, 3)))
     holds(2 * 64 * 8 - 1)

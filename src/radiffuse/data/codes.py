@@ -71,19 +71,23 @@ def coded(
 
 
 def check_ignored(
-    names: Mapping[str, Mapping[int, str]],
-    columns: Mapping[str, Column],
-    codes: Sequence[int],
-    source: str,
+    names: Mapping[str, Mapping[int, str]], columns: Mapping[str, Column], source: str
 ) -> None:
     """Refuse masks that hold what their names call "ignore" (nnU-Net): voxels of which nobody says what they are.
+
+    Args:
+        names: of the numbers that masks store, by key.
+        columns: as stored, whatever codes a training had.
+        source: of the data, for messages.
 
     Raises:
         UserError: a mask holds it.
     """
     for key, named_ in names.items():
         number = next((n for n, name in named_.items() if name.strip().lower() == "ignore"), None)
-        if key in columns and number in codes:
+        if number is None or key not in columns or columns[key].kind != "mask":
+            continue
+        if number in _values(columns[key]):
             raise UserError(
                 f"{source}: masks hold {number}, which is named 'ignore': no class, and no background either; "
                 "label these voxels, or leave their cases out"

@@ -1,6 +1,5 @@
 """Opening a data set: layout, roles, sizes, splits, ranges, and a check of every case."""
 
-import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -11,22 +10,21 @@ from ..errors import UserError
 from .cases import Cases, Range
 from .checks import check_labels, check_trainable
 from .codes import check_ignored, coded
-from .columns import ArrayColumn, Column, names_mask
+from .columns import ArrayColumn, Column
 from .facts import Facts
 from .formats.pseudonyms import Choice, Names
 from .formats.stored import MOST_BYTES
 from .gaps import filled, without_image
 from .grids import check_pair
-from .joined import JOINT, joined
 from .names import safe_names
 from .opening import table_of
 from .placed import placed
 from .planes import CODES, Cut
+from .roles import mapped, those_there
 from .scan import Seen, check_measured, check_scalars, outside, scan, told_of_copies, value_range
 from .slices import cut
 from .splits import OnLeak, assign, guard
-from .table import Table, labels_from, labels_from_text
-from .unpaired import of_class
+from .table import Table
 
 __all__ = [
     "Cases",
@@ -117,10 +115,10 @@ def cases_from(
     """Decide what a table leaves open: roles, sizes, splits, ranges; and check every case."""
     if not table.ids:
         raise UserError(f"{table.source}: holds no case")
-    found = _where_there(table, where_there, gaps)
-    table = filled(_mapped(table, {**found, **mapping} or table.default, gaps), gaps)
+    found = those_there(table, where_there, gaps)
+    table = filled(mapped(table, {**found, **mapping} or table.default, gaps), gaps)
     columns, told, codes = coded(_ordered(table.columns), codes, table.source)
-    check_ignored(table.mask_names, columns, codes, table.source)
+    check_ignored(table.mask_names, table.columns, table.source)
     orientation = CODES.get(slices, orientation)
     columns, more, orientation = placed(
         columns, orientation, table.source, table.ids, quiet=slices in CODES
@@ -214,96 +212,6 @@ def _split(
     drop, notices = guard(table.source, table.ids, patients, table.split_of, images, on_leak)
     table.notices.extend(notices)
     return patients, table.split_of, [row for row in range(len(table.ids)) if row not in drop]
-
-
-def _where_there(table: Table, wanted: Mapping[str, str], gaps: Sequence[str]) -> dict[str, str]:
-    """Those of the columns `wanted` that a table has, by key; a notice names the others.
-
-    Raises:
-        UserError: it has none.
-    """
-    classes = table.label_names or ()
-    found = {
-        k: name
-        for k, name in wanted.items()
-        if _has(table, name) or (k in gaps and name in classes)
-    }
-    if wanted and not found:
-        there = [*table.columns, *table.texts]
-        raise UserError(
-            f"{table.source}: has none of the columns {', '.join(wanted.values())}; it has {', '.join(there)}; "
-            f"--map {next(iter(wanted))}={there[0]} takes that for {next(iter(wanted.values()))}"
-        )
-    lacking = [name for key, name in wanted.items() if key not in found]
-    if lacking:
-        table.notices.append(f"{table.source}: has no column {', '.join(lacking)}")
-    return found
-
-
-def _has(table: Table, name: str) -> bool:
-    """Whether a table has a column, or all those that are to be joined; a mask may be called a label, and words that
-    are all empty are none."""
-    words = {key for key, values in table.texts.items() if any(value.strip() for value in values)}
-    there = {*table.columns, *words}
-    if "mask" in there:
-        there.add("label")
-    return name in there or there.issuperset(name.split(JOINT))
-
-
-def _mapped(table: Table, mapping: Mapping[str, str], gaps: Sequence[str] = ()) -> Table:
-    """Give columns the names of their roles; a lone image column is "image", a "picture" stays one."""
-    if not mapping:
-        images = [key for key, column in table.columns.items() if column.kind == "image"]
-        if len(images) != 1 or images[0] in ("image", "picture"):
-            return table
-        renamed = {"image" if k == images[0] else k: c for k, c in table.columns.items()}
-        return replace(table, columns=renamed)
-    table = joined(table, mapping)
-    columns: dict[str, Column] = {}
-    label_names, mask_names = table.label_names, {}
-    for key, name in mapping.items():
-        if name == "label" and name not in table.columns and "mask" in table.columns:
-            name = "mask"  # MONAI and Decathlon call a mask a label
-        if name in table.columns:
-            columns[key] = _as_role(table.columns[name], key, table)
-            mask_names[key] = table.mask_names.get(
-                name.partition("+")[0], {}
-            )  # of joined ones the first's
-        elif key in gaps and name in table.texts and not any(table.texts[name]):
-            raise UserError(
-                f"{table.source}: column {name!r} names no image; leave --map {key}={name} out"
-            )
-        elif name in table.texts:
-            where = f"{table.source}: {name}"
-            columns[key], names = labels_from_text(table.texts[name], where, table.ids)
-            label_names = names if key == "label" else label_names
-        elif key in gaps and name in (table.label_names or ()):
-            columns[key] = of_class(table, name)
-        else:
-            raise UserError(_no_column(table, key, name))
-    if "label" in table.columns and "label" not in columns:
-        columns["label"] = table.columns["label"]
-    return replace(table, columns=columns, label_names=label_names, mask_names=mask_names)
-
-
-def _as_role(column: Column, key: str, table: Table) -> Column:
-    if names_mask(key) and column.kind == "image":
-        return column.as_kind("mask")
-    if key == "label" and column.kind == "scalar":
-        return labels_from(column.stack(range(len(table.ids))), table.source, table.ids)
-    return column
-
-
-def _no_column(table: Table, key: str, name: str) -> str:
-    there = [*table.columns, *table.texts]
-    if name in (table.label_names or ()):
-        raise UserError(
-            f"{table.source}: {name!r} is a class, its cases are others than those of other classes; only a method "
-            f"of unpaired images takes it for {key!r}"
-        )
-    near = difflib.get_close_matches(name, there, n=1, cutoff=0.0)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{table.source}: has no column {name!r} for {key!r}; {hint}It has {', '.join(there)}"
 
 
 def _ordered(columns: Mapping[str, Column]) -> dict[str, Column]:
