@@ -173,6 +173,20 @@ def test_one_coil_without_a_whole_axis_says_too_much_and_never_too_little(heads)
         assert 0.9 * std < float(noise_level(y, sampled)) < 8 * std
 
 
+@pytest.mark.parametrize(("coils", "blanked"), [(1, "air"), (8, "air"), (8, "corners")])
+def test_air_that_was_blanked_is_not_taken_for_noise(coils, blanked):
+    """Where the corners were, every row and column holds less of it the farther out it lies."""
+    at = (torch.arange(64) - 32) / 32
+    kept = {"air": hard_edged(64).real > 0, "corners": (at[:, None] ** 2 + at**2 < 1.1)[None, None]}
+    maps = birdcage((64, 64), coils, [0]) if coils > 1 else torch.ones(1, 1, 64, 64)
+    seen = maps * hard_edged(64)
+    seen = (seen + 0.02 * Seeded([1])(seen)) * kept[blanked]
+    std = 0.02 * float(kept[blanked].float().mean().sqrt())
+    found = float(noise_level(Fourier(2)(seen), torch.ones(1, 1, 64, 64, dtype=torch.bool)))
+    # one coil has nothing but outer k-space then, which its edges reach
+    assert 0.9 * std < found < (1.1 if coils > 1 else 3.0) * std
+
+
 @pytest.mark.parametrize("mask", ["everything", "gaussian-points"])
 def test_the_noise_of_a_volume_is_known(heads, mask):
     volume = torch.nn.functional.interpolate(heads["sharp"][:, :, None], (16, 32, 32))

@@ -77,7 +77,25 @@ def test_oversampling_that_was_removed_is_not_removed_again(tmp_path, rows):
     assert torch.allclose(cases.batch([0, 1])["kspace"], kspace, atol=1e-5)
     affine = cases.columns["kspace"].image(0).affine
     assert float(affine[0, 0]) == pytest.approx(220 / rows)
-    assert any(f"taken as removed, {rows} rows of 220 mm" in line for line in cases.notices)
+    assert any(f"taken as removed, {rows} of 220 mm" in line for line in cases.notices)
+
+
+def test_rows_that_a_header_does_not_explain_are_told(tmp_path):
+    kspace = torch.zeros(2, 4, 40, 32, dtype=torch.complex64)
+    kspace[:, :, 4:36] = scan()
+    cases = open_cases(written(tmp_path / "a.h5", kspace, HEADER.format(x=64, wide=440)))
+    assert cases.batch([0])["kspace"].shape == (1, 4, 20, 32)
+    assert any("40 rows" in line and "taken with it" in line for line in cases.notices)
+    there = open_cases(written(tmp_path / "b.h5", scan(), HEADER.format(x=32, wide=220)))
+    assert not any("header says" in line for line in there.notices)
+
+
+def test_columns_without_their_oversampling_have_the_voxels_of_the_image(tmp_path):
+    header = HEADER.format(x=32, wide=220).replace("<y>32</y>", "<y>64</y>", 1)
+    cases = open_cases(written(tmp_path / "a.h5", scan(), header.replace("<y>160<", "<y>320<", 1)))
+    affine = cases.columns["kspace"].image(0).affine
+    assert float(affine[1, 1]) == pytest.approx(160 / 32)
+    assert any("taken as removed, 32 of 160 mm" in line for line in cases.notices)
 
 
 def test_a_header_that_cannot_be_read_is_told_and_costs_the_geometry_alone(tmp_path):

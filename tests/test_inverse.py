@@ -6,7 +6,18 @@ import torch
 from radiffuse.diffusion.sample import DDPM, Heun, grids, prior
 from radiffuse.diffusion.schedule import EDM, VP
 from radiffuse.errors import UserError
-from radiffuse.inverse import DPS, Measurement, MomentMatching, Proximal, PseudoInverse, RangeNull
+from radiffuse.inverse import (
+    DPS,
+    Constrained,
+    Measurement,
+    MomentMatching,
+    Proximal,
+    PseudoInverse,
+    RangeNull,
+    REDDiff,
+    RicianMeasurement,
+    data_consistency,
+)
 from radiffuse.operators.base import Matrix
 from radiffuse.testing import CorrelatedDenoiser, GaussianDenoiser
 
@@ -81,6 +92,34 @@ def test_a_measurement_of_another_shape_than_the_operator_makes_is_refused(y):
     for kind in (Proximal, PseudoInverse):
         with pytest.raises(UserError, match="they must be equal"):
             kind(CorrelatedDenoiser(VP(), mean, covariance), wrong)(x_t, t)
+
+
+@pytest.mark.parametrize("shape", [(3, M - 1), (3, 1, M), (2, M)])
+def test_solvers_that_use_y_itself_refuse_another_shape_too(shape):
+    mean, covariance, measurement, _, _ = problem()
+    y, A, denoiser = (
+        torch.rand(shape).double(),
+        measurement.A,
+        CorrelatedDenoiser(VP(), mean, covariance),
+    )
+    x, times = torch.randn(3, D).double(), grids.uniform(3)
+    wrong = Measurement(y, A, 0.1)
+    project = data_consistency(wrong)
+    for sampler in (REDDiff(denoiser, wrong), Constrained(DDPM(denoiser), project)):
+        with pytest.raises(UserError, match="they must be equal"):
+            sampler(x, times)
+    for law in (Measurement, RicianMeasurement):
+        with pytest.raises(UserError, match="they must be equal"):
+            law(y, A, 0.1).log_likelihood(x)
+    with pytest.raises(UserError, match="they must be equal"):
+        RicianMeasurement(y, A, 0.1).residual(x)
+
+
+def test_one_measurement_of_several_estimates_is_that_of_each():
+    mean, covariance, measurement, _, _ = problem()
+    one = Measurement(measurement.y[:1], measurement.A, 0.1)
+    sampler = REDDiff(CorrelatedDenoiser(VP(), mean, covariance), one)
+    assert sampler(torch.randn(3, D).double(), grids.uniform(3)).shape == (3, D)
 
 
 def test_the_others_are_exact_for_white_data_and_only_there():

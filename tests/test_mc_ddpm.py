@@ -263,7 +263,20 @@ def test_the_papers_masks_sample_their_share_of_the_centre_at_every_width(accele
             ("image",), {"image": 1}, {"image": (width, width)}, 0, (), 0.5, 0.0, 100.0, 8
         )
         recipe = MCDDPM(acceleration=acceleration).fitted(known)
-        assert recipe.calibration == round(share * width)
+        assert recipe.centre(acceleration) == round(share * width)
+
+
+def test_the_centre_follows_the_acceleration_that_a_mask_is_drawn_at():
+    """Of masks of training at 4 and 8 in one network, and of scans at 8 after a training at 4."""
+    recipe = MCDDPM(size=(200, 200), channels=2, accelerations=(4.0, 8.0))
+    masks = recipe.masks(12)[:, 0, 0]
+    for mask in masks:
+        middle = mask[96:104] if int(mask.sum()) == 25 else mask[92:108]
+        assert int(mask.sum()) in (25, 50) and bool(middle.all())
+    later = dataclasses.replace(recipe, acceleration=8.0)
+    assert (recipe.acquisition().centre, later.acquisition().centre) == (16, 8)
+    rare = [int(mask[92:108].sum()) for mask in masks if int(mask.sum()) == 25]
+    assert rare and min(rare) < 16
 
 
 def test_the_measurement_is_noised_where_it_is_sampled():

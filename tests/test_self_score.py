@@ -77,6 +77,12 @@ def test_training_is_given_the_scan_alone(recipe, scans, batch):
         next(objective.losses({**batch, "image": torch.zeros(4, 1, 32, 32)}))
 
 
+def test_scans_that_are_left_out_are_told(recipe, cases):
+    fewer = dataclasses.replace(recipe, scans=5).measured(cases)
+    assert fewer.told == f"5 of {len(cases)} training scans are measured and learned from (--scans)"
+    assert recipe.measured(cases).told == "" and len(cases) <= recipe.scans
+
+
 class Stored:
     """Complex images as two channels."""
 

@@ -12,6 +12,9 @@ from ..operators import Fourier
 Widths = tuple[int, ...]
 _FEW_COILS, _AIR = 4, 1 / 16
 """Coils that are enough without air, and the share of an axis that is taken for air."""
+_BLANKED, _PLATEAU = 1e-10, 1.2
+"""Power of air over that of the brightest position, at least, and of the positions next to the darkest over theirs,
+at most."""
 _FLAT, _STEEP = 1.12, 0.5
 """Power of noise alone, over that farther out, at most; the like for signal, less 1, at least."""
 _KERNELS = 20_000
@@ -131,9 +134,9 @@ def noise_level(kspace: Tensor, mask: Tensor) -> Tensor:
     throughout (air) count too, and with one to three coils the outermost tenth of the points; the least of all is
     taken, since signal makes each of them too large.
 
-    Right to 10 % with four coils or more, or where there is air along an axis that was sampled throughout. Elsewhere
-    hard edges in the image make it too large, of one coil several times. Where coils differ in their noise or share it
-    (they were not whitened), combinations without signal miss part of it: up to 15 %.
+    Right to 10 % with four coils or more, or where there is air, not blanked, along an axis that was sampled
+    throughout. Elsewhere hard edges in the image make it too large, of one coil several times. Where coils differ in
+    their noise or share it (they were not whitened), combinations without signal miss part of it: up to 15 %.
 
     Args:
         kspace: (B, K, *S), zero where not sampled; of several cases, their median.
@@ -224,7 +227,9 @@ def _signal_free(kspace: Tensor, sampled: Tensor, kernel: tuple[int, ...]) -> fl
 def _air(kspace: Tensor, sampled: Tensor, axis: int) -> float:
     """Of the darkest positions along an axis that was sampled throughout.
 
-    They are chosen by one half of the lines and measured by the other, in turn.
+    They are chosen by one half of the lines and measured by the other, in turn. Infinite where air was blanked, so
+    that rounding is left there; and with many coils, which need none, where power rises at once, so that it is no air
+    or was blanked in part.
     """
     lines = sampled.any(axis)
     power = Fourier(1).adjoint(kspace.movedim(axis + 1, -1)).abs().square().mean(0).double()
@@ -232,8 +237,15 @@ def _air(kspace: Tensor, sampled: Tensor, axis: int) -> float:
     power = power[far >= _quantile(far, 0.25)]
     if len(power) < 4:
         return math.inf
+    whole = power.mean(0)
+    if float(whole.min()) < _BLANKED * float(whole.max()):
+        return math.inf
     halves = power[::2].mean(0), power[1::2].mean(0)
     count = max(2, round(_AIR * power.shape[1]))
     pairs = (halves, halves[::-1])
-    told = [other[one.argsort()[:count]].mean() for one, other in pairs]
-    return math.sqrt(float(sum(told)) / 4)
+    ranked = [other[one.argsort()] for one, other in pairs]
+    darkest = sum(float(part[:count].mean()) for part in ranked)
+    beside = sum(float(part[count : 2 * count].mean()) for part in ranked)
+    if len(kspace) >= _FEW_COILS and beside > _PLATEAU * darkest:
+        return math.inf
+    return math.sqrt(darkest / 4)

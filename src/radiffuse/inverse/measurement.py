@@ -59,6 +59,14 @@ class Measurement:
         Raises:
             UserError: A x has another shape.
         """
+        return self.y - self.seen(x)
+
+    def seen(self, x: Tensor) -> Tensor:
+        """A x, the shape of y but for the number of cases, where either has one alone.
+
+        Raises:
+            UserError: A x has another shape.
+        """
         seen = self.A(x)
         alike = len(seen) == len(self.y) or 1 in (len(seen), len(self.y))
         if seen.shape[1:] != self.y.shape[1:] or not alike:
@@ -66,7 +74,7 @@ class Measurement:
                 f"y has shape {tuple(self.y.shape)}, and the operator makes {tuple(seen.shape)} of an image; they "
                 "must be equal"
             )
-        return self.y - seen
+        return seen
 
     def adjoint(self, v: Tensor, like: Tensor) -> Tensor:
         """A^H v for v of the shape of y; its real part where the image `like` is real."""

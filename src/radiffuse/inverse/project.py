@@ -63,7 +63,7 @@ def data_consistency(
     """
 
     def project(x: Tensor, alpha: Tensor, sigma: Tensor, noise: Noise) -> Tensor:
-        gap = alpha * measurement.y - measurement.A(x)
+        gap = alpha * measurement.y - measurement.seen(x)
         if noised and bool(sigma > 0):
             gap = gap + measurement.A(sigma * noise(x))
         if inverse is None:

@@ -50,7 +50,8 @@ class DDRM(Sampler):
         parts = spectral(self.measurement.A, x)
         seen = parts.values > 0
         safe = torch.where(seen, parts.values, 1.0)
-        y = torch.where(seen, parts.measured(self.measurement.y) / safe, 0.0)
+        measured = parts.measured(self.measurement.y.expand_as(self.measurement.seen(x)))
+        y = torch.where(seen, measured / safe, 0.0)
         std = torch.where(seen, self.measurement.std / safe, torch.inf)
         return parts, y, std, True
 

@@ -35,13 +35,13 @@ class RicianMeasurement(Measurement):
         What $y - Ax$ is for Gaussian noise: the first term is what y is expected to hold of the signal,
         without the noise at right angles to it.
         """
-        seen = self.A(x)
+        seen = self.seen(x)
         z = self.y * seen / self._variance(seen)
         return self.y * (torch.special.i1e(z) / torch.special.i0e(z)) - seen
 
     def log_likelihood(self, x: Tensor) -> Tensor:
         """log p of each case, (B,), without its constant; s > 0."""
-        seen = self.A(x)
+        seen = self.seen(x)
         s2 = self._variance(seen)
         value = torch.log(torch.special.i0e(self.y * seen / s2))
         return (value - (self.y - seen.abs()) ** 2 / (2 * s2)).flatten(1).sum(1)

@@ -46,7 +46,8 @@ class REDDiff(Sampler):
         self.measurement, self.weight, self.rate = measurement, weight, rate
 
     def init(self, x: Tensor, t: Tensor) -> State:
-        mean = self.measurement.pseudo_inverse(self.measurement.y, x).clone()
+        y = self.measurement.y.expand_as(self.measurement.seen(x))
+        mean = self.measurement.pseudo_inverse(y, x).clone()
         return _Fit(mean, torch.optim.Adam([mean], self.rate, betas=(0.9, 0.99)))
 
     def step(self, x_t: Tensor, t: Tensor, s: Tensor, state: State) -> tuple[Tensor, State]:

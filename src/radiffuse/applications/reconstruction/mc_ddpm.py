@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from ...acquisition import Acquired, MaskName
+from ...acquisition import Acquired, Acquisition, MaskName
 from ...diffusion.losses import discrete_times
 from ...diffusion.network import Given
 from ...diffusion.noise import Seeded, gaussian
@@ -32,6 +32,7 @@ from ..ranges import Rule, at_least, more_than, require
 from ..recipe import Batch
 from ..walked import Walked
 from .complex_prior import complex_key, phased
+from .measuring import scanner_of
 from .presets import UNSAMPLED, trained
 from .reconstructing import Reconstructing
 from .scanner import Scanner
@@ -115,9 +116,6 @@ class MCDDPM(Reconstructing, Backbone, Walked, Law):
         """
         key = complex_key(facts)
         filled = self.filled(facts, 2, facts.size[key]).fitting()
-        if filled.calibration < 0:
-            columns = round(CENTRE / filled.acceleration * filled.size[-1])
-            filled = replace(filled, calibration=max(1, columns))
         filled.masks(1)
         filled.make_grid(filled.schedule())
         return (
@@ -156,7 +154,17 @@ class MCDDPM(Reconstructing, Backbone, Walked, Law):
     def masks(self, count: int) -> Tensor:
         """Masks of training, (count, 1, *S) boolean, from the global generator."""
         every = self.accelerations or (self.acceleration,)
-        return drawn_masks(self.mask, every, self.calibration, self.size, count)
+        kinds = [(acceleration, self.centre(acceleration)) for acceleration in every]
+        return drawn_masks(self.mask, kinds, self.size, count)
+
+    def centre(self, acceleration: float) -> int:
+        """`calibration` of masks of an acceleration."""
+        share = CENTRE / acceleration
+        return self.calibration if self.calibration >= 0 else max(1, round(share * self.size[-1]))
+
+    def acquisition(self, measured: bool = False) -> Acquisition:
+        centre = self.centre(self.acceleration)
+        return scanner_of(replace(self, calibration=centre), measured)
 
     def acquire(self, batch: Batch) -> Acquired:
         """As `Scanner.acquire`.

@@ -10,7 +10,6 @@ from ...diffusion.noise import derive
 from ...errors import UserError
 from ...operators import Coils, Fourier
 from ...operators.coils import espirit
-from .measuring import scanner_of
 
 __all__ = ["checked", "combined", "undersampled"]
 
@@ -28,7 +27,7 @@ def checked(recipe: Any, kspace: Tensor, case: str) -> MRI:
         UserError: the scan is undersampled itself, so that there is nothing to compare with; or the
             recipe measures something else than MRI.
     """
-    scanner = scanner_of(recipe, measured=True)
+    scanner = recipe.acquisition(measured=True)
     if not isinstance(scanner, MRI):
         raise UserError(
             f"the data hold k-space; --set measurement=mri, not {recipe.measurement}, or take images"

@@ -40,28 +40,24 @@ def _pictured(kspace: Tensor) -> Tensor:
 
 
 def drawn_masks(
-    name: MaskName,
-    accelerations: Sequence[float],
-    calibration: int,
-    size: tuple[int, ...],
-    count: int,
+    name: MaskName, kinds: Sequence[tuple[float, int]], size: tuple[int, ...], count: int
 ) -> Tensor:
-    """Masks of a kind, each of its own draw and of one of the accelerations, (count, 1, *size) boolean.
+    """Masks, each of its own draw and of one of the kinds, (count, 1, *size) boolean.
 
     Drawn from the global generator.
 
     Args:
-        name, calibration: as of `MRI`.
+        name: as of `MRI`.
+        kinds: accelerations and their calibration, as of `MRI`.
 
     Raises:
         UserError: masks that cannot be.
     """
-    centre = MRI(name, calibration=calibration).centre
-    chosen = torch.randint(len(accelerations), (count,)).tolist()
-    masks = [
-        MASKS[name](size, accelerations[k], centre, [int(torch.randint(2**62, ()))]).mask
-        for k in chosen
-    ]
+    scanners = [MRI(name, acceleration, calibration) for acceleration, calibration in kinds]
+    masks = []
+    for k in torch.randint(len(kinds), (count,)).tolist():
+        seed = [int(torch.randint(2**62, ()))]
+        masks.append(MASKS[name](size, scanners[k].acceleration, scanners[k].centre, seed).mask)
     return torch.cat(masks)
 
 

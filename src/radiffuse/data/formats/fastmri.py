@@ -82,7 +82,7 @@ def open_fastmri(path: Path) -> Table:
         data, along = data * mask, mask
     affines = None
     if text is not None and data.ndim == 4:
-        shown = next((arrays[n].shape[-2] for n in TARGETS if n in arrays), 0)
+        shown = next((arrays[n].shape[-2:] for n in TARGETS if n in arrays), (0, 0))
         if voxels := _voxels(text, data, shown, path, notices):
             affines = _affines(voxels, len(data))
             data = _cut(data, voxels.rows, along, path, notices)
@@ -144,44 +144,69 @@ class Voxels(NamedTuple):
     rows: int
 
 
+class Axis(NamedTuple):
+    """What a header says of an axis: samples, and field of view in mm, with oversampling and without; 0: no number."""
+
+    sampled: int
+    kept: int
+    full_mm: float
+    kept_mm: float
+
+
 def _voxels(
-    text: bytes | str, kspace: Tensor, shown: int, path: Path, notices: list[str]
+    text: bytes | str, kspace: Tensor, shown: tuple[int, ...], path: Path, notices: list[str]
 ) -> Voxels | None:
     """By the first encoding of an XML header; None where it is no such header.
 
-    Samples of k-space lie 1 / field of view apart, however many they are: that of encodedSpace, or where k-space has
-    the rows of reconSpace (the oversampling was removed, the header left as it was) of reconSpace. `shown` are the
-    rows of the image in the file, which settle it where neither has as many; 0: there is none.
+    Samples of k-space lie 1 / field of view apart, however many they are (`_field`). `shown` are rows and columns of
+    the image in the file, 0: there is none.
     """
-
-    def said(of: str) -> list[float]:
-        return [float(root.findtext(f".//{{*}}{of}/{{*}}{axis}", "")) for axis in "xyz"]
-
     try:
         root = ElementTree.fromstring(text)
-        fields = said("encodedSpace/{*}fieldOfView_mm")
-        wanted = said("reconSpace/{*}fieldOfView_mm")
-        partitions = said("encodedSpace/{*}matrixSize")[2]
+        readout, phase, depth = (_axis(root, axis) for axis in "xyz")
     except (ElementTree.ParseError, ValueError):
         return None
-    if not all(0 < number < math.inf for number in (*fields, *wanted, partitions)):
+    fields = [one for axis in (readout, phase, depth) for one in axis[2:]]
+    if not all(0 < number < math.inf for number in (*fields, depth.sampled)):
         return None
     rows, columns = kspace.shape[2:]
-    sampled, kept = (_rows_of(root, space) for space in ("encodedSpace", "reconSpace"))
-    if rows != sampled and rows in (kept, shown) and wanted[0] < fields[0]:
-        notices.append(
-            f"{path}: has {rows} rows, and its header says {sampled} of {fields[0]:g} mm with oversampling: it is "
-            f"taken as removed, {rows} rows of {wanted[0]:g} mm"
-        )
-        fields[0] = wanted[0]
-    sides = (fields[0] / rows, fields[1] / columns, fields[2] / partitions)
-    return Voxels(sides, min(rows, max(1, round(rows * wanted[0] / fields[0]))))
+    wide = _field(rows, shown[0], readout, f"{path}: k-space has {rows} rows", notices)
+    high = _field(columns, shown[1], phase, f"{path}: k-space has {columns} columns", notices)
+    sides = (wide / rows, high / columns, depth.full_mm / depth.sampled)
+    return Voxels(sides, min(rows, max(1, round(rows * readout.kept_mm / wide))))
 
 
-def _rows_of(root: ElementTree.Element, space: str) -> int:
-    """matrixSize x of a space; 0 where it is no number."""
-    text = root.findtext(f".//{{*}}{space}/{{*}}matrixSize/{{*}}x", "")
-    return int(text) if text.isdecimal() else 0
+def _axis(root: ElementTree.Element, axis: str) -> Axis:
+    """Of x, y or z.
+
+    Raises:
+        ValueError: a field of view is no number.
+    """
+
+    def said(space: str, what: str) -> str:
+        return root.findtext(f".//{{*}}{space}/{{*}}{what}/{{*}}{axis}", "")
+
+    spaces = ("encodedSpace", "reconSpace")
+    sampled, kept = (
+        int(n) if n.isdecimal() else 0 for n in (said(s, "matrixSize") for s in spaces)
+    )
+    return Axis(sampled, kept, *(float(said(space, "fieldOfView_mm")) for space in spaces))
+
+
+def _field(samples: int, shown: int, axis: Axis, found: str, notices: list[str]) -> float:
+    """The field of view in mm whose inverse parts samples of k-space: that with oversampling.
+
+    Where there are as many samples as without it (it was removed, the header left as it was), or as the image in the
+    file has, it is that without; other numbers are told.
+    """
+    if samples == axis.sampled or axis.kept_mm >= axis.full_mm:
+        return axis.full_mm
+    said = f"{found}, and its header says {axis.sampled} of {axis.full_mm:g} mm with oversampling"
+    if samples in (axis.kept, shown):
+        notices.append(f"{said}: it is taken as removed, {samples} of {axis.kept_mm:g} mm")
+        return axis.kept_mm
+    notices.append(f"{said}, {axis.kept} of {axis.kept_mm:g} mm without: they are taken with it")
+    return axis.full_mm
 
 
 def _affines(voxels: Voxels, slices: int) -> Tensor:

@@ -83,7 +83,7 @@ def open_ismrmrd(path: Path) -> Table:
         kspace = whitened(kspace, mixture)
         notices.append(
             f"{path}: coils are mixed to white noise, by {noise.shape[1]} samples of noise in it; the brightness is "
-            "that of before in the mean"
+            "that of before in the mean, but shaded where coils share noise or differ in it"
         )
     column = ArrayColumn(
         kspace,
