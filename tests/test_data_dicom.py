@@ -146,7 +146,7 @@ def test_a_folder_of_series_is_one_case_each(tmp_path):
     assert cases.batch([0, 1])["image"].shape == (2, 1, 4, 6, 5)
     assert cases.image(0, "image").spacing_mm == pytest.approx((2.0, 0.5, 3.0))
     np.testing.assert_array_equal(cases.image(2, "image").data[0].numpy(), volume)
-    assert "declares no value range" in cases.notices[0]
+    assert any("declares no value range" in line for line in cases.notices)
 
 
 def test_truncated_dicom_is_refused(tmp_path):

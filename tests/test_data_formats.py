@@ -509,6 +509,42 @@ def test_numbers_that_do_not_count_do_no_harm(tmp_path, fields):
     np.testing.assert_allclose(image.affine, TURNED)
 
 
+@pytest.mark.parametrize(
+    ("fields", "refused"),
+    [
+        ({"pixdim": [1, -1, 2, 3, 0, 0, 0, 0]}, True),
+        ({"pixdim": [-2, 1, 2, 3, 0, 0, 0, 0]}, True),
+        ({"pixdim": [1, -1, 2, 3, 0, 0, 0, 0], "sform_code": 1}, False),
+        ({"pixdim": [1, -1, 2, 3, 0, 0, 0, 0], "qform_code": 0}, False),
+        ({"pixdim": [0, 1, 2, 3, 0, 0, 0, 0]}, False),
+    ],
+)  # fmt: skip
+def test_negative_sizes_are_refused_where_the_qform_alone_says_the_place(
+    tmp_path, capfd, fields, refused
+):
+    """nibabel takes their magnitude, ITK mirrors; the standard allows neither."""
+    path = with_header(tmp_path / "a.nii", **{"sform_code": 0, "qform_code": 1, **fields})
+    if refused:
+        with pytest.raises(UserError, match=r"a\.nii: its voxels are .* in two ways"):
+            read_image(path)
+    else:
+        read_image(path)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("code", [-3, 9])
+def test_codes_of_a_place_that_nifti_does_not_know_are_told_with_the_file(tmp_path, capfd, code):
+    lines, hear = hearing()
+    path = with_header(tmp_path / "a.nii", sform_code=code, qform_code=1)
+    found = read_image(path, notice=hear)
+    assert lines == [f"{path}: its sform_code is {code}, which NIfTI does not know; it counts as 0"]
+    np.testing.assert_allclose(found.affine, nibabel.load(path).get_qform(), atol=1e-6)
+    path = with_header(tmp_path / "b.nii", sform_code=0, pixdim=[1, 0, 2, 3, 0, 0, 0, 0])
+    read_image(path, notice=hear)
+    assert lines[1] == f"{path}: its voxels are 0 x 2 x 3 mm; 1 mm is taken for 0"
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_packed_file_that_declares_more_than_it_can_hold_is_refused_unread(tmp_path, monkeypatch):
     path = with_header(tmp_path / "a.nii", dim=[4, 400, 400, 100, 1, 1, 1, 1])
     (tmp_path / "b.nii.gz").write_bytes(gzip.compress(path.read_bytes()))

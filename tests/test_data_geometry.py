@@ -205,11 +205,11 @@ def test_masks_of_small_voxels_are_put_where_their_headers_say(tmp_path, voxel, 
     """Stored mirrored (and shifted); in a field of view of some micrometres a whole image is less than 0.1 mm."""
     affine = np.diag([voxel, voxel, voxel, 1.0])
     image = np.zeros((8, 8, 8), np.float32)
-    image[3:5, 2:4, 2:4] = 100
+    image[2:4, 2:4, 2:4] = 100
     mirrored = affine @ np.array([[-1, 0, 0, 7 + shift], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
     mask = np.zeros((8, 8, 8), np.uint8)
-    mask[3 + shift : 5 + shift, 2:4, 2:4] = 1
-    assert np.allclose(mirrored @ [3 + shift, 2, 2, 1], affine @ [4, 2, 2, 1])
+    mask[4 + shift : 6 + shift, 2:4, 2:4] = 1
+    assert np.allclose(mirrored @ [4 + shift, 2, 2, 1], affine @ [3, 2, 2, 1])
     cases = open_cases(
         folder(tmp_path / "data", [
             (nibabel.Nifti1Image(image, affine), nibabel.Nifti1Image(mask, mirrored)),
@@ -241,7 +241,12 @@ def test_a_mask_that_was_cropped_to_what_it_shows_is_in_its_image(tmp_path, turn
     affine = oblique((1.0, 1.0, 1.0), turn)
     crop = affine.copy()
     crop[:3, 3] = (affine @ [*at, 1])[:3]
-    pairs = [(nibabel.Nifti1Image(image, affine), nibabel.Nifti1Image(np.ones((3, 3, 2), np.uint8), crop))]
+    pairs = [
+        (
+            nibabel.Nifti1Image(image, affine),
+            nibabel.Nifti1Image(np.ones((3, 3, 2), np.uint8), crop),
+        )
+    ]
     cases = open_cases(folder(tmp_path / "data", pairs), range=(0.0, 100.0))
     batch = cases.batch([0])
     assert torch.equal(batch["mask"] > 0, batch["image"] > 0)

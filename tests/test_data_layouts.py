@@ -147,6 +147,29 @@ def test_a_missing_nnunet_channel_is_named(tmp_path):
     assert "case case_001 of imagesTr has no channel _0001" in refused(tmp_path)
 
 
+@pytest.mark.parametrize("part", ["Tr", "Ts"])
+def test_a_file_without_a_channel_among_such_with_one_is_refused_by_name(tmp_path, part):
+    """Else every channel of the others would be a case of its own."""
+    nnunet(tmp_path)
+    if part == "Ts":
+        volume(tmp_path / "imagesTs/new_0000.nii.gz", 1)
+        volume(tmp_path / "imagesTs/new_0001.nii.gz", 2)
+    volume(tmp_path / f"images{part}/case_009.nii.gz", 99)
+    if part == "Tr":
+        volume(tmp_path / "labelsTr/case_009.nii.gz", 99, labels=True)
+    line = refused(tmp_path)
+    first = "case_000_0000" if part == "Tr" else "new_0000"
+    assert "case_009.nii.gz: has no channel number" in line and f"{first}.nii.gz" in line
+
+
+def test_years_at_the_end_of_some_names_are_no_channels(tmp_path):
+    for name in ("scan_2019", "scan_2020", "late", "scan_0000"):
+        volume(tmp_path / f"imagesTr/{name}.nii.gz", len(name))
+        if name != "scan_0000":
+            volume(tmp_path / f"labelsTr/{name}.nii.gz", 1, labels=True)
+    assert opened(tmp_path).ids == ("late", "scan_2019", "scan_2020")
+
+
 def test_a_dataset_json_that_lists_nothing_names_both_layouts(tmp_path):
     line = refused(described(tmp_path, channel_names={"0": "CT"}))
     assert "(Decathlon, MONAI)" in line and "(nnU-Net)" in line
@@ -258,6 +281,36 @@ def test_bids_masks_of_derivatives_stand_beside_their_images(tmp_path):
         cases.image(1, "mask").data[0].numpy(), nibabel.load(truth).get_fdata()
     )
     assert "1 sessions without lesion_mask are left out" in told(cases)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_bids_masks_may_keep_the_suffix_of_their_image(tmp_path, several):
+    bids(tmp_path, subjects=3, sessions=1, suffixes=("T1w", "FLAIR"))
+    of = ("T1w", "FLAIR") if several else ("T1w",)
+    name = "derivatives/manual/sub-{0:02d}/anat/sub-{0:02d}_ses-0_{1}_label-lesion_mask.nii.gz"
+    for s in range(3):
+        for n, suffix in enumerate(of):
+            volume(tmp_path / name.format(s, suffix), 10 * s + n, labels=True)
+    cases = opened(tmp_path)
+    keys = ("FLAIR_lesion_mask", "T1w_lesion_mask") if several else ("mask",)
+    assert cases.keys == ("FLAIR", "T1w", *keys)
+    truth = nibabel.load(tmp_path / name.format(2, "T1w")).get_fdata()
+    np.testing.assert_array_equal(cases.image(2, keys[-1]).data[0].numpy(), truth)
+    assert "passed over" not in told(cases)
+
+
+def test_derivatives_of_bids_that_are_passed_over_are_counted_in_one_line(tmp_path):
+    bids(tmp_path, subjects=3, sessions=1)
+    for s in range(3):
+        folder = tmp_path / f"derivatives/prep/sub-{s:02d}/anat"
+        volume(folder / f"sub-{s:02d}_ses-0_desc-brain_mask.nii.gz", s, labels=True)
+        volume(folder / f"sub-{s:02d}_ses-0_space-MNI152_desc-brain_mask.nii.gz", s, labels=True)
+        volume(folder / f"sub-{s:02d}_ses-0_desc-preproc_T1w.nii.gz", s)
+    volume(tmp_path / "derivatives/prep/mean.nii.gz", 9)
+    cases = opened(tmp_path)
+    (line,) = [line for line in cases.lines if "passed over" in line]
+    assert cases.keys == ("image", "mask") and "derivatives hold 7 images" in line
+    assert "derivatives/prep/mean.nii.gz" in line
 
 
 def test_of_several_kinds_of_bids_images_the_anatomical_ones_are_read_and_the_rest_is_named(

@@ -88,7 +88,9 @@ def test_sizes_that_differ_are_refused_where_a_place_was_assumed(tmp_path, which
                 without_place(one, path)
             else:
                 nibabel.save(nibabel.Nifti1Image(one, PLACE), path)
-    with pytest.raises(UserError, match=f"{which[0]} of case .* declares no place in space.*one grid"):
+    with pytest.raises(
+        UserError, match=f"{which[0]} of case .* declares no place in space.*one grid"
+    ):
         set_of(tmp_path)
 
 

@@ -54,7 +54,7 @@ class Grid:
         return f"{sides} voxels of {steps} mm, {codes}, first voxel at ({origin}) mm"
 
     def covered_by(self, other: "Grid") -> float:
-        """Share of this grid's voxel centres inside the other's box: of those around it, a lattice of up to 15 an axis."""
+        """Share of this grid's voxel centres in the other's box, by a lattice of at most 15 an axis around it."""
         edges = [torch.tensor([-0.5, side - 0.5], dtype=torch.float64) for side in other.sides]
         ends = torch.cartesian_prod(*edges, torch.ones(1, dtype=torch.float64))
         box = (ends @ _between(other, self).T)[:, :3]

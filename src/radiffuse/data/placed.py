@@ -191,8 +191,8 @@ class PlacedColumn:
             if not one.placed:
                 raise UserError(
                     f"{self.source_name}: {key} of case {self.ids[row]} declares no place in space, and "
-                    f"{' and '.join(self.keys)} have other numbers of voxels ({_sides(first)} and {_sides(image)}): how they "
-                    "lie to each other is not known; store both on one grid"
+                    f"{' and '.join(self.keys)} differ in number of voxels ({_sides(first)} and {_sides(image)}): "
+                    "how they lie to each other is not known; store both on one grid"
                 )
 
     def _rows_first(self, image: Image, first: Image, row: int) -> Image:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,12 +31,14 @@ class _File:
         entities: "ses" -> "01" and the like, in the order of the name.
         suffix: what the file shows: "T1w", "mask".
         kind: its folder: "anat", "func".
+        of: suffix of the image that a mask is of, where its name keeps it.
     """
 
     path: Path
     entities: dict[str, str]
     suffix: str
     kind: str
+    of: str = ""
 
     @property
     def case(self) -> str:
@@ -72,7 +74,12 @@ def open_bids(folder: Path) -> Table:
     common = Counter(file.column for file in files)
     first = max(common, key=lambda name: (common[name], name))
     images = {name: _by_case(files, name) for name in sorted(common)}
-    masks = _masks(folder, {file.entities["sub"] for file in files})
+    masks, others = _masks(folder, files)
+    if others:
+        notices.append(
+            f"{folder}: derivatives hold {len(others)} images that by their names are no masks on the grid of the "
+            f"images, as {others[0].relative_to(folder).as_posix()}; they are passed over, a cases.csv names them"
+        )
     cases = sorted(images[first])
     half = len(cases) / 2
     lone = [n for n, found in masks.items() if sum(case in found for case in cases) >= half]
@@ -115,13 +122,17 @@ def _raw(folder: Path) -> list[_File]:
     return found
 
 
-def _parsed(file: Path) -> _File | None:
+def _parsed(file: Path, suffixes: Collection[str] = ()) -> _File | None:
+    """A name taken apart, in which one of `suffixes` may stand before the own one; None of other names."""
     *pairs, suffix = stem(file).split("_")
+    of = next((pair for pair in pairs if pair in suffixes), "")
+    if of:
+        pairs.remove(of)
     entities = [_ENTITY.fullmatch(pair) for pair in pairs]
     if not entities or not all(entities) or not suffix.isalnum():
         return None
     said = {found[1]: found[2] for found in entities if found is not None}
-    return _File(file, said, suffix, file.parent.name) if "sub" in said else None
+    return _File(file, said, suffix, file.parent.name, of) if "sub" in said else None
 
 
 def _of_one_kind(files: Sequence[_File], folder: Path, notices: list[str]) -> list[_File]:
@@ -147,35 +158,37 @@ def _by_case(files: Sequence[_File], column: str) -> dict[str, Path]:
     return found
 
 
-def _masks(folder: Path, subjects: set[str]) -> dict[str, dict[str, Path]]:
-    """Masks on the grid of the images, by column and case."""
+def _masks(folder: Path, images: Sequence[_File]) -> tuple[dict[str, dict[str, Path]], list[Path]]:
+    """Masks on the grid of the images, by column and case; and what else derivatives hold."""
     files: list[_File] = []
-    for path in sorted((folder / "derivatives").rglob("sub-*")):
-        if not ending(path) or not path.is_file() or subject_of(path.parts) is None:
+    others: list[Path] = []
+    subjects, suffixes = ({image.entities["sub"] for image in images}, {i.suffix for i in images})
+    for path in sorted((folder / "derivatives").rglob("*")):
+        if path.name.startswith(".") or not ending(path) or not path.is_file():
             continue
-        file = _parsed(path)
-        if (
-            file is None
-            or file.suffix not in _MASK_SUFFIXES
-            or file.entities["sub"] not in subjects
-        ):
-            continue
-        if file.entities.get("space", "orig") in _OWN_SPACES:
+        file = _parsed(path, suffixes) if subject_of(path.parts) is not None else None
+        if file is not None and _is_mask(file, subjects):
             files.append(file)
+        else:
+            others.append(path)
     named = [_mask_name(file) for file in files]
     return {
         name: _by_case(
             [_as(file, name) for file, own in zip(files, named, strict=True) if own == name], name
         )
         for name in sorted(set(named))
-    }
+    }, others
+
+
+def _is_mask(file: _File, subjects: Collection[str]) -> bool:
+    own = file.entities.get("space", "orig") in _OWN_SPACES
+    return own and file.suffix in _MASK_SUFFIXES and file.entities["sub"] in subjects
 
 
 def _mask_name(file: _File) -> str:
     """ "lesion_mask" of ..._label-lesion_mask: a name that is known to be a mask's."""
     what = file.entities.get("label") or file.entities.get("desc")
-    kind = _MASK_SUFFIXES[file.suffix]
-    return f"{what}_{kind}" if what else kind
+    return "_".join(filter(None, (file.of, what, _MASK_SUFFIXES[file.suffix])))
 
 
 def _as(file: _File, column: str) -> _File:

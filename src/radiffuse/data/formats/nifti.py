@@ -1,5 +1,6 @@
 """NIfTI and its kin: numbers as stored, scaling as declared, geometry in millimetres RAS+."""
 
+import logging
 import math
 import zlib
 from collections.abc import Callable
@@ -47,7 +48,7 @@ def read_nifti(
             ones where they miss these by half a step at most, with a notice.
 
     Raises:
-        UserError: unreadable or cut short, an affine that maps voxels onto a plane or is not
+        UserError: unreadable or cut short, an affine that maps voxels onto a plane, may be mirrored or is not
             finite, or axes that are neither space nor one series.
     """
     from nibabel.filebasedimages import ImageFileError
@@ -89,6 +90,8 @@ def _loaded(path: Path) -> Any:
     """The image with its header read, and its voxels not yet."""
     import nibabel
 
+    # it names no file; `_check_mended` does
+    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
     if path.suffix.lower() == ".mgh":
         # nibabel would leave the file open
         return nibabel.MGHImage.from_bytes(path.read_bytes())
@@ -173,6 +176,7 @@ def _place_of(file: Any, path: Path, notice: Callable[[str], None]) -> tuple[tor
     """The affine, index -> RAS mm, and whether the file says it; a notice where it does not."""
     header = file.header
     if hasattr(header, "get_sform"):
+        _check_mended(file, path, notice)
         return _affine(header, path, notice)
     if "goodRASFlag" in header:
         placed = _good_ras(path)
@@ -184,6 +188,34 @@ def _place_of(file: Any, path: Path, notice: Callable[[str], None]) -> tuple[tor
             "right may be swapped; convert it to NIfTI with what its maker knows"
         )
     return as_affine(file.affine, path), placed
+
+
+def _check_mended(file: Any, path: Path, notice: Callable[[str], None]) -> None:
+    """What nibabel mends in a header on the way, where it says something of the place.
+
+    Raises:
+        UserError: negative sizes (or a qfac other than -1) where nothing but the qform says how axes lie.
+    """
+    header = file.header
+    holder = file.file_map.get("header", file.file_map["image"])
+    with holder.get_prepare_fileobj("rb") as stream:
+        stored = type(header)(stream.read(header.template_dtype.itemsize), check=False)
+    for name in ("sform_code", "qform_code"):
+        if int(stored[name]) != int(header[name]):
+            notice(
+                f"{path}: its {name} is {int(stored[name])}, which NIfTI does not know; it counts as 0"
+            )
+    if int(header["sform_code"]):
+        return
+    qfac, *sizes = stored["pixdim"][: 1 + min(int(header["dim"][0]), 3)].tolist()
+    told = " x ".join(f"{size:g}" for size in sizes)
+    if int(header["qform_code"]) and (min(sizes) < 0 or (qfac < 0 and qfac != -1)):
+        raise UserError(
+            f"{path}: its voxels are {told} mm with a qfac of {qfac:g}, and programs read negative ones in two ways, "
+            "mirrored and not; nothing but the qform says how it lies: write positive sizes, or an sform"
+        )
+    if 0 in sizes:
+        notice(f"{path}: its voxels are {told} mm; 1 mm is taken for 0")
 
 
 def _good_ras(path: Path) -> bool:
@@ -323,7 +355,8 @@ def _place(file: Any, affine: np.ndarray) -> None:
     """Declare the affine: in both forms where it is a rotation with spacing, else in the sform."""
     file.set_sform(affine, code=1)
     file.set_qform(affine, code=1, strip_shears=True)
-    if not np.allclose(file.get_qform(), affine, atol=1e-4):
+    fine = 1e-4 * min(1.0, float(np.linalg.norm(affine[:3, :3], axis=0).min()))
+    if not np.allclose(file.get_qform(), affine, atol=fine):
         file.set_qform(None, code=0)
         file.set_sform(affine, code=1)
 

@@ -87,7 +87,11 @@ def _images(folder: Path, masks: Mapping[str, Path]) -> Files:
     """Files of each case by channel; a name without _0000, or that a mask has too, is a case."""
     found: Files = {}
     files = _files(folder)
-    suffixed = all(_CHANNEL.fullmatch(stem(file)) and stem(file) not in masks for file in files)
+    named = {file: _CHANNEL.fullmatch(stem(file)) for file in files if stem(file) not in masks}
+    plain = next((file for file in files if not named.get(file)), None)
+    suffixed = plain is None
+    if plain is not None:
+        _check_mixture(plain, named, masks)
     for file in files:
         name = _CHANNEL.fullmatch(stem(file)) if suffixed else None
         case, number = (name[1], int(name[2])) if name else (stem(file), 0)
@@ -95,6 +99,22 @@ def _images(folder: Path, masks: Mapping[str, Path]) -> Files:
         if other != file:
             raise UserError(f"{file}: is channel {number} of {case}, and so is {other.name}")
     return found
+
+
+def _check_mixture(
+    plain: Path, named: Mapping[Path, re.Match[str] | None], masks: Mapping[str, Path]
+) -> None:
+    """Refuse a file without a channel among such with one: those whose mask says so, or _0000 where none has a mask.
+
+    Raises:
+        UserError: names both.
+    """
+    for other, name in named.items():
+        if name and (name[1] in masks or (not masks and int(name[2]) == 0)):
+            raise UserError(
+                f"{plain}: has no channel number in its name, as {other.name} has; name all files of the folder alike, "
+                "NAME_0000 and so on"
+            )
 
 
 def _masks(folder: Path) -> dict[str, Path]:
