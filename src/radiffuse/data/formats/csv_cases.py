@@ -23,6 +23,7 @@ from ..table import (
     splits_of,
 )
 from .csv_people import people_of_headers
+from .stems import slashed
 from .stored import ENDINGS, ending
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
@@ -174,7 +175,8 @@ def _people(
     """Patients as they may be shown, and as headers call them where only these do."""
     if "patient" not in meta and len(ids) > 1:
         of_case = [
-            [_beside(path.parent, v) for v in each if v] for each in zip(*files, strict=True)
+            [path.parent / slashed(path.parent, v) for v in each if v]
+            for each in zip(*files, strict=True)
         ]
         found = people_of_headers(of_case, ids, str(path), notices)
         if found is not None:
@@ -198,22 +200,16 @@ def _are_paths(values: Sequence[str], folder: Path) -> bool:
         return False
     if all(ending(value) for value in said):
         return True
-    return numbers(values) is None and _beside(folder, said[0]).exists()
+    return numbers(values) is None and (folder / slashed(folder, said[0])).exists()
 
 
 def _files(values: Sequence[str], where: str, path: Path, name: str, notices: list[str]) -> Column:
     """The files that cells name; an empty cell is a gap."""
     there = [value for value in values if value]
-    column = file_column([_beside(path.parent, value) for value in there], name, notices)
+    column = file_column(
+        [path.parent / slashed(path.parent, value) for value in there], name, notices
+    )
     if len(there) == len(values):
         return column
     rows = iter(range(len(there)))
     return Gapped(column, tuple(next(rows) if value else -1 for value in values), where)
-
-
-def _beside(folder: Path, value: str) -> Path:
-    """A path relative to `folder`, also where Windows wrote it with backslashes."""
-    found = folder / value
-    if "\\" in value and not found.exists():
-        return folder / value.replace("\\", "/")
-    return found

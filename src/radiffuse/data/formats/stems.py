@@ -7,7 +7,7 @@ from pathlib import Path
 from ..table import known_split
 from .stored import ending
 
-__all__ = ["split_folders", "splits_in", "stem"]
+__all__ = ["slashed", "split_folders", "splits_in", "stem"]
 
 _SPLIT_FOLDER = re.compile(
     r"(train(?:ing)?|val(?:id|idation)?|test(?:ing)?)(?:[_ -]?((?-i:[A-Z])))?", re.IGNORECASE
@@ -18,6 +18,11 @@ _SPLIT_FOLDER = re.compile(
 def stem(path: Path) -> str:
     """The name of a file without its ending, ".nii.gz" as one; the name where the ending is unknown."""
     return path.name[: len(path.name) - len(ending(path))] or path.name
+
+
+def slashed(folder: Path, value: str) -> str:
+    """A path relative to `folder`, with slashes where Windows wrote it with backslashes."""
+    return value.replace("\\", "/") if "\\" in value and not (folder / value).exists() else value
 
 
 def split_folders(
