@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from radiffuse import cli
 from radiffuse.commands.pictures import write_output
 from radiffuse.data.dataset import open_cases
+from radiffuse.data.formats.by_ending import read_image, save_image
 from radiffuse.data.geometry import Grid, resampled, turned
 from radiffuse.data.image import Image, axis_codes
 from radiffuse.errors import UserError
@@ -128,6 +129,124 @@ def test_other_data_get_the_orientation_of_the_training(tmp_path):
     pairs = [(stored(image, affine, "LPS"), stored(mask, affine, "LPS"))] * 2
     cases = open_cases(folder(tmp_path / "data", pairs), orientation="RAS", range=(0.0, 200.0))
     assert cases.orientation == "RAS" and cases.batch([0])["image"].shape[2:] == (6, 7, 8)
+
+
+def in_units(array, affine, unit):
+    image = nibabel.Nifti1Image(array, affine)
+    image.header.set_xyzt_units(unit)
+    return image
+
+
+def test_a_mask_of_microns_that_is_stored_flipped_is_turned(tmp_path):
+    image, mask, _ = scene(size=(12, 12, 12))
+    flipped = np.diag([-1.0, 1, 1, 1])
+    flipped[0, 3] = 11
+    there = in_units(image, np.eye(4), "micron"), in_units(mask[::-1].copy(), flipped, "micron")
+    cases = open_cases(folder(tmp_path / "data", [there]))
+    assert torch.equal(cases.batch([0])["mask"][0, 0], torch.tensor(mask))
+
+
+@pytest.mark.parametrize("side", [0.001, 0.02, 0.05, 0.2, 1.0])
+@pytest.mark.parametrize("voxels", [1, 2, 5])
+def test_a_mask_that_lies_whole_voxels_away_is_moved_there_however_small_these_are(
+    tmp_path, side, voxels
+):
+    image, _, _ = scene(size=(16, 16, 16))
+    mask = np.zeros((16, 16, 16), np.uint8)
+    mask[6:10, 6:10, 6:10] = 1
+    affine = np.diag([side, side, side, 1.0])
+    moved = affine.copy()
+    moved[0, 3] = -voxels * side * 0.999
+    pair = (
+        nibabel.Nifti1Image(image, affine),
+        nibabel.Nifti1Image(np.roll(mask, voxels, 0), moved),
+    )
+    cases = open_cases(folder(tmp_path / "data", [pair]))
+    assert torch.equal(cases.batch([0])["mask"][0, 0], torch.tensor(mask))
+    assert any("another grid" in line for line in cases.notices)
+
+
+def test_a_pair_of_microns_on_two_grids_is_refused(tmp_path):
+    image, _, _ = scene(size=(12, 12, 12))
+    for name, start in (("moving", 5.0), ("fixed", 0.0)):
+        affine = np.eye(4)
+        affine[0, 3] = start
+        nibabel.save(in_units(image, affine, "micron"), tmp_path / f"{name}.nii.gz")
+    (tmp_path / "cases.csv").write_text("moving,fixed\nmoving.nii.gz,fixed.nii.gz\n")
+    with pytest.raises(UserError, match=r"0.005 mm apart"):
+        open_cases(tmp_path)
+
+
+@pytest.mark.parametrize(("unit", "far"), [("micron", "0.011 mm"), ("mm", "11 mm")])
+def test_forms_of_a_nifti_that_disagree_are_told_in_any_unit(tmp_path, unit, far):
+    flipped = np.diag([-1.0, 1, 1, 1])
+    flipped[0, 3] = 11
+    file = in_units(scene(size=(12, 12, 12))[0], np.eye(4), unit)
+    file.set_sform(np.eye(4), 1)
+    file.set_qform(flipped, 1)
+    nibabel.save(file, tmp_path / "both.nii.gz")
+    notices = []
+    read_image(tmp_path / "both.nii.gz", notice=notices.append)
+    (line,) = [line for line in notices if "disagree" in line]
+    assert f"by {far};" in line
+
+
+# ------------------------------------------------------------------------------------ of pictures
+def flat(path, codes, seed=0):
+    """A slice in one of the orders of its axes, stored as a NIfTI of one slice (by nibabel)."""
+    values = np.random.default_rng(seed).integers(1, 200, (9, 7, 1)).astype(np.int16)
+    there = stored(values, np.diag([1.0, 1, 5, 1]), f"{codes}S")
+    nibabel.save(there, path)
+    return values[..., 0]
+
+
+def test_pictures_of_several_orientations_have_one_inside_and_are_written_in_their_own(tmp_path):
+    orders = ("RA", "LA", "RA", "RP", "AR", "PL")
+    truth = [flat(tmp_path / f"{k}.nii.gz", codes, k) for k, codes in enumerate(orders)]
+    cases = open_cases(tmp_path, range=(0.0, 200.0))
+    assert cases.orientation == "RA"
+    for k, codes in enumerate(orders):
+        image = cases.image(k, "image")
+        assert np.array_equal(image.data[0].numpy(), truth[k])
+        save_image(image, tmp_path / "out.nii.gz")
+        written, read = (nibabel.load(tmp_path / name) for name in ("out.nii.gz", f"{k}.nii.gz"))
+        assert np.array_equal(written.get_fdata(), read.get_fdata()), codes
+        assert np.allclose(written.affine, read.affine)
+    (line,) = [line for line in cases.notices if "stored as" in line]
+    assert "images are stored as RA (2), LA (1)" in line and "other planes" not in line
+
+
+def test_a_mask_of_a_picture_is_turned_with_it(tmp_path):
+    lines = ["case,image,mask"]
+    for k, codes in enumerate(("RA", "LA", "RA")):
+        image = flat(tmp_path / f"i{k}.nii.gz", codes, k)
+        nibabel.save(
+            stored((image > 100).astype(np.uint8)[..., None], np.diag([1.0, 1, 5, 1]), "RPS"),
+            tmp_path / f"m{k}.nii.gz",
+        )
+        lines.append(f"c{k},i{k}.nii.gz,m{k}.nii.gz")
+    (tmp_path / "cases.csv").write_text("\n".join(lines))
+    batch = open_cases(tmp_path, range=(0.0, 200.0)).batch([0, 1, 2])
+    assert torch.equal(batch["mask"] > 0, batch["image"] > 0.0)
+
+
+def test_pictures_of_other_planes_stay_as_they_are_and_that_is_told(tmp_path):
+    for k, codes in enumerate(("RA", "LA", "RA")):
+        flat(tmp_path / f"{k}.nii.gz", codes, k)
+    values = np.random.default_rng(3).integers(1, 200, (9, 7, 1)).astype(np.int16)
+    sagittal = np.array([[0, 0, 5.0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
+    nibabel.save(nibabel.Nifti1Image(values, sagittal), tmp_path / "3.nii.gz")
+    cases = open_cases(tmp_path, range=(0.0, 200.0))
+    assert np.array_equal(cases.image(3, "image").data[0].numpy(), values[..., 0])
+    (line,) = [line for line in cases.notices if "stored as" in line]
+    assert "but for AS, which lie in other planes" in line
+
+
+def test_later_pictures_get_the_orientation_of_the_training(tmp_path):
+    truth = [flat(tmp_path / f"{k}.nii.gz", "LA", k) for k in range(3)]
+    cases = open_cases(tmp_path, orientation="RA", range=(0.0, 200.0))
+    assert np.array_equal(cases.image(1, "image").data[0].numpy(), truth[1])
+    assert open_cases(tmp_path, orientation="RAS", range=(0.0, 200.0)).orientation == "LA"
 
 
 # ------------------------------------------------------------------------------------- resampled

@@ -79,6 +79,6 @@ def _places(like: Image, axis: int, count: int) -> list[np.ndarray | None]:
 
 def _stacked(like: Image, axis: int) -> bool:
     """Whether an axis is the one along which the files of a series lie."""
-    if like.own is None:
+    if like.own is None or like.flat:
         return axis == 2
     return "RLAPSI".index(orientation_of(like)[axis]) // 2 == "RLAPSI".index(like.own[2]) // 2

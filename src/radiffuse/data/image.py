@@ -108,23 +108,25 @@ def _orientation(affine: Tensor) -> tuple[list[int], list[int]]:
 
 
 def oriented(image: Image, codes: str = "RAS") -> Image:
-    """Flip and permute the axes of a volume so that they point along `codes`; no resampling.
+    """Flip and permute the axes of a volume, or of a picture in its plane, so that they point along `codes`; no
+    resampling.
 
     World coordinates of every voxel stay what they were.
 
     Raises:
-        ValueError: the image has no affine, is not a volume, or `codes` is no orientation.
+        ValueError: the image has no affine, or `codes` is no orientation, or one of another plane.
     """
-    if image.affine is None or len(image.size) != 3:
-        raise ValueError("only a volume with an affine can be reoriented")
+    axes = len(image.size)
+    if image.affine is None or axes not in (2, 3):
+        raise ValueError("only an image with an affine can be reoriented")
     world = ["RLAPSI".find(code) // 2 for code in codes]
-    if sorted(world) != [0, 1, 2]:
-        raise ValueError(f"{codes!r} is no orientation such as 'RAS'")
     order, signs = _orientation(image.affine)
+    if sorted(world) != sorted(order[:axes]):
+        raise ValueError(f"{codes!r} is no orientation such as 'RAS', or of another plane")
     source = [order.index(axis) for axis in world]
     data = image.data.permute(0, *(axis + 1 for axis in source))
-    move = torch.zeros(4, 4, dtype=torch.float64)
-    move[3, 3] = 1
+    move = torch.eye(4, dtype=torch.float64)
+    move[:axes, :axes] = 0
     flips = []
     for target, axis in enumerate(source):
         wanted = 1 if codes[target] in "RAS" else -1
@@ -141,6 +143,20 @@ def oriented(image: Image, codes: str = "RAS") -> Image:
 def upright(image: Image) -> Image:
     """A volume in RAS, as `shown.planes` takes it; pictures, and what has no geometry, as they are."""
     return oriented(image, "RAS") if orientation_of(image) else image
+
+
+def codes_of(image: Image) -> str:
+    """Axis codes of a volume, or of a picture that says where it lies ("RA"); "" where no geometry is known."""
+    if image.affine is None or not image.flat or not image.placed:
+        return orientation_of(image)
+    return axis_codes(image.affine, 2)
+
+
+def of_one_plane(codes: str, others: str) -> bool:
+    """Whether two orientations are flips and permutations of each other."""
+    return sorted("RLAPSI".index(c) // 2 for c in codes) == sorted(
+        "RLAPSI".index(c) // 2 for c in others
+    )
 
 
 def orientation_of(image: Image) -> str:

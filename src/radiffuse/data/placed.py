@@ -15,7 +15,7 @@ from .columns import Column, Kind, in_threads, together, wrong_axes
 from .copies import named
 from .geometry import Grid, agree, resampled, turned
 from .grids import PAIR
-from .image import Image, orientation_of, oriented
+from .image import Image, codes_of, of_one_plane, oriented
 from .kept import Kept
 from .rows import RowsColumn
 from .scan import spread, too_large
@@ -61,10 +61,11 @@ def placed(
     each = [columns[key] for key in keys]
     large = any(too_large(column) for column in each)
     rows = spread(len(ids), 8) if large else list(range(len(ids)))
-    codes = [orientation_of(columns[first].image(row)) for row in rows]
+    codes = [codes_of(columns[first].image(row)) for row in rows]
     known = Counter(code for code in codes if code)
-    inside = orientation or (known.most_common(1)[0][0] if known else "")
-    notices = [] if quiet else _orientations(known, inside, bool(orientation), source)
+    asked = orientation if any(of_one_plane(code, orientation) for code in known) else ""
+    inside = asked or (known.most_common(1)[0][0] if known else orientation)
+    notices = [] if quiet else _orientations(known, inside, bool(asked), source)
     made, reference = dict(columns), PlacedColumn(columns[first], inside)
     if large or (set(known) - {inside}):
         made[first] = reference
@@ -88,9 +89,12 @@ def _orientations(known: Counter[str], inside: str, asked: bool, source: str) ->
         return []
     told = ", ".join(f"{code} ({count})" for code, count in known.most_common())
     why = "as in training" if asked else "inside"
-    return [
-        f"{source}: volumes are stored as {told}; all are {inside} {why}, and outputs as their inputs"
-    ]
+    what = "volumes" if len(inside) == 3 else "images"
+    line = f"{source}: {what} are stored as {told}; all are {inside} {why}, and outputs as their inputs"
+    apart = [code for code in known if not of_one_plane(code, inside)]
+    if apart:
+        line += f", but for {', '.join(apart)}, which lie in other planes and stay as they are"
+    return [line]
 
 
 def _resampled(column: "PlacedColumn", rows: Sequence[int], count: int) -> str:
@@ -156,11 +160,15 @@ class PlacedColumn:
         return Grid.of(self._turned(self.column.image(row)))
 
     def _turned(self, image: Image) -> Image:
-        """A volume of the reference in the orientation of the set."""
-        own = orientation_of(image)
-        if not own or not self.inside or own == self.inside:
-            return image
-        return replace(oriented(image, self.inside), own=own)
+        """An image of the reference in the orientation of the set."""
+        own = self._own(image)
+        return image if own is None else replace(oriented(image, self.inside), own=own)
+
+    def _own(self, image: Image) -> str | None:
+        """The orientation of an image that is to be turned; None of one that stays."""
+        own = codes_of(image)
+        turns = own and own != self.inside and of_one_plane(own, self.inside)
+        return own if turns else None
 
     def _seen(self, row: int) -> Image:
         """An image as stored; where it or the first one says nothing of its place, and they have as many voxels,
@@ -261,14 +269,13 @@ class PlacedColumn:
         image = self._seen(row)
         if self.reference is None:
             return self._turned(image)
-        own = orientation_of(self.reference.column.image(row))
-        own_ = own if own and self.inside and own != self.inside else None
+        own = self._own(self.reference.column.image(row))
         way, grid = self.how(row)[0], self.onto(row)
         if not way or grid is None:
-            return replace(image, own=own_)
+            return replace(image, own=own)
         there = turned(image, grid) if way == "turned" else None
         there = there or resampled(image, grid, nearest=self.kind == "mask")
-        return replace(there, own=own_)
+        return replace(there, own=own)
 
     def stack(self, rows: Sequence[int]) -> Tensor:
         return together(self, rows, in_threads(self.image, rows))
