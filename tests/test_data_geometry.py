@@ -230,6 +230,15 @@ def test_a_mask_of_a_picture_is_turned_with_it(tmp_path):
     assert torch.equal(batch["mask"] > 0, batch["image"] > 0.0)
 
 
+def test_pictures_get_the_orientation_of_slices_that_were_cut_of_volumes(tmp_path):
+    """Slices of PLS volumes along their last axis run to the back and to the left."""
+    truth = [flat(tmp_path / f"{k}.nii.gz", "RA", k) for k in range(3)]
+    cases = open_cases(tmp_path, orientation="PLS")
+    assert cases.orientation == "PL"
+    expected = np.flip(np.asarray(truth[0]).T, (0, 1))
+    np.testing.assert_array_equal(cases.columns["image"].image(0).data[0].numpy(), expected)
+
+
 def test_pictures_of_other_planes_stay_as_they_are_and_that_is_told(tmp_path):
     for k, codes in enumerate(("RA", "LA", "RA")):
         flat(tmp_path / f"{k}.nii.gz", codes, k)
@@ -246,7 +255,7 @@ def test_later_pictures_get_the_orientation_of_the_training(tmp_path):
     truth = [flat(tmp_path / f"{k}.nii.gz", "LA", k) for k in range(3)]
     cases = open_cases(tmp_path, orientation="RA", range=(0.0, 200.0))
     assert np.array_equal(cases.image(1, "image").data[0].numpy(), truth[1])
-    assert open_cases(tmp_path, orientation="RAS", range=(0.0, 200.0)).orientation == "LA"
+    assert open_cases(tmp_path, orientation="RAS", range=(0.0, 200.0)).orientation == "RA"
 
 
 # ------------------------------------------------------------------------------------- resampled

@@ -252,7 +252,8 @@ class Model:
         made_with = self.run.config.data
         for name, ours in (("codes", made_with.codes), ("orientation", made_with.orientation)):
             theirs = getattr(cases, name)
-            if ours and theirs and ours != theirs:
+            pictures = name == "orientation" and len(ours) != len(theirs)
+            if ours and theirs and ours != theirs and not pictures:
                 raise UserError(
                     f"{cases.source}: {name} are {theirs}, and those of the training {ours}; open them with "
                     f"{name}={ours!r}"

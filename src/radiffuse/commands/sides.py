@@ -35,7 +35,7 @@ def left_right(
             found[stage] = options
     if not found:
         return asked, []
-    if not orientation:
+    if len(orientation) != 3:
         axis = next(iter(found.values())).mirror[0]
         return asked, [
             f"the volumes do not say where left and right are; they are mirrored along axis {axis} (--train.mirror)"

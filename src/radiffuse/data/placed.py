@@ -63,7 +63,9 @@ def placed(
     rows = spread(len(ids), 8) if large else list(range(len(ids)))
     codes = [codes_of(columns[first].image(row)) for row in rows]
     known = Counter(code for code in codes if code)
-    asked = orientation if any(of_one_plane(code, orientation) for code in known) else ""
+    asked = next(
+        filter(None, (_of_plane(orientation, code) for code, _ in known.most_common())), ""
+    )
     inside = asked or (known.most_common(1)[0][0] if known else orientation)
     notices = [] if quiet else _orientations(known, inside, bool(asked), source)
     made, reference = dict(columns), PlacedColumn(columns[first], inside)
@@ -82,6 +84,13 @@ def placed(
                 f"(FrameOfReferenceUID) than {first}, as of another examination; their places in mm are taken as of one"
             )
     return made, notices, inside
+
+
+def _of_plane(orientation: str, code: str) -> str:
+    """What an orientation says of images of the axes of `code`: of a picture its own axes ("PL" of "PLS"); "" nothing."""
+    axes = {"RLAPSI".index(letter) // 2 for letter in code}
+    part = "".join(letter for letter in orientation if "RLAPSI".index(letter) // 2 in axes)
+    return part if len(part) == len(code) else ""
 
 
 def _orientations(known: Counter[str], inside: str, asked: bool, source: str) -> list[str]:

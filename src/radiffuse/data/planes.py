@@ -28,5 +28,5 @@ def plane_of(cut: Cut, orientation: str) -> tuple[int, str]:
         return 2, cut
     axis = int(cut)
     across = {"S": "axial", "I": "axial", "A": "coronal", "P": "coronal"}
-    plane = across.get(orientation[axis], "sagittal") if orientation else f"axis {axis}"
+    plane = across.get(orientation[axis], "sagittal") if len(orientation) == 3 else f"axis {axis}"
     return axis, plane
