@@ -87,7 +87,7 @@ def placed(
 
 
 def _of_plane(orientation: str, code: str) -> str:
-    """What an orientation says of images of the axes of `code`: of a picture its own axes ("PL" of "PLS"); "" nothing."""
+    """What an orientation says of images of the axes of `code`: "PL" of "PLS" for "RA"; "" nothing."""
     axes = {"RLAPSI".index(letter) // 2 for letter in code}
     part = "".join(letter for letter in orientation if "RLAPSI".index(letter) // 2 in axes)
     return part if len(part) == len(code) else ""
