@@ -259,9 +259,8 @@ class Model:
                     f"{name}={ours!r}"
                 )
         known = {key: made_with.range[key] for key in cases.ranges if key in made_with.range}
-        for key, limits in known.items():
-            if cases.ranges[key] != limits:
-                low, high = limits
+        for key, (low, high) in known.items():
+            if cases.ranges[key] != (low, high):
                 say(f"note: {cases.source}: {key} is scaled as in training, {low:g} to {high:g}")
         return dataclasses.replace(cases, ranges={**cases.ranges, **known})
 
