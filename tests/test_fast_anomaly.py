@@ -92,7 +92,7 @@ def struck(count, model=SMOOTH, by=2.0, channels=1):
 def test_a_lesion_shows_at_intermediate_noise_alone():
     """Little noise hides no lesion from the denoiser; under much noise all codes are a guess as the lesion is."""
     model = Smooth(8.0, 0.4)
-    _, sick, where = struck(64, model, 1.0)
+    _, sick, where = struck(1024, model, 1.0)
 
     def ratio(steps):
         found = divergence(model, CHAIN, sick, steps, gaussian).mean(0, keepdim=True)

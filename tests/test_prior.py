@@ -191,7 +191,7 @@ def test_a_report_of_a_reconstruction_shows_pictures_and_calibration(adopted, tm
     assert "rank of the truth among 3 draws" in page
 
 
-def test_images_that_are_measurements_are_restored_as_they_are(adopted, tmp_path, refused):
+def test_images_that_are_measurements_are_restored_as_they_are(adopted, tmp_path, refused, capsys):
     """A small image with voxels of 2 x 3 mm becomes one of twice the size with voxels of 1 x 1.5."""
     small = open_cases("brains:count=8,size=32").batch([0])["image"][0, 0, ::2, ::2]
     data = nib.Nifti1Image(((small + 1) * 127.5).numpy()[..., None], np.diag([2.0, 3.0, 4.0, 1.0]))
@@ -206,8 +206,10 @@ def test_images_that_are_measurements_are_restored_as_they_are(adopted, tmp_path
     assert np.abs(values - data.get_fdata()[..., 0]).mean() < 8, "its block means are the image"
     mm = nib.load(tmp_path / "out" / "small-unmeasured.nii.gz").affine
     assert np.allclose(mm, found.affine)
-    said = refused(*words[:5], tmp_path / "none", "--set", "simulated=false")
-    assert "takes images for measurements" in said
+    assert (
+        cli.main([str(w) for w in (*words[:5], tmp_path / "none", "--set", "simulated=false")]) == 1
+    )
+    assert "takes images for measurements" in capsys.readouterr().err
     assert "before a simulated measurement" in refused(
         "evaluate", adopted, "--set", "simulated=false"
     )

@@ -24,7 +24,7 @@ from ..table import (
 )
 from .csv_people import people_of_headers
 from .stems import slashed
-from .stored import ENDINGS, ending
+from .stored import DICOM, ENDINGS, ending
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
 """What may stand between cells."""
@@ -173,7 +173,8 @@ def _people(
     notices: list[str],
 ) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
     """Patients as they may be shown, and as headers call them where only these do."""
-    if "patient" not in meta and len(ids) > 1:
+    may_be = any(ending(value) in ("", *DICOM) for each in files for value in each if value)
+    if "patient" not in meta and len(ids) > 1 and may_be:
         of_case = [
             [path.parent / slashed(path.parent, v) for v in each if v]
             for each in zip(*files, strict=True)

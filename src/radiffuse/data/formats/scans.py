@@ -30,8 +30,10 @@ def holds_kspace(path: Path, columns: Sequence[str]) -> bool:
     """
     if path.is_dir():
         inside = [file for file in path.rglob("*") if file.suffix.lower() in (".h5", ".hdf5")]
-        return are_scans(inside)
+        return are_scans([file for file in inside if file.is_file()])
     ending = path.suffix.lower()
+    if not path.is_file():
+        return ending in (".h5", ".hdf5")  # a pipe is never opened
     if ending == ".npz" and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             names = {name.removesuffix(".npy") for name in archive.namelist()}
