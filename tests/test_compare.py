@@ -125,6 +125,12 @@ def test_families_are_trained_measured_and_drawn_once(tmp_path, monkeypatch, cap
     times = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/metrics.json")}
     assert len(times) == 2 and cli.main(words) == 0
     assert times == {path: path.stat().st_mtime_ns for path in times}
+    other = json.loads((tmp_path / "gan" / "metrics.json").read_text())
+    asked_otherwise = {**other, "settings": {**other["settings"], "steps": 1}}
+    (tmp_path / "gan" / "metrics.json").write_text(json.dumps(asked_otherwise))
+    assert cli.main(words) == 0
+    again = json.loads((tmp_path / "gan" / "metrics.json").read_text())
+    assert again["settings"] == other["settings"], "measured anew, as the run draws by itself"
 
 
 @pytest.mark.parametrize("family", ["gan", "vae", "flow", "ebm"])

@@ -81,6 +81,14 @@ def test_fractions_of_an_iterable_are_no_mask_whatever_they_were_called():
         from_iterable(items, mapping={"image": "image", "mask": "gt"})
 
 
+def test_kspace_as_numpy_makes_it_has_the_precision_of_files():
+    kspace = np.fft.fft2(np.random.default_rng(0).random((2, 8, 8)))
+    assert kspace.dtype == np.complex128
+    found = from_iterable([{"kspace": kspace}]).batch([0])["kspace"]
+    assert found.dtype == torch.complex64
+    np.testing.assert_allclose(found[0].numpy(), kspace, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("label", [1, np.int64(1), torch.tensor(1), torch.tensor([1])])
 def test_a_label_of_a_case_stays_its_class(label):
     images, _ = volumes()

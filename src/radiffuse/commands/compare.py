@@ -159,7 +159,11 @@ def _evaluated(flags: Flags, folder: Path, held_out: Cases) -> dict[str, Any]:
         settings = record.get("settings", {})
         same = (settings.get("count"), settings.get("seed")) == (flags.count, flags.seed)
         same = same and record["data"]["held_out"]["fingerprint"] == held_out.fingerprint
-        if same and record.get("model_sha256") == open_run(folder).model_sha256:
+        run = open_run(folder)
+        # by the sampler of the run, and not with --steps or --set
+        same = same and settings.get("steps") == getattr(run.recipe, "steps", None)
+        same = same and "--set" not in record.get("command", "")
+        if same and record.get("model_sha256") == run.model_sha256:
             return record
     split = ["--split", flags.split] if flags.split else []
     evaluate.run([str(folder), "--count", str(flags.count), "--seed", str(flags.seed), *split])

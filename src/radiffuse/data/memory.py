@@ -151,8 +151,10 @@ def _column(
                 f"{where}: one label per case is needed, found shape {tuple(data.shape[1:])}"
             )
         return labels_from(data, where, ids)
-    if data.is_complex() or names_raw(key):
-        return ArrayColumn(data, "raw", where)
+    if data.is_complex():
+        return ArrayColumn(data.to(torch.complex64), "raw", where)
+    if names_raw(key):
+        return ArrayColumn(data.float(), "raw", where)
     if data[0].numel() == 1 and data.ndim <= 2:
         return ArrayColumn(data.reshape(len(data)).float(), "scalar", where)
     if data.ndim < 3:

@@ -86,7 +86,7 @@ class Meter:
         cause = self._cause(turn.step, turn.player, what)
         raise UserError(
             f"training stopped: the {what} of {turn.player} became {value} at step {turn.step}: "
-            f"{cause}; the last checkpoint is kept"
+            f"{cause}; a checkpoint that was written is kept"
         )
 
     def grown(self, player: str) -> bool:

@@ -13,6 +13,8 @@ CELL = 4
 """Voxels between the points of the grid on which a field is changed."""
 RATE = 0.2
 """Step of Adam, in voxels."""
+FLAT = 1e-4
+"""Gradients well below this move nothing: of air they are rounding, which Adam would make whole steps of."""
 
 
 def refined(
@@ -42,7 +44,7 @@ def refined(
     start = start.detach()
     with torch.enable_grad():
         change = torch.zeros(*start.shape[:2], *coarse, device=start.device, requires_grad=True)
-        optimiser = torch.optim.Adam([change], lr=RATE)
+        optimiser = torch.optim.Adam([change], lr=RATE, eps=FLAT)
         for _ in range(steps):
             field = start + resized(change, size)
             field = exponential(field) if diffeomorphic else field
