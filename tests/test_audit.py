@@ -13,7 +13,7 @@ from radiffuse.applications.generation.privacy.attacks import membership, shadow
 from radiffuse.applications.generation.privacy.attributes import attributes
 from radiffuse.applications.generation.privacy.audit import Examined, audit
 from radiffuse.applications.generation.privacy.memory import looked_at, memorisation
-from radiffuse.applications.generation.privacy.people import People, without_repeats
+from radiffuse.applications.generation.privacy.people import People, as_one, without_repeats
 from radiffuse.applications.generation.privacy.verdict import verdict
 from radiffuse.commands.away import Away
 from radiffuse.data.audited import Audit
@@ -130,6 +130,49 @@ def test_a_person_with_thirty_images_is_found_and_named():
     found = memorisation(eyes, who)
     assert found["eyes"]["pixels"]["p"] < 1e-6
     assert found["people"][0] == {"patient": "dup", "samples": 10}
+
+
+def thirty_names(first=TRAIN[:1]):
+    """Sixty images of as many people, of which one image stands there under thirty names more."""
+    return people(torch.cat([TRAIN[:60], first.expand(30, -1, -1, -1)]), "t")
+
+
+def test_an_image_under_thirty_names_is_one_person_and_its_copies_are_found(tmp_path):
+    who = thirty_names()
+    cases = from_iterable(
+        [
+            {"image": x, "patient": p, "split": "train"}
+            for x, p in zip(who.images, who.patients, strict=True)
+        ],
+        range=(-1.0, 1.0),
+    )
+    of = Examined(
+        None, None, noisy(TRAIN[:1].expand(30, -1, -1, -1)), None, cases, opened(OTHERS, "o")
+    )
+    found = audit(of, tmp_path)
+    assert found["train"] == {"images": 90, "people": 60}
+    assert found["memorisation"]["eyes"]["pixels"]["p"] < 1e-6
+    assert found["memorisation"]["people"] == [{"patient": "t000", "samples": 30}]
+    assert found["notices"][0].startswith("30 training people have an image that is another's too")
+
+
+def test_blank_images_make_nobody_one_person():
+    blank = torch.full((2, 1, SIDE, SIDE), -1.0)
+    who = People(torch.cat([blank, TRAIN[:2]]), None, tuple("abcd"), ("x", "y", "x", "y"))
+    assert as_one(who) == (who, 0)
+
+
+def test_people_are_one_through_others_whose_images_they_share():
+    chain = People(TRAIN[[0, 1, 1, 2, 2, 3]], None, tuple("abcdef"), ("x", "x", "y", "y", "z", "w"))
+    assert as_one(chain)[0].patients == ("x", "x", "x", "x", "x", "w")
+
+
+def test_all_of_a_held_out_person_who_has_a_training_image_is_left_out():
+    mixed = People(
+        torch.cat([TRAIN[:1], OTHERS[:2]]), None, tuple("abc"), ("again", "again", "new")
+    )
+    kept, lost = without_repeats(mixed, people(TRAIN, "t"))
+    assert kept.ids == ("c",) and lost == 2
 
 
 def test_volumes_are_compared_as_pictures_are(monkeypatch):
@@ -367,6 +410,16 @@ def test_shadows_that_were_cut_go_on_and_those_of_others_are_refused(tmp_path):
         shadows(recipe, parts, whole, 2, tmp_path / "s", seed=1)
 
 
+def test_shadows_keep_people_who_share_an_image_together(tmp_path):
+    first, second = blobs(12, 1), blobs(12, 2)
+    first[6:] = second[:6]
+    parts = opened(first, "a"), opened(second, "b")
+    recipe = DDPM.tiny().fitted(parts[0].facts())
+    made = shadows(recipe, parts, TrainOptions(steps=1, batch=2, ema=(0.0,)), 2, tmp_path / "s")
+    for k in range(6):
+        assert all((f"a{6 + k:03d}" in one.inside) == (f"b{k:03d}" in one.inside) for one in made)
+
+
 def test_shadows_are_halves(run, tmp_path, refused):
     assert "even number" in refused("audit", run, "--shadows", "3", "--out", tmp_path / "a", code=2)
 
@@ -400,6 +453,14 @@ def test_sample_keeps_away_and_says_so(run, tmp_path, capsys, refused):
     assert "0 of 3 draws lay too near" in capsys.readouterr().err
     assert json.loads((out / "predictions.json").read_text())["settings"]["away"] == 0.1
     assert "between 0 and 1" in refused(*words[:-1], tmp_path / "b", "--away", "2", code=2)
+
+
+def test_sample_counts_an_image_under_many_names_once(run, tmp_path, capsys):
+    images = np.concatenate([255 * np.random.default_rng(0).random((6, 1, 16, 16))] * 2)
+    np.savez(tmp_path / "twice.npz", image=images.astype(np.uint8))
+    words = ["sample", str(run), "--count", "1", "--steps", "2", "--out", str(tmp_path / "a")]
+    assert cli.main([*words, "--away", "0.01", "--away-from", str(tmp_path / "twice.npz")]) == 0
+    assert "6 people have an image that is another's too" in capsys.readouterr().err
 
 
 def test_a_copy_detector_that_is_damaged_is_one_line(tmp_path):

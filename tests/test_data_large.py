@@ -250,6 +250,15 @@ def test_geometry_of_a_copy_is_that_of_the_file(tmp_path, cache, holds):
             assert (one.own, one.format, one.range) == (read.own, read.format, read.range)
 
 
+def test_a_copy_knows_that_its_file_has_two_axes(tmp_path, cache, holds):
+    for number in range(3):
+        picture = nibabel.Nifti1Image(np.eye(8, dtype=np.int16) * number + 1, np.eye(4))
+        (tmp_path / "data").mkdir(exist_ok=True)
+        nibabel.save(picture, tmp_path / "data" / f"p{number}.nii.gz")
+    holds(0)
+    assert all(open_cases(tmp_path / "data").image(1, "image").two_axes for _ in range(2))
+
+
 def test_a_copy_of_dicom_knows_the_files_it_was_read_from(tmp_path, cache, holds):
     for person in range(3):
         dicom_sources.series(tmp_path / "data" / f"s{person}", PatientID=f"P{person}")

@@ -84,6 +84,23 @@ def test_nothing_of_it_is_a_pickle(exported):
         assert archive.read(name) == b"", "of example inputs: there are none"
 
 
+def test_at_time_zero_an_image_is_its_own_estimate(exported):
+    x, t = inputs()
+    session = onnxruntime.InferenceSession(exported[1] / "denoiser.onnx")
+    (made,) = session.run(None, {"x_t": x.numpy(), "t": torch.zeros_like(t).numpy()})
+    assert np.allclose(made, x.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("at", [0, 1], ids=["call", "chain"])
+def test_what_is_no_number_is_refused(exported, at, tmp_path, monkeypatch, capsys):
+    found = [1e-6, 1e-6]
+    found[at] = float("nan")
+    monkeypatch.setattr(export, "_differences", lambda *told: tuple(found))
+    out = str(tmp_path / "x")
+    assert cli.main(["export", str(exported[0]), "--out", out, "--batch", "2"]) == 1
+    assert "or none" in capsys.readouterr().err
+
+
 def test_other_numbers_are_refused(exported, tmp_path, monkeypatch, capsys):
     run, made = exported
 

@@ -50,6 +50,13 @@ def test_clean_and_noise_are_recovered(predicts):
     assert torch.allclose(predicts.noise(out, x_t, alpha, sigma), z, atol=1e-10)
 
 
+@pytest.mark.parametrize("predicts", ALL, ids=lambda p: p.name)
+def test_without_noise_an_image_is_its_own_estimate(predicts):
+    x_t, out = torch.randn(2, 1, 5), torch.randn(2, 1, 5)
+    alpha = torch.tensor([0.5, 1.0]).view(2, 1, 1)
+    assert torch.equal(predicts.clean(out, x_t, alpha, torch.zeros_like(alpha)), x_t / alpha)
+
+
 def test_edm_is_karras_for_alpha_one():
     sigma, s = torch.tensor([0.1, 1.0, 10.0]).double(), 0.5
     x_0, z = torch.tensor([0.3, -0.2, 0.7]).double(), torch.tensor([1.0, -1.0, 0.5]).double()

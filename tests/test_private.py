@@ -382,6 +382,8 @@ def test_a_run_tells_its_budget_and_nothing_of_its_images(run):
     data = manifest["data"]
     assert data["fingerprint"] == "" and data["seen"] == {} and data["facts"]["std"] == 0.5
     assert set(data["stored"]) == {"range", "dtype"}
+    # whoever adds images to a patient's must not be seen by their number
+    assert "cases" not in data and "cases" not in data["facts"]
     states = [path.read_text() for path in run.rglob("*.json")]
     assert not any(
         "person-" in text or '"the data": "' in text.replace('"the data": ""', "")
@@ -412,6 +414,7 @@ def test_samples_report_and_card_know_the_budget(run, tmp_path, capsys):
         ]
         card, readme = json.loads(archive.read("card.json")), archive.read("README.md").decode()
     assert card["private"]["epsilon"] == 30 and card["numbers"] == []
+    assert "240" not in json.dumps(card) + readme and "200 " not in readme
     assert "## Privacy" in readme and OUTSIDE in readme and "epsilon 29" in readme
 
 

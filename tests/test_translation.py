@@ -329,6 +329,19 @@ def test_images_of_another_size_are_measured_but_for_features(tmp_path, monkeypa
     command("report", run)
 
 
+def test_few_training_pairs_are_measured_but_for_features(tmp_path, monkeypatch):
+    few_steps(monkeypatch)
+    run, mapped = tmp_path / "run", ("--map", "source=t1", "target=t2")
+    brains = ("--data", "brains:count=8,size=16", *mapped)
+    command(
+        "train", "ddpm-conversion", *brains, "--preset", "tiny", "--train.steps", 2, "--out", run
+    )
+    command("evaluate", run, "--samples", 1)
+    record = json.loads((run / "metrics.json").read_text())
+    assert "mean" in record["method"]["psnr"] and "features" not in record
+    assert "needs 8 training images, there are 5" in record["method"]["fid"]["refused"]
+
+
 def assert_sums(out, entries, summed):
     """Mean and deviation are those of the draws written beside them, up to 8 bit rounding."""
     draws = [

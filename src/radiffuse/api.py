@@ -4,35 +4,33 @@ Every call does what the command of the same name does, and gives what it wrote 
 those of the command, to the bit.
 """
 
-import base64
 import contextlib
 import dataclasses
 import io
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from .applications.generation.sampling import chain
+from .applications.task import Task
 from .commands import evaluate, predict, sample
 from .commands import train as train_command
+from .commands.export import told_alone
 from .commands.parsing import flags_of
+from .commands.subset import subset_of
 from .commands.written import REPORT
+from .data.columns import names_raw
 from .data.dataset import Cases, from_iterable, open_cases
 from .data.files import read_json
 from .data.formats.by_ending import read_image
 from .data.image import Image
 from .data.planes import Cut
-from .data.shown import pixels, png
 from .diffusion.denoiser import Denoiser
 from .errors import UserError
-from .report.table import metrics_table
+from .report.notebook import Metrics, Prediction, Trajectory
 from .runs.named import card_of, found_run
 from .runs.run import Run, open_run
 from .training.options import TrainOptions
@@ -42,82 +40,7 @@ __all__ = ["Metrics", "Model", "Prediction", "Trajectory", "load", "open", "trai
 
 open = open_cases
 
-_TABLE = """
-.radiffuse .interval { display: block; width: 100px; height: 8px; }
-.radiffuse .interval line { stroke: #4a86c8; stroke-width: 1.6; } .radiffuse .interval circle { fill: #4a86c8; }
-.radiffuse small { display: block; font-weight: normal; opacity: 0.7; }
-.radiffuse th, .radiffuse td { text-align: left; vertical-align: top; }
-"""
 _LOOP = {field.name for field in dataclasses.fields(TrainOptions)}
-
-
-@dataclass(frozen=True, repr=False)
-class Prediction:
-    """What a run says of one case.
-
-    Attributes:
-        case: its name.
-        outputs: images in the units and on the grid of the input, and plain numbers, by key.
-        about: what else `predictions.json` says of it: patient, seed, units.
-    """
-
-    case: str
-    outputs: Mapping[str, Image | float | list[float]]
-    about: Mapping[str, Any]
-
-    def __getitem__(self, key: str) -> Image | float | list[float]:
-        return self.outputs[key]
-
-    def __repr__(self) -> str:
-        return f"Prediction({self.case}: {', '.join(self.outputs)})"
-
-    def _repr_html_(self) -> str:
-        """In a notebook: its images side by side, and its numbers."""
-        return "".join(_figure(key, value) for key, value in self.outputs.items())
-
-
-class Metrics(dict[str, Any]):
-    """The record of metrics.json; in a notebook the table of the report."""
-
-    def __repr__(self) -> str:
-        method = {key: each.get("mean") for key, each in self.get("method", {}).items()}
-        found = [f"{key} {mean:.3g}" for key, mean in method.items() if mean is not None]
-        return f"Metrics({self.get('name')}: {', '.join(found[:5])})"
-
-    def _repr_html_(self) -> str:
-        return f'<style>{_TABLE}</style><div class="radiffuse">{metrics_table(self)}</div>'
-
-
-@dataclass(frozen=True, repr=False)
-class Trajectory:
-    """The states of a sampling chain, from noise to image.
-
-    Attributes:
-        states: (B, C, *S) each; those wider than the images are scaled to deviation 1.
-    """
-
-    states: tuple[Tensor, ...]
-
-    def __len__(self) -> int:
-        return len(self.states)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.states[index]
-
-    def __repr__(self) -> str:
-        shape = " x ".join(map(str, self.states[0].shape))
-        return f"Trajectory({len(self)} states of {shape})"
-
-    def _repr_png_(self) -> bytes:
-        """In a notebook: a row a case, eight equally spaced states."""
-        count = min(8, len(self))
-        places = [round(k * (len(self) - 1) / max(count - 1, 1)) for k in range(count)]
-        rows = [
-            np.concatenate([pixels(self.states[place][case].numpy()) for place in places], 1)
-            for case in range(len(self.states[0]))
-        ]
-        grey = np.moveaxis(np.concatenate(rows, 0), -1, 0) / 127.5 - 1
-        return png(grey, least=128 * count)
 
 
 class Model:
@@ -138,11 +61,19 @@ class Model:
         r"""$E[x_0\mid x_t]$ of the trained network, for any sampler of the library.
 
         Raises:
-            UserError: the method has none (a registration, a generator of one pass).
+            UserError: the method has none (a registration, a generator of one pass), or one of a case: its network is
+                told an image beside.
         """
         make = getattr(self.run.recipe, "denoiser", None)
         if make is None:
-            raise UserError(f"{self.run.config.method} has no denoiser")
+            raise UserError(
+                f"{self.run.config.method} has no denoiser of its own; use predict or sample"
+            )
+        if not told_alone(make):
+            raise UserError(
+                f"the network of {self.run.config.method} is told more than an image and a time: it is a denoiser of "
+                "one case; recipe.denoiser(objective, ...) makes it, predict uses it"
+            )
         found: Denoiser = make(self.run.objective)
         return found.eval()
 
@@ -268,12 +199,13 @@ class Model:
         self, data: Any, size: Any = (), range: Any = None, slices: Cut | None = None
     ) -> Cases:
         """One case in memory, read as the training's were but for what is said."""
+        task, made_with = self.run.recipe.task, self.run.config.data
         if not isinstance(data, Mapping):
-            reads = self.run.recipe.task.given or self.run.recipe.task.reads
-            data = {reads[0]: data}
-        made_with = self.run.config.data
+            data = {_key_of(data, task): data}
+        known = (*task.reads, *task.given, *task.optional, *subset_of(self.run.recipe))
         return from_iterable(
-            [{key: _channels_first(value, self.run) for key, value in data.items()}],
+            [{key: _channels_first(key, value, self.run) for key, value in data.items()}],
+            mapping={key: key for key in data if key in known},
             range=range
             or {key: made_with.range[key] for key in data if key in made_with.range}
             or None,
@@ -351,17 +283,30 @@ def _typed(value: Any) -> str:
     return str(value)
 
 
-def _channels_first(value: Any, run: Run) -> Any:
+def _key_of(data: Any, task: Task) -> str:
+    """What a lone array is to a method: k-space where it is complex, else the first image that it predicts from."""
+    keys = task.given or task.reads
+    measured = [key for key in keys if names_raw(key)]
+    if measured and _is_complex(data):
+        return measured[0]
+    return next((key for key in keys if not names_raw(key)), keys[0])
+
+
+def _channels_first(key: str, value: Any, run: Run) -> Any:
     """An image as `from_iterable` takes it: with a channel axis.
 
     Raises:
         UserError: it is complex.
     """
-    if "complex" in str(getattr(value, "dtype", "")):
+    if _is_complex(value) and not names_raw(key):
         raise UserError("the image is complex: give its magnitude, or both parts as two channels")
     axes = len(getattr(run.recipe, "size", ()))
     shape = getattr(value, "shape", ())
     return value[None] if axes and len(shape) == axes else value
+
+
+def _is_complex(value: Any) -> bool:
+    return "complex" in str(getattr(value, "dtype", ""))
 
 
 @contextlib.contextmanager
@@ -386,15 +331,3 @@ def _prediction(folder: Path, entry: Mapping[str, Any]) -> Prediction:
     known = ("case", "files", "values", "shown", "written")
     rest = {key: value for key, value in entry.items() if key not in known}
     return Prediction(str(entry["case"]), {**images, **entry.get("values", {})}, rest)
-
-
-def _figure(key: str, value: Image | float | list[float]) -> str:
-    """One output in a notebook."""
-    name = escape(key)
-    if not isinstance(value, Image):
-        return f"<p>{name}: {escape(str(value))}</p>"
-    coded = base64.b64encode(value._repr_png_()).decode("ascii")
-    return (
-        f'<figure style="display: inline-block"><img src="data:image/png;base64,{coded}">'
-        f"<figcaption>{name}</figcaption></figure>"
-    )

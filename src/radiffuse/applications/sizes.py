@@ -144,12 +144,15 @@ def check_shape(image: Tensor, channels: int, size: Sequence[int]) -> None:
     """Refuse images (B, C, *S) of another shape than those of training.
 
     Raises:
-        UserError: says both shapes.
+        UserError: says both numbers of channels, or both sizes.
     """
-    shape = (channels, *size)
-    if tuple(image.shape[1:]) != shape:
+    if image.shape[1] != channels:
         raise UserError(
-            f"images are {sides(image.shape[1:])}, and the model was trained on {sides(shape)}; "
+            f"images have {image.shape[1]} channels, and the model was trained on {channels}; convert them"
+        )
+    if tuple(image.shape[2:]) != tuple(size):
+        raise UserError(
+            f"images are {sides(image.shape[2:])}, and the model was trained on {sides(size)}; "
             f"use --size {' '.join(map(str, size))}"
         )
 

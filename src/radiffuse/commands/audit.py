@@ -15,7 +15,7 @@ from ..applications.evaluation.asked import Asked
 from ..applications.generation.privacy.audit import PICTURE, Examined, audit
 from ..applications.generation.sampling import drawn_labels, generate
 from ..data.dataset import Cases
-from ..data.files import check_folder, read_json, write_json
+from ..data.files import check_apart, check_folder, read_json, write_json
 from ..data.formats.by_ending import read_image
 from ..data.records import Predictions, read_record
 from ..errors import UsageError, UserError, printable
@@ -76,7 +76,8 @@ def run(arguments: Sequence[str]) -> None:
         )
     check_folder(flags.out)
     flags = replace(flags, run=found_run(flags.run))
-    read_run_config(flags.run)
+    made_with = read_run_config(flags.run)
+    check_apart(flags.out, made_with.data.path if flags.data is None else flags.data)
     with writing(flags.out, "radiffuse audit"):
         _audit(flags, arguments)
 

@@ -6,11 +6,12 @@ from typing import Any
 
 from torch import Tensor
 
-from ..applications.evaluation.judge import read_images
+from ..applications.generation.privacy.people import as_one, read_people
 from ..diffusion.noise import derive
 from ..errors import UsageError, UserError
 from ..metrics.nearness import groups_of, near
 from ..runs.run import Run
+from ..training.progress import say
 from .source import check_axes, open_source, source_of
 
 __all__ = ["Away", "away_from"]
@@ -113,8 +114,12 @@ def away_from(opened: Run, share: float | None, data: str | None) -> Away | None
     cases = open_source(source, opened.recipe)
     check_axes(opened, cases, source)
     cases = cases.split("train") if data is None else cases
-    images, _ = read_images(cases)
-    groups = groups_of(tuple(cases.patients))
+    people, repeated = as_one(read_people(cases))
+    if repeated:
+        say(
+            f"note: {source.path}: {repeated} people have an image that is another's too; they count as one person"
+        )
+    groups = groups_of(people.patients)
     if int(groups.max()) < 1:
         raise UserError(f"{source.path}: --away needs images of two people or more")
-    return Away(share, images, groups, cases.fingerprint)
+    return Away(share, people.images, groups, cases.fingerprint)

@@ -21,7 +21,7 @@ from ..applications.generation.measured import (
 )
 from ..applications.generation.sampling import drawn_labels, generate, kept_in
 from ..data.dataset import Cases
-from ..data.files import check_folder, read_json, replacing, write_json
+from ..data.files import check_apart, check_folder, read_json, replacing, write_json
 from ..errors import UsageError, UserError
 from ..metrics.features import extract
 from ..metrics.joined import MEMBERS
@@ -113,6 +113,7 @@ def _checked(flags: Flags) -> Path:
             f"--count {flags.count}: distances need {FEWEST_DRAWN} drawn images or more"
         )
     check_folder(flags.out)
+    check_apart(flags.out, flags.data)
     return flags.out
 
 

@@ -48,6 +48,15 @@ class Draws:
             else:
                 self.classes.setdefault(key, []).append(value.cpu())
 
+    def differ(self, place: int) -> bool:
+        """Whether the draws of a case differ in anything: those of a method that draws nothing do not."""
+        if any(sums.varies(place) for sums in self.sums.values()):
+            return True
+        whole = (*self.maps.values(), *self.classes.values())
+        return any(
+            not torch.equal(each[place], several[0][place]) for several in whole for each in several
+        )
+
     def voted(self) -> dict[str, Tensor]:
         """The majority of each label map."""
         return {key: vote(torch.stack(several)) for key, several in self.maps.items()}
@@ -75,6 +84,11 @@ class Draws:
             all_: every draw is kept.
             wanted: whether a key of this case is written.
         """
+        if not self.differ(place):
+            writer.notice(
+                f"{writer.opened.config.method} draws nothing: its {self.samples} answers are equal, and no deviation "
+                "is written; --samples 1 asks once"
+            )
         entry = self._entry(writer, row)
         for key in (key for key in self.sums if not key.startswith("_") and wanted(key)):
             if self._is_image(writer, row, key, place) and (all_ or self._told(writer, key)):
@@ -120,13 +134,15 @@ class Draws:
         all_: bool,
     ) -> None:
         """Write mean, deviation, interval and energy of one key (see `Task`), in stored units; the deviation of a
-        displacement is the root of the sum of its components' variances, in mm."""
+        displacement is the root of the sum of its components' variances, in mm. Of equal draws the mean alone."""
         task, recipe = writer.opened.recipe.task, writer.opened.recipe
         like, signed = writer.like(row, key), self.sums.get(f"_{key}")
         low, high = (like.range if key not in task.raw else None) or (-1.0, 1.0)
         std = self.sums[key].std()[place] * (high - low) / 2
         mean = self.sums[key].mean[place] if signed is None else signed.mean[place].abs()
         writer.put(entry, row, f"{key}-mean", mean.float(), out)
+        if not self.differ(place):
+            return
         if key == "displacement":  # in mm, along whatever axis
             step = torch.tensor(like.spacing_mm or (1.0,) * len(std)).view(
                 -1, *(1,) * (std.dim() - 1)
@@ -160,7 +176,8 @@ class Draws:
         for key, sums in self.sums.items():
             if not key.startswith("_") and not self._is_image(writer, row, key, place):
                 found[key] = sums.mean[place].tolist()
-                found[f"{key}-std"] = sums.std()[place].tolist()
+                if self.differ(place):
+                    found[f"{key}-std"] = sums.std()[place].tolist()
         for key, several in self.classes.items():
             likely = key == "label" and "probability" in self.sums
             most = torch.stack(several)[:, place].mode(0).values

@@ -13,7 +13,7 @@ import tyro
 from .. import __version__
 from ..applications.evaluate import evaluate
 from ..data.cases import Cases
-from ..data.files import check_file, write_json
+from ..data.files import check_apart, check_file, write_json
 from ..data.planes import Cut
 from ..report.private import said
 from ..report.table import apart
@@ -102,7 +102,9 @@ def run(arguments: Sequence[str], cases: Cases | None = None) -> None:
     flags = dataclasses.replace(flags, run=found_run(flags.run))
     out = flags.out or home_of(flags.run, "metrics") / "metrics.json"
     check_file(out)
-    read_run_config(flags.run)
+    made_with = read_run_config(flags.run)
+    if flags.out is not None and cases is None:
+        check_apart(out.parent, made_with.data.path if flags.data is None else flags.data)
     with contextlib.ExitStack() as locks:
         for folder in _written(flags.run, out):
             locks.enter_context(writing(folder, "radiffuse evaluate"))

@@ -7,10 +7,11 @@ have to give the same numbers.
 
 import contextlib
 import importlib.util
+import inspect
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -96,9 +97,9 @@ def run(arguments: Sequence[str]) -> None:
         denoiser(x, t)  # what it makes once, with NumPy (a spectrum on its grid), cannot be traced
         _write(denoiser, x, t, flags.out)
         call, chain = _differences(denoiser, _Outside(denoiser, flags.out / f"{NAME}.onnx"), x, t)
-        if max(call, chain) > FAR:
+        if not (call <= FAR and chain <= FAR):  # nor if one is no number
             raise UserError(
-                f"{flags.out}: ONNX Runtime gives other numbers (by {max(call, chain):.2g} of the largest); "
+                f"{flags.out}: ONNX Runtime gives other numbers (by {max(call, chain):.2g} of the largest), or none; "
                 "do not use these files"
             )
         _describe(opened, denoiser, flags.batch, max(call, chain), flags.out)
@@ -120,15 +121,22 @@ def _denoiser(opened: Run) -> Denoiser:
             f"{opened.path}: is distilled: it draws in steps of its own, which are more than calls of one denoiser; "
             "export its teacher"
         )
-    if not getattr(recipe, "IS_PRIOR", False) or getattr(recipe, "classes", 0) * getattr(
-        recipe, "conditional", False
-    ):
+    which = "denoisers of images alone are exported (ddpm, ncsn, sde, and priors of reconstruction)"
+    if not hasattr(recipe, "denoiser"):
+        raise UserError(f"{opened.path}: {method} has no denoiser of its own; {which}")
+    told = getattr(recipe, "classes", 0) and getattr(recipe, "conditional", False)
+    if told or not told_alone(recipe.denoiser) or not getattr(recipe, "IS_PRIOR", False):
         raise UserError(
-            f"{opened.path}: the network of {method} is told more than an image and a time; networks of "
-            "images alone are exported (ddpm, ncsn, sde, and priors of reconstruction)"
+            f"{opened.path}: the network of {method} is told more than an image and a time; {which}"
         )
     found: Denoiser = recipe.denoiser(opened.objective)
     return found.eval()
+
+
+def told_alone(make: Callable[..., Any]) -> bool:
+    """Whether `recipe.denoiser` needs the objective alone, and no case."""
+    _, *others = inspect.signature(make).parameters.values()
+    return all(each.default is not each.empty for each in others)
 
 
 def _write(denoiser: Denoiser, x: Tensor, t: Tensor, out: Path) -> None:
@@ -151,8 +159,11 @@ def _saved(exported: torch.export.ExportedProgram) -> bytes:
 
 
 def _differences(one: Denoiser, other: Denoiser, x: Tensor, t: Tensor) -> tuple[float, float]:
-    """Of one call and of a chain, the largest difference over the largest value."""
-    first = _apart(one(x, t), other(x, t))
+    """Of one call and of a chain, the largest difference over the largest value; NaN where one is no number."""
+    calls = [
+        _apart(one(x, at), other(x, at)) for at in (t, torch.zeros_like(t), torch.ones_like(t))
+    ]
+    first = float(torch.tensor(calls).max())
     start = prior(one.schedule, torch.zeros_like(x), Seeded(range(len(x))), _TIMES[0])
     times = torch.tensor(_TIMES, dtype=torch.float64)
     return first, _apart(

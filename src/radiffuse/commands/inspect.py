@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from ..data.files import check_folder
+from ..data.files import check_apart, check_folder
 from ..data.image import Image, upright
 from ..data.inspected import Look, inspected
 from ..data.shown import Pixels
@@ -65,6 +65,7 @@ def run(arguments: Sequence[str]) -> None:
     positive({"--most": flags.most})
     if flags.out is not None:
         check_folder(flags.out)
+        check_apart(flags.out, str(flags.path))
     path = at_hand(flags.path, flags.node) or ""
     look, table = inspected(path, flags.chosen.choice, flags.seed, max(2, flags.most))
     told = dataclasses.asdict(look)

@@ -8,9 +8,11 @@ from typing import Annotated, Any
 
 import tyro
 
+from ..data.columns import names_raw
 from ..errors import UsageError, did_you_mean
 from ..report.card import readme, said_numbers
 from ..runs.named import SHIPPED, card_of, shipped
+from ..runs.run import open_run
 from .columns import aligned
 from .parsing import parse
 
@@ -40,8 +42,23 @@ def run(arguments: Sequence[str]) -> None:
         print(json.dumps(cards[0] if flags.name else cards, indent=2))
     elif flags.name:
         print(readme(cards[0]).split("---\n", 2)[2].strip())
+        print("\n".join(_use(flags.name)))
     else:
         _list(cards)
+
+
+def _use(name: str) -> list[str]:
+    """How a model is used, and what it takes images for."""
+    opened = open_run(SHIPPED / name)
+    task, recipe = opened.recipe.task, opened.recipe
+    if task.name == "generation":
+        return ["", "## How to use it", "", f"`radiffuse sample {name} --count 8 --out DIR`"]
+    lines = ["", "## How to use it", "", f"`radiffuse predict {name} --data PATH --out DIR`"]
+    if task.given:
+        lines += ["", f"It predicts from {' or '.join(task.given)}."]
+    images = [key for key in (*task.given, *task.reads) if not names_raw(key)]
+    told = recipe.simulates(images[-1:]) if hasattr(recipe, "simulates") else ""
+    return [*lines, "", f"From {images[-1]}: {told}."] if told else lines
 
 
 def _list(cards: Sequence[Any]) -> None:

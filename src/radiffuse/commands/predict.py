@@ -17,6 +17,7 @@ import tyro
 from ..applications.evaluation.progress import progress_bar
 from ..clinic.codes import read_codes
 from ..data.dataset import Cases
+from ..data.files import check_apart
 from ..data.planes import Cut
 from ..diffusion.noise import derive
 from ..errors import UserError, printable
@@ -112,7 +113,9 @@ def run(arguments: Sequence[str], cases: Cases | None = None, opened: Ready | No
     flags = parsing.parse(Flags, arguments, "radiffuse predict")
     parsing.positive({"--samples": flags.samples, "--steps": flags.steps, "--batch": flags.batch})
     flags = replace(flags, run=opened.run.path if opened else found_run(flags.run))
-    read_run_config(flags.run)
+    made_with = read_run_config(flags.run)
+    if cases is None:
+        check_apart(flags.out, made_with.data.path if flags.data is None else flags.data)
     address = target(flags.push, flags.node)
     with writing(flags.out, "radiffuse predict"):
         _fill(flags, arguments, cases, opened or ready(flags))
@@ -130,6 +133,8 @@ def _fill(flags: Flags, arguments: Sequence[str], given: Cases | None, asked: Re
     cases = incomplete(asked_cases(every, flags.split, source, opened), opened.recipe)
     cases = one_way(cases, opened.recipe)
     check_given(method, opened.recipe, cases.keys, source)
+    if processes.is_main() and (told := getattr(opened.recipe, "simulates", _measured)(cases.keys)):
+        print(f"note: {printable(f'{source.path}: {told}')}", file=sys.stderr)
     flags.chosen.check(cases)
     settings = {
         "method": method,
@@ -171,6 +176,11 @@ def _fill(flags: Flags, arguments: Sequence[str], given: Cases | None, asked: Re
         say_outside(opened, seen, done)
         for line in filter(None, (notice, told_of_grid(flags.grid, source))):
             print(f"note: {printable(line)}", file=sys.stderr)
+
+
+def _measured(keys: Container[str]) -> str:
+    """What recipes say that simulate nothing (`simulates`)."""
+    return ""
 
 
 def _coming(ids: Sequence[str], keys: Sequence[str], samples: int) -> set[str]:

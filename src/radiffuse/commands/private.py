@@ -87,10 +87,11 @@ def _spectrum(size: tuple[int, ...]) -> tuple[float, ...]:
 
 
 def published(manifest: dict[str, Any]) -> dict[str, Any]:
-    """A manifest without what was read from images: fingerprint, brightness, position, modality."""
-    data = manifest["data"]
+    """A manifest without what was read from images: fingerprint, brightness, position, modality, how many there are."""
+    data = {name: value for name, value in manifest["data"].items() if name != "cases"}
+    facts = {name: value for name, value in data["facts"].items() if name != "cases"}
     stored = {name: data["stored"].get(name) for name in ("range", "dtype")}
-    kept = {**data, "fingerprint": "", "seen": {}, "stored": stored}
+    kept = {**data, "fingerprint": "", "seen": {}, "facts": facts, "stored": stored}
     return {**manifest, "data": kept}
 
 

@@ -1,13 +1,15 @@
 """The data a command works on: named by flags, or those the run was trained on."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import filterfalse
 from pathlib import Path
 from typing import Any
 
 from ..applications.sizes import sides
 from ..data.classes import named_alike, with_classes
+from ..data.columns import names_raw
 from ..data.dataset import Cases, open_cases
 from ..data.formats.scans import holds_kspace
 from ..data.neighbours import with_neighbours
@@ -30,7 +32,10 @@ def open_source(source: DataSource, recipe: Any = None, **lacking: Any) -> Cases
         recipe: that reads them.
         lacking: what the data may lack, as `open_cases` takes it.
     """
-    lacking.setdefault("gaps", recipe.task.unpaired if recipe is not None else ())
+    if recipe is not None:
+        task = recipe.task
+        lacking.setdefault("gaps", task.unpaired)
+        lacking.setdefault("roles", (*task.reads, *task.given, *task.optional))
     cases = open_cases(
         source.path,
         mapping=source.map,
@@ -202,7 +207,7 @@ def _moved(every: Cases, opened: Run) -> bool:
 
 
 def check_axes(opened: Run, cases: Cases, source: DataSource) -> None:
-    """Refuse volumes for a model of pictures, and pictures for one of volumes.
+    """Refuse volumes for a model of pictures, pictures for one of volumes, and other channels than those of training.
 
     Raises:
         UserError: says which the model was trained on, and how to cut volumes.
@@ -231,6 +236,37 @@ def check_axes(opened: Run, cases: Cases, source: DataSource) -> None:
                 f"{source.path}: holds volumes ({sides(size)}), and {opened.path} was trained on pictures; "
                 "--slices axial, coronal or sagittal (or the number of an axis) goes slice by slice"
             )
+    if not hasattr(opened.recipe, "values"):  # complex images have a channel more, or less
+        _check_channels(opened, cases, source, facts.get("channels") or {})
+
+
+def _check_channels(
+    opened: Run, cases: Cases, source: DataSource, channels: Mapping[str, int]
+) -> None:
+    """Refuse images of other channels than those of training; what is alike has those of what it is like.
+
+    Raises:
+        UserError: names a case, its channels and those of the training.
+    """
+    alike = opened.recipe.task.alike
+    for key in cases.image_keys:
+        beside = [channels[other] for other in alike if other in channels] if key in alike else []
+        known = channels.get(key) or next(iter(beside), None)
+        if known is None:
+            continue
+        shapes = cases.shapes.get(key)
+        for place, row in enumerate(cases.rows if shapes else cases.rows[:1]):
+            shape = shapes[row] if shapes else cases.columns[key].image(row).data.shape
+            if shape[0] != known:
+                hint = "; convert it to grey" if (shape[0], known) == (3, 1) else ""
+                raise UserError(
+                    f"{source.path}: {key} of case {cases.ids[place]} has {_counted(shape[0])}, and {opened.path} was "
+                    f"trained on {_counted(known)}{hint}"
+                )
+
+
+def _counted(channels: int) -> str:
+    return "1 channel" if channels == 1 else f"{channels} channels"
 
 
 def check_keys(method: str, recipe: Any, keys: Sequence[str], source: DataSource) -> None:
@@ -259,7 +295,7 @@ def check_given(method: str, recipe: Any, keys: Sequence[str], source: DataSourc
     elif not set(given) & set(keys):
         raise UserError(
             f"{source.path}: {method} predicts from {' or '.join(given)}, and the data have "
-            f"{', '.join(keys) or 'none'}; name one with --map {given[0]}=COLUMN"
+            f"{', '.join(keys) or 'none'}; name one with --map {next(filterfalse(names_raw, given))}=COLUMN"
         )
 
 

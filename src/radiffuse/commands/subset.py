@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..data.columns import names_mask, names_raw
 from ..data.dataset import Cases
 from ..data.gaps import FLAG
 from ..data.image import Image
@@ -46,7 +47,8 @@ def open_to_predict(source: DataSource, opened: Run, words: Sequence[str]) -> Ca
     """Open cases to predict; those of a method of subsets may lack images, or whole columns of them.
 
     Columns that `words` name have to be there; of the training's those that are, are read: a mask or target, which
-    training and measuring need, is not there yet where it is predicted.
+    training and measuring need, is not there yet where it is predicted. Where they lack all of these, the only image is
+    what the method predicts from.
 
     Raises:
         UserError: anything wrong with the data, or images that the method was not trained on.
@@ -54,10 +56,15 @@ def open_to_predict(source: DataSource, opened: Run, words: Sequence[str]) -> Ca
     keys = subset_of(opened.recipe)
     if not keys:
         task = opened.recipe.task
-        known = () if words or not task.given else (*task.reads, *task.given)
+        images = _images(task.given or task.reads)
+        truth = tuple(filter(names_mask, task.optional))
+        one = bool(task.given) or len(images) == 1
+        known = () if words or not one else (*task.reads, *task.given, *truth)
         spare = {key: column for key, column in source.map.items() if key in known}
         others = {key: column for key, column in source.map.items() if key not in known}
-        return open_source(replace(source, map=others), opened.recipe, where_there=spare)
+        suited = () if words or others or task.unpaired or not one else images
+        how: dict[str, Any] = {"where_there": spare, "suited": suited}
+        return open_source(replace(source, map=others), opened.recipe, **how)
     if words:
         cases = open_source(source, opened.recipe, gaps=keys)
     else:
@@ -70,6 +77,11 @@ def open_to_predict(source: DataSource, opened: Run, words: Sequence[str]) -> Ca
             f"{', '.join(other) or 'none of them'}; name them with --map {keys[0]}=COLUMN"
         )
     return cases
+
+
+def _images(keys: Sequence[str]) -> tuple[str, ...]:
+    """Those of the keys that are images."""
+    return tuple(key for key in keys if not names_raw(key) and not names_mask(key))
 
 
 def incomplete(cases: Cases, recipe: Any) -> Cases:

@@ -17,14 +17,15 @@ from ..applications.departures import departures
 from ..data.cases import with_any_size, with_one_range
 from ..data.checks import check_classes, check_pairs, none_held_out
 from ..data.dataset import Cases, check_trainable
-from ..data.files import check_folder
+from ..data.files import check_apart, check_folder
+from ..data.records import Manifest, read_record
 from ..data.unpaired import check_lent
 from ..diffusion.noise import derive
 from ..errors import UsageError, UserError, printable
 from ..runs import config
 from ..runs.config import Config
 from ..runs.first import load_first
-from ..runs.run import CONFIG, about, command_line, read_run_config, record_model
+from ..runs.run import CONFIG, MANIFEST, about, command_line, read_run_config, record_model
 from ..training import checkpoint, processes
 from ..training.batches import Readable
 from ..training.loop import train
@@ -58,6 +59,8 @@ def run(arguments: Sequence[str], cases: Cases | None = None) -> None:
     asked = order(arguments)
     if cases is not None:
         asked = dataclasses.replace(asked, data=dataclasses.replace(asked.data, path=""))
+    if not asked.resume:
+        check_apart(asked.out, asked.data.path)
     if asked.prior is not None:
         read_run_config(asked.prior)
     if asked.first is not None and asked.first.private:
@@ -108,7 +111,7 @@ def _train(asked: Order, arguments: Sequence[str], given: Cases | None) -> None:
             learned, unseen = (recipe.coded(c) if staged else c for c in (training, unseen))
             recipe, first = first_stage(asked, recipe, learned, unseen, made_with, _check_folder)
         made_with = _made_with(asked, recipe, cases, arguments)
-    _check_folder(asked, made_with)
+    _check_folder(asked, made_with, cases.fingerprint)
     if processes.is_main():
         for line in getattr(recipe, "notices", list)():
             print(f"note: {line}", file=sys.stderr)
@@ -261,8 +264,8 @@ def _changed(before: Any, after: Any) -> tuple[str, ...]:
     return tuple(name for name in names if getattr(before, name) != getattr(after, name))
 
 
-def _check_folder(asked: Order, made_with: Config) -> None:
-    """Refuse to overwrite a run, or to resume one of another configuration.
+def _check_folder(asked: Order, made_with: Config, fingerprint: str = "") -> None:
+    """Refuse to overwrite a run, or to resume one of another configuration or of other data, where they are known.
 
     Raises:
         UserError: says which field differs, or how to go on.
@@ -290,6 +293,7 @@ def _check_folder(asked: Order, made_with: Config) -> None:
     # data may have moved: the loop refuses a checkpoint of other contents
     moved = {"path": data["path"], "names": data["names"]}
     _compare(out, "data", {**fields.plain(earlier.data), **found, **moved}, data)
+    _same_data(out, fingerprint)
     # last, for much of it follows from the data
     _compare(out, "recipe", fields.plain(recipe), made_with.recipe)
     _compare(out, "train", options.fixed(), asked.train.fixed())
@@ -301,6 +305,21 @@ def _check_folder(asked: Order, made_with: Config) -> None:
             TrainOptions, earlier.later.get(name, {}), where=f"{out / CONFIG}: [later.{name}]"
         )
         _compare(out, f"later.{name}", its.fixed(), options.fixed())
+
+
+def _same_data(out: Path, fingerprint: str) -> None:
+    """Refuse to go on with data of other contents than a run began with.
+
+    Raises:
+        UserError: they differ.
+    """
+    path = out / MANIFEST
+    before = read_record(path, Manifest)["data"].get("fingerprint") if path.is_file() else ""
+    if fingerprint and before and before != fingerprint:
+        raise UserError(
+            f"{out}: was trained on data of other contents than --data names now; resume with the same, or take "
+            "another --out"
+        )
 
 
 def _compare(out: Path, table: str, old: Any, new: Any) -> None:

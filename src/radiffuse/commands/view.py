@@ -1,5 +1,6 @@
 """`radiffuse view FOLDER`: runs and predictions in a browser, on this machine alone, behind a token."""
 
+import contextlib
 import secrets
 import socket
 import sys
@@ -51,4 +52,5 @@ def run(arguments: Sequence[str]) -> None:
         print(f"open {address}\n(Ctrl-C ends it; whoever has this address can read {flags.folder})")
         sys.stdout.flush()
         config = uvicorn.Config(application(flags.folder, token), log_level="warning")
-        uvicorn.Server(config).run(sockets=[here])
+        with contextlib.suppress(KeyboardInterrupt):  # as it is ended
+            uvicorn.Server(config).run(sockets=[here])

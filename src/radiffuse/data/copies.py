@@ -231,6 +231,8 @@ def _words(image: Image) -> dict[str, str]:
         words["files"] = json.dumps([os.fspath(file) for file in image.files])
     if not image.placed:
         words["placed"] = "no"
+    if image.two_axes:
+        words["two_axes"] = "yes"
     if image.frames is not None:
         words["frames"] = " ".join(map(str, image.frames))
     return words
@@ -252,6 +254,7 @@ def _image(tensors: dict, words: dict[str, str]) -> Image:
         placed="placed" not in words,
         world=words.get("world", ""),
         labels=tuple(map(tuple, json.loads(words.get("labels", "[]")))),
+        two_axes="two_axes" in words,
     )
 
 

@@ -50,6 +50,8 @@ def open_cases(
     slices: Cut = "none",
     gaps: Sequence[str] = (),
     where_there: Mapping[str, str] = {},
+    suited: Sequence[str] = (),
+    roles: Sequence[str] = (),
     names: Names = "pseudonym",
     series: Sequence[str] = (),
 ) -> Cases:
@@ -74,6 +76,8 @@ def open_cases(
             axis 0, 1 or 2 of the arrays. `size` is that of a slice.
         gaps: keys of images that some cases may lack (see `gaps`); the cases of a class may be such a column.
         where_there: key -> column, beside `mapping`, of columns that the data may lack; one at least is there.
+        suited: keys of which one is enough, where nothing of `where_there` is there; the only image is the first.
+        roles: names that a lone image keeps; of another it becomes "image".
         names: what cases and patients of DICOM data are called: pseudonyms, or plainly as their headers say.
         series: of a DICOM folder only the series of which one of these is the SeriesInstanceUID, the SeriesNumber, the
             pseudonym, or a pattern of SeriesDescription, Modality or MODALITY/DESCRIPTION.
@@ -94,6 +98,8 @@ def open_cases(
         slices=slices,
         gaps=gaps,
         where_there=where_there,
+        suited=suited,
+        roles=roles,
     )
 
 
@@ -110,12 +116,14 @@ def cases_from(
     slices: Cut = "none",
     gaps: Sequence[str] = (),
     where_there: Mapping[str, str] = {},
+    suited: Sequence[str] = (),
+    roles: Sequence[str] = (),
 ) -> Cases:
     """Decide what a table leaves open: roles, sizes, splits, ranges; and check every case."""
     if not table.ids:
         raise UserError(f"{table.source}: holds no case")
-    found = those_there(table, where_there, gaps)
-    table = filled(mapped(table, {**found, **mapping} or table.default, gaps), gaps)
+    found = those_there(table, where_there, gaps, suited)
+    table = filled(mapped(table, {**found, **mapping} or table.default, gaps, roles), gaps)
     columns, told, codes = coded(_ordered(table.columns), codes, table.source)
     check_ignored(table.mask_names, table.columns, table.source)
     orientation = CODES.get(slices, orientation)

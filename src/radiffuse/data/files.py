@@ -62,6 +62,24 @@ def check_folder(path: Path | str) -> None:
         raise UserError(f"{path}: is a file; --out takes a folder")
 
 
+def check_apart(out: Path | str, data: str) -> None:
+    """Refuse to write into a folder of data, where the next command would take what is written for more of them.
+
+    Args:
+        out: folder to write.
+        data: what is read; nothing is checked where it is no folder.
+
+    Raises:
+        UserError: out is that folder, or lies in it.
+    """
+    folder = Path(data)
+    if data and folder.is_dir() and Path(out).resolve().is_relative_to(folder.resolve()):
+        raise UserError(
+            f"{out}: lies in the folder of the data, {folder}, where it would be read as more of them; name a folder "
+            "outside with --out"
+        )
+
+
 def check_regular(path: Path) -> None:
     """Refuse to read what is no file on a disk: a device, a pipe, whose end may never come.
 

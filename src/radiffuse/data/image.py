@@ -29,6 +29,7 @@ class Image:
         frames: which frames of its only file it is, from 0; None where it is all of its files.
         placed: False where the affine holds voxel sizes alone, and where they lie was assumed.
         world: what the affine's places are counted in, FrameOfReferenceUID of DICOM; "" where nothing says it.
+        two_axes: whether its file, NIfTI, has two axes, and no third of length one.
         labels: code, label and meaning of what the labels 1, 2 ... show, of a segmentation that says it.
     """
 
@@ -44,6 +45,7 @@ class Image:
     placed: bool = True
     world: str = ""
     labels: tuple[tuple[str, str, str], ...] = ()
+    two_axes: bool = False
 
     def __repr__(self) -> str:
         """Channels, size, type, values and geometry, in one line."""

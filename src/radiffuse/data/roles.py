@@ -15,8 +15,17 @@ from .unpaired import of_class
 __all__ = ["mapped", "those_there"]
 
 
-def those_there(table: Table, wanted: Mapping[str, str], gaps: Sequence[str]) -> dict[str, str]:
+def those_there(
+    table: Table, wanted: Mapping[str, str], gaps: Sequence[str], suited: Sequence[str] = ()
+) -> dict[str, str]:
     """Those of the columns `wanted` that a table has, by key; a notice names the others.
+
+    Args:
+        table: read.
+        wanted: key -> column.
+        gaps: keys of images that some cases may lack.
+        suited: keys of which one is enough. Where nothing of `wanted` is there, columns of these names are taken, or
+            else the only image, for the first of them, with a notice.
 
     Raises:
         UserError: it has none.
@@ -27,16 +36,38 @@ def those_there(table: Table, wanted: Mapping[str, str], gaps: Sequence[str]) ->
         for k, name in wanted.items()
         if _has(table, name) or (k in gaps and name in classes)
     }
+    if not found and suited:
+        found = _instead(table, wanted, suited)
+        if found or not wanted:
+            return found
     if wanted and not found:
         there = [*table.columns, *table.texts]
+        key = next(iter((*suited, *wanted)))
         raise UserError(
-            f"{table.source}: has none of the columns {', '.join(wanted.values())}; it has {', '.join(there)}; "
-            f"--map {next(iter(wanted))}={there[0]} takes that for {next(iter(wanted.values()))}"
+            f"{table.source}: has none of the columns {', '.join(dict.fromkeys(wanted.values()))}; it has "
+            f"{', '.join(there)}; --map {key}={_an_image(table) or there[0]} names one"
         )
     lacking = [name for key, name in wanted.items() if key not in found]
     if lacking:
         table.notices.append(f"{table.source}: has no column {', '.join(lacking)}")
     return found
+
+
+def _instead(table: Table, wanted: Mapping[str, str], suited: Sequence[str]) -> dict[str, str]:
+    """Columns that are called as keys of `suited`, where others were wanted; or the only image."""
+    if own := {key: key for key in suited if key in table.columns}:
+        return own if wanted else {}
+    if table.default or not (only := _an_image(table, only=True)):
+        return {}
+    if only != suited[0] and {only, suited[0]} != {"image", "picture"}:
+        table.notices.append(f"{table.source}: {only}, the only image, is taken for {suited[0]}")
+    return {suited[0]: only}
+
+
+def _an_image(table: Table, only: bool = False) -> str:
+    """A column of images; "" where there is none, or several where it has to be the only one."""
+    images = [key for key, column in table.columns.items() if column.kind == "image"]
+    return "" if not images or (only and len(images) > 1) else images[0]
 
 
 def _has(table: Table, name: str) -> bool:
@@ -49,11 +80,14 @@ def _has(table: Table, name: str) -> bool:
     return name in there or there.issuperset(name.split(JOINT))
 
 
-def mapped(table: Table, mapping: Mapping[str, str], gaps: Sequence[str] = ()) -> Table:
-    """Give columns the names of their roles; a lone image column is "image", a "picture" stays one."""
+def mapped(
+    table: Table, mapping: Mapping[str, str], gaps: Sequence[str] = (), roles: Sequence[str] = ()
+) -> Table:
+    """Give columns the names of their roles; a lone image column is "image", unless it is called as one of `roles`, or
+    "picture"."""
     if not mapping:
         images = [key for key, column in table.columns.items() if column.kind == "image"]
-        if len(images) != 1 or images[0] in ("image", "picture"):
+        if len(images) != 1 or images[0] in ("image", "picture", *roles):
             return table
         renamed = {"image" if k == images[0] else k: c for k, c in table.columns.items()}
         return replace(table, columns=renamed)

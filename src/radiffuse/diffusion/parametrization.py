@@ -49,9 +49,14 @@ class Predicts(NamedTuple):
         return c_x * x_0 + c_z * z
 
     def clean(self, out: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """The clean image that `out` implies: (sigma out - c_z x_t) / (c_x sigma - c_z alpha)."""
+        """The clean image that `out` implies: (sigma out - c_z x_t) / (c_x sigma - c_z alpha).
+
+        Without noise it is x_t / alpha, whatever `out` is.
+        """
         c_x, c_z = self.coefficients(alpha, sigma)
-        return (sigma * out - c_z * x_t) / (c_x * sigma - c_z * alpha)
+        clear = sigma == 0  # where a clean image's coefficient leaves 0 / 0
+        below = torch.where(clear, 1, c_x * sigma - c_z * alpha)
+        return torch.where(clear, x_t / alpha, (sigma * out - c_z * x_t) / below)
 
     def noise(self, out: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         """The noise that `out` implies: (c_x x_t - alpha out) / (c_x sigma - c_z alpha)."""

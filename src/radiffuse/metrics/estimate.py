@@ -184,6 +184,10 @@ class Sums:
         self.mean = self.mean + gap / self.count
         self._squares = self._squares + (gap * (x - self.mean).conj()).real
 
+    def varies(self, row: int) -> bool:
+        """Whether a row of them is not always the same."""
+        return bool(self._squares[row].any())
+
     def std(self) -> Tensor:
         """Deviation with n - 1 in the denominator, of complex numbers that of both parts; 0 of one alone."""
         return torch.sqrt(self._squares / max(self.count - 1, 1)).float()

@@ -37,6 +37,8 @@ from ..training.tensorfile import metadata_of, opened, save
 from . import corruptions
 
 STEPS = 700
+FEWEST = 8
+"""Training images without which no network is trained."""
 SHOWN, LEVELS = 15, 4
 DIMENSION = SHOWN + len(corruptions.KINDS)
 _VERSION = "features-2"
@@ -165,10 +167,12 @@ def trained_features(
         progress: called with (step, steps).
 
     Raises:
-        UserError: fewer than 8 images, or a cached file that cannot be read.
+        UserError: fewer than `FEWEST` images, or a cached file that cannot be read.
     """
-    if len(images) < 8:
-        raise UserError(f"a feature network needs 8 training images, there are {len(images)}")
+    if len(images) < FEWEST:
+        raise UserError(
+            f"a feature network needs {FEWEST} training images, there are {len(images)}"
+        )
     outputs = _classes(labels)
     network = _initial(images, outputs, seed)
     steps = steps or min(

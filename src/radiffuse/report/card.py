@@ -159,7 +159,7 @@ def readme(made: Mapping[str, Any]) -> str:
         "",
         "## Data and licence",
         "",
-        f"{data['about'] or 'Trained on data called'} `{data['name']}`, {data['cases']} cases.",
+        f"{data['about'] or 'Trained on data called'} `{data['name']}`{_many(data['cases'])}.",
         f"Licence of the weights: {licence or 'not said'}.",
         "",
         "## Training",
@@ -181,6 +181,11 @@ def readme(made: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _many(cases: int | None) -> str:
+    """How many cases, where that may be said (of a private training it may not)."""
+    return "" if cases is None else f", {cases} cases"
 
 
 def _training(training: Mapping[str, Any]) -> list[str]:

@@ -362,7 +362,7 @@ class Trainer:
         if name is not None:
             raise UserError(
                 f"training stopped at step {self.step}: the weights {name} are not finite"
-                + ("; the last checkpoint is kept" if self.step else "")
+                + ("; a checkpoint that was written is kept" if self.step else "")
             )
 
     def cause(self, step: int, player: str, what: str) -> str:

@@ -1,6 +1,7 @@
 """What the denoising recipes share: networks of windows, noisy images given or simulated."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -185,6 +186,15 @@ class Windowed(Backbone, ABC):
         return Prepared(self.network(), discrete_times(self.schedule()), weight, self.examples)
 
     # --- prediction ------------------------------------------------------------------------------
+
+    def simulates(self, keys: Container[str]) -> str:
+        """What a prediction from data of these keys is made from, where they have no noisy image; else ""."""
+        if "noisy" in keys:
+            return ""
+        return (
+            "the images are taken for clean ones: noise is added to them, and the answer is made from that; --map "
+            "noisy=COLUMN takes a column for images that are noisy themselves"
+        )
 
     def noisy_of(self, batch: Batch, noise: Noise | None) -> Tensor:
         """The noisy images of a batch, simulated where it has none."""

@@ -80,9 +80,10 @@ def prior_denoiser(recipe: Any, objective: Any, like: Tensor) -> Denoiser:
         )
     if not like.is_complex():
         if like.shape[1] != recipe.channels:
+            hint = "; --set values=channels takes its two for real and imaginary part"
             raise UserError(
-                f"a prior of {recipe.channels} channels cannot serve values={recipe.values} with images of "
-                f"{like.shape[1]}: one trained on complex images takes --set values=channels"
+                f"images have {like.shape[1]} channels, and the prior was trained on {recipe.channels}; convert them"
+                + (hint if recipe.channels == 2 else "")
             )
         return Affine(padded, recipe.chain_schedule())
     fits = recipe.channels % 2 == 0 if recipe.values == "channels" else recipe.channels == 1

@@ -1,5 +1,6 @@
 """The fields of a reconstruction that say what is measured, and how."""
 
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -83,6 +84,20 @@ class Scanner(Checked):
     """Inpainting: what is lost, pixels here and there or one box."""
     lost: float = 0.5
     """Inpainting: share of the pixels that is lost."""
+
+    def simulates(self, keys: Container[str]) -> str:
+        """What a prediction from data of these keys is made from, where that is no measurement; "" where it is one."""
+        if "kspace" in keys or not self.simulated:
+            return ""
+        how = f"{self.mask}, R = {self.acceleration:g}" if self.measurement == "mri" else ""
+        how = f"{self.measurement} ({how})" if how else self.measurement
+        told = f"the images are taken for the truth: {how} is simulated from them, and the answer is made from that"
+        more = {
+            "mri": "k-space that was measured is a column kspace, or a file of a scanner",
+            "noise": "--set simulated=false takes the images themselves for noisy ones",
+            "super-resolution": "--set simulated=false takes the images themselves for small ones",
+        }
+        return "; ".join(filter(None, (told, more.get(self.measurement))))
 
     def acquisition(self, measured: bool = False) -> Acquisition:
         """The scanner that the fields describe; `measured`: it is not simulated."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from ...data.dataset import Cases
 from ...metrics.distribution import distances_between_sets
 from ...metrics.estimate import Metric, refused
-from ...metrics.features import extract
+from ...metrics.features import FEWEST, extract
 from ..evaluation.asked import Asked
 from ..evaluation.drawing import Drawn, drawn, predictions
 from ..evaluation.judge import Judge, judge
@@ -39,9 +39,16 @@ def draw(
 
 @dataclass(frozen=True)
 class Eyes:
-    """Whoever compares sets of images with held-out targets; nobody where these are of another size than training's."""
+    """Whoever compares sets of images with held-out targets; nobody where these are of another size than training's, or
+    too few were trained on to learn features from.
+
+    Attributes:
+        judge: features of both sets; None where there is none.
+        why: there is none.
+    """
 
     judge: Judge | None
+    why: str = ""
 
     @classmethod
     def of(cls, train: Cases, held_out: Cases, asked: Asked) -> "Eyes":
@@ -49,21 +56,25 @@ class Eyes:
         known, new = _only_target(train), _only_target(held_out)
         sizes = {cases.batch([0])["target"].shape[1:] for cases in (known, new)}
         if len(sizes) > 1:
-            return cls(None)
+            return cls(None, "training and held-out images differ in size")
+        if len(known) < FEWEST and asked.weights is None:
+            return cls(
+                None, f"a feature network needs {FEWEST} training images, there are {len(known)}"
+            )
         return cls(judge(known, new, cache=asked.cache, weights=asked.weights))
 
 
 def distances(eyes: Eyes, images: Tensor, people: Sequence[str]) -> dict[str, Metric]:
     """FID and KID of images, and whose they are, to held-out targets."""
     if eyes.judge is None:
-        return _refused(len(images))
+        return _refused(eyes.why, len(images))
     return _between(eyes.judge, extract(eyes.judge.network, images), people)
 
 
 def reference(eyes: Eyes, n: int) -> dict[str, Metric]:
     """The same of n real training targets in place of translated ones."""
     if eyes.judge is None:
-        return _refused(n)
+        return _refused(eyes.why, n)
     generator = torch.Generator().manual_seed(0)
     rows = torch.randperm(len(eyes.judge.train), generator=generator)[:n]
     people = [eyes.judge.train_people[row] for row in rows.tolist()]
@@ -77,8 +88,7 @@ def _between(judged: Judge, features: Tensor, people: Sequence[str]) -> dict[str
     return {name: found[name] for name in ("fid", "kid") if name in found}
 
 
-def _refused(n: int) -> dict[str, Metric]:
-    reason = "training and held-out images differ in size"
+def _refused(reason: str, n: int) -> dict[str, Metric]:
     return {name: refused(f"{name}: {reason}", n) for name in ("fid", "kid")}
 
 

@@ -69,7 +69,16 @@ def read_nifti(
     limits = (0.0, 255.0) if data.dtype == np.uint8 else None
     seconds = _frame_seconds(file.header) if len(data) > 1 else None
     affine, placed = _place_of(file, path, notice)
-    return Image(as_tensor(data), affine, None, limits, ending(path), seconds, placed=placed)
+    return Image(
+        as_tensor(data),
+        affine,
+        None,
+        limits,
+        ending(path),
+        seconds,
+        placed=placed,
+        two_axes=len(file.shape) == 2,
+    )
 
 
 def _damaged(path: Path) -> str:
@@ -288,7 +297,8 @@ def _frame_seconds(header: Any) -> float | None:
 
 
 def write_nifti(image: Image, path: Path, made: Made | None = None) -> None:
-    """Write `(C, *S)` as NIfTI-1 in its own type; channels become the fourth axis.
+    """Write `(C, *S)` as NIfTI-1 in its own type; channels become the fourth axis. Of a picture the third axis has
+    length one, unless the input had two axes.
 
     Places are in mm, times between frames in seconds. sform and qform both hold the affine
     where it is a rotation with spacing; a sheared affine stands in the sform alone; of an input that does not say where
@@ -303,8 +313,8 @@ def write_nifti(image: Image, path: Path, made: Made | None = None) -> None:
         array = array.astype(np.int32 if small else np.float64)
     if array.dtype == np.float16:
         array = array.astype(np.float32)
-    spatial = (*array.shape[1:], 1, 1)[:3]
-    array = array.reshape(array.shape[0], *spatial)
+    if not (image.two_axes and image.flat and len(array) == 1):
+        array = array.reshape(array.shape[0], *(*array.shape[1:], 1, 1)[:3])
     array = array[0] if len(array) == 1 else np.moveaxis(array, 0, -1)
     affine = np.eye(4) if image.affine is None else image.affine.numpy()
     said = image.affine is not None and (image.placed or image.format not in _MAY_SAY_NOTHING)

@@ -27,7 +27,7 @@ from ....training.objective import device_of
 from ....training.options import TrainOptions
 from ...evaluation.progress import progress_bar
 from ...latent.denoising import CodeDenoising
-from .people import People, joined
+from .people import People, as_one, joined, read_people
 
 __all__ = ["LEVELS", "Shadow", "loss_scores", "membership", "shadows"]
 
@@ -151,7 +151,7 @@ def shadows(
 ) -> list[Shadow]:
     """Train `count` models as the run was, each on a random half of all people; one that is there is gone on with.
 
-    Every person is in half of them: pairs of models have complementary halves.
+    Every person is in half of them: pairs of models have complementary halves. People who share an image are one.
 
     Args:
         parts: training cases, and held-out ones.
@@ -159,16 +159,18 @@ def shadows(
         count: even, two or more.
         folder: keeps one run a model.
     """
-    people = sorted({*parts[0].patients, *parts[1].patients})
     rows = [(k, row) for k in (0, 1) for row in range(len(parts[k]))]
-    names = [parts[k].patients[row] for k, row in rows]
+    called = [parts[k].patients[row] for k, row in rows]
+    names = as_one(joined(*map(read_people, parts)))[0].patients
+    people = sorted(set(names))
     found = []
     for number in range(count):
         generator = torch.Generator().manual_seed(derive(seed, "shadow", number // 2))
         order = torch.randperm(len(people), generator=generator).tolist()
         half = order[: len(people) // 2] if number % 2 == 0 else order[len(people) // 2 :]
-        inside = frozenset(people[k] for k in half)
-        mine = tuple(row for row, name in zip(rows, names, strict=True) if name in inside)
+        taken = {people[k] for k in half}
+        mine = tuple(row for row, name in zip(rows, names, strict=True) if name in taken)
+        inside = frozenset(c for c, name in zip(called, names, strict=True) if name in taken)
         torch.manual_seed(derive(seed, "shadow weights", number))
         objective = recipe.objective()
         out = folder / f"{number:02d}"

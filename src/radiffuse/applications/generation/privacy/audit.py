@@ -16,7 +16,7 @@ from ...latent.denoising import CodeDenoising
 from .attacks import Shadow, membership, shadows
 from .attributes import attributes
 from .memory import Eye, extraction, looked_at, memorisation, pairs
-from .people import People, chosen, read_people, without_repeats
+from .people import People, as_one, chosen, read_people, without_repeats
 from .verdict import verdict
 
 __all__ = ["PICTURE", "Examined", "audit"]
@@ -63,9 +63,11 @@ def audit(
     Raises:
         UserError: samples and images differ in size, or the training cases are of one person.
     """
-    train = None if of.train is None else read_people(of.train)
-    others = None if of.held_out is None or not len(of.held_out) else read_people(of.held_out)
     notices: list[str] = []
+    train = None if of.train is None else _known(of.train, "training", notices)
+    others = None
+    if of.held_out is not None and len(of.held_out):
+        others = _known(of.held_out, "held-out", notices)
     if train is not None and others is not None:
         others, lost = without_repeats(others, train)
         if lost:
@@ -92,6 +94,16 @@ def audit(
         "notices": notices,
     }
     return {**record, "verdict": verdict(record)}
+
+
+def _known(cases: Cases, which: str, notices: list[str]) -> People:
+    """The images, with people who share one as one person, which is told."""
+    people, repeated = as_one(read_people(cases))
+    if repeated:
+        notices.append(
+            f"{repeated} {which} people have an image that is another's too, to the last grey: counted as one person"
+        )
+    return people
 
 
 def _told_all(of: Examined, others: People | None, notices: list[str]) -> People | None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ....metrics.cliques import cliques, medoid
 from ....metrics.copy_detector import copy_detector, described
 from ....metrics.estimate import average
-from ....metrics.features import extract, trained_features
+from ....metrics.features import FEWEST, extract, trained_features
 from ....metrics.nearness import (
     CLOSEST,
     Near,
@@ -55,7 +55,7 @@ def looked_at(
     groups = groups_of(train.patients)
     seen: dict[str, tuple[Tensor, ...]] = {"pixels": (samples, train.images, held_out.images)}
     sets = (samples, train.images, held_out.images)
-    if len(train) >= 8:
+    if len(train) >= FEWEST:
         with progress_bar("training the feature network", 1) as done:
             network = trained_features(
                 train.images,

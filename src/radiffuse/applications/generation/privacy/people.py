@@ -1,7 +1,7 @@
 """Images with the people they are of."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from ....data.dataset import Cases
 from ....metrics.diversity import nearest
 from ...evaluation.judge import read_images
 
-__all__ = ["SAME", "People", "joined", "read_people", "without_repeats"]
+__all__ = ["SAME", "People", "as_one", "joined", "read_people", "without_repeats"]
 
 SAME = 1e-3
 """Root mean square difference below which two images are one."""
@@ -84,16 +84,63 @@ def joined(some: People, others: People) -> People:
 def without_repeats(held_out: People, train: People) -> tuple[People, int]:
     """Held-out images that are no training image and of no training person, and how many were left out.
 
-    What stands in both is no new image, and would make every copy look usual.
+    What stands in both is no new image, and would make every copy look usual. Whoever has one such image is a training
+    person by another name, unless it shows nothing.
     """
+    again = (nearest(held_out.images, train.images).distance <= SAME).tolist()
+    shown = _shows(held_out.images).tolist()
     known = set(train.patients)
-    found = nearest(held_out.images, train.images).distance
+    known |= {name for row, name in enumerate(held_out.patients) if again[row] and shown[row]}
     kept = [
-        row
-        for row, name in enumerate(held_out.patients)
-        if name not in known and float(found[row]) > SAME
+        row for row, name in enumerate(held_out.patients) if name not in known and not again[row]
     ]
     return held_out.take(kept), len(held_out) - len(kept)
+
+
+def as_one(people: People) -> tuple[People, int]:
+    """The same images, with people who have an image in common under the name of the first of them.
+
+    An image that stands there under thirty names is one person's: its copies would otherwise be as near to thirty
+    people as to one, and look usual. Images of one grey alone are nobody's.
+
+    Returns:
+        And how many people have another's name now.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    names = list(dict.fromkeys(people.patients))
+    number = {name: place for place, name in enumerate(names)}
+    rows = _shows(people.images).nonzero()[:, 0].tolist()
+    pairs = _alike(people.images[rows])
+    ends = [[number[people.patients[rows[row]]] for row in side] for side in pairs]
+    links = coo_array(([1] * len(ends[0]), ends), (len(names), len(names)))
+    count, of = connected_components(links, directed=False)
+    first: dict[int, str] = {}
+    for place, name in enumerate(names):
+        first.setdefault(int(of[place]), name)
+    patients = tuple(first[int(of[number[name]])] for name in people.patients)
+    return replace(people, patients=patients), len(names) - int(count)
+
+
+def _alike(images: Tensor, block: int = 512) -> tuple[list[int], list[int]]:
+    """Pairs of images that are one."""
+    x = images.flatten(1).float()
+    found: tuple[list[int], list[int]] = ([], [])
+    for start in range(0, len(x), block):
+        part = x[start : start + block]
+        # thrice as far by the matrix product, whose rounding moves small distances; then without it
+        near = torch.cdist(part, x) <= 3 * SAME * x.shape[1] ** 0.5
+        one, other = (near.triu(start + 1)).nonzero(as_tuple=True)
+        same = (part[one] - x[other]).square().mean(dim=1).sqrt() <= SAME
+        found[0].extend((one[same] + start).tolist())
+        found[1].extend(other[same].tolist())
+    return found
+
+
+def _shows(images: Tensor) -> Tensor:
+    """Whether an image is of more than one grey, `(n,)` bool."""
+    return images.flatten(1).float().std(dim=1) > SAME
 
 
 def chosen(people: People, count: int, seed: int) -> People:
