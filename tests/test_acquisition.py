@@ -167,6 +167,21 @@ def test_one_coil_knows_its_noise_from_air(heads, mask):
         assert float(noise_level(y, sampled)) == pytest.approx(std, rel=0.15), snr
 
 
+@pytest.mark.parametrize("coils", [1, 4, 8])
+@pytest.mark.parametrize("partial", [False, True], ids=["ellipse", "part of it"])
+def test_noise_within_an_ellipse_is_known_from_the_middle_of_its_lines(partial, coils):
+    """A scanner's elliptic shutter: no axis is sampled throughout, and hard edges reach its rim."""
+    at = (torch.arange(96) - 48) / 48
+    sampled = (at[:, None] ** 2 + at**2 <= 1)[None, None]
+    sampled[..., :10] &= not partial
+    maps = birdcage((96, 96), coils, [0]) if coils > 1 else torch.ones(1, 1, 96, 96)
+    full = Fourier(2)(maps * hard_edged(96))
+    for snr in (15, 30, 45):
+        std = float(full.abs().square().mean().sqrt()) * 10 ** (-snr / 20)
+        y = sampled * (full + std * Seeded([3])(full))
+        assert float(noise_level(y, sampled)) == pytest.approx(std, rel=0.1), snr
+
+
 def test_one_coil_without_a_whole_axis_says_too_much_and_never_too_little(heads):
     for snr in (15, 45):
         y, sampled, std = scan(heads["sharp"], "poisson-disc", 1, snr)

@@ -12,6 +12,7 @@ import torch
 from radiffuse import cli
 from radiffuse.acquisition import MRI
 from radiffuse.data.dataset import open_cases
+from radiffuse.data.formats.scans import holds_kspace
 from radiffuse.data.neighbours import with_neighbours
 from radiffuse.errors import UserError
 from radiffuse.metrics.fidelity import psnr
@@ -134,6 +135,16 @@ def test_slices_of_several_coils_come_back_bit_for_bit(file, size):
     np.testing.assert_array_equal(found, kspace)
     assert cases.ids == ("scan_slice000", "scan_slice001", "scan_slice002")
     assert cases.patients == ("scan",) * 3 and cases.keys == ("kspace",)
+
+
+def test_a_file_called_mrd_is_read_and_a_stream_is_refused(tmp_path, file):
+    kspace = known_kspace(1, 8, 6)
+    other = write(file, header((8, 6, 1)), lines(kspace)).rename(tmp_path / "scan.mrd")
+    np.testing.assert_array_equal(open_cases(other).batch([0])["kspace"].numpy(), kspace)
+    assert holds_kspace(other, ())
+    (tmp_path / "stream.mrd").write_bytes(b"\x01\x00" * 64)
+    with pytest.raises(UserError, match="is no HDF5 file"):
+        open_cases(tmp_path / "stream.mrd")
 
 
 def test_the_operators_see_the_image(file):

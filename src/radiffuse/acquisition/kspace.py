@@ -130,12 +130,11 @@ def noise_level(kspace: Tensor, mask: Tensor) -> Tensor:
 
     Coils see one image, so some combinations of them, and of neighbouring points, hold no signal: the
     null space of the calibration matrix. In outer k-space they are those whose power does not fall with
-    distance from the centre, and the noise is theirs. The darkest positions along an axis that was sampled
-    throughout (air) count too, and with one to three coils the outermost tenth of the points; the least of all is
+    distance from the centre, and the noise is theirs. The darkest positions along an axis (air) count too, by lines
+    that were sampled throughout or about their middle (an elliptic shutter, a partial echo), and with one to three coils the outermost tenth of the points; the least of all is
     taken, since signal makes each of them too large.
 
-    Right to 10 % with four coils or more, or where there is air, not blanked, along an axis that was sampled
-    throughout. Elsewhere hard edges in the image make it too large, of one coil several times. Where coils differ in
+    Right to 10 % with four coils or more, or where there is air, not blanked, along an axis of such lines. Elsewhere hard edges in the image make it too large, of one coil several times. Where coils differ in
     their noise or share it (they were not whitened), combinations without signal miss part of it: up to 15 %.
 
     Args:
@@ -158,7 +157,7 @@ def _noise_of(kspace: Tensor, sampled: Tensor) -> float:
         wide = [3 if whole and n > 8 else 1 for whole, n in zip(lines, sampled.shape, strict=True)]
         kernels = [1] * len(lines), wide
         found += [_signal_free(kspace, sampled, tuple(kernel)) for kernel in kernels]
-    found += [_air(kspace, sampled, axis) for axis, whole in enumerate(lines) if whole]
+    found += [_air(kspace, sampled, axis) for axis in range(sampled.dim())]
     if len(kspace) < _FEW_COILS:
         found.append(_outermost(kspace, sampled))
     known = [std for std in found if math.isfinite(std)]
@@ -169,6 +168,18 @@ def _distance(size: Sequence[int]) -> Tensor:
     """Squared distance from the centre of k-space, 1 at the end of an axis, (*size)."""
     axes = [(torch.arange(n) - n // 2) / (n / 2) for n in size]
     return torch.stack(torch.meshgrid(*axes, indexing="ij")).square().sum(0)
+
+
+def _windows(sampled: Tensor) -> Tensor:
+    """A window for each line (*, n) that leaves the power of noise as it is: 1 where the line was sampled throughout,
+    that of Hann over its middle, 0 where that is less than half of it."""
+    n = sampled.shape[-1]
+    away = (torch.arange(n) - n // 2).abs().double()
+    reach = torch.where(sampled, math.inf, away).amin(-1, keepdim=True)
+    hann = torch.where(away < reach, torch.cos(math.pi / 2 * away / reach) ** 2, 0.0)
+    hann = hann / hann.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-9)
+    window = torch.where(reach >= n / 4, hann, 0.0)
+    return torch.where(sampled.all(-1, keepdim=True), 1.0, window)
 
 
 def _quantile(values: Tensor, share: float) -> Tensor:
@@ -225,14 +236,19 @@ def _signal_free(kspace: Tensor, sampled: Tensor, kernel: tuple[int, ...]) -> fl
 
 
 def _air(kspace: Tensor, sampled: Tensor, axis: int) -> float:
-    """Of the darkest positions along an axis that was sampled throughout.
+    """Of the darkest positions along an axis, by lines that were sampled throughout, or about their middle: these under
+    a Hann window, which keeps what is bright from leaking into air.
 
     They are chosen by one half of the lines and measured by the other, in turn. Infinite where air was blanked, so
     that rounding is left there; and with many coils, which need none, where power rises at once, so that it is no air
     or was blanked in part.
     """
-    lines = sampled.any(axis)
-    power = Fourier(1).adjoint(kspace.movedim(axis + 1, -1)).abs().square().mean(0).double()
+    window = _windows(sampled.movedim(axis, -1))
+    lines = window.any(-1)
+    if not bool(lines.any()):
+        return math.inf
+    seen = kspace.movedim(axis + 1, -1) * window.to(kspace.real)
+    power = Fourier(1).adjoint(seen).abs().square().mean(0).double()
     power, far = power[lines], _distance(lines.shape)[lines]
     power = power[far >= _quantile(far, 0.25)]
     if len(power) < 4:

@@ -46,6 +46,20 @@ def is_ismrmrd(path: Path) -> bool:
         return False
 
 
+def check_no_stream(path: Path) -> None:
+    """Refuse what is called .mrd and is no HDF5 file: the stream of a scanner's connection.
+
+    Raises:
+        UserError: it is one.
+    """
+    import h5py
+
+    if path.suffix.lower() == ".mrd" and not h5py.is_hdf5(path):
+        raise UserError(
+            f"{path}: is no HDF5 file, as the .mrd files are that can be read; convert streams (mrd_stream_to_hdf5)"
+        )
+
+
 def open_ismrmrd(path: Path) -> Table:
     """ISMRMRD .h5: one case per slice, or per volume where partitions are encoded.
 

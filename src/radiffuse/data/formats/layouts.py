@@ -24,7 +24,7 @@ from .stems import split_folders, splits_in, stem
 from .stored import DICOM, ending
 from .who import people_in_folders, people_in_names, told
 
-_HDF5 = (".h5", ".hdf5", ".mat")
+_HDF5 = (".h5", ".hdf5", ".mat", ".mrd")
 _ARRAYS = (".npz", ".npy", *_HDF5)
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 
@@ -46,8 +46,9 @@ def open_table(path: Path, choice: Choice = EVERY) -> Table:
         if name.endswith((".npz", ".npy")):
             return open_arrays(path)
         if name.endswith(_HDF5):
-            from .ismrmrd import is_ismrmrd, open_ismrmrd
+            from .ismrmrd import check_no_stream, is_ismrmrd, open_ismrmrd
 
+            check_no_stream(path)
             return open_ismrmrd(path) if is_ismrmrd(path) else open_fastmri(path)
         if name.endswith(".csv"):
             return open_csv(path)

@@ -16,6 +16,10 @@ from .stored import DAMAGED_HDF5, check_bytes
 __all__ = ["are_scans", "holds_kspace", "open_scans"]
 
 
+SCANS = (".h5", ".hdf5", ".mrd")
+"""Endings of files that are measured k-space and nothing else."""
+
+
 def are_scans(files: Sequence[Path]) -> bool:
     """Whether every file is HDF5 with `kspace` in it."""
     return bool(files) and all(
@@ -33,12 +37,12 @@ def holds_kspace(path: Path, columns: Sequence[str]) -> bool:
         return are_scans([file for file in inside if file.is_file()])
     ending = path.suffix.lower()
     if not path.is_file():
-        return ending in (".h5", ".hdf5")  # a pipe is never opened
+        return ending in SCANS  # a pipe is never opened
     if ending == ".npz" and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             names = {name.removesuffix(".npy") for name in archive.namelist()}
         return "kspace" in names and not names & {*columns}
-    return ending in (".h5", ".hdf5") or (ending == ".mat" and _has_kspace(path))
+    return ending in SCANS or (ending == ".mat" and _has_kspace(path))
 
 
 def _has_kspace(file: Path) -> bool:
