@@ -30,8 +30,8 @@ from .data.image import Image
 from .data.planes import Cut
 from .diffusion.denoiser import Denoiser
 from .errors import UserError
-from .report.notebook import Metrics, Prediction, Trajectory
 from .runs.named import card_of, found_run
+from .runs.notebook import Metrics, Prediction, Trajectory
 from .runs.run import Run, open_run
 from .training.options import TrainOptions
 from .training.progress import say

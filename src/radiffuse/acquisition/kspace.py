@@ -131,11 +131,12 @@ def noise_level(kspace: Tensor, mask: Tensor) -> Tensor:
     Coils see one image, so some combinations of them, and of neighbouring points, hold no signal: the
     null space of the calibration matrix. In outer k-space they are those whose power does not fall with
     distance from the centre, and the noise is theirs. The darkest positions along an axis (air) count too, by lines
-    that were sampled throughout or about their middle (an elliptic shutter, a partial echo), and with one to three coils the outermost tenth of the points; the least of all is
-    taken, since signal makes each of them too large.
+    that were sampled throughout or about their middle (an elliptic shutter, a partial echo), and with one to three
+    coils the outermost tenth of the points; the least of all is taken, since signal makes each of them too large.
 
-    Right to 10 % with four coils or more, or where there is air, not blanked, along an axis of such lines. Elsewhere hard edges in the image make it too large, of one coil several times. Where coils differ in
-    their noise or share it (they were not whitened), combinations without signal miss part of it: up to 15 %.
+    Right to 10 % with four coils or more, or where there is air, not blanked, along an axis of such lines. Elsewhere
+    hard edges in the image make it too large, of one coil several times. Where coils differ in their noise or share
+    it (they were not whitened), combinations without signal miss part of it: up to 15 %.
 
     Args:
         kspace: (B, K, *S), zero where not sampled; of several cases, their median.

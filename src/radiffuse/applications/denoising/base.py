@@ -24,7 +24,7 @@ from ..ranges import Rule, at_least, below, more_than
 from ..recipe import Batch
 from ..sizes import one_size
 from ..task import Task
-from .task import DENOISING
+from .task import DENOISING, FROM_CLEAN
 
 if TYPE_CHECKING:
     from ...data.dataset import Facts
@@ -189,12 +189,7 @@ class Windowed(Backbone, ABC):
 
     def simulates(self, keys: Container[str]) -> str:
         """What a prediction from data of these keys is made from, where they have no noisy image; else ""."""
-        if "noisy" in keys:
-            return ""
-        return (
-            "the images are taken for clean ones: noise is added to them, and the answer is made from that; --map "
-            "noisy=COLUMN takes a column for images that are noisy themselves"
-        )
+        return "" if "noisy" in keys else FROM_CLEAN
 
     def noisy_of(self, batch: Batch, noise: Noise | None) -> Tensor:
         """The noisy images of a batch, simulated where it has none."""

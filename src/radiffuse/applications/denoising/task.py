@@ -19,3 +19,9 @@ DENOISING = Task(
 )
 """A recipe says which of "clean", "noisy" and "mr" its training needs. Prediction takes "noisy", or
 makes it from "clean" as the recipe's simulation says. "noisy" and "clean" lie on one grey scale."""
+
+FROM_CLEAN = (
+    "the images are taken for clean ones: noise is added to them, and the answer is made from that; --map "
+    "noisy=COLUMN takes a column for images that are noisy themselves"
+)
+"""What a prediction from clean images says."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..data.image import Image
 from ..data.shown import pixels, png
-from .table import metrics_table
+from ..report.table import metrics_table
 
 __all__ = ["Metrics", "Prediction", "Trajectory"]
 
