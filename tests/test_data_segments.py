@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from radiffuse.data.classes import named_alike
 from radiffuse.data.dataset import open_cases
 from radiffuse.data.formats.by_ending import read_image
 from radiffuse.errors import UserError
@@ -85,3 +86,23 @@ def test_a_header_of_a_hundred_segments_is_read_to_its_end(tmp_path):
     image = read_image(seg(tmp_path / "m.seg.nrrd", names, array))
     assert len(image.labels) == 200 and image.labels[199][1] == "organ 200"
     assert np.array_equal(image.data[0].numpy(), array.transpose(2, 1, 0))
+
+
+def test_other_data_are_compared_with_what_the_labels_of_the_training_show(tmp_path):
+    """Leber and Liver have one code; the numbers of the third set are turned around."""
+    sets = {
+        "training": [("Leber", 1, LIVER), ("Tumor", 2, "")],
+        "same": [("tumor", 2, ""), ("Liver", 1, LIVER)],
+        "turned": [("Tumor", 1, ""), ("Liver", 2, LIVER)],
+        "unsaid": [("Segment_1", 1, ""), ("Segment_2", 2, "")],
+    }
+    opened = {}
+    for name, segments in sets.items():
+        (tmp_path / name).mkdir()
+        opened[name] = open_cases(folder(tmp_path / name, [segments] * 3) / "cases.csv")
+    names = opened["training"].facts().mask_names
+    assert names == {"mask": ("", "Liver", "Tumor")}
+    named_alike(opened["same"], names)
+    named_alike(opened["unsaid"], names)
+    with pytest.raises(UserError, match="label 1 of mask is called 'Tumor', and 'Liver' where"):
+        named_alike(opened["turned"], names)

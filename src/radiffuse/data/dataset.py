@@ -159,6 +159,7 @@ def cases_from(
         for key, look in seen.items()
         if len(look.shapes) == len(table.ids) and len(set(look.shapes)) > 1
     }
+    called = {key: table.mask_names.get(key) or look.named for key, look in seen.items()}
     return Cases(
         source=table.source,
         columns=columns,
@@ -173,7 +174,7 @@ def cases_from(
         class_names=_class_names(table, columns),
         mask_names={
             key: tuple(names.get(code, "") for code in codes)
-            for key, names in table.mask_names.items()
+            for key, names in called.items()
             if names and key in columns and columns[key].kind == "mask"
         },
         all_texts=table.texts,

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from .image import Image
 from .joined import JoinedColumn
 from .kept import bytes_of, most_held
 from .rows import RowsColumn
-from .segments import same_labels
+from .segments import names_of, same_labels
 
 SCAN_BYTES = 2 << 30
 """Files of a column are all decoded at opening up to this total size; beyond it only a few are."""
@@ -36,6 +36,7 @@ class Seen:
         ranges: the value ranges that images declare; None among them where one declares none.
         values: 0.5 % and 99.5 % quantiles of values, the lowest and the highest of all images.
         notices: one line each.
+        named: what labels show, by number, of segmentations that say it.
     """
 
     shapes: tuple[tuple[int, ...], ...]
@@ -44,6 +45,7 @@ class Seen:
     ranges: frozenset[tuple[float, float] | None]
     values: tuple[float, float]
     notices: tuple[str, ...] = ()
+    named: Mapping[int, str] = field(default_factory=dict)
 
 
 def scan(
@@ -70,7 +72,8 @@ def scan(
     notices = _same_shapes(shapes, key, source, ids)
     if column.kind == "image":
         notices += _same_voxels([look.spacing for look in looks], key, source, ids)
-    same_labels([look.labels for look in looks], key, source, ids)
+    labels = [look.labels for look in looks]
+    same_labels(labels, key, source, ids)
     _finite(looks, key, source, ids)
     there = [look for row, look in enumerate(looks) if row not in empty]
     constant = tuple(row for row, look in enumerate(looks) if look.constant and row not in empty)
@@ -83,7 +86,8 @@ def scan(
     ranges = frozenset(look.range for look in there)
     digests: tuple[str | None, ...]
     digests = tuple(None if look.constant else look.digest for look in looks)
-    return Seen(tuple(shapes), digests, constant, ranges, _widest(there), notices)
+    values, named = _widest(there), names_of(labels)
+    return Seen(tuple(shapes), digests, constant, ranges, values, notices, named)
 
 
 def _scan_few(
@@ -98,7 +102,8 @@ def _scan_few(
     notices = _same_shapes(shapes, key, source, names)
     if column.kind == "image":
         notices += _same_voxels([image.spacing_mm for image in images], key, source, names)
-    same_labels([image.labels for image in images], key, source, names)
+    labels = [image.labels for image in images]
+    same_labels(labels, key, source, names)
     line = f"{source}: {key} is large; {len(few)} of {len(column)} files were checked on opening"
     return Seen(
         shapes=shapes,
@@ -107,6 +112,7 @@ def _scan_few(
         ranges=frozenset(image.range for image in images),
         values=_widest([_look(image) for image in images]),
         notices=(*notices, line),
+        named=names_of(labels),
     )
 
 

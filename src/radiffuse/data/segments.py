@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from ..errors import UserError
 
-__all__ = ["NOTHING", "same_labels"]
+__all__ = ["NOTHING", "names_of", "same_labels"]
 
 Segment = tuple[str, str, str]
 """Code, label and meaning, each "" where nothing says it."""
@@ -43,6 +43,22 @@ def same_labels(
                     f"{source}: label {number} of {key} is {one!r} in case {first} and {two!r} in case {case}; "
                     "number the segments alike, and call them alike"
                 )
+
+
+def names_of(labels: Sequence[tuple[Segment, ...]]) -> dict[int, str]:
+    """What the labels 1, 2 ... show by the first case that says it: the meaning of a code, else a label.
+
+    Args:
+        labels: of each case; alike (`same_labels`).
+    """
+    names: dict[int, str] = {}
+    for segments in labels:
+        for number, segment in enumerate(segments, 1):
+            code, label, shows = _said(segment)
+            own, meaning = (part.strip() for part in segment[1:])
+            if name := (meaning if code and shows else own if label else ""):
+                names.setdefault(number, name)
+    return names
 
 
 def _said(segment: Segment) -> Segment:
