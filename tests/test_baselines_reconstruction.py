@@ -409,6 +409,8 @@ def test_a_method_says_what_it_is_not_for():
     with pytest.raises(UserError, match="Radon"):
         filtered_back_projection(masked, x)
     with pytest.raises(UserError, match="interpolated"):
-        cubic_upsampling(Measurement(torch.zeros(1, 7), masked.A, 0.1), x)
+        cubic_upsampling(
+            Measurement(torch.zeros(1, 2, 4, 4), Coils(torch.ones(1, 2, 4, 4)), 0.1), x
+        )
     with pytest.raises(UserError, match="0 or more"):
         total_variation(masked, x, float("nan"))

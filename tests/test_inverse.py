@@ -1,5 +1,7 @@
 """Posterior denoisers and samplers against the closed form of linear-Gaussian problems."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -18,6 +20,9 @@ from radiffuse.inverse import (
     RicianMeasurement,
     data_consistency,
 )
+from radiffuse.inverse.classical import biharmonic, cg_sense, zero_filled
+from radiffuse.inverse.compressed import l1_wavelet, total_variation
+from radiffuse.operators import Mask
 from radiffuse.operators.base import Matrix
 from radiffuse.testing import CorrelatedDenoiser, GaussianDenoiser
 
@@ -92,6 +97,22 @@ def test_a_measurement_of_another_shape_than_the_operator_makes_is_refused(y):
     for kind in (Proximal, PseudoInverse):
         with pytest.raises(UserError, match="they must be equal"):
             kind(CorrelatedDenoiser(VP(), mean, covariance), wrong)(x_t, t)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 8), (1, 1, 8, 7), (1, 2, 8, 8)])
+def test_classical_methods_refuse_another_shape_too(shape):
+    """A row of a mask would be spread over all rows."""
+    wrong = Measurement(torch.rand(shape), Mask(torch.ones(1, 1, 8, 8)), 0.1)
+    like = torch.zeros(1, 1, 8, 8)
+    for method in (
+        zero_filled,
+        partial(cg_sense, weight=0.1),
+        partial(total_variation, weight=0.1),
+        partial(l1_wavelet, weight=0.1),
+        biharmonic,
+    ):
+        with pytest.raises(UserError, match="they must be equal"):
+            method(wrong, like)
 
 
 @pytest.mark.parametrize("shape", [(3, M - 1), (3, 1, M), (2, M)])

@@ -35,7 +35,8 @@ class OfImages(LinearOperator):
     """The measurement's operator on images of the kind of `like`: its adjoint is real if they are.
 
     Raises:
-        UserError: the measurement is empty or holds NaN or infinite values.
+        UserError: the measurement is empty, holds NaN or infinite values, or is of another shape than the operator
+            makes.
     """
 
     def __init__(self, measurement: Measurement, like: Tensor) -> None:
@@ -43,6 +44,7 @@ class OfImages(LinearOperator):
         if y.numel() == 0 or not bool(torch.isfinite(y.abs()).all()):
             what = "is empty" if y.numel() == 0 else "holds NaN or infinite values"
             raise UserError(f"the measurement of shape {tuple(y.shape)} {what}: check its source")
+        measurement.seen(like)
         self.of, self.real = measurement.A, not like.is_complex()
 
     def __call__(self, x: Tensor) -> Tensor:
