@@ -80,10 +80,14 @@ def prior_denoiser(recipe: Any, objective: Any, like: Tensor) -> Denoiser:
         )
     if not like.is_complex():
         if like.shape[1] != recipe.channels:
-            hint = "; --set values=channels takes its two for real and imaginary part"
+            known, here = recipe.channels, like.shape[1]
+            if known == 2:
+                raise UserError(
+                    f"a prior of 2 channels cannot serve values={recipe.values} with images of {here}: one trained on "
+                    "complex images takes --set values=channels"
+                )
             raise UserError(
-                f"images have {like.shape[1]} channels, and the prior was trained on {recipe.channels}; convert them"
-                + (hint if recipe.channels == 2 else "")
+                f"images have {here} channels, and the prior was trained on {known}; convert them"
             )
         return Affine(padded, recipe.chain_schedule())
     fits = recipe.channels % 2 == 0 if recipe.values == "channels" else recipe.channels == 1
