@@ -181,7 +181,8 @@ def test_sizes_that_differ_are_named(tmp_path, refused):
         larger = np.random.default_rng(k).integers(0, 255, (24, 24), dtype=np.uint8)
         Image.fromarray(larger).save(tmp_path / "B" / f"{k}.png")
     words = ["--map", "source=A", "target=B", "--preset", "tiny", "--train.steps", 1]
-    line = refused("train", "syndiff", "--data", tmp_path, *words, "--out", tmp_path / "run")
+    out = tmp_path.with_name(f"{tmp_path.name}-run")
+    line = refused("train", "syndiff", "--data", tmp_path, *words, "--out", out)
     assert "--size" in line and "24" in line
 
 

@@ -152,7 +152,7 @@ def check_shape(image: Tensor, channels: int, size: Sequence[int]) -> None:
         )
     if tuple(image.shape[2:]) != tuple(size):
         raise UserError(
-            f"images are {sides(image.shape[2:])}, and the model was trained on {sides(size)}; "
+            f"images are {sides(image.shape[1:])}, and the model was trained on {sides((channels, *size))}; "
             f"use --size {' '.join(map(str, size))}"
         )
 

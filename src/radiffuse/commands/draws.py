@@ -133,8 +133,8 @@ class Draws:
         out: Path,
         all_: bool,
     ) -> None:
-        """Write mean, deviation, interval and energy of one key (see `Task`), in stored units; the deviation of a
-        displacement is the root of the sum of its components' variances, in mm. Of equal draws the mean alone."""
+        """Write mean, deviation, interval and energy of one key (see `Task`), in stored units; of equal draws the mean
+        alone."""
         task, recipe = writer.opened.recipe.task, writer.opened.recipe
         like, signed = writer.like(row, key), self.sums.get(f"_{key}")
         low, high = (like.range if key not in task.raw else None) or (-1.0, 1.0)
@@ -143,11 +143,6 @@ class Draws:
         writer.put(entry, row, f"{key}-mean", mean.float(), out)
         if not self.differ(place):
             return
-        if key == "displacement":  # in mm, along whatever axis
-            step = torch.tensor(like.spacing_mm or (1.0,) * len(std)).view(
-                -1, *(1,) * (std.dim() - 1)
-            )
-            std = (std * step.to(std)).square().sum(0, keepdim=True).sqrt()
         maps = {"std": std}
         if key in task.intervals:
             maps["interval90"] = recipe.widen * half_widths_per_std(self.sums[key].count) * std

@@ -133,9 +133,8 @@ def _fill(flags: Flags, arguments: Sequence[str], given: Cases | None, asked: Re
     cases = incomplete(asked_cases(every, flags.split, source, opened), opened.recipe)
     cases = one_way(cases, opened.recipe)
     check_given(method, opened.recipe, cases.keys, source)
-    if processes.is_main() and (told := getattr(opened.recipe, "simulates", _measured)(cases.keys)):
-        print(f"note: {printable(f'{source.path}: {told}')}", file=sys.stderr)
     flags.chosen.check(cases)
+    simulated = getattr(opened.recipe, "simulates", _measured)(cases.keys)
     settings = {
         "method": method,
         "preset": opened.config.preset,
@@ -164,6 +163,8 @@ def _fill(flags: Flags, arguments: Sequence[str], given: Cases | None, asked: Re
     resized = flags.grid == "input" and source.size and given is None
     own = unresized(cases, source, read) if resized else None
     done = folder.begin(_coming(cases.ids, written_of(opened.recipe), flags.samples))
+    if simulated and processes.is_main():
+        print(f"note: {printable(f'{source.path}: {simulated}')}", file=sys.stderr)
     networks, count = opened.objective.players.values(), len(set(cases.ids) - set(done))
     with folder.going_on(), progress_bar("predicting", count, networks) as said:
         _predict(opened, judged, cases, own, cut, flags, folder, done, said)

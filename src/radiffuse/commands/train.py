@@ -314,7 +314,8 @@ def _same_data(out: Path, fingerprint: str) -> None:
         UserError: they differ.
     """
     path = out / MANIFEST
-    before = read_record(path, Manifest)["data"].get("fingerprint") if path.is_file() else ""
+    known = read_record(path, Manifest).get("data", {}) if path.is_file() else {}
+    before = known.get("fingerprint")
     if fingerprint and before and before != fingerprint:
         raise UserError(
             f"{out}: was trained on data of other contents than --data names now; resume with the same, or take "

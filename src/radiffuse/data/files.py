@@ -19,6 +19,8 @@ _FULL = {
     errno.EFBIG: "no file may be as large here (a limit, ulimit -f, or the kind of disk)",
 }
 _FAILED = (errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ETIMEDOUT)
+LISTS = ("cases.csv", "dataset.json")
+"""Files of a data folder that name the others: what lies beside these is not read."""
 _TEMPORARY = re.compile(r"\.writing-[a-z0-9_]{8}-.+")
 
 
@@ -63,17 +65,20 @@ def check_folder(path: Path | str) -> None:
 
 
 def check_apart(out: Path | str, data: str) -> None:
-    """Refuse to write into a folder of data, where the next command would take what is written for more of them.
+    """Refuse to write into a folder of data whose files are all read, where the next command would take what is written
+    for more of them.
 
     Args:
         out: folder to write.
-        data: what is read; nothing is checked where it is no folder.
+        data: what is read; nothing is checked where it is no folder, or one with a list of its files.
 
     Raises:
         UserError: out is that folder, or lies in it.
     """
     folder = Path(data)
-    if data and folder.is_dir() and Path(out).resolve().is_relative_to(folder.resolve()):
+    if not data or not folder.is_dir() or any((folder / name).is_file() for name in LISTS):
+        return
+    if Path(out).resolve().is_relative_to(folder.resolve()):
         raise UserError(
             f"{out}: lies in the folder of the data, {folder}, where it would be read as more of them; name a folder "
             "outside with --out"
