@@ -15,7 +15,8 @@ def figure():
 def saved(drawn, axis, path):
     """Write the figure as SVG."""
     axis.grid(alpha=0.3, which="both")
-    axis.legend(frameon=False)
+    if axis.get_legend() is None:
+        axis.legend(frameon=False)
     drawn.tight_layout()
     drawn.savefig(path, metadata={"Date": None})
 
@@ -45,6 +46,35 @@ def distill(record, path):
         seconds = [p["seconds_per_image"] for p in points]
         axis.plot(seconds, [p["fid"]["mean"] for p in points], marker="o", label=name)
     axis.set(xscale="log", yscale="log", xlabel="seconds an image, one core", ylabel="FID")
+    saved(drawn, axis, path)
+
+
+PEERS = {"monai": "MONAI", "diffusers": "diffusers"}
+
+
+def speed(distilled, peers, families, path):
+    """FID against seconds an image of all that has both, each trained as long as its label says."""
+    drawn, axis = figure()
+    minutes = distilled["minutes"]
+    for name in dict.fromkeys(point["name"] for point in distilled["points"]):
+        points = [p for p in distilled["points"] if p["name"] == name]
+        points.sort(key=lambda point: point["seconds_per_image"])
+        title = (
+            f"ddpm, {minutes:g} min" if name == "teacher" else f"ddpm, distilled or leaping: {name}"
+        )
+        spots = [(p["seconds_per_image"], p["fid"]["mean"]) for p in points]
+        axis.plot(*zip(*spots, strict=True), marker="o", label=title)
+    for key, title in PEERS.items():
+        its = peers["contestants"][key]
+        last = its["marks"][-1]
+        label = f"{title}, {last['minutes']:g} min, {its['calls']} calls"
+        axis.plot(last["seconds_per_image"], last["fid"]["mean"], "s", label=label)
+    for key in ("gan", "vae", "flow", "ebm"):
+        method = families["families"][key]["method"]
+        spot = method["seconds_batch_64"]["mean"], method["fid"]["mean"]
+        axis.plot(*spot, "^", label=f"{key} of compare, {families['minutes']:g} min")
+    axis.set(xscale="log", yscale="log", xlabel="seconds an image, one core", ylabel="FID")
+    axis.legend(frameon=False, fontsize=7)
     saved(drawn, axis, path)
 
 

@@ -42,15 +42,11 @@ The short page is [results.md](results.md). Made by `python benchmarks/results_p
 `benchmarks/results`; the command that made each number stands beside it. Intervals are 95 %.
 Errors of samplers on data whose answer is known: [samplers.md](samplers.md).
 
-SSIM and MS-SSIM here are older than their definition of today (on [0, 1], over windows inside the image, see
-the changelog), as are intervals of average precision; both are comparable within this page alone. So are FID, KID,
-precision, recall, density, coverage and nearest images in features, but for "What the features see": they stand on
-the feature network of then, and no samples of those runs were kept to be measured anew. Records of `ddpm-3d`,
-`brain-ldm`, `fast-anomaly`, `brainspade`, `darl`, `smcdiff`, `mdda`, `umm-csgm`, `mfdpm`, `mc-ddpm`, `self-score`,
-`adadiff`, `diffusion-anomaly`, `swiss-army`, `diff-scm`, `anoddpm`, isic2017, duke_sdoct, wbc1_128, wbc2_128,
-lgg128-flair-ddpm-conversion, lgg128-apart-syndiff, mednist64-ddpm, mednist64-ddpm-long, the peers, segmentations called
-"short" and "A prior that fits" are by the definitions, and against the baselines, of today.
-Tables of reconstruction are of a prior trained at the higher noise levels of then (see the changelog).
+Older than the definitions of today (see the changelog), and comparable among themselves alone: FID and what else features see in
+"Quality against network calls" and "What a denoiser starts from", of the feature network of then, whose runs are gone; recall,
+density and coverage of the peers at their defaults; SSIM of lgg128-flair-syndiff; intervals of average precision over lesions;
+real k-space, and the long tables of reconstruction (acdc128, lgg128), by the noise level and the noise levels of training of
+then: the tables called "short" are of today.
 """
 BESIDE = {
     "generation": [
@@ -85,6 +81,13 @@ PEERS = (
     "fuzz",
     "watch",
 )
+DATA = "mednist64"
+SPEED = {
+    "distilled": f"distill-{DATA}-ddpm",
+    "peers": "peers_fid",
+    "families": f"trilemma-{DATA}",
+}
+"""Records of one picture: FID against seconds an image."""
 VOLUMES = ("volumes_sides", "volumes_data", "volumes_estimates")
 
 
@@ -194,6 +197,8 @@ def main():
     for word in ("steps", "distill", "lesions"):
         for name, record in beginning(found, word):
             getattr(plots, word)(record, DOCS / f"{word}-{name}.svg")
+    if {*SPEED.values()} <= {*found}:
+        plots.speed(*(found[key] for key in SPEED.values()), DOCS / f"speed-{DATA}.svg")
     write_ledgers(found)
 
 

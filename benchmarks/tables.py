@@ -1,5 +1,7 @@
 """Sections of docs/measured.md that belong to no application: peers, operators, noise, start-up."""
 
+from pathlib import Path
+
 from radiffuse.report.markdown import number, table
 
 
@@ -46,7 +48,9 @@ def peers_fid(record):
         for mark in contestant["marks"]
     ]
     head = ["", "minutes", "steps", "FID", "KID", "s an image"]
-    return section("FID against minutes of training", about, head, rows)
+    picture = f"![FID against seconds an image](speed-{Path(record['data']).stem}.svg)"
+    beside = "Beside our own calls and distilled networks, and other families; each trained as long as it says."
+    return [*section("FID against minutes of training", about, head, rows), picture, "", beside, ""]
 
 
 def peers_default(record):
