@@ -59,9 +59,8 @@ def speed(distilled, peers, families, path):
     for name in dict.fromkeys(point["name"] for point in distilled["points"]):
         points = [p for p in distilled["points"] if p["name"] == name]
         points.sort(key=lambda point: point["seconds_per_image"])
-        title = (
-            f"ddpm, {minutes:g} min" if name == "teacher" else f"ddpm, distilled or leaping: {name}"
-        )
+        plain = name.replace("teacher", f"ddpm, {minutes:g} min")
+        title = plain if plain != name else f"distilled: {name}"
         spots = [(p["seconds_per_image"], p["fid"]["mean"]) for p in points]
         axis.plot(*zip(*spots, strict=True), marker="o", label=title)
     for key, title in PEERS.items():

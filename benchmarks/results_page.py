@@ -42,11 +42,11 @@ The short page is [results.md](results.md). Made by `python benchmarks/results_p
 `benchmarks/results`; the command that made each number stands beside it. Intervals are 95 %.
 Errors of samplers on data whose answer is known: [samplers.md](samplers.md).
 
-Older than the definitions of today (see the changelog), and comparable among themselves alone: FID and what else features see in
-"Quality against network calls" and "What a denoiser starts from", of the feature network of then, whose runs are gone; recall,
-density and coverage of the peers at their defaults; SSIM of lgg128-flair-syndiff; intervals of average precision over lesions;
-real k-space, and the long tables of reconstruction (acdc128, lgg128), by the noise level and the noise levels of training of
-then: the tables called "short" are of today.
+Older than the definitions of today (see the changelog), and comparable among themselves alone: FID and what else
+features see in "Quality against network calls" and "What a denoiser starts from", of the feature network of then,
+whose runs are gone; recall, density and coverage of the peers at their defaults; SSIM of lgg128-flair-syndiff;
+intervals of average precision over lesions; real k-space, and the long tables of reconstruction (acdc128, lgg128), by
+the noise level and the noise levels of training of then: the tables called "short" are of today.
 """
 BESIDE = {
     "generation": [
