@@ -77,6 +77,19 @@ def test_a_column_called_as_it_should_be_is_taken_whatever_the_training_named(
     assert torch.equal(read_image(first).data, read_image(second).data)
 
 
+def test_an_image_of_another_name_than_the_training_named_is_told(tmp_path, capsys):
+    np.savez(tmp_path / "train.npz", flair=grey(8).astype(np.uint8), t1=grey(8, 1).astype(np.uint8))
+    words = ["--map", "image=flair", "--preset", "tiny", "--train.steps", "1"]
+    told = ("train", "anoddpm", "--data", tmp_path / "train.npz", *words, "--out", tmp_path / "run")
+    assert not cli.main([str(word) for word in told])
+    np.savez(tmp_path / "new.npz", t1=grey().astype(np.uint8))
+    assert predicted(tmp_path / "run", tmp_path / "new.npz", tmp_path / "a") == 0
+    assert "t1, the only image, is taken for image" in capsys.readouterr().err
+    # a file has no name of its own for what it shows
+    assert predicted(tmp_path / "run", scan(tmp_path / "a.nii.gz"), tmp_path / "b") == 0
+    assert "the only image" not in capsys.readouterr().err
+
+
 def test_of_several_images_one_has_to_be_named_as_what_is_given(tmp_path, denoiser, refused):
     np.savez(tmp_path / "two.npz", a=grey().astype(np.uint8), b=grey().astype(np.uint8))
     line = refused("predict", denoiser, "--data", tmp_path / "two.npz", "--out", tmp_path / "out")

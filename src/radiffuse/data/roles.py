@@ -59,7 +59,7 @@ def _instead(table: Table, wanted: Mapping[str, str], suited: Sequence[str]) -> 
         return own if wanted else {}
     if table.default or not (only := _an_image(table, only=True)):
         return {}
-    if suited[0] not in (only, "image"):
+    if only != suited[0] and (wanted or suited[0] != "image"):
         table.notices.append(f"{table.source}: {only}, the only image, is taken for {suited[0]}")
     return {suited[0]: only}
 
