@@ -167,6 +167,14 @@ def test_people_are_one_through_others_whose_images_they_share():
     assert as_one(chain)[0].patients == ("x", "x", "x", "x", "x", "w")
 
 
+def test_images_that_differ_by_rounding_are_one_and_others_are_not():
+    near = TRAIN[:2] + 5e-4 * torch.randn(2, 1, SIDE, SIDE)
+    far = TRAIN[2:4] + 1.6e-3 * torch.randn(2, 1, SIDE, SIDE)
+    who = people(torch.cat([TRAIN[:60], near, far]), "t")
+    joined, count = as_one(who)
+    assert count == 2 and joined.patients[60:] == ("t000", "t001", "t062", "t063")
+
+
 def test_all_of_a_held_out_person_who_has_a_training_image_is_left_out():
     mixed = People(
         torch.cat([TRAIN[:1], OTHERS[:2]]), None, tuple("abc"), ("again", "again", "new")
