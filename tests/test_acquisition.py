@@ -167,6 +167,22 @@ def test_one_coil_knows_its_noise_from_air(heads, mask):
         assert float(noise_level(y, sampled)) == pytest.approx(std, rel=0.15), snr
 
 
+@pytest.mark.parametrize("coils", [1, 2])
+@pytest.mark.parametrize("shape", ["ellipse", "partial echo"])
+def test_blanked_air_of_windowed_lines_is_not_taken_for_noise(shape, coils):
+    """What is bright leaks a billionth of its power into air that holds nothing."""
+    at = (torch.arange(96) - 48) / 48
+    ellipse = at[:, None] ** 2 + at**2 <= 1
+    sampled = ellipse if shape == "ellipse" else (at > -0.6).expand(96, 96)
+    maps = birdcage((96, 96), coils, [0]) if coils > 1 else torch.ones(1, 1, 96, 96)
+    body = hard_edged(96)
+    seen = maps * body
+    seen = (seen + 0.02 * Seeded([1])(seen)) * (body.real > 0)
+    y = Fourier(2)(seen) * sampled
+    std = 0.02 * float((body.real > 0).float().mean().sqrt())
+    assert 0.8 * std < float(noise_level(y, sampled[None, None])) < 5 * std
+
+
 @pytest.mark.parametrize("coils", [1, 4, 8])
 @pytest.mark.parametrize("partial", [False, True], ids=["ellipse", "part of it"])
 def test_noise_within_an_ellipse_is_known_from_the_middle_of_its_lines(partial, coils):

@@ -57,6 +57,15 @@ def test_without_noise_an_image_is_its_own_estimate(predicts):
     assert torch.equal(predicts.clean(out, x_t, alpha, torch.zeros_like(alpha)), x_t / alpha)
 
 
+@pytest.mark.parametrize("predicts", [VELOCITY, FLOW, edm(0.5), CLEAN], ids=lambda p: p.name)
+@pytest.mark.parametrize(("a", "s"), [(0.0, 1.0), (1.0, 0.0)], ids=["no image", "no noise"])
+def test_gradients_at_both_ends_are_numbers(predicts, a, s):
+    x_t, out = torch.randn(1, 1, 5, requires_grad=True), torch.randn(1, 1, 5, requires_grad=True)
+    alpha, sigma = torch.full((1, 1, 1), a), torch.full((1, 1, 1), s)
+    found = torch.autograd.grad(predicts.clean(out, x_t, alpha, sigma).sum(), (x_t, out))
+    assert all(bool(each.isfinite().all()) for each in found)
+
+
 def test_edm_is_karras_for_alpha_one():
     sigma, s = torch.tensor([0.1, 1.0, 10.0]).double(), 0.5
     x_0, z = torch.tensor([0.3, -0.2, 0.7]).double(), torch.tensor([1.0, -1.0, 0.5]).double()

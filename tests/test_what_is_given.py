@@ -10,8 +10,11 @@ import torch
 
 import radiffuse as rd
 from radiffuse import cli
+from radiffuse.data.dataset import open_cases
+from radiffuse.data.files import check_apart
 from radiffuse.data.formats.by_ending import read_image
 from radiffuse.errors import UserError
+from radiffuse.operators import Fourier
 
 SHAPE = (32, 32)
 GENERAL = ("--steps", "2", "--set", "solver=probed", "highest=5")
@@ -90,6 +93,25 @@ def test_an_image_of_another_name_than_the_training_named_is_told(tmp_path, caps
     assert "the only image" not in capsys.readouterr().err
 
 
+def test_measured_k_space_is_used_whatever_the_image_beside_it_is_called(scanner, tmp_path, capsys):
+    image = torch.as_tensor(grey()[0], dtype=torch.complex64)[None]
+    kspace = Fourier(2)(image[None])[0] * torch.ones(2, 1, 1)
+    np.savez(tmp_path / "k.npz", kspace=kspace[None].numpy(), reference=grey().astype(np.uint8))
+    assert predicted(scanner, tmp_path / "k.npz", tmp_path / "out") == 0
+    assert "simulated" not in capsys.readouterr().err
+    assert list((tmp_path / "out").glob("*-magnitude.*"))
+
+
+def test_what_lies_beside_the_only_image_stays(tmp_path):
+    np.savez(
+        tmp_path / "v.npz", photo=grey(3).astype(np.uint8), fov_mask=np.ones((3, *SHAPE), "u1")
+    )
+    for wanted in ({}, {"image": "picture", "mask": "vessel"}):
+        roles = ("image", "mask", "fov_mask")
+        cases = open_cases(tmp_path / "v.npz", where_there=wanted, suited=("image",), roles=roles)
+        assert set(cases.keys) == {"image", "fov_mask"}
+
+
 def test_of_several_images_one_has_to_be_named_as_what_is_given(tmp_path, denoiser, refused):
     np.savez(tmp_path / "two.npz", a=grey().astype(np.uint8), b=grey().astype(np.uint8))
     line = refused("predict", denoiser, "--data", tmp_path / "two.npz", "--out", tmp_path / "out")
@@ -143,6 +165,14 @@ def test_a_complex_array_is_k_space_where_the_method_reads_it(scanner, denoiser)
         rd.load(denoiser).predict(kspace[0])
 
 
+def test_what_lies_beside_an_array_is_read_as_in_a_file(denoiser):
+    image = grey()[0].astype(np.float32)
+    run = rd.load(denoiser)
+    alone = run.predict(image)[0]["denoised"].data
+    beside = run.predict({"noisy": image, "mask": None, "label": 1, "case": "a"})[0]
+    assert torch.equal(beside["denoised"].data, alone) and beside.case == "a"
+
+
 def test_a_denoiser_of_one_case_is_none_of_images_alone(denoiser):
     with pytest.raises(UserError, match="more than an image and a time"):
         _ = rd.load(denoiser).denoiser
@@ -163,7 +193,7 @@ def test_an_image_of_two_axes_comes_back_with_two(denoiser, tmp_path):
 
 def test_equal_answers_have_no_deviation_and_that_is_said(denoiser, tmp_path, capsys):
     assert predicted(denoiser, scan(tmp_path / "a.nii.gz"), tmp_path / "out", "--samples", "3") == 0
-    assert "oct-ddpm draws nothing: its 3 answers are equal" in capsys.readouterr().err
+    assert "oct-ddpm draws nothing of a case: its 3 answers are equal" in capsys.readouterr().err
     names = {path.name for path in (tmp_path / "out").glob("a-*")}
     assert names == {"a-denoised-mean.nii.gz"}
 
@@ -193,6 +223,20 @@ def test_colour_for_a_prior_of_grey_images_is_refused(scanner, tmp_path, capsys)
     line = capsys.readouterr().err.splitlines()[-1]
     assert "images have 3 channels, and the prior was trained on 1; convert them" in line
     assert "values=channels" not in line
+
+
+@pytest.mark.parametrize("name", ["derivatives/radiffuse", "brains/run2"])
+def test_places_that_are_not_read_may_be_written(name, tmp_path, monkeypatch):
+    """Results of BIDS lie below its derivatives; "brains" is what is made here, whatever folder is called so."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub-1" / "anat").mkdir(parents=True)
+    scan(tmp_path / "sub-1" / "anat" / "sub-1_T1w.nii.gz")
+    (tmp_path / "brains").mkdir()
+    data = "brains" if name.startswith("brains") else str(tmp_path)
+    check_apart(name, data)
+    if data != "brains":
+        with pytest.raises(UserError, match="lies in the folder"):
+            check_apart("sub-1/out", data)
 
 
 @pytest.mark.parametrize("inside", ["", "made", "made/here"])

@@ -205,7 +205,7 @@ class Model:
         known = (*task.reads, *task.given, *task.optional, *subset_of(self.run.recipe))
         return from_iterable(
             [{key: _channels_first(key, value, self.run) for key, value in data.items()}],
-            mapping={key: key for key in data if key in known},
+            roles=known,
             range=range
             or {key: made_with.range[key] for key in data if key in made_with.range}
             or None,

@@ -12,9 +12,9 @@ from ..operators import Fourier
 Widths = tuple[int, ...]
 _FEW_COILS, _AIR = 4, 1 / 16
 """Coils that are enough without air, and the share of an axis that is taken for air."""
-_BLANKED, _PLATEAU = 1e-10, 1.2
-"""Power of air over that of the brightest position, at least, and of the positions next to the darkest over theirs,
-at most."""
+_BLANKED, _LEAKED, _PLATEAU = 1e-10, 1e-6, 1.2
+"""Power of air over that of the brightest position, at least, by whole lines and by windowed ones, which leak 1e-8 of
+it; and of the positions next to the darkest over theirs, at most."""
 _FLAT, _STEEP = 1.12, 0.5
 """Power of noise alone, over that farther out, at most; the like for signal, less 1, at least."""
 _KERNELS = 20_000
@@ -255,7 +255,8 @@ def _air(kspace: Tensor, sampled: Tensor, axis: int) -> float:
     if len(power) < 4:
         return math.inf
     whole = power.mean(0)
-    if float(whole.min()) < _BLANKED * float(whole.max()):
+    least = _BLANKED if bool(sampled.movedim(axis, -1)[lines].all()) else _LEAKED
+    if float(whole.min()) < least * float(whole.max()):
         return math.inf
     halves = power[::2].mean(0), power[1::2].mean(0)
     count = max(2, round(_AIR * power.shape[1]))

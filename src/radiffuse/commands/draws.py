@@ -48,14 +48,11 @@ class Draws:
             else:
                 self.classes.setdefault(key, []).append(value.cpu())
 
-    def differ(self, place: int) -> bool:
-        """Whether the draws of a case differ in anything: those of a method that draws nothing do not."""
-        if any(sums.varies(place) for sums in self.sums.values()):
-            return True
-        whole = (*self.maps.values(), *self.classes.values())
-        return any(
-            not torch.equal(each[place], several[0][place]) for several in whole for each in several
-        )
+    def differ(self, writer: Writer, row: int, place: int) -> bool:
+        """Whether the images drawn of a case differ; classes and labels may be alike by chance."""
+        told = [key for key in self.sums if not key.startswith("_")]
+        images = [key for key in told if self._is_image(writer, row, key, place)]
+        return not images or any(self.sums[key].varies(place) for key in images)
 
     def voted(self) -> dict[str, Tensor]:
         """The majority of each label map."""
@@ -84,10 +81,10 @@ class Draws:
             all_: every draw is kept.
             wanted: whether a key of this case is written.
         """
-        if not self.differ(place):
+        if not self.differ(writer, row, place):
             writer.notice(
-                f"{writer.opened.config.method} draws nothing: its {self.samples} answers are equal, and no deviation "
-                "is written; --samples 1 asks once"
+                f"{writer.opened.config.method} draws nothing of a case: its {self.samples} answers are equal, and no "
+                "deviation is written; --samples 1 asks once"
             )
         entry = self._entry(writer, row)
         for key in (key for key in self.sums if not key.startswith("_") and wanted(key)):
@@ -141,7 +138,7 @@ class Draws:
         std = self.sums[key].std()[place] * (high - low) / 2
         mean = self.sums[key].mean[place] if signed is None else signed.mean[place].abs()
         writer.put(entry, row, f"{key}-mean", mean.float(), out)
-        if not self.differ(place):
+        if key == "displacement" or not self.differ(writer, row, place):
             return
         maps = {"std": std}
         if key in task.intervals:
@@ -171,7 +168,7 @@ class Draws:
         for key, sums in self.sums.items():
             if not key.startswith("_") and not self._is_image(writer, row, key, place):
                 found[key] = sums.mean[place].tolist()
-                if self.differ(place):
+                if self.differ(writer, row, place):
                     found[f"{key}-std"] = sums.std()[place].tolist()
         for key, several in self.classes.items():
             likely = key == "label" and "probability" in self.sums

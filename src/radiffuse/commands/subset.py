@@ -62,7 +62,7 @@ def open_to_predict(source: DataSource, opened: Run, words: Sequence[str]) -> Ca
         known = () if words or not one else (*task.reads, *task.given, *truth)
         spare = {key: column for key, column in source.map.items() if key in known}
         others = {key: column for key, column in source.map.items() if key not in known}
-        suited = () if words or others or task.unpaired or not one else images
+        suited = () if words or others or task.unpaired or not one else task.given or task.reads
         how: dict[str, Any] = {"where_there": spare, "suited": suited}
         return open_source(replace(source, map=others), opened.recipe, **how)
     if words:

@@ -19,7 +19,7 @@ from .names import safe_names
 from .opening import table_of
 from .placed import placed
 from .planes import CODES, Cut
-from .roles import mapped, those_there
+from .roles import mapped, those_there, with_lone_image
 from .scan import Seen, check_measured, check_scalars, outside, scan, told_of_copies, value_range
 from .slices import cut
 from .splits import OnLeak, assign, guard
@@ -122,7 +122,8 @@ def cases_from(
     """Decide what a table leaves open: roles, sizes, splits, ranges; and check every case."""
     if not table.ids:
         raise UserError(f"{table.source}: holds no case")
-    found = those_there(table, where_there, gaps, suited)
+    table = with_lone_image(table, where_there, suited)
+    found = those_there(table, where_there, gaps, suited, roles)
     table = filled(mapped(table, {**found, **mapping} or table.default, gaps, roles), gaps)
     columns, told, codes = coded(_ordered(table.columns), codes, table.source)
     check_ignored(table.mask_names, table.columns, table.source)
@@ -286,6 +287,7 @@ def from_iterable(
     orientation: str = "",
     codes: Sequence[int] = (),
     slices: Cut = "none",
+    roles: Sequence[str] = (),
 ) -> Cases:
     """Cases from any iterable of dicts of tensors, such as a MONAI or TorchIO data set.
 
@@ -295,7 +297,7 @@ def from_iterable(
 
     Args:
         items: one dict for each case.
-        mapping, range, size, seed, on_leak, orientation, codes, slices: as in `open_cases`.
+        mapping, range, size, seed, on_leak, orientation, codes, slices, roles: as in `open_cases`.
 
     Raises:
         UserError: as in `open_cases`, and where dicts differ in their keys.
@@ -313,4 +315,5 @@ def from_iterable(
         orientation=orientation,
         codes=codes,
         slices=slices,
+        roles=roles,
     )

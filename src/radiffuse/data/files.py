@@ -70,19 +70,31 @@ def check_apart(out: Path | str, data: str) -> None:
 
     Args:
         out: folder to write.
-        data: what is read; nothing is checked where it is no folder, or one with a list of its files.
+        data: what is read; nothing is checked where it is made here, no folder, or one with a list of its files. Of
+            BIDS and nnU-Net the folders that are read count.
 
     Raises:
         UserError: out is that folder, or lies in it.
     """
-    folder = Path(data)
-    if not data or not folder.is_dir() or any((folder / name).is_file() for name in LISTS):
+    from .formats.bids import is_bids
+    from .formats.nnunet import is_nnunet
+    from .opening import EMBEDDED
+
+    folder, place = Path(data), Path(out).resolve()
+    made = data.partition(":")[0] in EMBEDDED
+    if made or not data or not folder.is_dir() or any((folder / name).is_file() for name in LISTS):
         return
-    if Path(out).resolve().is_relative_to(folder.resolve()):
-        raise UserError(
-            f"{out}: lies in the folder of the data, {folder}, where it would be read as more of them; name a folder "
-            "outside with --out"
-        )
+    if not place.is_relative_to(folder.resolve()):
+        return
+    first = "".join(place.relative_to(folder.resolve()).parts[:1])
+    if is_nnunet(folder) and not first.startswith(("images", "labels")):
+        return
+    if not is_nnunet(folder) and is_bids(folder) and not first.startswith("sub-"):
+        return
+    raise UserError(
+        f"{out}: lies in the folder of the data, {folder}, where it would be read as more of them; name a folder "
+        "outside with --out"
+    )
 
 
 def check_regular(path: Path) -> None:

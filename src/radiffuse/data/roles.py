@@ -5,18 +5,36 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from ..errors import UserError
-from .columns import ArrayColumn, Column, names_mask
+from .columns import ArrayColumn, Column, names_mask, names_raw
 from .formats.arrays import labels_per_voxel
 from .joined import JOINT, JoinedColumn, joined
 from .rows import RowsColumn
 from .table import Table, labels_from, labels_from_text, listener
 from .unpaired import of_class
 
-__all__ = ["mapped", "those_there"]
+__all__ = ["mapped", "those_there", "with_lone_image"]
+
+
+def with_lone_image(table: Table, wanted: Mapping[str, str], suited: Sequence[str]) -> Table:
+    """The table with its only image called as the first image among `suited`, where it has none of these keys and no
+    column that is `wanted`; told, but where nothing was wanted and it becomes "image"."""
+    images = [key for key, column in table.columns.items() if column.kind == "image"]
+    keys = [key for key in suited if not names_raw(key) and not names_mask(key)]
+    there = any(_has(table, name) for name in wanted.values()) or {*suited} & {*table.columns}
+    if not keys or there or table.default or len(images) != 1:
+        return table
+    if wanted or keys[0] != "image":
+        table.notices.append(f"{table.source}: {images[0]}, the only image, is taken for {keys[0]}")
+    columns = {keys[0] if key == images[0] else key: c for key, c in table.columns.items()}
+    return replace(table, columns=columns)
 
 
 def those_there(
-    table: Table, wanted: Mapping[str, str], gaps: Sequence[str], suited: Sequence[str] = ()
+    table: Table,
+    wanted: Mapping[str, str],
+    gaps: Sequence[str],
+    suited: Sequence[str] = (),
+    roles: Sequence[str] = (),
 ) -> dict[str, str]:
     """Those of the columns `wanted` that a table has, by key; a notice names the others.
 
@@ -24,8 +42,8 @@ def those_there(
         table: read.
         wanted: key -> column.
         gaps: keys of images that some cases may lack.
-        suited: keys of which one is enough. Where nothing of `wanted` is there, columns of these names are taken, or
-            else the only image, for the first of them, with a notice.
+        suited: keys of which one is enough, where nothing of `wanted` is there.
+        roles: keys that are taken beside these then.
 
     Raises:
         UserError: it has none.
@@ -36,38 +54,20 @@ def those_there(
         for k, name in wanted.items()
         if _has(table, name) or (k in gaps and name in classes)
     }
-    if not found and suited:
-        found = _instead(table, wanted, suited)
-        if found or not wanted:
-            return found
+    if wanted and not found and {*suited} & {*table.columns}:
+        return {key: key for key in (*suited, *roles) if key in table.columns}
     if wanted and not found:
         there = [*table.columns, *table.texts]
-        key = next(iter((*suited, *wanted)))
+        image = next((k for k, column in table.columns.items() if column.kind == "image"), "")
+        key = next((key for key in (*suited, *wanted) if not names_raw(key)), next(iter(wanted)))
         raise UserError(
             f"{table.source}: has none of the columns {', '.join(dict.fromkeys(wanted.values()))}; it has "
-            f"{', '.join(there)}; --map {key}={_an_image(table) or there[0]} names one"
+            f"{', '.join(there)}; --map {key}={image or there[0]} names one"
         )
     lacking = [name for key, name in wanted.items() if key not in found]
     if lacking:
         table.notices.append(f"{table.source}: has no column {', '.join(lacking)}")
     return found
-
-
-def _instead(table: Table, wanted: Mapping[str, str], suited: Sequence[str]) -> dict[str, str]:
-    """Columns that are called as keys of `suited`, where others were wanted; or the only image."""
-    if own := {key: key for key in suited if key in table.columns}:
-        return own if wanted else {}
-    if table.default or not (only := _an_image(table, only=True)):
-        return {}
-    if only != suited[0] and (wanted or suited[0] != "image"):
-        table.notices.append(f"{table.source}: {only}, the only image, is taken for {suited[0]}")
-    return {suited[0]: only}
-
-
-def _an_image(table: Table, only: bool = False) -> str:
-    """A column of images; "" where there is none, or several where it has to be the only one."""
-    images = [key for key, column in table.columns.items() if column.kind == "image"]
-    return "" if not images or (only and len(images) > 1) else images[0]
 
 
 def _has(table: Table, name: str) -> bool:

@@ -53,10 +53,11 @@ class Predicts(NamedTuple):
 
         Without noise it is x_t / alpha, whatever `out` is.
         """
-        c_x, c_z = self.coefficients(alpha, sigma)
-        clear = sigma == 0  # where a clean image's coefficient leaves 0 / 0
-        below = torch.where(clear, 1, c_x * sigma - c_z * alpha)
-        return torch.where(clear, x_t / alpha, (sigma * out - c_z * x_t) / below)
+        clear = sigma == 0  # what is divided there is not looked at, and stays finite for gradients
+        s = torch.where(clear, 1, sigma)
+        c_x, c_z = self.coefficients(alpha, s)
+        given = (s * out - c_z * x_t) / (c_x * s - c_z * alpha)
+        return torch.where(clear, x_t / torch.where(clear, alpha, 1), given)
 
     def noise(self, out: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         """The noise that `out` implies: (c_x x_t - alpha out) / (c_x sigma - c_z alpha)."""

@@ -129,7 +129,7 @@ def as_one(people: People) -> tuple[People, int]:
 def _alike(images: Tensor) -> tuple[list[int], list[int]]:
     """Pairs of images that are one: equal, or by at most `SAME` apart.
 
-    An orthonormal projection brings no two farther apart, so that few pairs are looked at in whole.
+    Those that lie near each other along a few directions, by chance, are looked at in whole.
     """
     from scipy.spatial import cKDTree
 
@@ -140,9 +140,11 @@ def _alike(images: Tensor) -> tuple[list[int], list[int]]:
     again = [place for place, owner in enumerate(owners) if owner != place]
     alone = torch.tensor(sorted(first.values()), dtype=torch.int64)
     generator = torch.Generator().manual_seed(0)
-    axes = torch.linalg.qr(torch.randn(x.shape[1], AXES, generator=generator))[0]
+    some = torch.randn(x.shape[1], min(AXES, x.shape[1]), generator=generator)
+    axes = torch.linalg.qr(some)[0]
     seen = (x[alone] @ axes).double()
-    reach = 2 * SAME * x.shape[1] ** 0.5  # twice as far, for rounding
+    # a fixed difference is as long there as its share of directions says: twice that leaves out none
+    reach = 2 * SAME * axes.shape[1] ** 0.5
     pairs = torch.from_numpy(cKDTree(seen.numpy()).query_pairs(reach, output_type="ndarray"))
     one, other = (alone[side] for side in pairs.long().unbind(1))
     same = [
