@@ -10,8 +10,8 @@ import torch
 
 import radiffuse as rd
 from radiffuse import cli
+from radiffuse.data.apart import check_apart
 from radiffuse.data.dataset import open_cases
-from radiffuse.data.files import check_apart
 from radiffuse.data.formats.by_ending import read_image
 from radiffuse.errors import UserError
 from radiffuse.operators import Fourier

@@ -14,8 +14,9 @@ from .. import __version__
 from ..applications.evaluation.asked import Asked
 from ..applications.generation.privacy.audit import PICTURE, Examined, audit
 from ..applications.generation.sampling import drawn_labels, generate
+from ..data.apart import check_apart
 from ..data.dataset import Cases
-from ..data.files import check_apart, check_folder, read_json, write_json
+from ..data.files import check_folder, read_json, write_json
 from ..data.formats.by_ending import read_image
 from ..data.records import Predictions, read_record
 from ..errors import UsageError, UserError, printable

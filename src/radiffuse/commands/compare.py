@@ -20,8 +20,9 @@ from ..applications.generation.measured import (
     seconds_an_image,
 )
 from ..applications.generation.sampling import drawn_labels, generate, kept_in
+from ..data.apart import check_apart
 from ..data.dataset import Cases
-from ..data.files import check_apart, check_folder, read_json, replacing, write_json
+from ..data.files import check_folder, read_json, replacing, write_json
 from ..errors import UsageError, UserError
 from ..metrics.features import extract
 from ..metrics.joined import MEMBERS

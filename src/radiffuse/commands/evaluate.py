@@ -12,8 +12,9 @@ import tyro
 
 from .. import __version__
 from ..applications.evaluate import evaluate
+from ..data.apart import check_apart
 from ..data.cases import Cases
-from ..data.files import check_apart, check_file, write_json
+from ..data.files import check_file, write_json
 from ..data.planes import Cut
 from ..report.private import said
 from ..report.table import apart

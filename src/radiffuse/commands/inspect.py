@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from ..data.files import check_apart, check_folder
+from ..data.apart import check_apart
+from ..data.files import check_folder
 from ..data.image import Image, upright
 from ..data.inspected import Look, inspected
 from ..data.shown import Pixels

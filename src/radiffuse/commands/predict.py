@@ -16,8 +16,8 @@ import tyro
 
 from ..applications.evaluation.progress import progress_bar
 from ..clinic.codes import read_codes
+from ..data.apart import check_apart
 from ..data.dataset import Cases
-from ..data.files import check_apart
 from ..data.planes import Cut
 from ..diffusion.noise import derive
 from ..errors import UserError, printable

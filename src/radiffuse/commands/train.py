@@ -14,10 +14,11 @@ import torch
 from .. import papers
 from ..applications import fields
 from ..applications.departures import departures
+from ..data.apart import check_apart
 from ..data.cases import with_any_size, with_one_range
 from ..data.checks import check_classes, check_pairs, none_held_out
 from ..data.dataset import Cases, check_trainable
-from ..data.files import check_apart, check_folder
+from ..data.files import check_folder
 from ..data.records import Manifest, read_record
 from ..data.unpaired import check_lent
 from ..diffusion.noise import derive

@@ -19,8 +19,6 @@ _FULL = {
     errno.EFBIG: "no file may be as large here (a limit, ulimit -f, or the kind of disk)",
 }
 _FAILED = (errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ETIMEDOUT)
-LISTS = ("cases.csv", "dataset.json")
-"""Files of a data folder that name the others: what lies beside these is not read."""
 _TEMPORARY = re.compile(r"\.writing-[a-z0-9_]{8}-.+")
 
 
@@ -62,39 +60,6 @@ def check_folder(path: Path | str) -> None:
         raise UserError(f"{path}: is a link to nothing; --out takes a folder")
     if path.exists() and not path.is_dir():
         raise UserError(f"{path}: is a file; --out takes a folder")
-
-
-def check_apart(out: Path | str, data: str) -> None:
-    """Refuse to write into a folder of data whose files are all read, where the next command would take what is written
-    for more of them.
-
-    Args:
-        out: folder to write.
-        data: what is read; nothing is checked where it is made here, no folder, or one with a list of its files. Of
-            BIDS and nnU-Net the folders that are read count.
-
-    Raises:
-        UserError: out is that folder, or lies in it.
-    """
-    from .formats.bids import is_bids
-    from .formats.nnunet import is_nnunet
-    from .opening import EMBEDDED
-
-    folder, place = Path(data), Path(out).resolve()
-    made = data.partition(":")[0] in EMBEDDED
-    if made or not data or not folder.is_dir() or any((folder / name).is_file() for name in LISTS):
-        return
-    if not place.is_relative_to(folder.resolve()):
-        return
-    first = "".join(place.relative_to(folder.resolve()).parts[:1])
-    if is_nnunet(folder) and not first.startswith(("images", "labels")):
-        return
-    if not is_nnunet(folder) and is_bids(folder) and not first.startswith("sub-"):
-        return
-    raise UserError(
-        f"{out}: lies in the folder of the data, {folder}, where it would be read as more of them; name a folder "
-        "outside with --out"
-    )
 
 
 def check_regular(path: Path) -> None:
