@@ -22,7 +22,7 @@ from .commands.export import told_alone
 from .commands.parsing import flags_of
 from .commands.subset import subset_of
 from .commands.written import REPORT
-from .data.columns import names_raw
+from .data.columns import names_image, names_raw
 from .data.dataset import Cases, from_iterable, open_cases
 from .data.files import read_json
 from .data.formats.by_ending import read_image
@@ -289,7 +289,7 @@ def _key_of(data: Any, task: Task) -> str:
     measured = [key for key in keys if names_raw(key)]
     if measured and _is_complex(data):
         return measured[0]
-    return next((key for key in keys if not names_raw(key)), keys[0])
+    return next(filter(names_image, keys), keys[0])
 
 
 def _channels_first(key: str, value: Any, run: Run) -> Any:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from ..data.columns import names_raw
+from ..data.columns import names_image
 from ..errors import UsageError, did_you_mean
 from ..report.card import readme, said_numbers
 from ..runs.named import SHIPPED, card_of, shipped
@@ -56,7 +56,7 @@ def _use(name: str) -> list[str]:
     lines = ["", "## How to use it", "", f"`radiffuse predict {name} --data PATH --out DIR`"]
     if task.given:
         lines += ["", f"It predicts from {' or '.join(task.given)}."]
-    images = [key for key in (*task.given, *task.reads) if not names_raw(key)]
+    images = [*filter(names_image, (*task.given, *task.reads))]
     told = recipe.simulates(images[-1:]) if hasattr(recipe, "simulates") else ""
     return [*lines, "", f"From {images[-1]}: {told}."] if told else lines
 

@@ -134,7 +134,8 @@ def _fill(flags: Flags, arguments: Sequence[str], given: Cases | None, asked: Re
     cases = one_way(cases, opened.recipe)
     check_given(method, opened.recipe, cases.keys, source)
     flags.chosen.check(cases)
-    simulated = getattr(opened.recipe, "simulates", _measured)(cases.keys)
+    recipe = opened.recipe
+    simulated = recipe.simulates(cases.keys) if hasattr(recipe, "simulates") else ""
     settings = {
         "method": method,
         "preset": opened.config.preset,
@@ -177,11 +178,6 @@ def _fill(flags: Flags, arguments: Sequence[str], given: Cases | None, asked: Re
         say_outside(opened, seen, done)
         for line in filter(None, (notice, told_of_grid(flags.grid, source))):
             print(f"note: {printable(line)}", file=sys.stderr)
-
-
-def _measured(keys: Container[str]) -> str:
-    """What recipes say that simulate nothing (`simulates`)."""
-    return ""
 
 
 def _coming(ids: Sequence[str], keys: Sequence[str], samples: int) -> set[str]:

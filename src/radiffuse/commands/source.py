@@ -3,13 +3,12 @@
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import filterfalse
 from pathlib import Path
 from typing import Any
 
 from ..applications.sizes import sides
 from ..data.classes import named_alike, with_classes
-from ..data.columns import names_raw
+from ..data.columns import names_image
 from ..data.dataset import Cases, open_cases
 from ..data.formats.scans import holds_kspace
 from ..data.neighbours import with_neighbours
@@ -295,7 +294,7 @@ def check_given(method: str, recipe: Any, keys: Sequence[str], source: DataSourc
     elif not set(given) & set(keys):
         raise UserError(
             f"{source.path}: {method} predicts from {' or '.join(given)}, and the data have "
-            f"{', '.join(keys) or 'none'}; name one with --map {next(filterfalse(names_raw, given))}=COLUMN"
+            f"{', '.join(keys) or 'none'}; name one with --map {next(filter(names_image, given))}=COLUMN"
         )
 
 

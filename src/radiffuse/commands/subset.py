@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..data.columns import names_mask, names_raw
+from ..data.columns import names_image, names_mask
 from ..data.dataset import Cases
 from ..data.gaps import FLAG
 from ..data.image import Image
@@ -56,7 +56,7 @@ def open_to_predict(source: DataSource, opened: Run, words: Sequence[str]) -> Ca
     keys = subset_of(opened.recipe)
     if not keys:
         task = opened.recipe.task
-        images = _images(task.given or task.reads)
+        images = [*filter(names_image, task.given or task.reads)]
         truth = tuple(filter(names_mask, task.optional))
         one = bool(task.given) or len(images) == 1
         known = () if words or not one else (*task.reads, *task.given, *truth)
@@ -77,11 +77,6 @@ def open_to_predict(source: DataSource, opened: Run, words: Sequence[str]) -> Ca
             f"{', '.join(other) or 'none of them'}; name them with --map {keys[0]}=COLUMN"
         )
     return cases
-
-
-def _images(keys: Sequence[str]) -> tuple[str, ...]:
-    """Those of the keys that are images."""
-    return tuple(key for key in keys if not names_raw(key) and not names_mask(key))
 
 
 def incomplete(cases: Cases, recipe: Any) -> Cases:

@@ -40,6 +40,11 @@ def names_raw(name: str) -> bool:
     return name.lower() in _RAW or name.lower().endswith(("_coords", "_points"))
 
 
+def names_image(name: str) -> bool:
+    """Whether a column of this name is one of images: neither labels nor passed on unscaled."""
+    return not names_raw(name) and not names_mask(name)
+
+
 class Column(Protocol):
     """One key of all cases."""
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from ..errors import UserError
-from .columns import ArrayColumn, Column, names_mask, names_raw
+from .columns import ArrayColumn, Column, names_image, names_mask
 from .formats.arrays import labels_per_voxel
 from .joined import JOINT, JoinedColumn, joined
 from .rows import RowsColumn
@@ -19,7 +19,7 @@ def with_lone_image(table: Table, wanted: Mapping[str, str], suited: Sequence[st
     """The table with its only image called as the first image among `suited`, where it has none of these keys and no
     column that is `wanted`; told, but where nothing was wanted and it becomes "image"."""
     images = [key for key, column in table.columns.items() if column.kind == "image"]
-    keys = [key for key in suited if not names_raw(key) and not names_mask(key)]
+    keys = [*filter(names_image, suited)]
     there = any(_has(table, name) for name in wanted.values()) or {*suited} & {*table.columns}
     if not keys or there or table.default or len(images) != 1:
         return table
@@ -59,7 +59,7 @@ def those_there(
     if wanted and not found:
         there = [*table.columns, *table.texts]
         image = next((k for k, column in table.columns.items() if column.kind == "image"), "")
-        key = next((key for key in (*suited, *wanted) if not names_raw(key)), next(iter(wanted)))
+        key = next(filter(names_image, (*suited, *wanted)), next(iter(wanted)))
         raise UserError(
             f"{table.source}: has none of the columns {', '.join(dict.fromkeys(wanted.values()))}; it has "
             f"{', '.join(there)}; --map {key}={image or there[0]} names one"

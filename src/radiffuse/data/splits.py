@@ -25,7 +25,7 @@ def assign(patients: Sequence[str], images: Sequence[frozenset[str]], seed: int)
     byte-identical image (hashes in `images`) go together. There is always a train case, and a
     test case where there are two or more groups.
     """
-    group = _groups(patients, images)
+    group = together(patients, images)
     place = {name: _uniform(f"{seed}:{name}") for name in set(group)}
     split = {n: "train" if u < 0.8 else "val" if u < 0.9 else "test" for n, u in place.items()}
     order = sorted(place, key=lambda name: (place[name], name))
@@ -57,7 +57,7 @@ def _uniform(text: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def _groups(patients: Sequence[str], images: Sequence[frozenset[str]]) -> list[str]:
+def together(patients: Sequence[str], images: Sequence[frozenset[str]]) -> list[str]:
     """Name of each case's group: the first by name of the patients that belong together."""
     parent = {patient: patient for patient in patients}
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ....data.dataset import Cases
+from ....data.splits import together
 from ....metrics.diversity import nearest
 from ...evaluation.judge import read_images
 
@@ -101,7 +102,7 @@ def without_repeats(held_out: People, train: People) -> tuple[People, int]:
 
 
 def as_one(people: People) -> tuple[People, int]:
-    """The same images, with people who have an image in common under the name of the first of them.
+    """The same images, with people who have an image in common under the first of their names.
 
     An image that stands there under thirty names is one person's: its copies would otherwise be as near to thirty
     people as to one, and look usual. Images of one grey alone are nobody's.
@@ -109,21 +110,13 @@ def as_one(people: People) -> tuple[People, int]:
     Returns:
         And how many people have another's name now.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    names = list(dict.fromkeys(people.patients))
-    number = {name: place for place, name in enumerate(names)}
     rows = _shows(people.images).nonzero()[:, 0].tolist()
-    pairs = _alike(people.images[rows])
-    ends = [[number[people.patients[rows[row]]] for row in side] for side in pairs]
-    links = coo_array(([1] * len(ends[0]), ends), (len(names), len(names)))
-    count, of = connected_components(links, directed=False)
-    first: dict[int, str] = {}
-    for place, name in enumerate(names):
-        first.setdefault(int(of[place]), name)
-    patients = tuple(first[int(of[number[name]])] for name in people.patients)
-    return replace(people, patients=patients), len(names) - int(count)
+    shared: list[set[str]] = [set() for _ in people.ids]
+    for one, other in zip(*_alike(people.images[rows]), strict=True):
+        for row in (rows[one], rows[other]):
+            shared[row].add(f"{one} {other}")
+    patients = tuple(together(people.patients, [frozenset(each) for each in shared]))
+    return replace(people, patients=patients), len({*people.patients}) - len({*patients})
 
 
 def _alike(images: Tensor) -> tuple[list[int], list[int]]:
@@ -147,11 +140,7 @@ def _alike(images: Tensor) -> tuple[list[int], list[int]]:
     reach = 2 * SAME * axes.shape[1] ** 0.5
     pairs = torch.from_numpy(cKDTree(seen.numpy()).query_pairs(reach, output_type="ndarray"))
     one, other = (alone[side] for side in pairs.long().unbind(1))
-    same = [
-        float((x[a] - x[b]).square().mean().sqrt()) <= SAME
-        for a, b in zip(one.tolist(), other.tolist(), strict=True)
-    ]
-    near = torch.tensor(same, dtype=torch.bool)
+    near = (x[one] - x[other]).square().mean(dim=1).sqrt() <= SAME
     return [*again, *one[near].tolist()], [*(owners[row] for row in again), *other[near].tolist()]
 
 
